@@ -1,0 +1,4 @@
+//! Stub.
+
+pub mod cause;
+pub mod trace;

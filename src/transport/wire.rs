@@ -1,0 +1,4 @@
+//! Stub.
+
+pub mod control;
+pub mod relay;
