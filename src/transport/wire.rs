@@ -414,6 +414,18 @@ pub enum WireError {
         /// The field.
         field: &'static str,
     },
+    /// An acknowledgement of a control message that was never sent.
+    #[error("control message {ack} is acknowledged but was never sent")]
+    ControlAck {
+        /// The sequence.
+        ack: u16,
+    },
+    /// A control message further ahead than a sender may run.
+    #[error("control message {seq} is beyond the window")]
+    ControlSequence {
+        /// The sequence.
+        seq: u16,
+    },
 }
 
 impl WireError {
@@ -428,6 +440,8 @@ impl WireError {
             Self::AckMap => "ackMap",
             Self::Control => "control",
             Self::ControlBounds { .. } => "controlBounds",
+            Self::ControlAck { .. } => "controlAck",
+            Self::ControlSequence { .. } => "controlSequence",
         }
     }
 }
