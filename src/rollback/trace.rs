@@ -6,6 +6,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::time::Duration;
 
 mod facts;
+mod judge;
 mod ring;
 
 pub use facts::{Fact, Inputs, Known, Misprediction, Outcome, RollbackRecord};
@@ -213,12 +214,14 @@ impl<I: Copy + PartialEq> Trace<I> {
             return;
         }
         let mut known = [Known::Confirmed; MAX_PLAYERS];
-        let inputs = Inputs::collect(inputs.into_iter().enumerate().map(|(player, (input, how))| {
-            if let Some(slot) = known.get_mut(player) {
-                *slot = how;
-            }
-            input
-        }));
+        let inputs = Inputs::collect(inputs.into_iter().enumerate().map(
+            |(player, (input, how))| {
+                if let Some(slot) = known.get_mut(player) {
+                    *slot = how;
+                }
+                input
+            },
+        ));
         let Some(inputs) = inputs.filter(|inputs| inputs.len() == self.players) else {
             self.frames_missed += 1;
             return;
@@ -281,9 +284,8 @@ impl<I: Copy + PartialEq> Trace<I> {
         self.idle_tick = None;
         self.end_stall();
         self.skip_to(frame);
-        let guessed = |player: usize| {
-            known[player] == Known::Predicted && self.local & (1 << player) == 0
-        };
+        let guessed =
+            |player: usize| known[player] == Known::Predicted && self.local & (1 << player) == 0;
         self.facts.push_back(Fact::FrameAdvanced {
             frame,
             at: now,
@@ -325,125 +327,6 @@ impl<I: Copy + PartialEq> Trace<I> {
         }
     }
 
-    fn simulation_again(
-        &mut self,
-        frame: Frame,
-        inputs: &Inputs<I>,
-        known: &[Known; MAX_PLAYERS],
-        now: Duration,
-    ) {
-        if self.reload.is_none() {
-            // Frames only repeat after a load; one that was not seen was at this frame.
-            self.load(frame, now);
-        }
-        if let Some(reload) = &mut self.reload {
-            reload.resimulated += 1;
-        }
-        let Some(mut slot) = self.ring.get(frame).copied() else {
-            return;
-        };
-        for player in 0..self.players {
-            self.compare(&mut slot, player, inputs[player], known[player]);
-        }
-        self.ring.insert(slot);
-    }
-
-    /// One input used again: what it says about the guess or the input used before.
-    fn compare(&mut self, slot: &mut Slot<I>, player: usize, value: I, how: Known) {
-        let frame = slot.frame;
-        let before = std::mem::replace(&mut slot.inputs.as_mut_slice()[player], value);
-        let known_before = std::mem::replace(&mut slot.known[player], how);
-        match (&mut slot.guesses[player], how) {
-            (Some(guess), Known::Predicted) => {
-                if guess.last != value {
-                    guess.last = value;
-                    self.facts.push_back(Fact::Revised {
-                        frame,
-                        player,
-                        value,
-                    });
-                }
-            }
-            (Some(guess), Known::Confirmed) => {
-                let predicted = guess.last;
-                if predicted == value {
-                    self.judge(slot, player, Outcome::Hit);
-                } else {
-                    self.judge(slot, player, Outcome::Miss);
-                    self.corrected.push(Misprediction {
-                        frame,
-                        player,
-                        predicted,
-                        actual: value,
-                    });
-                }
-            }
-            (Some(_), Known::Disconnected) => {
-                self.judge(slot, player, Outcome::Voided);
-                self.note_voided(frame, player);
-            }
-            (None, _) if before == value && known_before == how => {}
-            (None, Known::Disconnected) if frame > self.settled => self.note_voided(frame, player),
-            (None, _) => {
-                self.confirmed_changed += 1;
-                self.facts.push_back(Fact::ConfirmedChanged {
-                    frame,
-                    player,
-                    before,
-                    after: value,
-                });
-            }
-        }
-    }
-
-    fn note_voided(&mut self, frame: Frame, player: usize) {
-        if let Some(reload) = &mut self.reload {
-            reload.voided.get_or_insert((frame, player));
-        }
-    }
-
-    /// Closes a guess by the input that the slot holds now.
-    fn judge(&mut self, slot: &mut Slot<I>, player: usize, outcome: Outcome) {
-        let Some(guess) = slot.guesses[player].take() else {
-            return;
-        };
-        self.facts.push_back(Fact::Judged {
-            frame: slot.frame,
-            player,
-            outcome,
-            shown: guess.shown,
-            last: guess.last,
-            actual: slot.inputs[player],
-            late: self.ticks_since(slot),
-        });
-    }
-
-    /// A frame became final: guesses still open were right, unless their player is gone.
-    fn confirm(&mut self, frame: Frame) {
-        let Some(mut slot) = self.ring.get(frame).copied() else {
-            return;
-        };
-        for player in 0..self.players {
-            if slot.guesses[player].is_none() {
-                continue;
-            }
-            if frame >= self.gone_from[player] {
-                self.judge(&mut slot, player, Outcome::Voided);
-                slot.known[player] = Known::Disconnected;
-            } else {
-                self.judge(&mut slot, player, Outcome::Hit);
-                slot.known[player] = Known::Confirmed;
-            }
-        }
-        self.ring.insert(slot);
-        self.facts.push_back(Fact::Confirmed {
-            frame,
-            inputs: slot.inputs,
-            disconnected: bits((0..self.players).map(|p| slot.known[p] == Known::Disconnected)),
-            checksum: self.ring.saved(frame).flatten(),
-        });
-    }
-
     /// The last tick's requests have all run.
     fn end_tick(&mut self) {
         self.end_reload();
@@ -471,7 +354,9 @@ impl<I: Copy + PartialEq> Trace<I> {
         };
         let resim_time = reload.end.saturating_sub(reload.at);
         let first = self.corrected.first().copied();
-        let Some((frame, player)) = first.map(|pair| (pair.frame, pair.player)).or(reload.voided)
+        let Some((frame, player)) = first
+            .map(|pair| (pair.frame, pair.player))
+            .or(reload.voided)
         else {
             self.facts.push_back(Fact::Reloaded {
                 at: reload.at,
@@ -483,7 +368,10 @@ impl<I: Copy + PartialEq> Trace<I> {
         };
         let also = self.corrected.get(1..).unwrap_or_default().to_vec();
         self.corrected.clear();
-        let slot = self.ring.get(frame).expect("a corrected frame is remembered");
+        let slot = self
+            .ring
+            .get(frame)
+            .expect("a corrected frame is remembered");
         self.facts.push_back(Fact::RollbackRan(RollbackRecord {
             id: self.rollbacks,
             at: reload.at,
@@ -570,5 +458,7 @@ fn bits(flags: impl IntoIterator<Item = bool>) -> u32 {
     flags
         .into_iter()
         .enumerate()
-        .fold(0, |bits, (position, flag)| bits | u32::from(flag) << position)
+        .fold(0, |bits, (position, flag)| {
+            bits | u32::from(flag) << position
+        })
 }
