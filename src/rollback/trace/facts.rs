@@ -49,6 +49,10 @@ impl<I: Copy> Inputs<I> {
         }
         Some(all)
     }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [I] {
+        &mut self.values[..usize::from(self.len)]
+    }
 }
 
 impl<I> Deref for Inputs<I> {
