@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bevy_matchbox::matchbox_socket::async_trait::async_trait;
 use bevy_matchbox::matchbox_socket::{
-    PeerEvent, PeerRequest, Signaller, SignallerBuilder, SignalingError,
+    PeerEvent, PeerRequest, SignalingError, Signaller, SignallerBuilder,
 };
 use futures::StreamExt;
 
@@ -35,7 +35,11 @@ impl SignallerBuilder for LabSignallerBuilder {
         _attempts: Option<u16>,
         _room_url: String,
     ) -> Result<Box<dyn Signaller>, SignalingError> {
-        let taken = self.ends.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = self
+            .ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         match taken {
             Some(signaller) => Ok(Box::new(signaller)),
             None => Err(SignalingError::StreamExhausted),

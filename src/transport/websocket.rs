@@ -118,8 +118,18 @@ pub fn connect(settings: ServerSettings) -> (ServerConnection, SignalEnds) {
         named: false,
     };
     super::matchbox::spawn("lab-websocket", run(settings, ends));
-    let connection = ServerConnection { events, relayed, outbox };
-    (connection, SignalEnds { events: signals, requests })
+    let connection = ServerConnection {
+        events,
+        relayed,
+        outbox,
+    };
+    (
+        connection,
+        SignalEnds {
+            events: signals,
+            requests,
+        },
+    )
 }
 
 impl ServerConnection {
@@ -256,7 +266,10 @@ impl TaskEnds {
         match relay::decode_server(bytes) {
             Ok(ServerFrame::Forwarded { source, payload }) => {
                 let payload = payload.to_vec();
-                let _gone = self.relayed.unbounded_send(Relayed { slot: source, payload });
+                let _gone = self.relayed.unbounded_send(Relayed {
+                    slot: source,
+                    payload,
+                });
             }
             Ok(ServerFrame::Welcome(roster) | ServerFrame::Roster(roster)) => {
                 self.welcomed = true;

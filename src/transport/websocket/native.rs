@@ -43,7 +43,10 @@ async fn connect(settings: &ServerSettings) -> Result<WebSocketStream<Stream>, S
         if attempt >= settings.attempts {
             return Err(error);
         }
-        bevy::log::warn!("attempt {attempt} to reach {} failed: {error}", settings.url);
+        bevy::log::warn!(
+            "attempt {attempt} to reach {} failed: {error}",
+            settings.url
+        );
         attempt += 1;
         Delay::new(settings.pause).await;
     }
@@ -52,7 +55,11 @@ async fn connect(settings: &ServerSettings) -> Result<WebSocketStream<Stream>, S
 async fn connect_once(url: &str) -> Result<WebSocketStream<Stream>, String> {
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
     let host = uri.host().ok_or("the address names no host")?;
-    let default_port = if uri.scheme_str() == Some("wss") { 443 } else { 80 };
+    let default_port = if uri.scheme_str() == Some("wss") {
+        443
+    } else {
+        80
+    };
     let port = uri.port_u16().unwrap_or(default_port);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let tcp = TcpStream::connect((bare, port))
@@ -129,26 +136,24 @@ async fn read(
         if ends.named && !told && welcome.is_none() {
             welcome = Some(Delay::new(WELCOME_TIMEOUT).fuse());
         }
-        let next = match &mut welcome {
-            Some(timer) if !ends.welcomed && !told => {
-                select_biased! {
-                    message = receiver.next().fuse() => message,
-                    () = timer => {
-                        told = true;
-                        ends.tell(ServerEvent::NoRelay);
-                        continue;
-                    }
+        let waiting = welcome.as_mut().filter(|_| !ends.welcomed && !told);
+        let next = match waiting {
+            Some(mut timer) => select_biased! {
+                message = receiver.next().fuse() => message,
+                () = timer => {
+                    told = true;
+                    ends.tell(ServerEvent::NoRelay);
+                    continue;
                 }
-            }
-            _ => receiver.next().await,
+            },
+            None => receiver.next().await,
         };
         match next {
             Some(Ok(Message::Text(text))) => ends.on_text(&text),
             Some(Ok(Message::Binary(bytes))) => ends.on_binary(&bytes),
             Some(Ok(Message::Close(frame))) => {
-                let close = frame.map(|CloseFrame { code, reason }| {
-                    (u16::from(code), reason.to_string())
-                });
+                let close =
+                    frame.map(|CloseFrame { code, reason }| (u16::from(code), reason.to_string()));
                 return (close, String::from("closed by the server"));
             }
             Some(Ok(_)) => {}
