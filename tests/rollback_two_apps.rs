@@ -6,13 +6,16 @@ mod common;
 use std::time::Duration;
 
 use bevy::prelude::*;
-use bevy_ggrs::Session;
+use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::ggrs::{InputStatus, P2PSession};
 use bevy_ggrs::prelude::SessionBuilder;
+use bevy_ggrs::{RollbackFrameCount, Session};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::rollback::cause::{Cause, PlayerLink, Via};
 use bevy_rollback_lab::rollback::trace::{Fact, Outcome};
-use bevy_rollback_lab::rollback::{Links, SessionEventKind, SessionKind, StallEnded, TraceLog};
+use bevy_rollback_lab::rollback::{
+    DesyncDetected, Links, SessionEventKind, SessionKind, StallEnded, TraceLog,
+};
 use common::{Duel, STEP, Settings, TestConfig, Told, Witness, game, pressed, session};
 
 /// Every guess that the witness saw corrected: frame, player, last guess, real input.
@@ -521,5 +524,103 @@ fn a_route_that_changed_around_the_late_input_is_its_cause() {
         rollbacks.last().unwrap().cause,
         Cause::Unknown,
         "a change long ago is none"
+    );
+}
+
+#[test]
+fn a_session_replaced_in_one_update_is_another_episode() {
+    let settings = Settings::default();
+    let mut duel = Duel::new(settings);
+    duel.until_confirmed(60);
+    duel.net.lock().unwrap().clear();
+    for me in 0..2 {
+        let next = session(me, settings, &duel.clock, &duel.net);
+        duel.apps[me]
+            .insert_resource(next)
+            .insert_resource(RollbackFrameCount(0));
+    }
+    duel.steps(100);
+    let facts = &duel.told(0).facts;
+    let close = facts
+        .iter()
+        .position(|fact| matches!(fact, Fact::Closed { .. }))
+        .unwrap();
+    let [
+        Fact::Began { at, .. },
+        Fact::Tick { at: tick },
+        Fact::FrameAdvanced { frame: 0, .. },
+    ] = facts[close + 1..close + 4]
+    else {
+        panic!("the next episode begins: {:?}", &facts[close..close + 5]);
+    };
+    assert_eq!(at, tick, "its first tick is not lost");
+    let first = facts[close..]
+        .iter()
+        .find(|fact| matches!(fact, Fact::Confirmed { .. }));
+    assert!(
+        matches!(
+            first,
+            Some(Fact::Confirmed {
+                frame: 0,
+                checksum: Some(_),
+                ..
+            })
+        ),
+        "its first state is not lost: {first:?}"
+    );
+}
+
+#[test]
+fn several_steps_in_one_update_are_told_like_one_step_each() {
+    let mut duel = Duel::new(Settings::default());
+    duel.until_confirmed(20);
+    duel.apps[0].insert_resource(TimeUpdateStrategy::ManualDuration(STEP * 4));
+    for _ in 0..60 {
+        duel.frozen = [true, false];
+        duel.steps(3);
+        duel.frozen = [false, false];
+        duel.step();
+    }
+    assert!(duel.confirmed(0) > 150);
+    for app in 0..2 {
+        assert_eq!(
+            corrections_told(duel.told(app)),
+            corrections(duel.witness(app))
+        );
+        ledger_balances(&duel, app);
+    }
+}
+
+#[test]
+fn a_desync_is_told_with_both_checksums() {
+    let mut duel = Duel::new(Settings::default());
+    duel.until_confirmed(40);
+    let world = duel.apps[1].world_mut();
+    let mut scores = world.query::<&mut common::Score>();
+    scores.single_mut(world).unwrap().spoil();
+    duel.until_confirmed(100);
+    let desyncs = duel.apps[0].world().resource::<Messages<DesyncDetected>>();
+    let told = duel.told(0);
+    let event = told.events.iter().find_map(|event| match event.kind {
+        SessionEventKind::DesyncDetected {
+            frame,
+            local_checksum,
+            remote_checksum,
+        } => Some((
+            event.players.clone(),
+            frame,
+            local_checksum,
+            remote_checksum,
+        )),
+        _ => None,
+    });
+    let (players, frame, local, remote) = event.expect("different states are a desync");
+    assert_eq!(players, [1]);
+    assert_ne!(local, remote);
+    assert_eq!(local, duel.witness(0).checksums[&frame]);
+    assert_eq!(remote, duel.witness(1).checksums[&frame]);
+    assert!(
+        desyncs.oldest_message_count() > 0,
+        "it is a message of its own too"
     );
 }

@@ -33,6 +33,13 @@ pub struct Net {
     flying: Vec<(Duration, usize, usize, GgrsMessage)>,
 }
 
+impl Net {
+    /// Loses everything under way.
+    pub fn clear(&mut self) {
+        self.flying.clear();
+    }
+}
+
 struct Socket {
     me: usize,
     clock: LabClock,
@@ -81,6 +88,13 @@ pub struct Told {
 
 #[derive(Component, Clone, Copy, Hash)]
 pub struct Score(u32);
+
+impl Score {
+    /// Makes this peer's state differ from the other's.
+    pub fn spoil(&mut self) {
+        self.0 = !self.0;
+    }
+}
 
 /// What a player presses at a frame: half the time busily, half the time holding one button.
 pub fn pressed(player: usize, frame: i32) -> u8 {
