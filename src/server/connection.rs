@@ -70,7 +70,7 @@ async fn run(
     stream: SplitStream<WebSocket>,
 ) {
     let mut shutdown = shared.shutdown.clone();
-    let ended = {
+    {
         let reader = Reader {
             metrics: &shared.metrics,
             seat: seat.as_ref(),
@@ -95,6 +95,14 @@ async fn run(
                 }
             }
         };
+        match &ended {
+            Ended::ByServer(closing) => {
+                shared.metrics.closed(closing.name);
+                debug!("closed a client: {}", closing.text);
+            }
+            Ended::TooSlow => shared.metrics.closed("tooSlow"),
+            Ended::ByClient => {}
+        }
         if let Some(seat) = &seat {
             seat.leave();
         }
@@ -103,15 +111,6 @@ async fn run(
             // connection and take the close frame with them.
             let _ = timeout(CLOSE_TIMEOUT, reader).await;
         }
-        ended
-    };
-    match &ended {
-        Ended::ByServer(closing) => {
-            shared.metrics.closed(closing.name);
-            debug!("closed a client: {}", closing.text);
-        }
-        Ended::TooSlow => shared.metrics.closed("tooSlow"),
-        Ended::ByClient => {}
     }
     if let Some(seat) = &seat {
         debug!("{} left room {}", seat.peer(), seat.room_name());

@@ -12,7 +12,7 @@ use bevy_rollback_lab::server::{LabServer, ServerSettings};
 use bevy_rollback_lab::transport::wire::relay::{
     MAX_FRAME_LEN, Roster, ServerFrame, decode_server, encode_forward,
 };
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{FutureExt, StreamExt};
 use futures_timer::Delay;
 use matchbox_protocol::{JsonPeerEvent, JsonPeerRequest, PeerId};
 
@@ -153,6 +153,16 @@ impl Client {
         let sent = self.socket.send(Message::Text(text.into())).await;
         sent.expect("the connection is open");
     }
+}
+
+/// Waits until a number of `/metrics` has that value; a packet is counted just after it went out.
+pub async fn metric_becomes(server: &LabServer, line: &str, value: u64) {
+    within(PATIENCE, line, async {
+        while metric(server, line) != value {
+            Delay::new(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// A number of `/metrics`, by the start of its line.
