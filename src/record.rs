@@ -12,8 +12,11 @@ mod build;
 pub mod check;
 mod head;
 mod hex;
+#[cfg(feature = "matchbox")]
+mod lab;
 mod network;
 mod play;
+mod recorder;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod session_document;
@@ -32,6 +35,7 @@ pub use play::{
     FirstShownRun, FocusLoss, FrameTimes, Frames, Lateness, Period, Reconnection, RollbackEvent,
     Rollbacks, StallRecord, Timeline, TimesUs,
 };
+pub use recorder::{EpisodeEnded, RecordPlugin, RecordSettings, software};
 pub use session_document::{Phase, SessionDocument};
 pub use sync::{Hashes, SyncReport, SyncStatus};
 
