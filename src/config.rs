@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use bevy::prelude::*;
 
-use crate::record::SCHEMA_VERSION;
+use crate::metrics::{self, EpisodeMeta};
+use crate::record::{RecordSettings, SCHEMA_VERSION, software};
 use crate::session::SessionSettings;
 use crate::transport::MatchboxSettings;
 use crate::transport::conditions::{ConditionError, Conditions};
 use crate::transport::link::LinkSettings;
 use crate::transport::route::RoutePolicy;
 use crate::transport::wire::{Hello, WIRE_VERSION};
+
+pub use crate::metrics::Kind as PlayerKind;
 
 /// Most players of one episode: handles and rosters are fixed-size up to here.
 pub const MAX_PLAYERS: usize = crate::rollback::trace::MAX_PLAYERS;
@@ -95,7 +98,7 @@ pub struct StudyConfig {
     pub consent: Option<(String, u64)>,
     /// Experimental condition of the episode: names and values.
     pub condition: serde_json::Map<String, serde_json::Value>,
-    /// Who plays on this peer.
+    /// Who plays on this peer. Defaults to a person.
     pub player_kind: PlayerKind,
     /// Name of the policy that plays, if a bot does.
     pub policy_name: Option<String>,
@@ -103,30 +106,6 @@ pub struct StudyConfig {
     pub policy_version: Option<String>,
     /// Digest of the policy that plays, if a bot does.
     pub policy_digest: Option<String>,
-}
-
-/// Who plays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PlayerKind {
-    /// A person.
-    #[default]
-    Human,
-    /// A program, named by its policy.
-    Bot,
-    /// Inputs from an earlier file.
-    Replay,
-}
-
-impl PlayerKind {
-    /// The name in the files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Human => "human",
-            Self::Bot => "bot",
-            Self::Replay => "replay",
-        }
-    }
 }
 
 /// A setting that cannot work, named with its value and what would.
@@ -392,6 +371,64 @@ impl LabConfig {
             max_prediction: self.max_prediction,
             input_delay: self.input_delay,
         }
+    }
+
+    /// The part that the record owns.
+    #[must_use]
+    pub fn record_settings(&self) -> RecordSettings {
+        RecordSettings {
+            export_dir: self.export_dir.clone(),
+            template: self.episode_template(),
+        }
+    }
+
+    /// What is known of every episode before anybody is met.
+    fn episode_template(&self) -> EpisodeMeta {
+        let study = &self.study;
+        EpisodeMeta {
+            software: software(&self.game, &self.game_version),
+            session: metrics::Session {
+                room: Some(self.room.clone()),
+                study_id: study.study_id.clone(),
+                group_id: study.group_id.clone(),
+                consent: study
+                    .consent
+                    .clone()
+                    .map(|(version, at_unix_ms)| metrics::Consent {
+                        version,
+                        at_unix_ms,
+                    }),
+                route_policy: Some(self.route_policy.as_str().to_owned()),
+                players: vec![metrics::Player {
+                    player_id: 0,
+                    kind: Some(study.player_kind),
+                    policy_name: study.policy_name.clone(),
+                    policy_version: study.policy_version.clone(),
+                    policy_digest: study.policy_digest.clone(),
+                    pseudonym: study.pseudonym.clone(),
+                }],
+                ..Default::default()
+            },
+            trial_label: study.trial_label.clone(),
+            condition: study.condition.clone().into_iter().collect(),
+            fps: self.fps,
+            input_delay_frames: [(0, self.input_delay)].into(),
+            max_prediction_frames: self.max_prediction,
+            config: self.game_config.clone().into_iter().collect(),
+            config_digest: Some(self.config_digest()),
+            clock_resolution_us: Some(1),
+            conditions: (!self.conditions.is_empty())
+                .then(|| (self.conditions.clone(), self.conditions_seed())),
+            has_transport: true,
+            ..Default::default()
+        }
+    }
+
+    /// Seed of the conditions' randomness: the configured one, or a hash of the room.
+    #[must_use]
+    pub fn conditions_seed(&self) -> u64 {
+        self.seed
+            .unwrap_or_else(|| seahash::hash(self.room.as_bytes()))
     }
 
     /// The part that the real network owns.

@@ -9,6 +9,7 @@ mod compact;
 mod custom;
 pub mod digest;
 mod episode;
+mod handover;
 mod link;
 mod meta;
 mod notes;
@@ -18,8 +19,8 @@ pub use custom::{EpisodeRecord, EventNote};
 pub use link::{
     Carrier, ConditionRealised, Datagrams, DesyncNote, LinkReport, PathReport, RouteNote, Summary,
 };
-pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
 pub use meta::{Consent, Display, EpisodeMeta, Kind, PeerClock, Player, Session, Software};
+pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
 
 pub(crate) use compact::micros;
 pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
@@ -39,6 +40,8 @@ pub const HASH_EVERY_FRAMES: u32 = 30;
 pub struct SessionMetrics<I: Send + Sync + 'static> {
     current: Option<Episode<I>>,
     finished: Vec<Episode<I>>,
+    /// Whether the first of them was handed over already.
+    taken: bool,
     template: EpisodeMeta,
     begun: u32,
     hash_every: u32,
@@ -50,6 +53,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
         Self {
             current: None,
             finished: Vec::new(),
+            taken: false,
             template: EpisodeMeta::default(),
             begun: 0,
             hash_every: HASH_EVERY_FRAMES,

@@ -66,6 +66,7 @@ mod lab {
 
     use crate::clock::LabClock;
     use crate::config::LabConfig;
+    use crate::record::LabRecordPlugin;
     use crate::session::SessionPlugin;
     use crate::transport::conditions::Conditions;
     use crate::transport::{LabNet, MatchboxNetwork};
@@ -103,7 +104,7 @@ mod lab {
                 .add(GgrsPlugin::<C>::default())
                 .add(ObservePlugin::<C>::default())
                 .add(SessionPlugin::<C>::new(self.lab.session_settings()))
-                .add(RecordPlugin::<C>::lab(&self.lab))
+                .add(LabRecordPlugin::<C>::new(self.lab.record_settings()))
                 .add(NetworkPlugin { lab: self.lab })
         }
     }
@@ -136,7 +137,7 @@ mod lab {
             clock.clone(),
             lab.link_settings(),
             &conditions,
-            lab.seed.unwrap_or_else(|| clock.origin_unix_ms()),
+            lab.conditions_seed(),
         ));
     }
 }

@@ -25,6 +25,8 @@ mod sync;
 
 pub use head::{Clock, Episode, Schema};
 pub use hex::Hex64;
+#[cfg(feature = "matchbox")]
+pub use lab::{LabRecordPlugin, RecordSettings};
 pub use network::{
     ActionRuns, Conditions, Connection, ConnectionDetails, ConnectionPeer, FailoverMargin,
     FallbackTrigger, Inputs, Latency, LatencySample, LocalChange, PathRecord, Quality,
@@ -35,7 +37,7 @@ pub use play::{
     FirstShownRun, FocusLoss, FrameTimes, Frames, Lateness, Period, Reconnection, RollbackEvent,
     Rollbacks, StallRecord, Timeline, TimesUs,
 };
-pub use recorder::{EpisodeEnded, RecordPlugin, RecordSettings, software};
+pub use recorder::{EpisodeEnded, RecordPlugin, software};
 pub use session_document::{Phase, SessionDocument};
 pub use sync::{Hashes, SyncReport, SyncStatus};
 

@@ -4,6 +4,7 @@
 mod driver;
 mod episode;
 mod error;
+mod evidence;
 pub mod lobby;
 
 use std::marker::PhantomData;
@@ -19,6 +20,7 @@ pub use self::episode::{Episode, EpisodeApp, FRAME_LIMIT};
 pub use self::error::SessionError;
 use self::lobby::Seat;
 use crate::clock::LabClock;
+use crate::rollback::RollbackLabSystems;
 use crate::transport::LabNet;
 use crate::transport::route::RouteChange;
 
@@ -245,9 +247,18 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             .add_systems(PreUpdate, poll_network.before(RunGgrsSystems))
             .add_systems(
                 PreUpdate,
-                driver::drive::<C>.in_set(crate::rollback::RollbackLabSystems::Session),
+                evidence::gather
+                    .after(RunGgrsSystems)
+                    .before(RollbackLabSystems::Observe),
             )
-            .add_systems(Last, driver::leave_on_exit::<C>);
+            .add_systems(
+                PreUpdate,
+                driver::drive::<C>.in_set(RollbackLabSystems::Session),
+            )
+            .add_systems(
+                Last,
+                driver::leave_on_exit::<C>.in_set(RollbackLabSystems::Session),
+            );
     }
 }
 

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 const ORDER: [&str; 8] = [
     "clock",
     "transport",
-    "session",
     "rollback",
+    "session",
     "metrics",
     "record",
     "config",
@@ -36,7 +36,12 @@ const PURE: [&str; 9] = [
 ];
 
 /// The edges of `record`: they meet the metrics, the disk and the clock.
-const EDGES_OF_PURE: [&str; 2] = ["record::build", "record::sink"];
+const EDGES_OF_PURE: [&str; 4] = [
+    "record::build",
+    "record::lab",
+    "record::recorder",
+    "record::sink",
+];
 
 /// Rooms whose plain numbers a pure room may use although the room itself meets Bevy: the
 /// document is built of what the metrics hold.

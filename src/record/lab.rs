@@ -1,6 +1,8 @@
 //! Owns what a lab session adds to the record: links, routes and digests are noted, an episode
 //! closes when the session says so, and the session document is kept up to date.
 
+use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bevy::ecs::schedule::ScheduleLabel;
@@ -8,7 +10,7 @@ use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::{CandidateType, PeerId};
 use ggrs::{Config, PlayerHandle};
 
-use super::recorder::Outbox;
+use super::recorder::{Outbox, RecordPlugin};
 use super::sink::RecordSink;
 use super::{Phase, SessionDocument};
 use crate::clock::LabClock;
@@ -58,7 +60,43 @@ struct Trail {
     joined: Option<Duration>,
 }
 
-pub(super) fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) {
+/// What the record of a lab session needs to know before it begins.
+#[derive(Clone, Debug, Default)]
+pub struct RecordSettings {
+    /// Folder of the files; none keeps them in memory.
+    pub export_dir: Option<PathBuf>,
+    /// What is known of every episode.
+    pub template: EpisodeMeta,
+}
+
+/// Folds the metrics of a lab session and writes its files.
+///
+/// # Panics
+/// Adding it with a folder that cannot be written: better before the match than after.
+pub struct LabRecordPlugin<C> {
+    settings: RecordSettings,
+    config: PhantomData<fn() -> C>,
+}
+
+impl<C> LabRecordPlugin<C> {
+    /// A record by `settings`.
+    #[must_use]
+    pub fn new(settings: RecordSettings) -> Self {
+        Self {
+            settings,
+            config: PhantomData,
+        }
+    }
+}
+
+impl<C: Config<Address = PeerId>> Plugin for LabRecordPlugin<C> {
+    fn build(&self, app: &mut App) {
+        app.add_plugins(RecordPlugin::<C>::lab(self.settings.export_dir.clone()));
+        build::<C>(app, self.settings.template.clone());
+    }
+}
+
+fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) {
     let clock = app.world().resource::<LabClock>().clone();
     template.origin_unix_ms = clock.origin_unix_ms();
     let trail = Trail {
@@ -106,8 +144,15 @@ fn begin_episode<C: Config<Address = PeerId>>(
     meta.episode_num = starting.number;
     meta.seed = Some(starting.seed);
     describe_session(&mut meta.session, &info);
-    let delay = meta.input_delay_frames.values().next().copied().unwrap_or(0);
-    meta.input_delay_frames = (0..starting.players).map(|player| (player, delay)).collect();
+    let delay = meta
+        .input_delay_frames
+        .values()
+        .next()
+        .copied()
+        .unwrap_or(0);
+    meta.input_delay_frames = (0..starting.players)
+        .map(|player| (player, delay))
+        .collect();
     metrics.begin(meta);
     watch.links = info
         .seats
@@ -116,7 +161,9 @@ fn begin_episode<C: Config<Address = PeerId>>(
         .map(|seat| Watched {
             player: seat.handle,
             peer: seat.peer,
-            before: net.link(seat.peer, |link| link.stats().clone()).unwrap_or_default(),
+            before: net
+                .link(seat.peer, |link| link.stats().clone())
+                .unwrap_or_default(),
             rtt_ms: default(),
             jitter_ms: default(),
         })
@@ -164,7 +211,10 @@ fn note_links<C: Config<Address = PeerId>>(
     };
     let watch = &mut *watch;
     let player_of = |links: &[Watched], peer| {
-        links.iter().find(|link| link.peer == peer).map(|link| link.player)
+        links
+            .iter()
+            .find(|link| link.peer == peer)
+            .map(|link| link.player)
     };
     net.drain_arrivals(&mut watch.arrivals);
     for arrival in watch.arrivals.drain(..) {
@@ -287,7 +337,9 @@ fn close_stopped<C: Config<Address = PeerId>>(
 }
 
 fn report(net: &LabNet, watched: &Watched) -> LinkReport {
-    let turn = net.candidate_pair(watched.peer).is_some_and(|pair| pair.is_relayed());
+    let turn = net
+        .candidate_pair(watched.peer)
+        .is_some_and(|pair| pair.is_relayed());
     let link = net.link(watched.peer, |link| {
         let route = match link.route() {
             RouteState::Connecting => None,
@@ -365,7 +417,10 @@ fn write_settled<C: Config<Address = PeerId>>(
         for (document, summary) in metrics.take_finished() {
             let document_of = super::sink::Document::from(document.clone());
             if let Some(name) = document_of.path().file_name() {
-                trail.document.episodes.push(name.to_string_lossy().into_owned());
+                trail
+                    .document
+                    .episodes
+                    .push(name.to_string_lossy().into_owned());
             }
             outbox.post(&mut sink, document, summary);
             trail.phase = None;
@@ -387,7 +442,11 @@ fn keep_trail<C: Config<Address = PeerId>>(
     }
     let now = clock.now();
     trail.phase = Some(phase);
-    let entered = trail.document.phases.last().is_none_or(|last| last.phase != phase.as_str());
+    let entered = trail
+        .document
+        .phases
+        .last()
+        .is_none_or(|last| last.phase != phase.as_str());
     if entered {
         trail.document.phases.push(Phase {
             phase: phase.as_str().to_owned(),
@@ -400,12 +459,22 @@ fn keep_trail<C: Config<Address = PeerId>>(
             trail.document.waited_ms = trail.joined.map(|joined| millis(now - joined));
         }
         SessionPhase::Finished => {
-            let reason = session.failure().map_or("completed", |error| error.end_reason());
-            trail.document.end_reason.get_or_insert_with(|| reason.to_owned());
+            let reason = session
+                .failure()
+                .map_or("completed", |error| error.end_reason());
+            trail
+                .document
+                .end_reason
+                .get_or_insert_with(|| reason.to_owned());
         }
         SessionPhase::Failed => {
-            let reason = session.failure().map_or("neverConnected", |error| error.end_reason());
-            trail.document.end_reason.get_or_insert_with(|| reason.to_owned());
+            let reason = session
+                .failure()
+                .map_or("neverConnected", |error| error.end_reason());
+            trail
+                .document
+                .end_reason
+                .get_or_insert_with(|| reason.to_owned());
         }
         _ => {}
     }

@@ -39,22 +39,13 @@ pub struct EpisodeEnded {
     pub document: Box<EpisodeDocument>,
 }
 
-/// What the record needs to know before a session begins.
-#[derive(Clone, Debug, Default)]
-pub struct RecordSettings {
-    /// Folder of the files; none keeps them in memory.
-    pub export_dir: Option<PathBuf>,
-    /// What is known of every episode.
-    pub template: EpisodeMeta,
-}
-
 /// Folds metrics and writes files.
 ///
 /// # Panics
 /// Adding it for a lab session whose folder cannot be written: better before the match than
 /// after. An observed game is left running; its documents stay in memory, and the log says so.
 pub struct RecordPlugin<C> {
-    settings: RecordSettings,
+    export_dir: Option<PathBuf>,
     lab: bool,
     config: PhantomData<fn() -> C>,
 }
@@ -64,27 +55,24 @@ impl<C: Config> RecordPlugin<C> {
     #[must_use]
     pub fn observing(export_dir: Option<PathBuf>) -> Self {
         Self {
-            settings: RecordSettings {
-                export_dir,
-                template: EpisodeMeta::default(),
-            },
+            export_dir,
             lab: false,
             config: PhantomData,
         }
     }
 
-    /// For a lab session, which says when an episode begins and ends.
-    #[must_use]
-    pub fn lab(settings: RecordSettings) -> Self {
+    /// For a lab session, which says when an episode begins and ends; see `LabRecordPlugin`.
+    #[cfg(feature = "matchbox")]
+    pub(super) fn lab(export_dir: Option<PathBuf>) -> Self {
         Self {
-            settings,
+            export_dir,
             lab: true,
             config: PhantomData,
         }
     }
 
     fn sink(&self) -> RecordSink {
-        match self.settings.export_dir.as_deref().map(open_folder) {
+        match self.export_dir.as_deref().map(open_folder) {
             None => RecordSink::in_memory(),
             Some(Ok(sink)) => sink,
             Some(Err(error)) if self.lab => panic!("{error}"),
@@ -130,15 +118,11 @@ impl<C: Config> Plugin for RecordPlugin<C> {
             );
         }
         app.add_systems(Last, flush_on_exit.after(RollbackLabSystems::Record));
-        if self.lab {
-            #[cfg(feature = "matchbox")]
-            super::lab::build::<C>(app, self.settings.template.clone());
-        } else {
+        if !self.lab {
             build_observing::<C>(app);
         }
     }
 }
-
 
 /// An episode closes with its ggrs session, and its document goes to the sink.
 fn build_observing<C: Config>(app: &mut App) {
@@ -159,7 +143,9 @@ fn build_observing<C: Config>(app: &mut App) {
     for schedule in [PreUpdate.intern(), Last.intern()] {
         app.add_systems(
             schedule,
-            write_closed::<C>.in_set(RollbackLabSystems::Record).before(tell_outcomes),
+            write_closed::<C>
+                .in_set(RollbackLabSystems::Record)
+                .before(tell_outcomes),
         );
     }
 }
@@ -221,7 +207,8 @@ impl Outbox {
     ) {
         log_summary(&document, &summary);
         let key = super::sink::Document::from(document.clone()).path();
-        self.waiting.insert(key, (Box::new(document.clone()), summary));
+        self.waiting
+            .insert(key, (Box::new(document.clone()), summary));
         sink.write(document);
     }
 
@@ -233,9 +220,10 @@ impl Outbox {
 
 /// One line that tells how the episode went; the whole document at debug level.
 fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
-    let share = summary
-        .share_sent_p2p
-        .map_or_else(|| String::from("-"), |share| format!("{:.1}%", share * 100.0));
+    let share = summary.share_sent_p2p.map_or_else(
+        || String::from("-"),
+        |share| format!("{:.1}%", share * 100.0),
+    );
     let fallback = summary
         .fallback_frame
         .map_or_else(|| String::from("none"), |frame| frame.to_string());
@@ -253,7 +241,11 @@ fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
     }
 }
 
-pub(super) fn tell_outcomes(mut sink: ResMut<RecordSink>, mut outbox: ResMut<Outbox>, mut commands: Commands) {
+pub(super) fn tell_outcomes(
+    mut sink: ResMut<RecordSink>,
+    mut outbox: ResMut<Outbox>,
+    mut commands: Commands,
+) {
     for event in sink.bypass_change_detection().poll() {
         tell(event, &mut outbox, &mut commands);
     }

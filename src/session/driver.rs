@@ -126,6 +126,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.failure.as_ref()
     }
 
+    /// The id under which a peer leaves its trail until everybody is known: of the room, those who
+    /// are there, and the server's nonce.
+    pub(crate) fn provisional_id(&self) -> Option<String> {
+        let members = [(0, self.local?)];
+        let alone = lobby::seats(self.local?, &members);
+        Some(lobby::session_id(&self.settings.room, &alone, &self.nonce))
+    }
+
     fn epoch(&self) -> u16 {
         // Validated: at most `u16::MAX` episodes.
         self.number as u16
@@ -195,6 +203,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 Session::P2P(session) => Some(session.current_frame()),
                 _ => None,
             });
+        if self.seats.is_empty() {
+            // Told once it is known who is who.
+            self.changes = changes;
+            return;
+        }
         for (peer, change) in changes.drain(..) {
             let Some(player) = self.player_of(peer) else {
                 continue;
@@ -618,8 +631,6 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some(Session::P2P(session)) = world.remove_resource::<Session<C>>() {
             self.lingering = Some(session);
         }
-        let now = world.resource::<LabClock>().now();
-        world.resource_mut::<TraceLog<C>>().close(now);
         self.stop = Some(end_frame);
         world.write_message(EpisodeStopped {
             number: self.number,

@@ -291,6 +291,7 @@ impl Core {
             link,
             heard_direct,
             closing,
+            usable_at,
             ..
         } in peers
         {
@@ -302,6 +303,9 @@ impl Core {
             link.poll(now, &mut |path, bytes| {
                 hand_over(shaper, network.as_mut(), now, path, *id, bytes)
             });
+            if usable_at.is_none() && link.usable() {
+                *usable_at = Some(now);
+            }
             route_changes.extend(link.drain_changes().map(|change| (*id, change)));
         }
     }
@@ -442,7 +446,12 @@ impl Core {
                 .first_input_frame
                 .map_or(last, |first| first.max(newest + 1));
             peer.set_newest(Owner::Local, last);
-            self.departures.push(InputDeparture { peer: to, first, last, by: sent });
+            self.departures.push(InputDeparture {
+                peer: to,
+                first,
+                last,
+                by: sent,
+            });
         }
     }
 

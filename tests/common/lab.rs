@@ -15,6 +15,9 @@ use bevy_ggrs::{
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::check::{check_episode, check_pair};
+use bevy_rollback_lab::record::sink::RecordSink;
+use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
 use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::conditions::Conditions;
 use bevy_rollback_lab::transport::link::SendFailed;
@@ -313,6 +316,26 @@ impl LabPeer {
         self.app.update();
     }
 
+    /// The episode documents written so far.
+    pub fn episodes(&self) -> Vec<EpisodeDocument> {
+        let files = self.app.world().resource::<RecordSink>().files();
+        files
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains("episode-"))
+            .map(|(_, bytes)| EpisodeDocument::parse(std::str::from_utf8(bytes).unwrap()).unwrap())
+            .collect()
+    }
+
+    /// The session documents written so far, by the newest version of each file.
+    pub fn sessions(&self) -> Vec<SessionDocument> {
+        let files = self.app.world().resource::<RecordSink>().files();
+        files
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains("session.player"))
+            .map(|(_, bytes)| SessionDocument::parse(std::str::from_utf8(bytes).unwrap()).unwrap())
+            .collect()
+    }
+
     /// Where the session stands.
     pub fn phase(&self) -> SessionPhase {
         self.app
@@ -343,4 +366,31 @@ pub fn run_until(
         }
     }
     false
+}
+
+/// Plays a session to its end and returns the documents of every peer, checked: the identities
+/// hold in each, and all of them agree.
+pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<EpisodeDocument>> {
+    let done = run_until(peers, by, limit, |peers| {
+        peers.iter().all(|peer| peer.phase() == SessionPhase::Finished)
+    });
+    let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
+    assert!(done, "all sessions finish within {limit} updates, but stand in {phases:?}");
+    checked(peers)
+}
+
+/// The documents of every peer, after the identities were checked in each and between them.
+pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
+    let documents: Vec<_> = peers.iter().map(LabPeer::episodes).collect();
+    for episode in documents.iter().flatten() {
+        let violations = check_episode(episode);
+        assert!(violations.is_empty(), "the identities hold: {violations:#?}");
+    }
+    for others in &documents[1..] {
+        for (ours, theirs) in documents[0].iter().zip(others) {
+            let violations = check_pair(ours, theirs);
+            assert!(violations.is_empty(), "the files agree: {violations:#?}");
+        }
+    }
+    documents
 }

@@ -3,10 +3,10 @@
 
 use bevy::prelude::*;
 
-use super::Links;
-use super::cause::{Evidence, PlayerLink, Via};
+use super::SessionInfo;
 use crate::clock::LabClock;
-use crate::session::SessionInfo;
+use crate::rollback::Links;
+use crate::rollback::cause::{Evidence, PlayerLink, Via};
 use crate::transport::LabNet;
 use crate::transport::route::RouteState;
 
@@ -22,7 +22,9 @@ pub(super) fn gather(
     };
     let now = clock.now();
     for seat in info.seats.iter().filter(|seat| !seat.local) {
-        let turn = net.candidate_pair(seat.peer).is_some_and(|pair| pair.is_relayed());
+        let turn = net
+            .candidate_pair(seat.peer)
+            .is_some_and(|pair| pair.is_relayed());
         let link = net.link(seat.peer, |link| {
             let late = link.late_evidence(now);
             let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
@@ -30,7 +32,9 @@ pub(super) fn gather(
                 via: match link.route() {
                     RouteState::Direct | RouteState::Suspect if turn => Via::Turn,
                     RouteState::Direct | RouteState::Suspect => Via::Direct,
-                    RouteState::Provisional | RouteState::Relay | RouteState::Survival => Via::Relay,
+                    RouteState::Provisional | RouteState::Relay | RouteState::Survival => {
+                        Via::Relay
+                    }
                     RouteState::Connecting => Via::Unknown,
                 },
                 evidence: Evidence {
