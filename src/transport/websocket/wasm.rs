@@ -3,7 +3,7 @@
 //! Owns the seam: `run` has the signature of the native one, so that the browser's websocket
 //! fits in here and nowhere else.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{future::Future, io, sync::Arc};
 
 use bevy::tasks::IoTaskPool;
 
@@ -14,7 +14,7 @@ use crate::clock::LabClock;
 ///
 /// # Errors
 /// Never; the signature is that of the native one.
-pub fn spawn_network(task: impl Future<Output = ()> + 'static) -> Result<(), Infallible> {
+pub fn spawn_network(task: impl Future<Output = ()> + 'static) -> io::Result<()> {
     IoTaskPool::get_or_init(Default::default)
         .spawn(task)
         .detach();
