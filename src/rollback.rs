@@ -1,4 +1,119 @@
-//! Stub.
+//! Owns the observation of a bevy_ggrs session from outside: observers that note what ggrs makes
+//! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`]
+//! and nothing else; nothing here runs in `GgrsSchedule`, and no message is written inside a
+//! rollback schedule.
+
+use std::marker::PhantomData;
+
+use bevy::prelude::*;
+use bevy_ggrs::ggrs::Config;
+use bevy_ggrs::{
+    AdvanceWorld, AdvanceWorldSystems, LoadWorld, LoadWorldSystems, ReadInputs, RunGgrsSystems,
+    SaveWorld, SaveWorldSystems,
+};
+
+use crate::clock::LabClock;
 
 pub mod cause;
+mod drain;
+mod log;
+pub mod messages;
+mod observe;
 pub mod trace;
+
+pub use log::{SessionKind, TraceLog};
+pub use messages::{
+    DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
+};
+
+/// Where the lab's own work runs, in this order: in [`PreUpdate`] after ggrs's steps, and once
+/// more in [`Last`] of the update in which the app exits.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RollbackLabSystems {
+    /// Turns what ggrs did into messages. Runs in [`PreUpdate`] and [`Last`].
+    Observe,
+    /// Starts and ends sessions and episodes. Runs in [`PreUpdate`] and [`Last`].
+    Session,
+    /// Folds the messages into metrics. Runs in [`PreUpdate`] and [`Last`].
+    Measure,
+    /// Writes what is finished. Runs in [`PreUpdate`] and [`Last`].
+    Record,
+}
+
+/// What is known of each player's link, by handle; the transport describes it, rollbacks carry it.
+/// Empty for a session without the lab's transport.
+#[derive(Resource, Clone, Debug, Default, Deref, DerefMut)]
+pub struct Links(pub cause::LinkEvidence);
+
+/// Observes any bevy_ggrs session of this config, and changes nothing about it.
+///
+/// An episode is the life of the `Session` resource, unless [`TraceLog::begin`] and
+/// [`TraceLog::close`] delimit it. Drains `session.events()`: read [`SessionEvent`] instead.
+pub struct ObservePlugin<C: Config>(PhantomData<C>);
+
+impl<C: Config> Default for ObservePlugin<C> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<C: Config> Plugin for ObservePlugin<C> {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<LabClock>()
+            .init_resource::<Links>()
+            .init_resource::<TraceLog<C>>()
+            .add_message::<trace::Fact<C::Input>>()
+            .add_message::<RollbackCompleted<C::Input>>()
+            .add_message::<RollbackReloaded>()
+            .add_message::<StallEnded>()
+            .add_message::<DesyncDetected>()
+            .add_message::<SessionEvent>();
+
+        app.add_systems(ReadInputs, observe::tick::<C>)
+            .add_systems(
+                LoadWorld,
+                observe::load::<C>.before(LoadWorldSystems::EntityResurrect),
+            )
+            .add_systems(
+                AdvanceWorld,
+                (
+                    observe::advance_begin::<C>.in_set(AdvanceWorldSystems::First),
+                    observe::advance_end::<C>.in_set(AdvanceWorldSystems::Last),
+                ),
+            )
+            .add_systems(
+                SaveWorld,
+                observe::saved::<C>.after(SaveWorldSystems::Snapshot),
+            );
+
+        let order = (
+            RollbackLabSystems::Observe,
+            RollbackLabSystems::Session,
+            RollbackLabSystems::Measure,
+            RollbackLabSystems::Record,
+        );
+        app.configure_sets(PreUpdate, order.chain().after(RunGgrsSystems))
+            .configure_sets(Last, order.chain())
+            .add_systems(
+                PreUpdate,
+                drain::begin_new_session::<C>.before(RunGgrsSystems),
+            )
+            .add_systems(
+                PreUpdate,
+                (
+                    drain::settle_trace::<C>,
+                    drain::drain_ggrs_events::<C>,
+                    drain::drain_trace::<C>,
+                )
+                    .chain()
+                    .in_set(RollbackLabSystems::Observe),
+            )
+            .add_systems(
+                Last,
+                (drain::close_on_exit::<C>, drain::drain_trace::<C>)
+                    .chain()
+                    .run_if(on_message::<AppExit>)
+                    .in_set(RollbackLabSystems::Observe),
+            );
+    }
+}

@@ -1,0 +1,175 @@
+//! Owns the one resource that observers write: the trace, and which session it belongs to. Never
+//! writes a message or touches the session.
+
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_ggrs::Session;
+use bevy_ggrs::ggrs::{Config, InputStatus};
+
+use super::trace::{Frame, Known, TooManyPlayers, Trace};
+
+/// What kind of ggrs session an episode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SessionKind {
+    /// Players on several peers.
+    P2P,
+    /// A local check of determinism: it reloads all the time and predicts nothing.
+    SyncTest,
+    /// Follows others' game: no ticks, no predictions.
+    Spectator,
+}
+
+/// The trace of the running episode, for sessions of one ggrs config.
+#[derive(Resource)]
+pub struct TraceLog<C: Config> {
+    trace: Trace<C::Input>,
+    kind: SessionKind,
+    by_hand: bool,
+    /// This session has too many players to be observed, and it was said.
+    refused: bool,
+    /// A tick of a session that the trace has not begun yet.
+    early_tick: Option<Duration>,
+}
+
+impl<C: Config> Default for TraceLog<C> {
+    fn default() -> Self {
+        Self {
+            trace: Trace::default(),
+            kind: SessionKind::P2P,
+            by_hand: false,
+            refused: false,
+            early_tick: None,
+        }
+    }
+}
+
+impl<C: Config> TraceLog<C> {
+    /// Begins an episode of a P2P session: `players_local[handle]` tells who is on this peer.
+    ///
+    /// Call it before the session's first step. From the first call on, episodes are delimited by
+    /// hand: a `Session` that comes or goes neither begins nor closes one.
+    ///
+    /// # Errors
+    /// [`TooManyPlayers`] if the trace cannot hold them; nothing is observed then.
+    pub fn begin(&mut self, players_local: &[bool], now: Duration) -> Result<(), TooManyPlayers> {
+        self.by_hand = true;
+        self.kind = SessionKind::P2P;
+        self.trace.begin(players_local, now)
+    }
+
+    /// Closes the episode; what happens afterwards is ignored until the next one begins.
+    pub fn close(&mut self, now: Duration) {
+        self.early_tick = None;
+        self.trace.close(now);
+    }
+
+    /// From now on only [`begin`](Self::begin) and [`close`](Self::close) delimit episodes.
+    pub fn delimit_by_hand(&mut self) {
+        self.by_hand = true;
+    }
+
+    /// Whether episodes are delimited by hand.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        self.by_hand
+    }
+
+    /// The kind of session the newest episode belongs to.
+    #[must_use]
+    pub fn kind(&self) -> SessionKind {
+        self.kind
+    }
+
+    /// The trace, to be read.
+    #[must_use]
+    pub fn trace(&self) -> &Trace<C::Input> {
+        &self.trace
+    }
+
+    pub(super) fn trace_mut(&mut self) -> &mut Trace<C::Input> {
+        &mut self.trace
+    }
+
+    /// Whether a session that is there should begin an episode.
+    pub(super) fn awaits_session(&self) -> bool {
+        !self.by_hand && !self.refused && !self.trace.is_active()
+    }
+
+    /// Begins the episode of a session that appeared.
+    pub(super) fn begin_session(&mut self, session: &Session<C>, now: Duration) {
+        let (kind, players, local) = match session {
+            Session::P2P(p2p) => (
+                SessionKind::P2P,
+                p2p.num_players(),
+                p2p.local_player_handles(),
+            ),
+            Session::SyncTest(test) => (
+                SessionKind::SyncTest,
+                test.num_players(),
+                (0..test.num_players()).collect(),
+            ),
+            Session::Spectator(spectator) => {
+                (SessionKind::Spectator, spectator.num_players(), Vec::new())
+            }
+        };
+        let players: Vec<bool> = (0..players).map(|handle| local.contains(&handle)).collect();
+        self.kind = kind;
+        if let Err(error) = self.trace.begin(&players, now) {
+            self.refused = true;
+            warn!("this session is not observed: {error}");
+        }
+    }
+
+    /// The session is gone: closes the episode that it was.
+    pub(super) fn session_gone(&mut self, now: Duration) {
+        if !self.by_hand {
+            self.refused = false;
+            self.close(now);
+        }
+    }
+
+    /// ReadInputs ran before `frame`. ggrs counts on from the newest frame, so an earlier one is
+    /// the start of another session that replaced the observed one between two updates.
+    pub(super) fn tick(&mut self, frame: Frame, confirmed: Frame, now: Duration) {
+        let replaced = self.trace.is_active() && frame <= self.trace.newest_frame();
+        if replaced && !self.by_hand {
+            self.close(now);
+        }
+        if self.trace.is_active() {
+            self.trace.settle(confirmed);
+            self.trace.tick(now);
+        } else if self.awaits_session() {
+            self.early_tick = Some(now);
+        }
+    }
+
+    /// A frame starts; begins the episode if the session came without being noticed.
+    pub(super) fn advance_begin(
+        &mut self,
+        frame: Frame,
+        inputs: &[(C::Input, InputStatus)],
+        session: Option<&Session<C>>,
+        now: Duration,
+    ) {
+        if self.awaits_session()
+            && let Some(session) = session
+        {
+            let early_tick = self.early_tick.take();
+            self.begin_session(session, early_tick.unwrap_or(now));
+            if let Some(at) = early_tick {
+                self.trace.tick(at);
+            }
+        }
+        let inputs = inputs.iter().map(|&(input, status)| (input, known(status)));
+        self.trace.advance_begin(frame, inputs, now);
+    }
+}
+
+fn known(status: InputStatus) -> Known {
+    match status {
+        InputStatus::Confirmed => Known::Confirmed,
+        InputStatus::Predicted => Known::Predicted,
+        InputStatus::Disconnected => Known::Disconnected,
+    }
+}
