@@ -297,17 +297,36 @@ impl LabConfig {
             ("input_delay", u64::from(self.input_delay), 0, 16),
             ("max_prediction", u64::from(self.max_prediction), 1, 32),
             ("desync_interval", u64::from(self.desync_interval), 1, 600),
-            ("frame_limit", u64::from(self.frame_limit.unwrap_or(1)), 1, i32::MAX as u64 / 2),
-            ("episodes", u64::from(self.episodes.unwrap_or(1)), 1, u64::from(u16::MAX)),
+            (
+                "frame_limit",
+                u64::from(self.frame_limit.unwrap_or(1)),
+                1,
+                i32::MAX as u64 / 2,
+            ),
+            (
+                "episodes",
+                u64::from(self.episodes.unwrap_or(1)),
+                1,
+                u64::from(u16::MAX),
+            ),
         ];
         for (name, value, min, max) in ranges {
             if value < min || value > max {
-                return Err(ConfigError::Range { name, value, min, max });
+                return Err(ConfigError::Range {
+                    name,
+                    value,
+                    min,
+                    max,
+                });
             }
         }
         for (name, text) in [("game", &self.game), ("game_version", &self.game_version)] {
             if text.len() > 64 {
-                return Err(ConfigError::TooLong { name, length: text.len(), max: 64 });
+                return Err(ConfigError::TooLong {
+                    name,
+                    length: text.len(),
+                    max: 64,
+                });
             }
         }
         Conditions::parse(&self.conditions)?;
@@ -395,11 +414,26 @@ mod tests {
     #[test]
     fn a_bad_setting_is_named_with_its_value_and_range() {
         let config = LabConfig::new("ws://localhost", "room").players(9);
-        assert_eq!(config.validate().unwrap_err().to_string(), "players is 9, outside 1..=4");
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "players is 9, outside 1..=4"
+        );
         let config = LabConfig::new("ws://localhost", "a room");
-        assert!(config.validate().unwrap_err().to_string().contains("\"a room\""));
+        assert!(
+            config
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("\"a room\"")
+        );
         let config = LabConfig::new("ws://localhost", "room").conditions("latncy=5ms");
-        assert!(config.validate().unwrap_err().to_string().contains("latncy"));
+        assert!(
+            config
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("latncy")
+        );
     }
 
     #[test]
@@ -407,6 +441,9 @@ mod tests {
         let config = LabConfig::new("ws://localhost", "room").frame_limit(100);
         let same = LabConfig::new("ws://other", "room").frame_limit(100);
         assert_eq!(config.config_digest(), same.config_digest());
-        assert_ne!(config.config_digest(), same.frame_limit(101).config_digest());
+        assert_ne!(
+            config.config_digest(),
+            same.frame_limit(101).config_digest()
+        );
     }
 }

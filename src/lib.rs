@@ -50,8 +50,8 @@ pub use rollback::RollbackLabSystems;
 pub mod prelude {
     pub use crate::RollbackLabSystems;
     pub use crate::RollbackObserverPlugins;
-    pub use crate::record::EpisodeEnded;
     pub use crate::metrics::EpisodeRecord;
+    pub use crate::record::EpisodeEnded;
     pub use crate::rollback::{RollbackCompleted, StallEnded};
     #[cfg(feature = "matchbox")]
     pub use crate::{

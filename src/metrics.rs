@@ -1,1 +1,3 @@
 //! Stub.
+#[derive(bevy::prelude::Resource)]
+pub struct EpisodeRecord;

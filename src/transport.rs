@@ -33,16 +33,18 @@ use self::wire::ControlMessage;
 use crate::clock::LabClock;
 
 /// The bounds of one episode that incoming ggrs messages are checked against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EpisodeBounds {
-    /// Number of players.
-    pub players: usize,
+    /// Who plays, by handle; `None` is this peer.
+    pub seats: Vec<Option<PeerId>>,
     /// Serialized size of one player's input, where it is fixed.
     pub input_bytes: Option<usize>,
     /// Prediction window in frames.
-    pub max_prediction: u32,
-    /// Whether peers compare checksums.
-    pub desync_detection: bool,
+    pub max_prediction: Frame,
+    /// Largest input delay of any peer in frames.
+    pub max_input_delay: Frame,
+    /// Frames between compared checksums; `None` if peers compare none.
+    pub desync_interval: Option<u32>,
 }
 
 /// Every link of the lab session. Clones share the same network.
@@ -109,7 +111,16 @@ impl LabNet {
 
     /// Queues a control message to one peer; it is repeated until acknowledged.
     pub fn send_control(&self, peer: PeerId, message: ControlMessage) {
-        self.core().with_link(peer, |link| link.send_control(message));
+        self.core().with_link(peer, |link| {
+            if let Err(error) = link.send_control(message) {
+                error!("control message not sent: {error}");
+            }
+        });
+    }
+
+    /// Tells which player this peer is, and with that which conditions apply to it.
+    pub fn set_player(&self, player: usize) {
+        self.core().set_player(player);
     }
 
     /// Opens the packets of episode `epoch`; packets of any other are dropped and counted.

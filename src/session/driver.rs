@@ -6,9 +6,7 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy_ggrs::{ConfirmedFrameCount, RollbackFrameRate, Session};
 use bevy_matchbox::matchbox_socket::PeerId;
-use ggrs::{
-    Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder, SessionState,
-};
+use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder, SessionState};
 
 use super::episode::{self, EndFlags};
 use super::lobby::{self, Seat};
@@ -19,6 +17,7 @@ use super::{
 };
 use crate::clock::LabClock;
 use crate::rollback::TraceLog;
+use crate::transport::ggrs_wire::MAX_VARIABLE_INPUT;
 use crate::transport::network::NetEvent;
 use crate::transport::wire::relay::Notice;
 use crate::transport::wire::{ByeReason, ControlMessage};
@@ -148,7 +147,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     fn enter(&mut self, world: &mut World, phase: SessionPhase, now: Duration) {
-        debug!("session phase {} -> {}", self.phase.as_str(), phase.as_str());
+        debug!(
+            "session phase {} -> {}",
+            self.phase.as_str(),
+            phase.as_str()
+        );
         self.phase = phase;
         self.since = now;
         world.resource_mut::<NextState<SessionPhase>>().set(phase);
@@ -157,7 +160,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     fn fail(&mut self, world: &mut World, net: &LabNet, now: Duration, error: SessionError) {
         error!("lab session failed: {error}");
         for seat in self.remotes() {
-            net.send_control(seat.peer, ControlMessage::Bye { reason: ByeReason::Failed });
+            net.send_control(
+                seat.peer,
+                ControlMessage::Bye {
+                    reason: ByeReason::Failed,
+                },
+            );
         }
         self.stop_here(world, now, error.end_reason(), true);
         self.settle(world, net);
@@ -181,10 +189,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.control = control;
         let mut changes = std::mem::take(&mut self.changes);
         net.drain_route_changes(&mut changes);
-        let frame = world.get_resource::<Session<C>>().and_then(|session| match session {
-            Session::P2P(session) => Some(session.current_frame()),
-            _ => None,
-        });
+        let frame = world
+            .get_resource::<Session<C>>()
+            .and_then(|session| match session {
+                Session::P2P(session) => Some(session.current_frame()),
+                _ => None,
+            });
         for (peer, change) in changes.drain(..) {
             let Some(player) = self.player_of(peer) else {
                 continue;
@@ -193,7 +203,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 "route to player {player}: {:?} -> {:?} ({:?}, {} {:.1}, threshold {:.1})",
                 change.from, change.to, change.cause, change.metric, change.value, change.threshold
             );
-            world.write_message(RouteChanged { player, peer, frame, change });
+            world.write_message(RouteChanged {
+                player,
+                peer,
+                frame,
+                change,
+            });
         }
         self.changes = changes;
     }
@@ -228,7 +243,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 }
             }
             NetEvent::Notice(Notice::PeerGone { slot }) => {
-                let gone = self.members.iter().find(|(s, _)| *s == slot).map(|(_, peer)| *peer);
+                let gone = self
+                    .members
+                    .iter()
+                    .find(|(s, _)| *s == slot)
+                    .map(|(_, peer)| *peer);
                 self.doubted.extend(gone);
             }
             NetEvent::Notice(Notice::Dropped { reason, count }) => {
@@ -236,17 +255,25 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             NetEvent::Refused { code, reason } => {
                 let room = self.settings.room.clone();
-                self.failure.get_or_insert(SessionError::RoomRefused { room, code, reason });
+                self.failure
+                    .get_or_insert(SessionError::RoomRefused { room, code, reason });
             }
             NetEvent::Unreachable { url, error } => {
-                self.failure.get_or_insert(SessionError::ServerUnreachable { url, error });
+                self.failure
+                    .get_or_insert(SessionError::ServerUnreachable { url, error });
             }
             NetEvent::ServerLost { reason } => {
-                if matches!(self.phase, SessionPhase::Connecting | SessionPhase::Gathering) {
+                if matches!(
+                    self.phase,
+                    SessionPhase::Connecting | SessionPhase::Gathering
+                ) {
                     let room = self.settings.room.clone();
-                    self.failure.get_or_insert(SessionError::ServerLost { room, reason });
+                    self.failure
+                        .get_or_insert(SessionError::ServerLost { room, reason });
                 } else {
-                    warn!("connection to the server lost ({reason}); no fallback path until it is back");
+                    warn!(
+                        "connection to the server lost ({reason}); no fallback path until it is back"
+                    );
                     world.write_message(PeerNotice::ServerLost { at: net.now() });
                 }
             }
@@ -288,9 +315,19 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             ControlMessage::Visible => {
                 world.write_message(PeerNotice::Visible { player, at: now });
             }
-            ControlMessage::Ended { epoch, end_frame, digest } => {
-                self.ended.retain(|ended| ended.peer != peer || ended.epoch != epoch);
-                self.ended.push(Ended { peer, epoch, end_frame, digest });
+            ControlMessage::Ended {
+                epoch,
+                end_frame,
+                digest,
+            } => {
+                self.ended
+                    .retain(|ended| ended.peer != peer || ended.epoch != epoch);
+                self.ended.push(Ended {
+                    peer,
+                    epoch,
+                    end_frame,
+                    digest,
+                });
             }
             ControlMessage::Bye { reason } => {
                 debug!("player {player} says bye: {reason:?}");
@@ -320,7 +357,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             };
             if !self.is_gone(peer) {
                 self.gone.push((peer, reason));
-                world.write_message(PeerNotice::Gone { player, at: now, reason });
+                world.write_message(PeerNotice::Gone {
+                    player,
+                    at: now,
+                    reason,
+                });
             }
         }
     }
@@ -373,6 +414,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return;
         };
         let local_player = own.handle;
+        net.set_player(local_player);
         self.session_id = lobby::session_id(&self.settings.room, &self.seats, &self.nonce);
         world.insert_resource(SessionInfo {
             session_id: self.session_id.clone(),
@@ -381,16 +423,19 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             relay: !self.stock,
         });
         for seat in self.remotes() {
-            net.send_control(seat.peer, ControlMessage::Hello(self.settings.hello.clone()));
+            net.send_control(
+                seat.peer,
+                ControlMessage::Hello(self.settings.hello.clone()),
+            );
         }
         self.enter(world, SessionPhase::Meeting, now);
     }
 
     fn meeting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
-        let unreachable = self
-            .remotes()
-            .map(|seat| seat.peer)
-            .find(|peer| net.link(*peer, |link| link.failed()).unwrap_or(false));
+        let unreachable = self.remotes().map(|seat| seat.peer).find(|peer| {
+            net.link(*peer, |link| link.failed().is_some())
+                .unwrap_or(false)
+        });
         if let Some(peer) = unreachable {
             self.fail(world, net, now, SessionError::NoPath { peer });
             return;
@@ -402,9 +447,18 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     fn between(&mut self, world: &mut World, net: &LabNet, now: Duration) {
-        if self.settings.episodes.is_some_and(|episodes| self.number >= episodes) {
+        if self
+            .settings
+            .episodes
+            .is_some_and(|episodes| self.number >= episodes)
+        {
             for seat in self.remotes() {
-                net.send_control(seat.peer, ControlMessage::Bye { reason: ByeReason::Finished });
+                net.send_control(
+                    seat.peer,
+                    ControlMessage::Bye {
+                        reason: ByeReason::Finished,
+                    },
+                );
             }
             self.enter(world, SessionPhase::Finished, now);
             return;
@@ -430,10 +484,16 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         net.start_epoch(
             self.epoch(),
             EpisodeBounds {
-                players: self.seats.len(),
-                input_bytes: None,
-                max_prediction: self.settings.max_prediction,
-                desync_detection: true,
+                seats: self
+                    .seats
+                    .iter()
+                    .map(|seat| (!seat.local).then_some(seat.peer))
+                    .collect(),
+                input_bytes: fixed_input_bytes::<C>(),
+                // Validated: both are small.
+                max_prediction: self.settings.max_prediction as Frame,
+                max_input_delay: self.settings.input_delay as Frame,
+                desync_interval: Some(self.settings.desync_interval),
             },
         );
         for seat in self.remotes() {
@@ -453,7 +513,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             Some(Session::P2P(session)) if session.current_state() == SessionState::Running
         );
         if running {
-            world.trigger(EpisodeStarted { number: self.number });
+            world.trigger(EpisodeStarted {
+                number: self.number,
+            });
             self.enter(world, SessionPhase::Playing, now);
         } else if now.saturating_sub(built_at) >= HANDSHAKE_TIMEOUT {
             let error = SessionError::HandshakeTimeout {
@@ -466,14 +528,20 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     fn build_when_all_ready(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let epoch = self.epoch();
-        let all_ready = self
-            .remotes()
-            .all(|seat| self.ready.iter().any(|r| r.peer == seat.peer && r.epoch == epoch));
+        let all_ready = self.remotes().all(|seat| {
+            self.ready
+                .iter()
+                .any(|r| r.peer == seat.peer && r.epoch == epoch)
+        });
         if !all_ready {
             return;
         }
         let seed = world.resource::<super::Episode>().seed();
-        if let Some(other) = self.ready.iter().find(|r| r.epoch == epoch && r.seed != seed) {
+        if let Some(other) = self
+            .ready
+            .iter()
+            .find(|r| r.epoch == epoch && r.seed != seed)
+        {
             let error = SessionError::Mismatch {
                 player: self.player_of(other.peer).unwrap_or_default(),
                 field: "seed",
@@ -487,7 +555,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             Ok(session) => {
                 let local: Vec<bool> = self.seats.iter().map(|seat| seat.local).collect();
                 world.insert_resource(RollbackFrameRate(self.settings.fps as usize));
-                world.resource_mut::<TraceLog<C>>().begin(&local, now);
+                let begun = world.resource_mut::<TraceLog<C>>().begin(&local, now);
+                if let Err(error) = begun {
+                    self.fail(world, net, now, SessionError::Ggrs(error.to_string()));
+                    return;
+                }
                 world.insert_resource(Session::P2P(session));
                 self.built_at = Some(now);
             }
@@ -523,7 +595,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             net.set_current_frame(session.current_frame());
         }
         let confirmed = world.resource::<ConfirmedFrameCount>().0;
-        let end = world.resource::<EndFlags>().end(confirmed, self.settings.frame_limit);
+        let end = world
+            .resource::<EndFlags>()
+            .end(confirmed, self.settings.frame_limit);
         if let Some((end_frame, reason)) = end {
             self.stop_at(world, end_frame, reason, false);
             self.enter(world, SessionPhase::Ending, now);
@@ -534,10 +608,18 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     /// Takes the ggrs session out of the world; it keeps answering until everybody has ended.
-    fn stop_at(&mut self, world: &mut World, end_frame: Frame, reason: &'static str, partial: bool) {
+    fn stop_at(
+        &mut self,
+        world: &mut World,
+        end_frame: Frame,
+        reason: &'static str,
+        partial: bool,
+    ) {
         if let Some(Session::P2P(session)) = world.remove_resource::<Session<C>>() {
             self.lingering = Some(session);
         }
+        let now = world.resource::<LabClock>().now();
+        world.resource_mut::<TraceLog<C>>().close(now);
         self.stop = Some(end_frame);
         world.write_message(EpisodeStopped {
             number: self.number,
@@ -554,7 +636,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         let confirmed = world.resource::<ConfirmedFrameCount>().0;
         let saved = world.resource::<EndFlags>().newest().unwrap_or(0);
-        self.stop_at(world, saved.min(confirmed.saturating_add(1)).max(0), reason, partial);
+        self.stop_at(
+            world,
+            saved.min(confirmed.saturating_add(1)).max(0),
+            reason,
+            partial,
+        );
         self.since = now;
     }
 
@@ -565,23 +652,39 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let (epoch, digest) = (self.epoch(), world.resource::<HistoryDigest>().0);
         if let (Some(end_frame), Some(digest), false) = (self.stop, digest, self.ended_sent) {
             for seat in self.remotes() {
-                net.send_control(seat.peer, ControlMessage::Ended { epoch, end_frame, digest });
+                net.send_control(
+                    seat.peer,
+                    ControlMessage::Ended {
+                        epoch,
+                        end_frame,
+                        digest,
+                    },
+                );
             }
             self.ended_sent = true;
         }
         let all_ended = self.remotes().all(|seat| {
             self.is_gone(seat.peer)
-                || self.ended.iter().any(|e| e.peer == seat.peer && e.epoch == epoch)
+                || self
+                    .ended
+                    .iter()
+                    .any(|e| e.peer == seat.peer && e.epoch == epoch)
         });
         let late = now.saturating_sub(self.since) >= SETTLE_TIMEOUT;
         if (self.ended_sent && all_ended) || late {
             if late && !all_ended {
-                warn!("episode {}: not every peer told its end; its file says so", self.number);
+                warn!(
+                    "episode {}: not every peer told its end; its file says so",
+                    self.number
+                );
             }
             self.settle(world, net);
             self.number += 1;
             if let Some(&(peer, reason)) = self.gone.first() {
-                let last = self.settings.episodes.is_some_and(|episodes| self.number >= episodes);
+                let last = self
+                    .settings
+                    .episodes
+                    .is_some_and(|episodes| self.number >= episodes);
                 if !last {
                     let player = self.player_of(peer).unwrap_or_default();
                     self.fail(world, net, now, SessionError::PeerGone { player, reason });
@@ -606,7 +709,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .collect();
         self.lingering = None;
         net.end_epoch();
-        world.write_message(EpisodeSettled { number: self.number, digests });
+        world.write_message(EpisodeSettled {
+            number: self.number,
+            digests,
+        });
     }
 
     fn finished(&mut self, net: &LabNet, now: Duration) {
@@ -647,6 +753,13 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
     world.insert_resource(session);
 }
 
+/// Larger inputs are taken to have a fixed size; smaller ones may vary, as those of an enum do.
+fn fixed_input_bytes<C: Config>() -> Option<usize> {
+    let size = bincode::serialized_size(&C::Input::default()).ok()?;
+    let size = usize::try_from(size).ok()?;
+    (size > MAX_VARIABLE_INPUT).then_some(size)
+}
+
 pub(super) fn note_ready<C: Config<Address = PeerId>>(
     _: On<ReadyForEpisode>,
     mut session: ResMut<LabSession<C>>,
@@ -668,7 +781,12 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
     };
     if !matches!(session.phase, SessionPhase::Finished | SessionPhase::Failed) {
         for seat in session.remotes() {
-            net.send_control(seat.peer, ControlMessage::Bye { reason: ByeReason::Left });
+            net.send_control(
+                seat.peer,
+                ControlMessage::Bye {
+                    reason: ByeReason::Left,
+                },
+            );
         }
         session.stop_here(world, now, "localQuit", true);
         session.settle(world, &net);

@@ -72,7 +72,11 @@ const KEPT_STATES: usize = 128;
 
 impl EndFlags {
     fn note(&mut self, frame: Frame, ended: Option<&'static str>) {
-        while self.states.back().is_some_and(|(newest, _)| *newest >= frame) {
+        while self
+            .states
+            .back()
+            .is_some_and(|(newest, _)| *newest >= frame)
+        {
             self.states.pop_back();
         }
         if self.states.len() == KEPT_STATES {
@@ -88,7 +92,11 @@ impl EndFlags {
 
     /// First confirmed state at which the episode is over: its inputs are known through the frame
     /// before, and the state itself was simulated with them and saved.
-    pub(super) fn end(&self, confirmed: Frame, limit: Option<u32>) -> Option<(Frame, &'static str)> {
+    pub(super) fn end(
+        &self,
+        confirmed: Frame,
+        limit: Option<u32>,
+    ) -> Option<(Frame, &'static str)> {
         let at_limit = |frame| limit.is_some_and(|limit| i64::from(frame) >= i64::from(limit));
         self.states
             .iter()
@@ -176,7 +184,11 @@ mod tests {
         for frame in 0..=10 {
             flags.note(frame, (frame >= 9).then_some("goal"));
         }
-        assert_eq!(flags.end(7, None), None, "state 9 needs the inputs through frame 8");
+        assert_eq!(
+            flags.end(7, None),
+            None,
+            "state 9 needs the inputs through frame 8"
+        );
         assert_eq!(flags.end(8, None), Some((9, "goal")));
     }
 

@@ -27,7 +27,9 @@ pub enum SessionError {
         reason: String,
     },
     /// The connection to the server was lost before everybody had met.
-    #[error("connection to the server was lost before all players of room {room} had met: {reason}")]
+    #[error(
+        "connection to the server was lost before all players of room {room} had met: {reason}"
+    )]
     ServerLost {
         /// The room.
         room: String,
@@ -47,7 +49,9 @@ pub enum SessionError {
         players: usize,
     },
     /// A peer plays by other settings.
-    #[error("{field} differs: {ours} here, {theirs} at player {player}; all peers must agree on it")]
+    #[error(
+        "{field} differs: {ours} here, {theirs} at player {player}; all peers must agree on it"
+    )]
     Mismatch {
         /// The other player's handle.
         player: usize,

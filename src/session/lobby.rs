@@ -82,8 +82,10 @@ mod tests {
     use super::*;
 
     fn peer(n: u32) -> PeerId {
-        serde_json::from_value(serde_json::json!(format!("{n:08x}-0000-0000-0000-000000000000")))
-            .unwrap()
+        serde_json::from_value(serde_json::json!(format!(
+            "{n:08x}-0000-0000-0000-000000000000"
+        )))
+        .unwrap()
     }
 
     #[test]
@@ -95,7 +97,11 @@ mod tests {
             let ours = seats(local, &members);
             let theirs = seats(peer(9), &reversed);
             let order = |seats: &[Seat]| seats.iter().map(|s| s.peer).collect::<Vec<_>>();
-            assert_eq!(order(&ours), order(&theirs), "handles are the same on every peer");
+            assert_eq!(
+                order(&ours),
+                order(&theirs),
+                "handles are the same on every peer"
+            );
             assert_eq!(ours.iter().filter(|seat| seat.local).count(), 1);
             assert_eq!(
                 session_id("room", &ours, &[7; 16]),

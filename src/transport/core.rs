@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::PeerId;
-use ggrs::{Frame, Message as GgrsMessage};
+use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 
 use super::EpisodeBounds;
-use super::conditions::{Conditions, Shaper};
-use super::ggrs_wire::{self, Limits};
+use super::conditions::{Conditions, Direction, Shaper};
+use super::ggrs_wire::{self, Checked, Limits, Owner, Player, SentPings};
 use super::link::{Incoming, Link, LinkSettings, SendFailed};
 use super::network::{NetEvent, Network};
 use super::route::RouteChange;
@@ -56,9 +56,72 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) link: Link,
     pub(super) shares: InputShares,
-    limits: Limits,
+    players: Vec<Player>,
+    sent_pings: SentPings,
+    magic: Option<u16>,
     heard_direct: Duration,
     closing: Option<Duration>,
+}
+
+impl Peer {
+    /// Books the inputs that a checked message brought first.
+    fn note_inputs(
+        &mut self,
+        checked: &Checked,
+        via: Path,
+        current_frame: Frame,
+        at: Duration,
+    ) -> Option<InputArrival> {
+        let known = self.newest(Owner::Sender);
+        let last = checked.newest_input_frame.filter(|&last| last > known)?;
+        // With input delay the first packet starts at the delay: the frames before it hold the
+        // default input and never travel.
+        let first = checked
+            .first_input_frame
+            .map_or(last, |first| first.max(known + 1));
+        let new = u64::from(last.abs_diff(first)) + 1;
+        match via {
+            Path::Direct => self.shares.received_p2p += new,
+            Path::Relay => self.shares.received_relay += new,
+        }
+        self.set_newest(Owner::Sender, last);
+        Some(InputArrival {
+            peer: self.id,
+            first,
+            last,
+            via,
+            current_frame,
+            at,
+        })
+    }
+
+    /// Another peer's inputs are known here, so this one may tell of them.
+    fn heard_of(&mut self, bounds: &EpisodeBounds, other: PeerId, last: Frame) {
+        for (player, seat) in self.players.iter_mut().zip(&bounds.seats) {
+            if *seat == Some(other) {
+                player.last_frame = player.last_frame.max(last);
+            }
+        }
+    }
+
+    fn newest(&self, owner: Owner) -> Frame {
+        self.players
+            .iter()
+            .filter(|player| player.owner == owner)
+            .map(|player| player.last_frame)
+            .max()
+            .unwrap_or(NULL_FRAME)
+    }
+
+    fn set_newest(&mut self, owner: Owner, frame: Frame) {
+        for player in self
+            .players
+            .iter_mut()
+            .filter(|player| player.owner == owner)
+        {
+            player.last_frame = frame;
+        }
+    }
 }
 
 /// matchbox reports a peer that only left the server like one whose data channel closed. Silence
@@ -80,6 +143,8 @@ pub(super) struct Core {
     open: Vec<PeerId>,
     inbox: Vec<(PeerId, GgrsMessage)>,
     bounds: Option<EpisodeBounds>,
+    conditions: Conditions,
+    seed: u64,
     direct_cut: bool,
     event_start: usize,
 }
@@ -96,7 +161,7 @@ impl Core {
             network,
             clock,
             peers: Vec::new(),
-            shaper: Shaper::new(conditions, seed),
+            shaper: Shaper::new(conditions, 0, seed),
             events: Vec::new(),
             control: Vec::new(),
             route_changes: Vec::new(),
@@ -107,9 +172,17 @@ impl Core {
             open: Vec::new(),
             inbox: Vec::new(),
             bounds: None,
+            conditions: conditions.clone(),
+            seed,
             direct_cut: false,
             event_start: 0,
         }
+    }
+
+    /// Applies the conditions of `player`, once it is known which player this peer is.
+    pub(super) fn set_player(&mut self, player: usize) {
+        self.shaper = Shaper::new(&self.conditions, player, self.seed);
+        self.set_direct_cut(self.direct_cut);
     }
 
     pub(super) fn peer(&self, id: PeerId) -> Option<&Peer> {
@@ -147,7 +220,9 @@ impl Core {
                 id,
                 link,
                 shares: InputShares::default(),
-                limits: Limits::default(),
+                players: Vec::new(),
+                sent_pings: SentPings::default(),
+                magic: None,
                 heard_direct: now,
                 closing: None,
             });
@@ -162,19 +237,26 @@ impl Core {
 
     pub(super) fn start_epoch(&mut self, epoch: u16, bounds: EpisodeBounds) {
         let now = self.clock.now();
-        self.bounds = Some(bounds);
         self.current_frame = 0;
         self.inbox.clear();
         for peer in &mut self.peers {
             peer.link.start_epoch(now, epoch);
             peer.shares = InputShares::default();
-            peer.limits = Limits::new(
-                bounds.players,
-                bounds.input_bytes,
-                bounds.max_prediction,
-                bounds.desync_detection,
-            );
+            peer.sent_pings = SentPings::default();
+            peer.magic = None;
+            peer.players = bounds
+                .seats
+                .iter()
+                .map(|seat| {
+                    Player::new(match seat {
+                        None => Owner::Local,
+                        Some(id) if *id == peer.id => Owner::Sender,
+                        Some(_) => Owner::Other,
+                    })
+                })
+                .collect();
         }
+        self.bounds = Some(bounds);
     }
 
     pub(super) fn end_epoch(&mut self) {
@@ -185,15 +267,34 @@ impl Core {
 
     pub(super) fn set_direct_cut(&mut self, cut: bool) {
         self.direct_cut = cut;
-        self.shaper.set_cut(Path::Direct, cut);
+        for direction in [Direction::Outgoing, Direction::Incoming] {
+            if cut {
+                self.shaper.cut(Path::Direct, direction);
+            } else {
+                self.shaper.heal(Path::Direct, direction);
+            }
+        }
     }
 
     /// Receives, then lets every link judge its paths and send what is due.
     pub(super) fn poll(&mut self) {
         self.pump();
         let now = self.clock.now();
-        let Self { peers, shaper, network, route_changes, .. } = self;
-        for Peer { id, link, heard_direct, closing, .. } in peers {
+        let Self {
+            peers,
+            shaper,
+            network,
+            route_changes,
+            ..
+        } = self;
+        for Peer {
+            id,
+            link,
+            heard_direct,
+            closing,
+            ..
+        } in peers
+        {
             let silent_since = |since: Duration| since.max(*heard_direct) + CLOSED_SILENCE;
             if closing.is_some_and(|since| *heard_direct <= since && now >= silent_since(since)) {
                 *closing = None;
@@ -209,53 +310,61 @@ impl Core {
     /// Sends what the conditions held back and takes in what came.
     fn pump(&mut self) {
         let now = self.clock.now();
-        while let Some((path, peer, packet)) = self.shaper.pop_due(now) {
+        while let Some(due) = self.shaper.pop_due(now) {
             // A delayed packet that fails is lost, as it would be in the network it stands for.
-            let _lost = self.network.send(path, peer, &packet);
+            let _lost = self.network.send(due.path, due.tag, &due.bytes);
+            self.shaper.recycle(due.bytes);
         }
         self.network.poll_events(&mut self.events);
         self.note_new_events(now);
-        let Self { network, peers, direct_cut, bounds, control, inbox, arrivals, current_frame, .. } = self;
+        let Self {
+            network,
+            peers,
+            shaper,
+            bounds,
+            control,
+            inbox,
+            arrivals,
+            current_frame,
+            ..
+        } = self;
+        let current_frame = *current_frame;
         network.receive(&mut |path, from, bytes| {
-            if *direct_cut && path == Path::Direct {
+            if !shaper.admit(path) {
                 return;
             }
-            let Some(peer) = peers.iter_mut().find(|peer| peer.id == from) else {
+            let Some(index) = peers.iter().position(|peer| peer.id == from) else {
                 return;
             };
             if path == Path::Direct {
-                peer.heard_direct = now;
+                peers[index].heard_direct = now;
             }
-            match peer.link.receive(now, path, bytes) {
-                Ok(Incoming::Data { payload }) => {
-                    if bounds.is_none() {
+            match peers[index].link.receive(now, path, bytes) {
+                Ok(Incoming::Data { payload, via }) => {
+                    let Some(bounds) = bounds.as_ref() else {
                         return;
-                    }
-                    peer.limits.current_frame = *current_frame;
-                    let expected = peer.limits.last_received_frame;
-                    match ggrs_wire::decode(payload, &peer.limits) {
+                    };
+                    let peer = &mut peers[index];
+                    match ggrs_wire::decode(payload, &limits(bounds, peer, current_frame)) {
                         Ok((message, checked)) => {
-                            if let Some(last) = checked.newest_input_frame.filter(|&last| last > expected) {
-                                peer.limits.last_received_frame = last;
-                                // With input delay the first packet starts at the delay: the
-                                // frames before it hold the default input and never travel.
-                                let first = checked.first_input_frame.map_or(last, |first| first.max(expected + 1));
-                                let new = u64::from(last.abs_diff(first)) + 1;
-                                match path {
-                                    Path::Direct => peer.shares.received_p2p += new,
-                                    Path::Relay => peer.shares.received_relay += new,
+                            peer.magic.get_or_insert(checked.magic);
+                            if let Some(arrival) =
+                                peer.note_inputs(&checked, via, current_frame, now)
+                            {
+                                for other in peers.iter_mut().filter(|other| other.id != from) {
+                                    other.heard_of(bounds, from, arrival.last);
                                 }
-                                arrivals.push(InputArrival { peer: from, first, last, via: path, current_frame: *current_frame, at: now });
+                                arrivals.push(arrival);
                             }
                             inbox.push((from, message));
                         }
-                        Err(error) => peer.link.count_malformed(path, error.reason()),
+                        Err(error) => peer.link.count_malformed(via, error.reason()),
                     }
                 }
                 Ok(Incoming::Control(messages)) => {
                     control.extend(messages.into_iter().map(|message| (from, message)));
                 }
-                Ok(Incoming::Duplicate | Incoming::Nothing) => {}
+                Ok(Incoming::Duplicate | Incoming::OtherEpoch | Incoming::Nothing) => {}
                 // The link has counted it by its reason.
                 Err(_counted) => {}
             }
@@ -294,7 +403,12 @@ impl Core {
 
     pub(super) fn send_data(&mut self, to: PeerId, message: &GgrsMessage) {
         let now = self.clock.now();
-        let Self { peers, shaper, network, .. } = self;
+        let Self {
+            peers,
+            shaper,
+            network,
+            ..
+        } = self;
         let Some(peer) = peers.iter_mut().find(|peer| peer.id == to) else {
             return;
         };
@@ -307,9 +421,15 @@ impl Core {
             }
         };
         let payload = &buffer[..length];
-        let outgoing = ggrs_wire::inspect_outgoing(payload);
+        let outgoing = match ggrs_wire::inspect_outgoing(payload) {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                peer.link.count_unsendable(error.reason());
+                return;
+            }
+        };
         if let Some(ping) = outgoing.ping {
-            peer.limits.sent_pings.push(ping);
+            peer.sent_pings.record(ping);
         }
         let sent = peer.link.send_data(
             now,
@@ -317,10 +437,12 @@ impl Core {
             outgoing.newest_input_frame.is_some(),
             &mut |path, bytes| hand_over(shaper, network.as_mut(), now, path, to, bytes),
         );
-        let newest = peer.limits.newest_local_frame;
+        let newest = peer.newest(Owner::Local);
         if let Some(last) = outgoing.newest_input_frame.filter(|&last| last > newest) {
-            let first = outgoing.first_input_frame.map_or(last, |first| first.max(newest + 1));
-            peer.limits.newest_local_frame = last;
+            let first = outgoing
+                .first_input_frame
+                .map_or(last, |first| first.max(newest + 1));
+            peer.set_newest(Owner::Local, last);
             let new = u64::from(last.abs_diff(first)) + 1;
             match (sent.direct, sent.relay) {
                 (true, false) => peer.shares.sent_p2p += new,
@@ -337,6 +459,19 @@ impl Core {
     }
 }
 
+fn limits<'a>(bounds: &EpisodeBounds, peer: &'a Peer, current_frame: Frame) -> Limits<'a> {
+    Limits {
+        players: &peer.players,
+        input_bytes: bounds.input_bytes,
+        max_prediction: bounds.max_prediction,
+        max_input_delay: bounds.max_input_delay,
+        desync_interval: bounds.desync_interval,
+        current_frame,
+        remote_magic: peer.magic,
+        sent_pings: &peer.sent_pings,
+    }
+}
+
 /// Gives a packet to the conditions, or to the network where none apply.
 fn hand_over(
     shaper: &mut Shaper<PeerId>,
@@ -346,9 +481,9 @@ fn hand_over(
     peer: PeerId,
     bytes: &[u8],
 ) -> Result<(), SendFailed> {
-    if shaper.is_active(path) {
-        shaper.push(now, path, bytes, peer);
-        return Ok(());
+    if shaper.is_clear(path) {
+        return network.send(path, peer, bytes);
     }
-    network.send(path, peer, bytes)
+    shaper.push(now, path, bytes, peer);
+    Ok(())
 }

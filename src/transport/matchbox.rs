@@ -80,7 +80,10 @@ impl MatchboxNetwork {
     }
 
     fn slot_of(&self, peer: PeerId) -> Option<u8> {
-        self.slots.iter().find(|(_, id)| *id == peer).map(|(slot, _)| *slot)
+        self.slots
+            .iter()
+            .find(|(_, id)| *id == peer)
+            .map(|(slot, _)| *slot)
     }
 }
 
@@ -124,7 +127,10 @@ impl Network for MatchboxNetwork {
                 .map_err(|_closed| SendFailed),
             Path::Relay => {
                 let slot = self.slot_of(peer).ok_or(SendFailed)?;
-                self.server.relay(slot, datagram).then_some(()).ok_or(SendFailed)
+                self.server
+                    .relay(slot, datagram)
+                    .then_some(())
+                    .ok_or(SendFailed)
             }
         }
     }

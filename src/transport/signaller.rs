@@ -1,72 +1,77 @@
-//! matchbox's `Signaller` as two channels to the websocket task. It never returns an error: while
-//! the connection is away matchbox waits, and its data channels live on.
+//! matchbox's signaling, as two channels to the websocket's task.
+//!
+//! Owns the adapters to matchbox's extension point and nothing else. Never returns an error
+//! once it runs: any of them would end matchbox's signaling for good, and a lost websocket is
+//! told elsewhere ([`super::websocket::ServerEvent`]).
 
-use std::sync::{Mutex, PoisonError};
+use std::{fmt, sync::Arc};
 
-use bevy_matchbox::matchbox_socket::async_trait::async_trait;
 use bevy_matchbox::matchbox_socket::{
-    PeerEvent, PeerRequest, Signaller, SignallerBuilder, SignalingError,
+    PeerEvent, PeerRequest, SignalingError, Signaller, SignallerBuilder, async_trait::async_trait,
 };
-use futures::StreamExt;
+use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
 
-use super::websocket::SignalEnds;
+use super::websocket::Shared;
 
-/// Hands the channels to matchbox, once.
-#[derive(Debug)]
-pub struct LabSignallerBuilder {
-    ends: Mutex<Option<LabSignaller>>,
+/// Builds the one [`Signaller`] of a server connection.
+pub(super) struct LabSignallerBuilder {
+    shared: Arc<Shared>,
 }
 
 impl LabSignallerBuilder {
-    /// A builder for the one socket over `ends`.
-    #[must_use]
-    pub fn new(ends: SignalEnds) -> Self {
-        Self {
-            ends: Mutex::new(Some(LabSignaller { ends })),
-        }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl fmt::Debug for LabSignallerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LabSignallerBuilder")
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg_attr(not(target_arch = "wasm32"), async_trait)]
 #[cfg_attr(target_arch = "wasm32", async_trait(?Send))]
 impl SignallerBuilder for LabSignallerBuilder {
+    /// The room's address and the number of attempts belong to the server connection, which
+    /// exists already; matchbox's are ignored.
     async fn new_signaller(
         &self,
         _attempts: Option<u16>,
         _room_url: String,
     ) -> Result<Box<dyn Signaller>, SignalingError> {
-        let taken = self.ends.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match taken {
-            Some(signaller) => Ok(Box::new(signaller)),
-            None => Err(SignalingError::StreamExhausted),
-        }
+        let Some(events) = self.shared.take_signals() else {
+            return Err(SignalingError::UserImplementationError(
+                "one server connection feeds one matchbox socket".into(),
+            ));
+        };
+        Ok(Box::new(LabSignaller {
+            events,
+            shared: Arc::clone(&self.shared),
+        }))
     }
 }
 
-/// Two channels.
+/// matchbox's end of the two channels.
 struct LabSignaller {
-    ends: SignalEnds,
-}
-
-impl std::fmt::Debug for LabSignaller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LabSignaller").finish_non_exhaustive()
-    }
+    events: UnboundedReceiver<PeerEvent>,
+    shared: Arc<Shared>,
 }
 
 #[cfg_attr(not(target_arch = "wasm32"), async_trait)]
 #[cfg_attr(target_arch = "wasm32", async_trait(?Send))]
 impl Signaller for LabSignaller {
     async fn send(&mut self, request: PeerRequest) -> Result<(), SignalingError> {
-        // A request while the connection is away is lost, as a packet would be.
-        let _away = self.ends.requests.unbounded_send(request);
+        self.shared.queue_signal(&request);
         Ok(())
     }
 
+    /// Taking from a channel is safe to cancel, which matchbox's signaling loop does at will.
     async fn next_message(&mut self) -> Result<PeerEvent, SignalingError> {
-        match self.ends.events.next().await {
+        match self.events.next().await {
             Some(event) => Ok(event),
-            None => std::future::pending().await,
+            None => futures::future::pending().await,
         }
     }
 }

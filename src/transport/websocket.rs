@@ -1,285 +1,248 @@
-//! Owns the one connection to the server: signals and relayed packets on a single websocket, in
-//! a task of its own (a thread natively), reached through channels.
+//! The one connection to the server: signaling and relay on a single websocket.
 //!
-//! Everything on this side is the seam; how a platform connects, reads and writes lies in
-//! `websocket/native.rs` (and, later, the browser's). It never looks into a packet.
+//! Owns the queues between the game, matchbox's signaling loop and the websocket's task, and
+//! what is told about the connection. Never decides on a route, never blocks the game, and
+//! never lets matchbox see an error: [`super::signaller`] is two channels to this task.
+//!
+//! The seam to the platform is one function, `run` of the module `backend`, which turns a
+//! URL into a websocket and pumps the queues; resuming a lost connection with the same id
+//! belongs there, around the pump.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+#[cfg_attr(target_arch = "wasm32", path = "websocket/wasm.rs")]
+#[cfg_attr(not(target_arch = "wasm32"), path = "websocket/native.rs")]
+mod backend;
+#[cfg_attr(
+    target_arch = "wasm32",
+    expect(dead_code, reason = "the browser's backend will pump the queues")
+)]
+mod queues;
 
-use bevy_matchbox::matchbox_socket::{PeerEvent, PeerId, PeerRequest};
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::task::AtomicWaker;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::wire::relay::{self, Notice, Roster, ServerFrame};
+use bevy_matchbox::matchbox_socket::{PeerId, SignallerBuilder};
 
-#[cfg(not(target_arch = "wasm32"))]
-mod native;
-#[cfg(not(target_arch = "wasm32"))]
-use native::run;
-#[cfg(target_arch = "wasm32")]
-mod wasm;
-#[cfg(target_arch = "wasm32")]
-use wasm::run;
+pub use self::backend::spawn_network;
+pub(super) use self::queues::Shared;
+use super::{
+    signaller::LabSignallerBuilder,
+    wire::relay::{MAX_FRAME_LEN, Notice, RelayFrameError, Roster, encode_forward},
+};
+use crate::clock::LabClock;
 
-/// How long after `IdAssigned` our server's first binary frame may take; a stock server never
-/// sends one.
-const WELCOME_TIMEOUT: Duration = Duration::from_secs(1);
-/// Relayed packets that wait for the websocket, about a second of a game at 60 Hz. Older ones are
-/// of no use: every input packet carries all inputs that were not acknowledged.
-const OUTBOX_LIMIT: usize = 64;
-/// Close codes from which on the server speaks for itself: the room was refused.
-const FIRST_REFUSAL: u16 = 4000;
-
-/// Where and how to connect.
+/// Where the server is and how long to try for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// Address with room and query, for example `ws://127.0.0.1:3536/my-room?players=2`.
+    /// Address of the room: `ws://host:port/room?players=2`, or `wss://`.
     pub url: String,
-    /// Connection attempts before giving up, at least 1.
+    /// Connection attempts, at least one. Defaults to 3.
     pub attempts: u16,
-    /// How long one attempt may take.
-    pub timeout: Duration,
-    /// Pause between two attempts.
-    pub pause: Duration,
+    /// Time for one attempt, handshakes included. Defaults to 5 seconds.
+    pub attempt_timeout: Duration,
+    /// Pause between two attempts. Defaults to 1 second.
+    pub retry_pause: Duration,
+    /// Time after the id within which a server with a relay says so. Defaults to 1 second.
+    pub relay_wait: Duration,
 }
 
-/// What the connection tells.
+impl ServerSettings {
+    /// Default patience for the room at `url`.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            attempts: 3,
+            attempt_timeout: Duration::from_secs(5),
+            retry_pause: Duration::from_secs(1),
+            relay_wait: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What happened on the connection, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// The server named this peer.
+    /// The websocket is open.
+    Connected,
+    /// The server gave this peer its id; told once.
     IdAssigned(PeerId),
-    /// No binary frame came in time: a stock server, which cannot relay.
+    /// The server has no relay: a stock signaling server. Told at most once.
     NoRelay,
-    /// Who is in the room, at first and at every change.
+    /// The server relays, and this is the room.
+    Welcome(Roster),
+    /// Somebody joined, or left for good.
     Roster(Roster),
-    /// The relay dropped something, or a peer is gone for good.
+    /// Something about the relay that one should know.
     Notice(Notice),
-    /// The server closed the connection with a reason of its own.
+    /// A packet from another member of the room.
+    Relayed {
+        /// The member's slot.
+        source: u8,
+        /// The packet.
+        payload: Vec<u8>,
+        /// When the websocket's task read it, on the clock given to [`ServerConnection::open`].
+        received_at: Duration,
+    },
+    /// The server refused this peer, or closed the connection with a reason of its own.
     Refused {
-        /// Websocket close code.
+        /// The close code, 4000 or above; see [`super::wire::relay`].
         code: u16,
         /// The server's words.
         reason: String,
     },
-    /// No attempt to connect succeeded.
-    Unreachable {
-        /// What was tried.
-        url: String,
-        /// Why the last attempt failed.
-        error: String,
-    },
-    /// The connection ended.
+    /// The connection was there and is gone.
     Lost {
         /// Why.
         reason: String,
     },
+    /// There never was a connection.
+    Unreachable(ConnectError),
 }
 
-/// A packet that came by the relay.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relayed {
-    /// Who sent it.
-    pub slot: u8,
-    /// The datagram.
-    pub payload: Vec<u8>,
+/// Why no connection to the server came about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is none.
+    #[error("server address {url} is not usable: {error}")]
+    Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Every attempt failed.
+    #[error("server {url} cannot be reached after {attempts} attempts: {error}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// Attempts made.
+        attempts: u16,
+        /// How the last of them failed.
+        error: String,
+    },
+    /// The platform could not start the task.
+    #[error("connection to {url} cannot be started: {error}")]
+    Start {
+        /// The address.
+        url: String,
+        /// What the platform said.
+        error: String,
+    },
 }
 
-/// The game's end of the connection.
+/// Why a packet did not go to the relay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelaySendError {
+    /// The server has not said that it relays.
+    #[error("server offers no relay")]
+    NoRelay,
+    /// The connection has ended.
+    #[error("connection to the server has ended")]
+    Ended,
+    /// The packet does not fit into a frame.
+    #[error(transparent)]
+    Frame(#[from] RelayFrameError),
+}
+
+/// Which queue a relayed packet waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Data, heartbeats and probes: the oldest gives way when 64 wait.
+    Game,
+    /// The control channel: sent before any game packet, so that it is never starved.
+    Control,
+}
+
+/// Counts of the connection so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Packets handed to the websocket.
+    pub relay_sent: u64,
+    /// Packets that gave way in the queue to the websocket. Pair: [`Self::relay_sent`].
+    pub relay_send_dropped: u64,
+    /// Packets received.
+    pub relay_received: u64,
+    /// Packets that gave way in the queue to the game because it did not read. Pair:
+    /// [`Self::relay_received`].
+    pub relay_receive_dropped: u64,
+    /// Text messages that are none of matchbox's.
+    pub unknown_text: u64,
+    /// Binary frames that could not be read, by [`RelayFrameError::reason`].
+    pub malformed: BTreeMap<&'static str, u64>,
+}
+
+/// The game's end of the connection; cheap to clone. The connection closes with the last clone.
+#[derive(Clone, Debug)]
 pub struct ServerConnection {
-    events: UnboundedReceiver<ServerEvent>,
-    relayed: UnboundedReceiver<Relayed>,
-    outbox: Arc<Outbox>,
+    handle: Arc<Handle>,
 }
 
-/// The signaller's end of the connection.
-pub struct SignalEnds {
-    pub(super) events: UnboundedReceiver<PeerEvent>,
-    pub(super) requests: UnboundedSender<PeerRequest>,
+/// Closes the connection when the game has let go of it; the signaller does not keep it open.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
 }
 
-/// Connects in a task of its own. The first end goes to the network, the second to matchbox.
-#[must_use]
-pub fn connect(settings: ServerSettings) -> (ServerConnection, SignalEnds) {
-    let (events_tx, events) = unbounded();
-    let (relayed_tx, relayed) = unbounded();
-    let (signals_tx, signals) = unbounded();
-    let (requests, requests_rx) = unbounded();
-    let outbox = Arc::new(Outbox::default());
-    let ends = TaskEnds {
-        events: events_tx,
-        relayed: relayed_tx,
-        signals: signals_tx,
-        requests: requests_rx,
-        outbox: Arc::clone(&outbox),
-        welcomed: false,
-        named: false,
-    };
-    super::matchbox::spawn("lab-websocket", run(settings, ends));
-    let connection = ServerConnection { events, relayed, outbox };
-    (connection, SignalEnds { events: signals, requests })
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
 }
 
 impl ServerConnection {
-    /// Next event, if one waits.
-    pub fn next_event(&mut self) -> Option<ServerEvent> {
-        self.events.try_recv().ok()
-    }
-
-    /// Next relayed packet, if one waits.
-    pub fn next_relayed(&mut self) -> Option<Relayed> {
-        self.relayed.try_recv().ok()
-    }
-
-    /// Queues a packet for the member in `slot`. Where the queue is full the oldest is dropped.
-    ///
-    /// Returns false if the connection is closed or the packet too large.
-    pub fn relay(&mut self, slot: u8, payload: &[u8]) -> bool {
-        let mut frame = [0_u8; relay::MAX_FRAME_LEN];
-        let Ok(length) = relay::encode_forward(slot, payload, &mut frame) else {
-            return false;
-        };
-        self.outbox.push(frame[..length].to_vec())
-    }
-
-    /// Packets dropped because the websocket took them too slowly.
+    /// Opens the connection in a task of its own and returns at once; what becomes of it is
+    /// told by [`next_event`](Self::next_event).
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.outbox.lock().dropped
-    }
-
-    /// Ends the connection.
-    pub fn close(&mut self) {
-        self.outbox.close();
-    }
-}
-
-impl Drop for ServerConnection {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// Packets on their way to the websocket task: bounded, the oldest goes first.
-#[derive(Default)]
-struct Outbox {
-    state: Mutex<OutboxState>,
-    waker: AtomicWaker,
-}
-
-#[derive(Default)]
-struct OutboxState {
-    frames: VecDeque<Vec<u8>>,
-    dropped: u64,
-    closed: bool,
-}
-
-impl Outbox {
-    /// Held for a push or a pop only; no I/O happens under it.
-    fn lock(&self) -> std::sync::MutexGuard<'_, OutboxState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, frame: Vec<u8>) -> bool {
-        let mut state = self.lock();
-        if state.closed {
-            return false;
+    pub fn open(settings: ServerSettings, clock: LabClock) -> Self {
+        let shared = Arc::new(Shared::default());
+        let url = settings.url.clone();
+        let task = backend::run(Arc::clone(&shared), settings, clock);
+        if let Err(error) = spawn_network(task) {
+            let error = error.to_string();
+            shared.end(ServerEvent::Unreachable(ConnectError::Start { url, error }));
         }
-        if state.frames.len() == OUTBOX_LIMIT {
-            state.frames.pop_front();
-            state.dropped += 1;
-        }
-        state.frames.push_back(frame);
-        drop(state);
-        self.waker.wake();
-        true
-    }
-
-    fn close(&self) {
-        self.lock().closed = true;
-        self.waker.wake();
-    }
-
-    /// The next packet; `None` once closed and empty.
-    async fn pop(&self) -> Option<Vec<u8>> {
-        std::future::poll_fn(|cx| {
-            self.waker.register(cx.waker());
-            let mut state = self.lock();
-            match state.frames.pop_front() {
-                Some(frame) => std::task::Poll::Ready(Some(frame)),
-                None if state.closed => std::task::Poll::Ready(None),
-                None => std::task::Poll::Pending,
-            }
-        })
-        .await
-    }
-}
-
-/// The task's end of the connection: what a platform's `run` reads from and writes to.
-struct TaskEnds {
-    events: UnboundedSender<ServerEvent>,
-    relayed: UnboundedSender<Relayed>,
-    signals: UnboundedSender<PeerEvent>,
-    requests: UnboundedReceiver<PeerRequest>,
-    outbox: Arc<Outbox>,
-    welcomed: bool,
-    named: bool,
-}
-
-impl TaskEnds {
-    fn tell(&self, event: ServerEvent) {
-        // The game dropped its end: it no longer wants to know.
-        let _gone = self.events.unbounded_send(event);
-    }
-
-    /// A text frame: one of matchbox's signals. Unknown text is ignored, as stock clients do.
-    fn on_text(&mut self, text: &str) {
-        let Ok(event) = serde_json::from_str::<PeerEvent>(text) else {
-            log_ignored("text frame that is no matchbox event");
-            return;
-        };
-        if let PeerEvent::IdAssigned(id) = event {
-            if self.named {
-                // matchbox panics at a second one; a resumed connection keeps its id.
-                return;
-            }
-            self.named = true;
-            self.tell(ServerEvent::IdAssigned(id));
-        }
-        let _gone = self.signals.unbounded_send(event);
-    }
-
-    /// A binary frame: one of ours.
-    fn on_binary(&mut self, bytes: &[u8]) {
-        match relay::decode_server(bytes) {
-            Ok(ServerFrame::Forwarded { source, payload }) => {
-                let payload = payload.to_vec();
-                let _gone = self.relayed.unbounded_send(Relayed { slot: source, payload });
-            }
-            Ok(ServerFrame::Welcome(roster) | ServerFrame::Roster(roster)) => {
-                self.welcomed = true;
-                self.tell(ServerEvent::Roster(roster));
-            }
-            Ok(ServerFrame::Notice(notice)) => self.tell(ServerEvent::Notice(notice)),
-            Err(error) => log_ignored(&error.to_string()),
+        Self {
+            handle: Arc::new(Handle { shared }),
         }
     }
 
-    fn on_end(&self, close: Option<(u16, String)>, error: String) {
-        match close {
-            Some((code, reason)) if code >= FIRST_REFUSAL => {
-                self.tell(ServerEvent::Refused { code, reason });
-            }
-            Some((code, reason)) => self.tell(ServerEvent::Lost {
-                reason: format!("closed by the server with code {code} {reason}"),
-            }),
-            None => self.tell(ServerEvent::Lost { reason: error }),
-        }
+    /// What matchbox's socket signals through. One connection feeds one socket.
+    #[must_use]
+    pub fn signaller_builder(&self) -> Arc<dyn SignallerBuilder> {
+        Arc::new(LabSignallerBuilder::new(Arc::clone(&self.handle.shared)))
     }
-}
 
-fn log_ignored(what: &str) {
-    bevy::log::debug!("ignored a frame of the server: {what}");
+    /// The next thing that happened, if anything did.
+    #[must_use]
+    pub fn next_event(&self) -> Option<ServerEvent> {
+        self.handle.shared.next_event()
+    }
+
+    /// Queues a packet for the member in slot `destination`; it never waits.
+    ///
+    /// # Errors
+    /// [`RelaySendError`] when there is no relay to send to, or the packet is too long.
+    pub fn send_relay(
+        &self,
+        destination: u8,
+        payload: &[u8],
+        urgency: Urgency,
+    ) -> Result<(), RelaySendError> {
+        let mut frame = [0; MAX_FRAME_LEN];
+        let len = encode_forward(destination, payload, &mut frame)?;
+        self.handle.shared.queue_relay(&frame[..len], urgency)
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.handle.shared.stats()
+    }
+
+    /// Says goodbye to the server; queued control packets and signals still go out.
+    pub fn close(&self) {
+        self.handle.shared.close();
+    }
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy::time::TimeUpdateStrategy;
-use bevy_ggrs::{GgrsConfig, GgrsSchedule, LocalInputs, LocalPlayers, PlayerInputs, ReadInputs, Rollback, RollbackApp};
+use bevy_ggrs::{
+    GgrsConfig, GgrsSchedule, LocalInputs, LocalPlayers, PlayerInputs, ReadInputs, Rollback,
+    RollbackApp,
+};
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
@@ -84,7 +87,9 @@ impl Hub {
     pub fn inject(&self, slot: usize, path: Path, from: usize, bytes: &[u8]) {
         let mut state = self.state();
         let from = state.peers[from].id.unwrap();
-        state.peers[slot].inbox.push_back((path, from, bytes.to_vec()));
+        state.peers[slot]
+            .inbox
+            .push_back((path, from, bytes.to_vec()));
     }
 
     fn join(&self) -> MemoryNetwork {
@@ -121,9 +126,14 @@ impl Hub {
         for other in 0..slot {
             let other_id = state.peers[other].id.unwrap();
             state.peers[other].events.push(NetEvent::DirectOpened(id));
-            state.peers[slot].events.push(NetEvent::DirectOpened(other_id));
+            state.peers[slot]
+                .events
+                .push(NetEvent::DirectOpened(other_id));
         }
-        MemoryNetwork { hub: self.clone(), slot }
+        MemoryNetwork {
+            hub: self.clone(),
+            slot,
+        }
     }
 }
 
@@ -158,7 +168,10 @@ impl Network for MemoryNetwork {
             _ => {}
         }
         let copies = if faults.duplicate { 2 } else { 1 };
-        let to = state.peers.iter_mut().find(|mailbox| mailbox.id == Some(peer));
+        let to = state
+            .peers
+            .iter_mut()
+            .find(|mailbox| mailbox.id == Some(peer));
         if let Some(mailbox) = to.filter(|mailbox| !mailbox.closed) {
             for _ in 0..copies {
                 mailbox.inbox.push_back((path, own, datagram.to_vec()));
@@ -213,7 +226,10 @@ pub struct Presser {
 impl Presser {
     fn next(&mut self) -> Keys {
         // An LCG is enough to press buttons; the state is seeded and never zero.
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         if (self.state >> 33).is_multiple_of(self.hold) {
             self.keys = (self.state >> 40) as u8 & 0x0f;
         }
@@ -243,14 +259,25 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
     app.add_plugins((MinimalPlugins, StatesPlugin))
         .insert_resource(clock.clone())
         .insert_resource(net)
-        .insert_resource(Presser { seed, hold: 12, state: seed | 1, keys: 0 })
+        .insert_resource(Presser {
+            seed,
+            hold: 12,
+            state: seed | 1,
+            keys: 0,
+        })
         .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO))
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()
         .add_observer(|starting: On<EpisodeStarting>, mut commands: Commands| {
             for player in 0..starting.players {
-                commands.spawn((Walker { player, state: starting.seed }, Rollback));
+                commands.spawn((
+                    Walker {
+                        player,
+                        state: starting.seed,
+                    },
+                    Rollback,
+                ));
             }
         })
         .add_systems(ReadInputs, press)
@@ -281,13 +308,17 @@ impl LabPeer {
     /// One update after `by` of virtual time.
     pub fn step(&mut self, by: Duration) {
         self.clock.advance(by);
-        self.app.insert_resource(TimeUpdateStrategy::ManualDuration(by));
+        self.app
+            .insert_resource(TimeUpdateStrategy::ManualDuration(by));
         self.app.update();
     }
 
     /// Where the session stands.
     pub fn phase(&self) -> SessionPhase {
-        self.app.world().resource::<LabSession<TestConfig>>().phase()
+        self.app
+            .world()
+            .resource::<LabSession<TestConfig>>()
+            .phase()
     }
 }
 

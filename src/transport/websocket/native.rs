@@ -1,159 +1,208 @@
-//! The websocket natively: async-tungstenite over a TCP stream without Nagle's delay.
-//! Reads and writes in two halves, so that a server that reads slowly is still heard.
+//! The websocket on native targets: a thread of its own.
+//!
+//! Owns the socket. Reading and writing are two futures that live as long as the connection,
+//! so that neither is ever cancelled with a frame in its hands.
 
-use std::time::Duration;
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
 
-use async_net::TcpStream;
-use async_tungstenite::smol::{ClientStream, client_async_tls};
-use async_tungstenite::tungstenite::http::Uri;
-use async_tungstenite::tungstenite::{Message, protocol::CloseFrame};
-use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
-use futures::future::{Either, select};
-use futures::{FutureExt, StreamExt, pin_mut, select_biased};
+use async_tungstenite::{
+    WebSocketReceiver, WebSocketSender, WebSocketStream,
+    smol::{ConnectStream, connect_async_with_config},
+    stream::Stream as MaybeTls,
+    tungstenite::{
+        Error, Message,
+        client::IntoClientRequest,
+        protocol::{CloseFrame, WebSocketConfig},
+    },
+};
+use futures::{
+    FutureExt, StreamExt,
+    future::{Either, select},
+};
 use futures_timer::Delay;
 
-use super::{ServerEvent, ServerSettings, TaskEnds, WELCOME_TIMEOUT};
+use super::{
+    ConnectError, ServerEvent, ServerSettings,
+    queues::{OutFrame, Shared, TextSeen},
+};
+use crate::clock::LabClock;
 
-type Stream = ClientStream<TcpStream>;
+/// Largest message accepted: the server's bound for signaling text.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Lowest close code that is an application's own (RFC 6455, section 7.4.2).
+const FIRST_OWN_CODE: u16 = 4_000;
+/// How long to listen for the reason after a write has failed, and to wait for the goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(settings: ServerSettings, mut ends: TaskEnds) {
-    let socket = match connect(&settings).await {
-        Ok(socket) => socket,
-        Err(error) => {
-            let url = settings.url;
-            ends.tell(ServerEvent::Unreachable { url, error });
-            return;
-        }
-    };
-    let (mut sender, mut receiver) = socket.split();
-    let (close, error) = converse(&mut sender, &mut receiver, &mut ends).await;
-    ends.on_end(close, error);
+/// Runs a network task on a thread of its own: a websocket that must answer between frames
+/// cannot wait for the game's next update.
+///
+/// # Errors
+/// When the system cannot start another thread.
+pub fn spawn_network(task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("rollback-lab-net".into())
+        .spawn(move || futures::executor::block_on(task))
+        .map(drop)
 }
 
-async fn connect(settings: &ServerSettings) -> Result<WebSocketStream<Stream>, String> {
-    let mut attempt = 1;
-    loop {
-        let trial = connect_once(&settings.url);
-        pin_mut!(trial);
-        let error = match select(trial, Delay::new(settings.timeout)).await {
-            Either::Left((Ok(socket), _)) => return Ok(socket),
-            Either::Left((Err(error), _)) => error,
-            Either::Right(_) => format!("no answer within {} ms", settings.timeout.as_millis()),
-        };
-        if attempt >= settings.attempts {
-            return Err(error);
+/// Connects and pumps the queues until the connection ends.
+pub(super) async fn run(shared: Arc<Shared>, settings: ServerSettings, clock: LabClock) {
+    let websocket = match connect(&shared, &settings).await {
+        Ok(Some(websocket)) => websocket,
+        Ok(None) => return,
+        Err(error) => return shared.end(ServerEvent::Unreachable(error)),
+    };
+    shared.tell(ServerEvent::Connected);
+    let (sink, stream) = websocket.split();
+    let end = pump(&shared, sink, stream, settings.relay_wait, &clock).await;
+    shared.end(end);
+}
+
+/// `None` when the game let go of the connection before it came about.
+async fn connect(
+    shared: &Shared,
+    settings: &ServerSettings,
+) -> Result<Option<WebSocketStream<ConnectStream>>, ConnectError> {
+    let url = || settings.url.clone();
+    let request = settings
+        .url
+        .as_str()
+        .into_client_request()
+        .and_then(|request| {
+            async_tungstenite::tungstenite::client::uri_mode(request.uri()).map(|_| request)
+        })
+        .map_err(|error| ConnectError::Url {
+            url: url(),
+            error: error.to_string(),
+        })?;
+    let attempts = settings.attempts.max(1);
+    let mut error = String::new();
+    for attempt in 0..attempts {
+        if attempt > 0 {
+            select(Delay::new(settings.retry_pause), pin!(shared.closing())).await;
         }
-        bevy::log::warn!("attempt {attempt} to reach {} failed: {error}", settings.url);
-        attempt += 1;
-        Delay::new(settings.pause).await;
+        if shared.is_closing() {
+            return Ok(None);
+        }
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let connecting = pin!(connect_async_with_config(request.clone(), Some(config)));
+        let patience = pin!(async {
+            select(Delay::new(settings.attempt_timeout), pin!(shared.closing())).await;
+        });
+        match select(connecting, patience).await {
+            Either::Left((Ok((websocket, _)), _)) => {
+                let tcp = match websocket.get_ref() {
+                    MaybeTls::Plain(tcp) => tcp,
+                    MaybeTls::Tls(tls) => tls.get_ref().0,
+                };
+                // Without it Nagle's algorithm holds an input packet back until the one
+                // before it is acknowledged. A failure costs latency, never the connection.
+                let _ = tcp.set_nodelay(true);
+                return Ok(Some(websocket));
+            }
+            Either::Left((Err(failed), _)) => error = failed.to_string(),
+            Either::Right(_) => error = format!("no answer in {:?}", settings.attempt_timeout),
+        }
     }
+    Err(ConnectError::Unreachable {
+        url: url(),
+        attempts,
+        error,
+    })
 }
 
-async fn connect_once(url: &str) -> Result<WebSocketStream<Stream>, String> {
-    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
-    let host = uri.host().ok_or("the address names no host")?;
-    let default_port = if uri.scheme_str() == Some("wss") { 443 } else { 80 };
-    let port = uri.port_u16().unwrap_or(default_port);
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let tcp = TcpStream::connect((bare, port))
-        .await
-        .map_err(|error| error.to_string())?;
-    tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-    let (socket, _response) = client_async_tls(url, tcp)
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(socket)
-}
-
-/// Reads and writes until either ends; tells the server's close frame, or what went wrong.
-async fn converse(
-    sender: &mut WebSocketSender<Stream>,
-    receiver: &mut WebSocketReceiver<Stream>,
-    ends: &mut TaskEnds,
-) -> (Option<(u16, String)>, String) {
-    let outbox = ends.outbox.clone();
-    let (_closed_tx, mut requests) = {
-        let (tx, empty) = futures::channel::mpsc::unbounded();
-        (tx, std::mem::replace(&mut ends.requests, empty))
-    };
-    let write = async {
-        loop {
-            // Signals first: relayed packets never starve them.
-            let message = select_biased! {
-                request = requests.next() => match request {
-                    Some(request) => match serde_json::to_string(&request) {
-                        Ok(text) => Message::text(text),
-                        Err(error) => return error.to_string(),
-                    },
-                    // matchbox is gone; relayed packets may still be sent.
-                    None => match outbox.pop().await {
-                        Some(frame) => Message::binary(frame),
-                        None => Message::Close(None),
-                    },
-                },
-                frame = outbox.pop().fuse() => match frame {
-                    Some(frame) => Message::binary(frame),
-                    None => Message::Close(None),
-                },
-            };
-            let closing = matches!(message, Message::Close(_));
-            if let Err(error) = sender.send(message).await {
-                return error.to_string();
-            }
-            if closing {
-                return String::from("left");
-            }
-        }
-    };
-    let read = read(receiver, ends);
-    pin_mut!(write, read);
-    match select(read, write).await {
+async fn pump(
+    shared: &Shared,
+    sink: WebSocketSender<ConnectStream>,
+    stream: WebSocketReceiver<ConnectStream>,
+    relay_wait: Duration,
+    clock: &LabClock,
+) -> ServerEvent {
+    let reading = pin!(read(shared, stream, relay_wait, clock));
+    let writing = pin!(write(shared, sink));
+    match select(reading, writing).await {
         Either::Left((end, _)) => end,
-        Either::Right((error, read)) => {
-            // The server's reason, if it gave one, is worth more than our failed write.
-            match select(read, Delay::new(Duration::from_millis(500))).await {
-                Either::Left((end, _)) if end.0.is_some() => end,
-                _ => (None, error),
+        // The server's reason, if it gave one, is still to be read.
+        Either::Right((written, reading)) => {
+            let reason = match written {
+                Ok(()) => "closed by this peer".into(),
+                Err(error) => error.to_string(),
+            };
+            match select(reading, Delay::new(LAST_WORDS)).await {
+                Either::Left((ServerEvent::Refused { code, reason }, _)) => {
+                    ServerEvent::Refused { code, reason }
+                }
+                _ => ServerEvent::Lost { reason },
             }
         }
     }
 }
 
-async fn read(
-    receiver: &mut WebSocketReceiver<Stream>,
-    ends: &mut TaskEnds,
-) -> (Option<(u16, String)>, String) {
-    let mut welcome = None;
-    let mut told = false;
+async fn write(shared: &Shared, mut sink: WebSocketSender<ConnectStream>) -> Result<(), Error> {
     loop {
-        if ends.named && !told && welcome.is_none() {
-            welcome = Some(Delay::new(WELCOME_TIMEOUT).fuse());
+        match shared.next_outgoing().await {
+            OutFrame::Text(text) => sink.send(Message::Text(text.into())).await?,
+            OutFrame::Binary(frame) => sink.send(Message::Binary(frame.into())).await?,
+            OutFrame::Close => {
+                let goodbye = pin!(sink.close(None));
+                select(goodbye, Delay::new(LAST_WORDS)).await;
+                return Ok(());
+            }
         }
-        let next = match &mut welcome {
-            Some(timer) if !ends.welcomed && !told => {
-                select_biased! {
-                    message = receiver.next().fuse() => message,
-                    () = timer => {
-                        told = true;
-                        ends.tell(ServerEvent::NoRelay);
-                        continue;
-                    }
+    }
+}
+
+/// Reads until the connection ends, and returns how it did.
+async fn read(
+    shared: &Shared,
+    mut stream: WebSocketReceiver<ConnectStream>,
+    relay_wait: Duration,
+    clock: &LabClock,
+) -> ServerEvent {
+    let mut relay_deadline = Either::Left(futures::future::pending()).fuse();
+    loop {
+        let message = futures::select! {
+            message = stream.next().fuse() => message,
+            () = relay_deadline => {
+                shared.relay_wait_over();
+                continue;
+            }
+        };
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                if shared.on_text(&text) == TextSeen::FirstId {
+                    relay_deadline = Either::Right(Delay::new(relay_wait)).fuse();
                 }
             }
-            _ => receiver.next().await,
-        };
-        match next {
-            Some(Ok(Message::Text(text))) => ends.on_text(&text),
-            Some(Ok(Message::Binary(bytes))) => ends.on_binary(&bytes),
-            Some(Ok(Message::Close(frame))) => {
-                let close = frame.map(|CloseFrame { code, reason }| {
-                    (u16::from(code), reason.to_string())
-                });
-                return (close, String::from("closed by the server"));
-            }
+            Some(Ok(Message::Binary(bytes))) => shared.on_binary(&bytes, clock.now()),
+            Some(Ok(Message::Close(frame))) => return closed(frame),
             Some(Ok(_)) => {}
-            Some(Err(error)) => return (None, error.to_string()),
-            None => return (None, String::from("the connection ended")),
+            Some(Err(error)) => {
+                return ServerEvent::Lost {
+                    reason: error.to_string(),
+                };
+            }
+            None => return closed(None),
+        }
+    }
+}
+
+fn closed(frame: Option<CloseFrame>) -> ServerEvent {
+    let Some(frame) = frame else {
+        return ServerEvent::Lost {
+            reason: "the server closed the connection".into(),
+        };
+    };
+    let code = u16::from(frame.code);
+    let reason = frame.reason.to_string();
+    if code >= FIRST_OWN_CODE {
+        ServerEvent::Refused { code, reason }
+    } else {
+        ServerEvent::Lost {
+            reason: format!("the server closed the connection with code {code}: {reason}"),
         }
     }
 }
