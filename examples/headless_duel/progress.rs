@@ -98,6 +98,11 @@ fn describe(peers: &[Status], frames: u32, episodes: u32) -> String {
     let Some(first) = peers.first() else {
         return String::new();
     };
+    let phase = if first.phase.is_empty() {
+        "starting"
+    } else {
+        first.phase
+    };
     let frame = peers.iter().map(|peer| peer.frame).min().unwrap_or(0);
     let rollbacks: u64 = peers.iter().map(|peer| peer.rollbacks).sum();
     let mut routes: Vec<&str> = peers
@@ -111,8 +116,7 @@ fn describe(peers: &[Status], frames: u32, episodes: u32) -> String {
         routes => routes.join("/"),
     };
     format!(
-        "{:<10} episode {}/{episodes}  frame {frame:>5}/{frames}  rollbacks {rollbacks:>4}  route {route}",
-        first.phase,
+        "{phase:<10} episode {}/{episodes}  frame {frame:>5}/{frames}  rollbacks {rollbacks:>4}  route {route}",
         first.episode + 1,
     )
 }
