@@ -1,3 +1,218 @@
-//! Stub.
-#[derive(bevy::prelude::Resource)]
-pub struct EpisodeRecord;
+//! Owns the numbers of every episode: one fold over the trace's facts, with the notes that session
+//! and transport add. Never observes the session itself and never writes a file.
+
+use bevy::prelude::*;
+use serde::Serialize;
+use serde_json::Value;
+
+mod compact;
+mod custom;
+pub mod digest;
+mod episode;
+mod link;
+mod meta;
+mod notes;
+mod systems;
+
+pub use custom::{EpisodeRecord, EventNote};
+pub use link::{
+    Carrier, ConditionRealised, Datagrams, DesyncNote, LinkReport, PathReport, RouteNote, Summary,
+};
+pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
+pub use meta::{Consent, Display, EpisodeMeta, Kind, PeerClock, Player, Session, Software};
+
+pub(crate) use compact::micros;
+pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
+
+use crate::rollback::trace::{Fact, Frame};
+
+/// Distance between two exported state hashes: two a second at 60 frames per second, 1 KB per
+/// minute in the compressed file. The inputs of every frame are in the digest anyway.
+pub const HASH_EVERY_FRAMES: u32 = 30;
+
+/// Everything counted about the running episode and the ended ones, `I` being the game's input.
+///
+/// Facts and notes that come while no episode runs are left out: they belong to frames after an
+/// end. Nothing is allocated per tick except the amortised growth of the columns, about 25 bytes
+/// per frame for two players.
+#[derive(Resource, Debug)]
+pub struct SessionMetrics<I: Send + Sync + 'static> {
+    current: Option<Episode<I>>,
+    finished: Vec<Episode<I>>,
+    template: EpisodeMeta,
+    begun: u32,
+    hash_every: u32,
+    auto_close: bool,
+}
+
+impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
+    fn default() -> Self {
+        Self {
+            current: None,
+            finished: Vec::new(),
+            template: EpisodeMeta::default(),
+            begun: 0,
+            hash_every: HASH_EVERY_FRAMES,
+            auto_close: false,
+        }
+    }
+}
+
+/// The numbers of the running episode, or of the last one, so far: for a summary line or a HUD.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LiveNumbers {
+    /// Frames simulated.
+    pub frames: u32,
+    /// Frames whose inputs are all known.
+    pub confirmed_frames: u32,
+    /// Rollbacks that ran.
+    pub rollbacks: u64,
+    /// Deepest rollback in frames.
+    pub max_rollback_frames: u32,
+    /// Frames simulated again.
+    pub resimulated_frames: u64,
+    /// Predictions judged right, of all judged right or wrong.
+    pub prediction_hit_rate: Option<f64>,
+    /// Stalls.
+    pub stalls: u64,
+    /// Ticks lost to them.
+    pub stalled_ticks: u64,
+    /// Input frames sent peer to peer alone, of all sent. `None` without the lab's transport.
+    pub share_sent_p2p: Option<f64>,
+    /// The next frame to simulate when a route first became relay.
+    pub fallback_frame: Option<Frame>,
+    /// Comparisons of hashes that failed.
+    pub desyncs: u64,
+}
+
+impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
+    /// Metrics that close an episode on their own when its ggrs session is gone, for games whose
+    /// episodes are the life of a session. `template` describes all of them.
+    #[must_use]
+    pub fn closing_with_session(template: EpisodeMeta) -> Self {
+        Self {
+            template,
+            auto_close: true,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the distance between exported state hashes for episodes that begin later; all peers
+    /// must agree on it. Zero leaves them out, as a session with sparse saving must: its peers save
+    /// different states. Defaults to [`HASH_EVERY_FRAMES`].
+    pub fn set_hash_every_frames(&mut self, frames: u32) {
+        self.hash_every = frames;
+    }
+
+    /// Describes episodes that begin with the trace and without [`begin`](Self::begin).
+    pub fn set_template(&mut self, template: EpisodeMeta) {
+        self.template = template;
+    }
+
+    /// Starts an episode. One that still runs is closed as partial first.
+    pub fn begin(&mut self, meta: EpisodeMeta) {
+        self.close(None, None, true);
+        self.begun = meta.episode_num + 1;
+        self.current = Some(Episode::new(meta, self.hash_every));
+    }
+
+    /// Adds the next fact of the trace.
+    pub fn fold(&mut self, fact: &Fact<I>) {
+        if matches!(fact, Fact::Began { .. }) {
+            self.follow_trace();
+        }
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        current.fold(fact);
+        if self.auto_close && current.trace_closed {
+            self.close(None, Some("sessionRemoved"), false);
+        }
+    }
+
+    /// The trace began an episode: it is the one that [`begin`](Self::begin) announced, or one
+    /// that nobody announced.
+    fn follow_trace(&mut self) {
+        let announced = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.ticks == 0 && !current.trace_closed);
+        if !announced {
+            let mut meta = self.template.clone();
+            meta.episode_num = self.begun;
+            self.begin(meta);
+        }
+    }
+
+    /// Takes the game's annotations and its events of confirmed frames. Call it after the facts of
+    /// an update are folded.
+    pub fn fold_record(&mut self, record: &mut EpisodeRecord) {
+        let Some(current) = &mut self.current else {
+            record.drop_events();
+            return;
+        };
+        current.annotations.append(&mut record.take_annotations());
+        let confirmed = Frame::try_from(current.confirmed_frames).unwrap_or(Frame::MAX) - 1;
+        current.events.extend(record.take_confirmed(confirmed));
+    }
+
+    /// Ends the running episode at `end_frame`, E; everything of later frames is left out of its
+    /// file or counted as overrun. Returns whether one was running.
+    ///
+    /// Without an `end_frame` it ends after the last confirmed frame, or, if `partial`, after the
+    /// last simulated one. An end that is not confirmed, or beyond what was simulated, makes the
+    /// file partial whatever `partial` says.
+    pub fn close(&mut self, end_frame: Option<Frame>, reason: Option<&str>, partial: bool) -> bool {
+        let Some(mut episode) = self.current.take() else {
+            return false;
+        };
+        episode.close(end_frame, reason, partial);
+        self.finished.push(episode);
+        true
+    }
+
+    /// Forgets ended episodes except the last one, once their files are written.
+    pub fn forget_written(&mut self) {
+        let keep = self.finished.len().saturating_sub(1);
+        self.finished.drain(..keep);
+    }
+
+    /// Whether an episode runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The running episode, or the last one.
+    pub(crate) fn latest(&self) -> Option<&Episode<I>> {
+        self.current.as_ref().or(self.finished.last())
+    }
+
+    /// Every episode still held, in order.
+    pub(crate) fn episodes(&self) -> impl Iterator<Item = &Episode<I>> {
+        self.finished.iter().chain(&self.current)
+    }
+
+    /// The numbers of the running episode, or of the last one.
+    #[must_use]
+    pub fn live(&self) -> LiveNumbers {
+        self.latest().map(Episode::live).unwrap_or_default()
+    }
+}
+
+impl<I: Copy + PartialEq + Serialize + Send + Sync + 'static> SessionMetrics<I> {
+    /// The history digest of the running or last episode for a chosen end: what the other peers
+    /// are told when it ends. `None` while not every frame below `end_frame` is confirmed.
+    #[must_use]
+    pub fn digest_at(&self, end_frame: Frame) -> Option<u64> {
+        let episode = self.latest()?;
+        let frames = u32::try_from(end_frame).ok()?;
+        (frames <= episode.confirmed_frames).then(|| episode.digest(frames))
+    }
+}
+
+/// The JSON an input is exported as. One that cannot be serialized says so in its place.
+pub(crate) fn input_json<I: Serialize>(input: &I) -> Value {
+    serde_json::to_value(input)
+        .unwrap_or_else(|error| Value::String(format!("not serializable: {error}")))
+}

@@ -130,7 +130,7 @@ mod lab {
             return;
         }
         let conditions = Conditions::parse(&lab.conditions).unwrap_or_default();
-        let network = MatchboxNetwork::open(lab.matchbox_settings());
+        let network = MatchboxNetwork::open(lab.matchbox_settings(), clock.clone());
         commands.insert_resource(LabNet::new(
             network,
             clock.clone(),

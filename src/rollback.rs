@@ -16,6 +16,8 @@ use crate::clock::LabClock;
 
 pub mod cause;
 mod drain;
+#[cfg(feature = "matchbox")]
+mod evidence;
 mod log;
 pub mod messages;
 mod observe;
@@ -69,6 +71,13 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             .add_message::<DesyncDetected>()
             .add_message::<SessionEvent>();
 
+        #[cfg(feature = "matchbox")]
+        app.add_systems(
+            PreUpdate,
+            evidence::gather
+                .after(RunGgrsSystems)
+                .before(RollbackLabSystems::Observe),
+        );
         app.add_systems(ReadInputs, observe::tick::<C>)
             .add_systems(
                 LoadWorld,

@@ -1,5 +1,5 @@
 //! Owns the server's life: its settings, its thread, starting and shutting down. Signaling that
-//! unmodified matchbox clients can use, and the relay of TRANSPORT.md on the same websocket.
+//! unmodified matchbox clients can use, and the relay on the same websocket.
 //! Never knows the game; of the rest of the crate it knows the relay frames only.
 //!
 //! ```

@@ -24,7 +24,7 @@ use ggrs::{Frame, Message as GgrsMessage, NonBlockingSocket};
 
 use self::conditions::{Conditions, Realised};
 use self::core::Core;
-pub use self::core::{InputArrival, InputShares};
+pub use self::core::{InputArrival, InputDeparture};
 use self::link::{Link, LinkSettings};
 pub use self::matchbox::{MatchboxNetwork, MatchboxSettings};
 use self::network::{NetEvent, Network};
@@ -99,6 +99,11 @@ impl LabNet {
         arrivals.append(&mut self.core().arrivals);
     }
 
+    /// Moves the first datagrams of local inputs since the last call to `departures`.
+    pub fn drain_departures(&self, departures: &mut Vec<InputDeparture>) {
+        departures.append(&mut self.core().departures);
+    }
+
     /// Starts a link to every peer of `peers` that has none yet and ends those of all others.
     pub fn set_peers(&self, peers: &[PeerId]) {
         self.core().set_peers(peers);
@@ -166,13 +171,10 @@ impl LabNet {
         self.core().network.candidate_pair(peer)
     }
 
-    /// By which paths the local inputs of the running episode went and the remote ones came.
+    /// How long it took from being named until a path to `peer` was usable.
     #[must_use]
-    pub fn input_shares(&self, peer: PeerId) -> InputShares {
-        self.core()
-            .peer(peer)
-            .map(|peer| peer.shares)
-            .unwrap_or_default()
+    pub fn connect_time(&self, peer: PeerId) -> Option<Duration> {
+        self.core().peer(peer)?.connect_time()
     }
 
     /// What the conditions did to the packets of `path` so far.

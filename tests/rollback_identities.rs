@@ -1,6 +1,8 @@
 //! The trace against a naive model of ggrs that keeps its whole history: every fact is the one
 //! that the history shows, and the ledger of predictions, rollbacks and ticks balances.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::time::Duration;
 
 #[path = "rollback_identities/model.rs"]

@@ -136,6 +136,8 @@ fn a_client_that_stops_reading_is_closed_and_delays_nobody() {
             while let Some(heard) = futures::FutureExt::now_or_never(sender.hear()) {
                 match heard {
                     Heard::Notice(Notice::PeerGone { slot: 1 }) => gone = true,
+                    // What was on its way to the slot when its holder went is unknown, rightly.
+                    Heard::Notice(Notice::Dropped { .. }) if gone => {}
                     Heard::Notice(Notice::Dropped { reason, count }) => {
                         assert!(
                             matches!(reason, DropReason::RingFull | DropReason::Stale),

@@ -1,6 +1,11 @@
 //! The server connection on real sockets: a stock signaling server, one that relays, and
 //! servers that refuse, hang or are not there.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     time::{Duration, Instant},

@@ -258,9 +258,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 self.failure
                     .get_or_insert(SessionError::RoomRefused { room, code, reason });
             }
-            NetEvent::Unreachable { url, error } => {
+            NetEvent::Unreachable { error } => {
                 self.failure
-                    .get_or_insert(SessionError::ServerUnreachable { url, error });
+                    .get_or_insert(SessionError::ServerUnreachable { error });
             }
             NetEvent::ServerLost { reason } => {
                 if matches!(

@@ -9,11 +9,9 @@ use bevy_matchbox::matchbox_socket::PeerId;
 #[non_exhaustive]
 pub enum SessionError {
     /// The signaling server did not answer.
-    #[error("server {url} cannot be reached: {error}; is `rollback-lab serve` running there?")]
+    #[error("{error}; is `rollback-lab serve` running there?")]
     ServerUnreachable {
-        /// What was tried.
-        url: String,
-        /// Why it failed.
+        /// What was tried, and why it failed.
         error: String,
     },
     /// The server refused the room (full, other number of players, bad name).

@@ -9,29 +9,23 @@ use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 use super::EpisodeBounds;
 use super::conditions::{Conditions, Direction, Shaper};
 use super::ggrs_wire::{self, Checked, Limits, Owner, Player, SentPings};
-use super::link::{Incoming, Link, LinkSettings, SendFailed};
+use super::link::{Incoming, Link, LinkSettings, SendFailed, SentBy};
 use super::network::{NetEvent, Network};
 use super::route::RouteChange;
 use super::wire::{ControlMessage, MAX_DATAGRAM, Path};
 use crate::clock::LabClock;
 
-/// By which path(s) the first datagram with each input travelled.
-///
-/// `via_p2p + via_relay + via_both + unsent` counts every local input frame once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InputShares {
-    /// Local inputs first sent on the direct path alone.
-    pub sent_p2p: u64,
-    /// Local inputs first sent by the relay alone.
-    pub sent_relay: u64,
-    /// Local inputs first sent on both paths.
-    pub sent_both: u64,
-    /// Local inputs whose first datagram no path took.
-    pub unsent: u64,
-    /// Remote inputs whose first copy came on the direct path.
-    pub received_p2p: u64,
-    /// Remote inputs whose first copy came by the relay.
-    pub received_relay: u64,
+/// Local inputs that a datagram carried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputDeparture {
+    /// To whom.
+    pub peer: PeerId,
+    /// First input frame.
+    pub first: Frame,
+    /// Last input frame.
+    pub last: Frame,
+    /// The path or paths that took the datagram.
+    pub by: SentBy,
 }
 
 /// Remote inputs that were new when a datagram brought them.
@@ -55,12 +49,20 @@ pub struct InputArrival {
 pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) link: Link,
-    pub(super) shares: InputShares,
     players: Vec<Player>,
     sent_pings: SentPings,
     magic: Option<u16>,
     heard_direct: Duration,
     closing: Option<Duration>,
+    named_at: Duration,
+    usable_at: Option<Duration>,
+}
+
+impl Peer {
+    /// From being named to a usable path.
+    pub(super) fn connect_time(&self) -> Option<Duration> {
+        Some(self.usable_at?.saturating_sub(self.named_at))
+    }
 }
 
 impl Peer {
@@ -79,11 +81,6 @@ impl Peer {
         let first = checked
             .first_input_frame
             .map_or(last, |first| first.max(known + 1));
-        let new = u64::from(last.abs_diff(first)) + 1;
-        match via {
-            Path::Direct => self.shares.received_p2p += new,
-            Path::Relay => self.shares.received_relay += new,
-        }
         self.set_newest(Owner::Sender, last);
         Some(InputArrival {
             peer: self.id,
@@ -137,6 +134,7 @@ pub(super) struct Core {
     pub(super) control: Vec<(PeerId, ControlMessage)>,
     pub(super) route_changes: Vec<(PeerId, RouteChange)>,
     pub(super) arrivals: Vec<InputArrival>,
+    pub(super) departures: Vec<InputDeparture>,
     pub(super) current_frame: Frame,
     settings: LinkSettings,
     relay_available: Option<bool>,
@@ -166,6 +164,7 @@ impl Core {
             control: Vec::new(),
             route_changes: Vec::new(),
             arrivals: Vec::new(),
+            departures: Vec::new(),
             current_frame: 0,
             settings,
             relay_available: None,
@@ -219,12 +218,13 @@ impl Core {
             self.peers.push(Peer {
                 id,
                 link,
-                shares: InputShares::default(),
                 players: Vec::new(),
                 sent_pings: SentPings::default(),
                 magic: None,
                 heard_direct: now,
                 closing: None,
+                named_at: now,
+                usable_at: None,
             });
         }
     }
@@ -241,7 +241,6 @@ impl Core {
         self.inbox.clear();
         for peer in &mut self.peers {
             peer.link.start_epoch(now, epoch);
-            peer.shares = InputShares::default();
             peer.sent_pings = SentPings::default();
             peer.magic = None;
             peer.players = bounds
@@ -443,13 +442,7 @@ impl Core {
                 .first_input_frame
                 .map_or(last, |first| first.max(newest + 1));
             peer.set_newest(Owner::Local, last);
-            let new = u64::from(last.abs_diff(first)) + 1;
-            match (sent.direct, sent.relay) {
-                (true, false) => peer.shares.sent_p2p += new,
-                (false, true) => peer.shares.sent_relay += new,
-                (true, true) => peer.shares.sent_both += new,
-                (false, false) => peer.shares.unsent += new,
-            }
+            self.departures.push(InputDeparture { peer: to, first, last, by: sent });
         }
     }
 

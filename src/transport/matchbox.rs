@@ -1,9 +1,6 @@
 //! The real network: matchbox data channels for the direct path, our server's websocket for the
 //! relay. It maps peers to slots and moves bytes, and judges nothing.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bevy_matchbox::matchbox_socket::{
     CandidatePair, ChannelConfig, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket,
     WebRtcSocketBuilder,
@@ -11,9 +8,10 @@ use bevy_matchbox::matchbox_socket::{
 
 use super::link::SendFailed;
 use super::network::{NetEvent, Network};
-use super::signaller::LabSignallerBuilder;
-use super::websocket::{self, ServerConnection, ServerEvent, ServerSettings};
-use super::wire::Path;
+use super::websocket::{ServerConnection, ServerEvent, ServerSettings, Urgency, spawn_network};
+use super::wire::relay::Roster;
+use super::wire::{Header, Kind, Path};
+use crate::clock::LabClock;
 
 /// The one data channel of a lab session.
 const CHANNEL: usize = 0;
@@ -28,16 +26,11 @@ pub struct MatchboxSettings {
 }
 
 impl MatchboxSettings {
-    /// Three attempts to reach `url`, without STUN and TURN.
+    /// The server at `url`, without STUN and TURN.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
-            server: ServerSettings {
-                url: url.into(),
-                attempts: 3,
-                timeout: Duration::from_secs(5),
-                pause: Duration::from_secs(1),
-            },
+            server: ServerSettings::new(url),
             ice: RtcIceServerConfig {
                 urls: Vec::new(),
                 username: None,
@@ -52,30 +45,69 @@ pub struct MatchboxNetwork {
     socket: WebRtcSocket,
     server: ServerConnection,
     slots: Vec<(u8, PeerId)>,
-    pending: Vec<NetEvent>,
+    relayed: Vec<(u8, Vec<u8>)>,
 }
 
 impl MatchboxNetwork {
     /// Connects in the background; what happens is told by [`Network::poll_events`].
     #[must_use]
-    pub fn open(settings: MatchboxSettings) -> Self {
+    pub fn open(settings: MatchboxSettings, clock: LabClock) -> Self {
         let url = settings.server.url.clone();
-        let (server, ends) = websocket::connect(settings.server);
+        let server = ServerConnection::open(settings.server, clock);
         let (socket, message_loop) = WebRtcSocketBuilder::new(url)
             .ice_server(settings.ice)
-            .signaller_builder(Arc::new(LabSignallerBuilder::new(ends)))
+            .signaller_builder(server.signaller_builder())
             .add_channel(ChannelConfig::unreliable())
             .build();
-        spawn("lab-webrtc", async move {
+        let message_loop = spawn_network(async move {
             if let Err(error) = message_loop.await {
                 bevy::log::debug!("matchbox's message loop ended: {error}");
             }
         });
+        if let Err(error) = message_loop {
+            bevy::log::error!("direct paths are impossible: no thread for WebRTC: {error}");
+        }
         Self {
             socket,
             server,
             slots: Vec::new(),
-            pending: Vec::new(),
+            relayed: Vec::new(),
+        }
+    }
+
+    /// Moves what the server told to `events`, and what it relayed to its queue.
+    fn take_in(&mut self, events: &mut Vec<NetEvent>) {
+        while let Some(event) = self.server.next_event() {
+            events.push(match event {
+                ServerEvent::IdAssigned(id) => NetEvent::IdAssigned(id),
+                ServerEvent::NoRelay => NetEvent::NoRelay,
+                ServerEvent::Welcome(roster) | ServerEvent::Roster(roster) => {
+                    self.note_slots(&roster);
+                    NetEvent::Roster(roster)
+                }
+                ServerEvent::Notice(notice) => NetEvent::Notice(notice),
+                ServerEvent::Relayed {
+                    source, payload, ..
+                } => {
+                    self.relayed.push((source, payload));
+                    continue;
+                }
+                ServerEvent::Refused { code, reason } => NetEvent::Refused { code, reason },
+                ServerEvent::Unreachable(error) => NetEvent::Unreachable {
+                    error: error.to_string(),
+                },
+                ServerEvent::Lost { reason } => NetEvent::ServerLost { reason },
+                _ => continue,
+            });
+        }
+    }
+
+    /// Peers that left stay known: packets they sent before may still come.
+    fn note_slots(&mut self, roster: &Roster) {
+        for member in &roster.members {
+            let peer = PeerId(uuid::Uuid::from_bytes(member.peer));
+            self.slots.retain(|(slot, _)| *slot != member.slot);
+            self.slots.push((member.slot, peer));
         }
     }
 
@@ -89,26 +121,7 @@ impl MatchboxNetwork {
 
 impl Network for MatchboxNetwork {
     fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
-        events.append(&mut self.pending);
-        while let Some(event) = self.server.next_event() {
-            events.push(match event {
-                ServerEvent::IdAssigned(id) => NetEvent::IdAssigned(id),
-                ServerEvent::NoRelay => NetEvent::NoRelay,
-                ServerEvent::Roster(roster) => {
-                    let id = |peer: [u8; 16]| PeerId(uuid::Uuid::from_bytes(peer));
-                    // Peers that left stay known: packets they sent before may still come.
-                    for member in &roster.members {
-                        self.slots.retain(|(slot, _)| *slot != member.slot);
-                        self.slots.push((member.slot, id(member.peer)));
-                    }
-                    NetEvent::Roster(roster)
-                }
-                ServerEvent::Notice(notice) => NetEvent::Notice(notice),
-                ServerEvent::Refused { code, reason } => NetEvent::Refused { code, reason },
-                ServerEvent::Unreachable { url, error } => NetEvent::Unreachable { url, error },
-                ServerEvent::Lost { reason } => NetEvent::ServerLost { reason },
-            });
-        }
+        self.take_in(events);
         // A closed socket tells nothing more; the server's events say why.
         for (peer, state) in self.socket.try_update_peers().unwrap_or_default() {
             events.push(match state {
@@ -127,10 +140,16 @@ impl Network for MatchboxNetwork {
                 .map_err(|_closed| SendFailed),
             Path::Relay => {
                 let slot = self.slot_of(peer).ok_or(SendFailed)?;
+                let control =
+                    Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Control);
+                let urgency = if control {
+                    Urgency::Control
+                } else {
+                    Urgency::Game
+                };
                 self.server
-                    .relay(slot, datagram)
-                    .then_some(())
-                    .ok_or(SendFailed)
+                    .send_relay(slot, datagram, urgency)
+                    .map_err(|_counted| SendFailed)
             }
         }
     }
@@ -139,10 +158,10 @@ impl Network for MatchboxNetwork {
         for (peer, datagram) in self.socket.channel_mut(CHANNEL).receive() {
             sink(Path::Direct, peer, &datagram);
         }
-        while let Some(relayed) = self.server.next_relayed() {
-            let from = self.slots.iter().find(|(slot, _)| *slot == relayed.slot);
+        for (source, datagram) in self.relayed.drain(..) {
+            let from = self.slots.iter().find(|(slot, _)| *slot == source);
             if let Some(&(_, peer)) = from {
-                sink(Path::Relay, peer, &relayed.payload);
+                sink(Path::Relay, peer, &datagram);
             }
         }
     }
@@ -155,20 +174,4 @@ impl Network for MatchboxNetwork {
         self.socket.close();
         self.server.close();
     }
-}
-
-/// Runs a network task beside the game: on a thread of its own natively, so that it answers
-/// between two frames; as a task of the one thread in the browser.
-#[cfg(not(target_arch = "wasm32"))]
-pub(super) fn spawn(name: &str, task: impl Future<Output = ()> + Send + 'static) {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    if let Err(error) = thread.spawn(move || futures::executor::block_on(task)) {
-        bevy::log::error!("no thread for {name}: {error}");
-    }
-}
-
-/// Runs a network task beside the game, as a task of the one thread.
-#[cfg(target_arch = "wasm32")]
-pub(super) fn spawn(_name: &str, task: impl Future<Output = ()> + 'static) {
-    bevy::tasks::IoTaskPool::get().spawn_local(task).detach();
 }

@@ -36,9 +36,7 @@ pub enum NetEvent {
     },
     /// The server could not be reached.
     Unreachable {
-        /// What was tried.
-        url: String,
-        /// Why it failed.
+        /// What was tried, and why it failed.
         error: String,
     },
     /// The connection to the server was lost; data channels may live on.

@@ -1,6 +1,7 @@
-//! Two small bevy_ggrs apps over an in-memory network in virtual time, with a witness that keeps
+//! Two small `bevy_ggrs` apps over an in-memory network in virtual time, with a witness that keeps
 //! everything their sessions did.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "each test file uses its own part of the harness")]
 
 use std::collections::BTreeMap;
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
-use bevy_ggrs::ggrs::{DesyncDetection, InputStatus, Message as GgrsMessage, NonBlockingSocket};
+use bevy_ggrs::ggrs::{
+    DesyncDetection, InputStatus, Message as GgrsMessage, NonBlockingSocket, P2PSession,
+};
 use bevy_ggrs::prelude::*;
 use bevy_ggrs::{
     AdvanceWorld, AdvanceWorldSystems, Checksum, ConfirmedFrameCount, LocalInputs, LocalPlayers,
@@ -307,4 +310,16 @@ pub fn session(
         net: net.clone(),
     };
     Session::P2P(builder.start_p2p_session(socket).unwrap())
+}
+
+/// The P2P session of an app.
+pub fn p2p(app: &mut App) -> &mut P2PSession<TestConfig> {
+    match app
+        .world_mut()
+        .resource_mut::<Session<TestConfig>>()
+        .into_inner()
+    {
+        Session::P2P(session) => session,
+        _ => unreachable!("the duel is P2P"),
+    }
 }

@@ -139,7 +139,11 @@ impl World {
                 shape.latency = shape.latency.max(latency);
                 shaper.set_shape(path, shape);
             }
-            let first = if index == 0 { Duration::ZERO } else { setup.phase };
+            let first = if index == 0 {
+                Duration::ZERO
+            } else {
+                setup.phase
+            };
             Peer {
                 link: Link::new(settings, offset),
                 shaper,
@@ -242,7 +246,11 @@ impl World {
     }
 
     pub fn longest_gap(&self) -> Duration {
-        self.peers.iter().map(|peer| peer.game.longest_gap).max().unwrap()
+        self.peers
+            .iter()
+            .map(|peer| peer.game.longest_gap)
+            .max()
+            .unwrap()
     }
 
     pub fn reset_counts(&mut self) {
@@ -290,7 +298,9 @@ impl World {
         };
         let length = setup.tick[index].unwrap_or_else(|| frame(setup.fps));
         peer.grid += length;
-        let late = setup.tick_jitter.mul_f64(f64::from(peer.rng.next_u32()) / 4_294_967_296.0);
+        let late = setup
+            .tick_jitter
+            .mul_f64(f64::from(peer.rng.next_u32()) / 4_294_967_296.0);
         peer.next = (peer.grid + late).max(world + Duration::from_micros(500));
         if let Some((from, to)) = peer.frozen
             && (from..to).contains(&peer.next)
@@ -319,7 +329,9 @@ impl World {
                 continue;
             }
             match link.receive(local, packet.path, &packet.bytes) {
-                Ok(Incoming::Data { payload, .. }) => answers += u32::from(game.take(world, payload)),
+                Ok(Incoming::Data { payload, .. }) => {
+                    answers += u32::from(game.take(world, payload))
+                }
                 Ok(_) => {}
                 Err(_) => *malformed += 1,
             }
@@ -431,7 +443,10 @@ impl Game {
         payload.extend(self.last_received.to_le_bytes());
         payload.extend((self.acked + 1).to_le_bytes());
         payload.extend(newest.to_le_bytes());
-        payload.resize(payload.len() + usize::try_from(newest - self.acked).unwrap().min(128), 7);
+        payload.resize(
+            payload.len() + usize::try_from(newest - self.acked).unwrap().min(128),
+            7,
+        );
         payload
     }
 }

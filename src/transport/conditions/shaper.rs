@@ -174,6 +174,13 @@ impl<T> Shaper<T> {
         !cut
     }
 
+    /// Whether packets pass `path` untouched, so that they need not be handed to the shaper.
+    #[must_use]
+    pub fn is_clear(&self, path: Path) -> bool {
+        let lane = &self.lanes[path.index()];
+        lane.shape.is_clear() && !lane.cut[Direction::Outgoing as usize]
+    }
+
     /// Takes a packet that this peer sends.
     pub fn push(&mut self, now: Duration, path: Path, bytes: &[u8], tag: T) {
         let lane = &mut self.lanes[path.index()];

@@ -182,8 +182,8 @@ fn run_lengths_that_claim_memory_are_refused_without_expanding_them() {
 }
 
 #[test]
-fn expansion_agrees_with_the_one_of_ggrs() {
-    // 5 inputs: lengths and zeros fold into fill runs, which the literals above never use.
+fn fill_runs_are_walked_like_literals() {
+    // Three inputs of one byte (0, 0 and 255), with their zeros in fill runs.
     let fills = [0x02, 1, 0x09, 0x02, 1, 0x09, 0x04, 1, 0, 0x07];
     assert_eq!(count_inputs(&fills, 9, |len| len == 1), Ok(3));
     assert_eq!(

@@ -50,7 +50,7 @@ pub fn spawn_network(task: impl Future<Output = ()> + Send + 'static) -> io::Res
 pub(super) async fn run(shared: Arc<Shared>, settings: ServerSettings, clock: LabClock) {
     let websocket = match connect(&shared, &settings).await {
         Ok(Some(websocket)) => websocket,
-        Ok(None) => return,
+        Ok(None) => return shared.end(closed_here()),
         Err(error) => return shared.end(ServerEvent::Unreachable(error)),
     };
     shared.tell(ServerEvent::Connected);
@@ -127,15 +127,15 @@ async fn pump(
         Either::Left((end, _)) => end,
         // The server's reason, if it gave one, is still to be read.
         Either::Right((written, reading)) => {
-            let reason = match written {
-                Ok(()) => "closed by this peer".into(),
-                Err(error) => error.to_string(),
+            let lost = match written {
+                Ok(()) => closed_here(),
+                Err(error) => ServerEvent::Lost {
+                    reason: error.to_string(),
+                },
             };
             match select(reading, Delay::new(LAST_WORDS)).await {
-                Either::Left((ServerEvent::Refused { code, reason }, _)) => {
-                    ServerEvent::Refused { code, reason }
-                }
-                _ => ServerEvent::Lost { reason },
+                Either::Left((refused @ ServerEvent::Refused { .. }, _)) => refused,
+                _ => lost,
             }
         }
     }
@@ -187,6 +187,12 @@ async fn read(
             }
             None => return closed(None),
         }
+    }
+}
+
+fn closed_here() -> ServerEvent {
+    ServerEvent::Lost {
+        reason: "closed by this peer".into(),
     }
 }
 

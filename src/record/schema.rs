@@ -1,0 +1,25 @@
+//! Owns the JSON Schemas of the files, generated from the types (draft 2020-12). The committed
+//! copies under `assets/` are compared with these by a test.
+
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::{EpisodeDocument, SessionDocument};
+
+/// The schema of an episode file.
+#[must_use]
+pub fn episode_schema() -> Value {
+    schema_of::<EpisodeDocument>()
+}
+
+/// The schema of a session file.
+#[must_use]
+pub fn session_schema() -> Value {
+    schema_of::<SessionDocument>()
+}
+
+fn schema_of<T: schemars::JsonSchema>() -> Value {
+    // What is written has every field, so every field is required; readers are more lenient.
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
