@@ -1,12 +1,14 @@
 //! Reads the exported files back: the table says what an analysis will find, not what the match
 //! remembers.
 //!
-//! Owns the way from files to rows and the comparison of peers. Never talks to a session.
+//! Owns the way from files to rows and the check of all files of an episode. Never talks to a
+//! session.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use bevy_rollback_lab::record::check::{check_episode, check_pair};
+use bevy_rollback_lab::record::{EpisodeDocument, RouteChangeRecord};
 
 use crate::summary::{EpisodeRow, RouteRow};
 
@@ -14,120 +16,94 @@ use crate::summary::{EpisodeRow, RouteRow};
 #[derive(Debug)]
 pub struct EpisodeFile {
     path: PathBuf,
-    document: Value,
+    document: EpisodeDocument,
 }
 
 impl EpisodeFile {
-    /// Where `player` of session `id` writes episode `number`.
-    pub fn path(out: &Path, id: &str, number: u32, player: usize) -> PathBuf {
-        out.join(id)
-            .join(format!("episode-{number}.player-{player}.json"))
-    }
-
-    /// Where `player` of session `id` writes the session document.
-    pub fn session_path(out: &Path, id: &str, player: usize) -> PathBuf {
-        out.join(id).join(format!("session.player-{player}.json"))
-    }
-
     /// Reads one file.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn read(path: PathBuf) -> Result<Self, String> {
-        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = fs::read_to_string(&path).map_err(|error| named(&error))?;
-        let document = serde_json::from_str(&text).map_err(|error| named(&error))?;
-        Ok(Self { path, document })
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text =
+            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let document = EpisodeDocument::parse(&text)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            document,
+        })
     }
 
     /// The row of the table.
     pub fn row(&self) -> EpisodeRow {
-        let hits = self.count("/frames/predictionHits");
-        let misses = self.count("/frames/predictionMisses");
-        let frames = self.count("/frames/total");
-        let fps = self.count("/episode/fps");
-        let changes = self.list("/inputs/localChanges").len();
-        let sent = |name: &str| self.at(&format!("/inputs/{name}")).as_u64();
-        let by_any: u64 = ["sentViaP2P", "sentViaRelay", "sentViaBoth"]
-            .into_iter()
-            .filter_map(sent)
-            .sum();
-        EpisodeRow {
-            episode: self.count("/episode/episodeNum") as u32,
-            player: self.count("/playerId") as usize,
+        let EpisodeDocument {
+            episode,
             frames,
-            end_reason: self.text("/episode/endReason"),
-            stalled_frames: self.count("/frames/stalled"),
-            longest_frame_ms: self
-                .at("/frames/frameTimeUs/max")
-                .as_f64()
-                .map(|us| us / 1e3),
-            rollbacks: self.count("/rollbacks/count"),
-            max_rollback_frames: self.count("/rollbacks/maxFrames"),
-            prediction_hit_rate: share(hits, hits + misses),
-            input_changes_per_second: share(changes as u64 * fps, frames),
-            route_changes: self
-                .list("/quality/routeChanges")
-                .iter()
-                .map(route)
-                .collect(),
-            fallback_frame: self.at("/quality/p2pFallbackFrame").as_i64(),
-            share_sent_p2p: sent("sentViaP2P").and_then(|p2p| share(p2p, by_any)),
-            rtt_ms: self.at("/latency/medianMs").as_f64(),
-            status: self.text("/sync/status"),
+            inputs,
+            quality,
+            ..
+        } = &self.document;
+        let judged = frames.prediction_hits + frames.prediction_misses;
+        let changes = inputs.local_changes.len() as u64 * u64::from(episode.fps);
+        let by_any: u64 = [
+            inputs.sent_via_p2p,
+            inputs.sent_via_relay,
+            inputs.sent_via_both,
+        ]
+        .into_iter()
+        .flatten()
+        .sum();
+        EpisodeRow {
+            episode: episode.episode_num,
+            player: self.document.player_id,
+            frames: frames.total,
+            end_reason: episode.end_reason.clone(),
+            stalled_frames: frames.stalled,
+            longest_frame_ms: frames.frame_time_us.max.map(|us| us as f64 / 1e3),
+            rollbacks: self.document.rollbacks.count,
+            max_rollback_frames: self.document.rollbacks.max_frames,
+            prediction_hit_rate: share(frames.prediction_hits, judged),
+            input_changes_per_second: share(changes, frames.total),
+            route_changes: quality.route_changes.iter().map(route).collect(),
+            fallback_frame: quality.p2p_fallback_frame,
+            share_sent_p2p: inputs.sent_via_p2p.and_then(|p2p| share(p2p, by_any)),
+            rtt_ms: self.document.latency.median_ms,
+            status: serde_json::to_value(self.document.sync.status)
+                .ok()
+                .and_then(|status| status.as_str().map(str::to_owned)),
             file: self.path.display().to_string(),
         }
     }
 
-    /// What this file itself says went wrong.
+    /// What this file itself says went wrong, and every identity that it breaks.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut fault = |what: String| faults.push(format!("{}: {what}", self.path.display()));
-        let mismatches = self.count("/sync/p2pHashMismatches");
+        let mut faults: Vec<String> = check_episode(&self.document)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let mismatches = self.document.sync.p2p_hash_mismatches;
         if mismatches > 0 {
-            fault(format!("{mismatches} desyncs"));
+            faults.push(format!("{mismatches} desyncs"));
         }
-        if self.at("/episode/isPartial").as_bool() != Some(false) {
-            fault("the episode is partial".to_owned());
+        if self.document.episode.is_partial {
+            faults.push("the episode is partial".to_owned());
+        }
+        for fault in &mut faults {
+            *fault = format!("{}: {fault}", self.path.display());
         }
         faults
     }
 
     /// Where this file and the same episode's file of another peer contradict each other.
     pub fn disagreements(&self, other: &Self) -> Vec<String> {
-        [
-            "/gameId",
-            "/episode/endFrame",
-            "/inputs/confirmed",
-            "/sync/historyDigest",
-        ]
-        .into_iter()
-        .filter(|pointer| self.at(pointer) != other.at(pointer))
-        .map(|pointer| {
-            format!(
-                "{} and {} differ in {}",
-                self.path.display(),
-                other.path.display(),
-                pointer.trim_start_matches('/').replace('/', ".")
-            )
-        })
-        .collect()
-    }
-
-    fn at(&self, pointer: &str) -> &Value {
-        self.document.pointer(pointer).unwrap_or(&Value::Null)
-    }
-
-    fn count(&self, pointer: &str) -> u64 {
-        self.at(pointer).as_u64().unwrap_or(0)
-    }
-
-    fn text(&self, pointer: &str) -> Option<String> {
-        self.at(pointer).as_str().map(str::to_owned)
-    }
-
-    fn list(&self, pointer: &str) -> &[Value] {
-        self.at(pointer).as_array().map_or(&[], Vec::as_slice)
+        check_pair(&self.document, &other.document)
+            .iter()
+            .map(|violation| {
+                let (ours, theirs) = (self.path.display(), other.path.display());
+                format!("{ours} and {theirs}: {violation}")
+            })
+            .collect()
     }
 }
 
@@ -135,13 +111,12 @@ fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn route(change: &Value) -> RouteRow {
-    let text = |name: &str| change[name].as_str().unwrap_or("?").to_owned();
+fn route(change: &RouteChangeRecord) -> RouteRow {
     RouteRow {
-        frame: change["frame"].as_i64().unwrap_or(-1),
-        player_id: change["playerId"].as_u64().unwrap_or(0) as usize,
-        from: text("from"),
-        to: text("to"),
-        cause: text("cause"),
+        frame: change.frame,
+        player_id: change.player_id,
+        from: change.from.clone(),
+        to: change.to.clone(),
+        cause: change.cause.clone(),
     }
 }

@@ -122,44 +122,47 @@ fn summarize(options: &Options, server: String, outcomes: &[Outcome]) -> Summary
         ..Summary::default()
     };
     for (number, peer) in outcomes.iter().enumerate() {
+        let who = peer.player.map_or_else(
+            || format!("peer {number}"),
+            |player| format!("player {player}"),
+        );
         if let Some(failure) = &peer.failure {
-            let who = peer.player.map_or_else(
-                || format!("peer {number}"),
-                |player| format!("player {player}"),
-            );
             summary.failures.push(format!("{who}: {failure}"));
+        } else if peer.files.len() != options.episodes as usize {
+            let (ended, all) = (peer.files.len(), options.episodes);
+            let failure = format!("{who}: {ended} of {all} episodes have ended");
+            summary.failures.push(failure);
         }
+        note_session_document(options, peer, &mut summary);
     }
-    let mut seats: Vec<_> = outcomes
-        .iter()
-        .filter_map(|peer| Some((peer.player?, peer.session_id.as_deref()?)))
-        .collect();
-    seats.sort_unstable();
-    for number in 0..options.episodes {
-        read_episode(options, number, &seats, &mut summary);
-    }
-    for (player, id) in &seats {
-        let path = EpisodeFile::session_path(&options.out, id, *player);
-        if path.is_file() {
-            summary.session_files.push(path.display().to_string());
-        } else {
-            let missing = format!("{} was not written", path.display());
-            summary.failures.push(missing);
-        }
-    }
-    if seats.is_empty() && summary.failures.is_empty() {
-        summary.failures.push("the players never met".to_owned());
+    for number in 0..options.episodes as usize {
+        read_episode(outcomes, number, &mut summary);
     }
     summary.ok = summary.failures.is_empty();
     summary
 }
 
+/// The trail of a lab session is there even if no episode was played.
+fn note_session_document(options: &Options, peer: &Outcome, summary: &mut Summary) {
+    let (Some(id), Some(player)) = (&peer.session_id, peer.player) else {
+        return;
+    };
+    let name = format!("session.player-{player}.json");
+    let path = options.out.join(id).join(name);
+    let shown = path.display().to_string();
+    if path.is_file() {
+        summary.session_files.push(shown);
+    } else {
+        summary.failures.push(format!("{shown} was not written"));
+    }
+}
+
 /// Adds the rows of one episode, and what its files get wrong alone and together.
-fn read_episode(options: &Options, number: u32, seats: &[(usize, &str)], summary: &mut Summary) {
+fn read_episode(outcomes: &[Outcome], number: usize, summary: &mut Summary) {
     let mut read: Vec<EpisodeFile> = Vec::new();
-    for (player, id) in seats {
-        let path = EpisodeFile::path(&options.out, id, number, *player);
-        match EpisodeFile::read(path) {
+    for file in outcomes.iter().filter_map(|peer| peer.files.get(number)) {
+        let file = file.clone().and_then(|path| EpisodeFile::read(&path));
+        match file {
             Ok(file) => read.push(file),
             Err(error) => summary.failures.push(error),
         }

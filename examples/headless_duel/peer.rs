@@ -3,6 +3,7 @@
 //! Owns everything that touches the session: the plugins, the cut, the status it shows. Never
 //! prints and never reads a file.
 
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,13 @@ pub struct Outcome {
     pub player: Option<usize>,
     /// Why the session failed, if it did.
     pub failure: Option<String>,
+    /// The file of every episode that ended, or why it was not written.
+    pub files: Vec<Result<PathBuf, String>>,
 }
+
+/// Files of the episodes that ended so far.
+#[derive(Resource, Default)]
+struct Files(Vec<Result<PathBuf, String>>);
 
 /// Blackholes every direct path from a frame of episode 0 on.
 #[derive(Resource)]
@@ -75,7 +82,9 @@ fn build(lab: LabConfig, tick: Duration) -> App {
         .add_plugins(VolleyPlugin::<Config>::default())
         // The seed of each episode replaces this one before its first frame.
         .add_plugins(BotPlugin::<Config>::new(0, fps))
+        .init_resource::<Files>()
         .add_observer(set_up_episode)
+        .add_observer(keep_file)
         .add_systems(Update, (cut_direct, show_status));
     app
 }
@@ -117,6 +126,7 @@ fn outcome(app: &App) -> Outcome {
         failure: session
             .and_then(LabSession::failure)
             .map(ToString::to_string),
+        files: app.world().resource::<Files>().0.clone(),
     }
 }
 
@@ -124,6 +134,10 @@ fn set_up_episode(starting: On<EpisodeStarting>, mut commands: Commands, mut bot
     let EpisodeStarting { players, seed, .. } = *starting.event();
     bots.restart(seed);
     commands.queue(move |world: &mut World| start_court(world, players, seed));
+}
+
+fn keep_file(ended: On<EpisodeEnded>, mut files: ResMut<Files>) {
+    files.0.push(ended.file.clone());
 }
 
 fn cut_direct(

@@ -34,17 +34,17 @@ use serde::Serialize;
 #[serde(rename_all = "camelCase")]
 pub struct EpisodeRow {
     pub episode: u32,
-    pub player: usize,
+    pub player: Option<usize>,
     pub frames: u64,
     pub end_reason: Option<String>,
     pub stalled_frames: u64,
     pub longest_frame_ms: Option<f64>,
     pub rollbacks: u64,
-    pub max_rollback_frames: u64,
+    pub max_rollback_frames: u32,
     pub prediction_hit_rate: Option<f64>,
     pub input_changes_per_second: Option<f64>,
     pub route_changes: Vec<RouteRow>,
-    pub fallback_frame: Option<i64>,
+    pub fallback_frame: Option<i32>,
     pub share_sent_p2p: Option<f64>,
     pub rtt_ms: Option<f64>,
     pub status: Option<String>,
@@ -55,7 +55,7 @@ pub struct EpisodeRow {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteRow {
-    pub frame: i64,
+    pub frame: i32,
     pub player_id: usize,
     pub from: String,
     pub to: String,
@@ -145,7 +145,7 @@ impl Summary {
                     "episode {} frame {:>5}  player {} -> player {}: {} -> {} ({})",
                     row.episode,
                     change.frame,
-                    row.player,
+                    seat(row),
                     change.player_id,
                     change.from,
                     change.to,
@@ -164,7 +164,7 @@ fn cells(row: &EpisodeRow) -> [String; 12] {
     let ms = |time: Option<f64>| optional(time, |time| format!("{time:.1} ms"));
     [
         row.episode.to_string(),
-        row.player.to_string(),
+        seat(row),
         row.frames.to_string(),
         row.stalled_frames.to_string(),
         row.rollbacks.to_string(),
@@ -176,6 +176,10 @@ fn cells(row: &EpisodeRow) -> [String; 12] {
         optional(row.input_changes_per_second, |rate| format!("{rate:.1}")),
         row.status.clone().unwrap_or_else(|| "-".to_owned()),
     ]
+}
+
+fn seat(row: &EpisodeRow) -> String {
+    optional(row.player, |player| player.to_string())
 }
 
 fn optional<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
