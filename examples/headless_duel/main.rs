@@ -31,8 +31,9 @@ use peer::Outcome;
 use progress::{ProgressLine, REDRAW, SharedStatus};
 use summary::Summary;
 
-/// The matter of the match is in the table; the rest speaks up when something is wrong.
-const LOG_FILTER: &str = "warn,webrtc=error,bevy_rollback_lab::server=warn";
+/// The matter of the match is in the table; the rest speaks up when something is wrong. The crates
+/// named here warn about every connection that is set up or closed.
+const LOG_FILTER: &str = "warn,webrtc=error,rtc=error,matchbox_socket=error";
 
 fn main() -> ExitCode {
     let options = Options::parse();

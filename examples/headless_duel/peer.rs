@@ -171,7 +171,8 @@ fn show_status(
         }
         status.phase = phase.get().as_str();
         status.rollbacks += rollbacks.read().len() as u64;
-        if let Some(frame) = frame {
+        // Frames count from 0 again as soon as an episode is over.
+        if let (Some(frame), SessionPhase::Playing) = (frame, phase.get()) {
             status.frame = frame.0;
         }
         for changed in routes.read() {
