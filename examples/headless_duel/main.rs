@@ -1,0 +1,178 @@
+//! A duel of bots over real WebRTC that loses its direct path half-way, without a screen.
+//!
+//!     cargo run --release --example headless_duel
+//!
+//! needs nothing but Rust: an embedded server, one app per bot, one episode, one file per peer,
+//! a summary. `--help` lists the options; [`summary`] documents what `--json` prints.
+//! The exit status is 0 if everything went well, 1 if a session failed, a desync was seen, a file
+//! could not be written or files disagree, and 2 if the options cannot work.
+
+use std::process::ExitCode;
+use std::thread;
+
+use bevy::app::App;
+use bevy::log::{Level, LogPlugin};
+use bevy_rollback_lab::server::{LabServer, ServerSettings};
+use clap::Parser;
+
+#[path = "../shared/bot.rs"]
+mod bot;
+mod files;
+mod options;
+mod peer;
+mod progress;
+mod summary;
+#[path = "../shared/volley.rs"]
+mod volley;
+
+use files::EpisodeFile;
+use options::Options;
+use peer::Outcome;
+use progress::{ProgressLine, REDRAW, SharedStatus};
+use summary::Summary;
+
+/// The matter of the match is in the table; the rest speaks up when something is wrong. The crates
+/// named here warn about every connection that is set up or closed.
+const LOG_FILTER: &str = "warn,webrtc=error,rtc=error,matchbox_socket=error";
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    // Logs go to stderr; a log can be set up once per process, so not by the peers' apps.
+    App::new().add_plugins(LogPlugin {
+        level: Level::INFO,
+        filter: LOG_FILTER.to_owned(),
+        ..LogPlugin::default()
+    });
+    if let Err(error) = options.check() {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    let embedded = match &options.server {
+        Some(_) => None,
+        None => match LabServer::start(ServerSettings::loopback()) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let server = match (&options.server, &embedded) {
+        (Some(url), _) => url.clone(),
+        (None, Some(server)) => server.url(),
+        (None, None) => unreachable!("without --server one is embedded"),
+    };
+    let outcomes = play(&options, &server);
+    if let Some(server) = embedded {
+        server.shutdown();
+    }
+
+    let summary = summarize(&options, server, &outcomes);
+    if options.json {
+        let json = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
+        println!("{json}");
+    } else {
+        print!("{}", summary.table());
+    }
+    if summary.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs this process's peers, each on a thread, with the progress line on this one.
+fn play(options: &Options, server: &str) -> Vec<Outcome> {
+    let peers: Vec<_> = (0..options.local_peers())
+        .map(|number| {
+            let status = SharedStatus::default();
+            let (lab, cut) = (options.lab(server), options.cut_frame());
+            let shown = status.clone();
+            let thread = thread::Builder::new()
+                .name(format!("peer {number}"))
+                .spawn(move || peer::play(lab, cut, shown))
+                .expect("the system has a thread for every peer");
+            (status, thread)
+        })
+        .collect();
+
+    let mut line = ProgressLine::new(options.frames, options.episodes);
+    while peers.iter().any(|(_, thread)| !thread.is_finished()) {
+        let shown: Vec<_> = peers.iter().map(|(status, _)| status.get()).collect();
+        line.draw(&shown);
+        thread::sleep(REDRAW);
+    }
+    line.finish();
+    peers
+        .into_iter()
+        .map(|(_, thread)| {
+            thread.join().unwrap_or_else(|_| Outcome {
+                failure: Some("the peer's thread panicked".to_owned()),
+                ..Outcome::default()
+            })
+        })
+        .collect()
+}
+
+fn summarize(options: &Options, server: String, outcomes: &[Outcome]) -> Summary {
+    let mut summary = Summary {
+        server,
+        room: options.room.clone(),
+        cut_direct_at_frame: options.cut_frame(),
+        session_id: outcomes.iter().find_map(|peer| peer.session_id.clone()),
+        ..Summary::default()
+    };
+    for (number, peer) in outcomes.iter().enumerate() {
+        let who = peer.player.map_or_else(
+            || format!("peer {number}"),
+            |player| format!("player {player}"),
+        );
+        if let Some(failure) = &peer.failure {
+            summary.failures.push(format!("{who}: {failure}"));
+        } else if peer.files.len() != options.episodes as usize {
+            let (ended, all) = (peer.files.len(), options.episodes);
+            let failure = format!("{who}: {ended} of {all} episodes have ended");
+            summary.failures.push(failure);
+        }
+        note_session_document(options, peer, &mut summary);
+    }
+    for number in 0..options.episodes as usize {
+        read_episode(outcomes, number, &mut summary);
+    }
+    summary.ok = summary.failures.is_empty();
+    summary
+}
+
+/// The trail of a lab session is there even if no episode was played.
+fn note_session_document(options: &Options, peer: &Outcome, summary: &mut Summary) {
+    let (Some(id), Some(player)) = (&peer.session_id, peer.player) else {
+        return;
+    };
+    let name = format!("session.player-{player}.json");
+    let path = options.out.join(id).join(name);
+    let shown = path.display().to_string();
+    if path.is_file() {
+        summary.session_files.push(shown);
+    } else {
+        summary.failures.push(format!("{shown} was not written"));
+    }
+}
+
+/// Adds the rows of one episode, and what its files get wrong alone and together.
+fn read_episode(outcomes: &[Outcome], number: usize, summary: &mut Summary) {
+    let mut read: Vec<EpisodeFile> = Vec::new();
+    for file in outcomes.iter().filter_map(|peer| peer.files.get(number)) {
+        let file = file.clone().and_then(|path| EpisodeFile::read(&path));
+        match file {
+            Ok(file) => read.push(file),
+            Err(error) => summary.failures.push(error),
+        }
+    }
+    for (index, file) in read.iter().enumerate() {
+        summary.episodes.push(file.row());
+        summary.failures.extend(file.faults());
+        for other in &read[index + 1..] {
+            summary.failures.extend(file.disagreements(other));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The command line of `headless_duel`, a stable interface, and what it must mean before a match
+//! may start.
+//!
+//! Owns the options, their defaults and their checks. Never opens a socket.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use bevy_rollback_lab::config::LabConfig;
+use bevy_rollback_lab::transport::conditions::Conditions;
+use bevy_rollback_lab::transport::route::RoutePolicy;
+use clap::Parser;
+
+/// Room of a duel that names none.
+const DEFAULT_ROOM: &str = "duel";
+
+/// Bots play a rollback match over real WebRTC; the direct path is cut half-way, and every peer
+/// writes its episode file.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "headless_duel", version)]
+pub struct Options {
+    /// Frames per episode.
+    #[arg(long, value_name = "N", default_value_t = 1800)]
+    pub frames: u32,
+    /// Episodes, one after the other in the same lab session.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub episodes: u32,
+    /// Game frames per second.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub fps: u32,
+    /// Players of a match.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub players: usize,
+    /// Folder of the exported files.
+    #[arg(long, value_name = "DIR", default_value = "exports")]
+    pub out: PathBuf,
+    /// Seed of the first episode, the next ones add 1; every peer must name the same. Without it
+    /// the seed follows from the session id.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Frames between reading an input and applying it.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub input_delay: u32,
+    /// Prediction window in frames; 8 allows 7 predicted frames.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub max_prediction: u32,
+    /// Blackhole every direct path, both ways, from that frame of episode 0 on; or `never`.
+    /// Defaults to half of the frames.
+    #[arg(long, value_name = "FRAME|never")]
+    pub cut_direct_at: Option<Cut>,
+    /// Network conditions, such as 'latency=50ms,jitter=10ms,loss=15%'. The prefix 'p1:' means one
+    /// player only, 'direct:' or 'relay:' one path; ';' separates several.
+    #[arg(long, value_name = "SPEC", default_value = "")]
+    pub conditions: String,
+    /// Which path game packets take: p2p-first, p2p-only, relay-only or dual-path.
+    #[arg(long, value_name = "POLICY", default_value_t = RoutePolicy::P2pFirst)]
+    pub route_policy: RoutePolicy,
+    /// Play over a server that runs elsewhere instead of an embedded one.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Room on that server.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROOM)]
+    pub room: String,
+    /// Send one peer only; the others join from other processes. Needs --server.
+    #[arg(long, requires = "server")]
+    pub join: bool,
+    /// Print the summary as JSON on stdout instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// When the direct path is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Not at all.
+    Never,
+    /// From this frame of episode 0 on.
+    At(u32),
+}
+
+impl FromStr for Cut {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "never" {
+            return Ok(Self::Never);
+        }
+        let frame = text.parse();
+        frame
+            .map(Self::At)
+            .map_err(|_| format!("{text:?} is neither a frame number nor 'never'"))
+    }
+}
+
+impl Options {
+    /// The frame of episode 0 from which the direct paths are blackholed.
+    pub fn cut_frame(&self) -> Option<u32> {
+        match self.cut_direct_at {
+            None => Some(self.frames / 2),
+            Some(Cut::At(frame)) => Some(frame),
+            Some(Cut::Never) => None,
+        }
+    }
+
+    /// Peers that this process sends.
+    pub fn local_peers(&self) -> usize {
+        if self.join { 1 } else { self.players }
+    }
+
+    /// The library's configuration for one peer at `server`.
+    pub fn lab(&self, server: &str) -> LabConfig {
+        let lab = LabConfig::new(server, &self.room)
+            .players(self.players)
+            .fps(self.fps)
+            .input_delay(self.input_delay)
+            .max_prediction(self.max_prediction)
+            .frame_limit(self.frames)
+            .episodes(self.episodes)
+            .conditions(&self.conditions)
+            .route_policy(self.route_policy)
+            .export_dir(&self.out);
+        match self.seed {
+            Some(seed) => lab.seed(seed),
+            None => lab,
+        }
+    }
+
+    /// Checks everything that can be known before a match.
+    ///
+    /// # Errors
+    /// What cannot work, in words for the person who typed it.
+    pub fn check(&self) -> Result<(), String> {
+        // Any address stands in for the embedded server's.
+        let server = self.server.as_deref().unwrap_or("ws://127.0.0.1");
+        self.lab(server)
+            .validate()
+            .map_err(|error| error.to_string())?;
+        if let Some(frame) = self.cut_frame().filter(|frame| *frame >= self.frames) {
+            return Err(format!(
+                "--cut-direct-at {frame} lies beyond the {} frames of an episode",
+                self.frames
+            ));
+        }
+        let named = Conditions::parse(&self.conditions)
+            .map_err(|error| error.to_string())?
+            .highest_player();
+        if let Some(player) = named.filter(|player| *player >= self.players) {
+            return Err(format!(
+                "--conditions names player p{player}, players are p0 to p{}",
+                self.players - 1
+            ));
+        }
+        probe(&self.out)
+            .map_err(|error| format!("folder {} cannot be written: {error}", self.out.display()))
+    }
+}
+
+/// Writes and removes a file, for permissions and full disks are not seen otherwise.
+fn probe(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let file = folder.join(format!(".probe-{}", std::process::id()));
+    fs::write(&file, b"probe")?;
+    fs::remove_file(&file)
+}
