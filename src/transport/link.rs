@@ -206,6 +206,8 @@ pub struct Link {
     /// The newest `now` seen.
     latest: Duration,
     last_flow: Option<Duration>,
+    /// The last packet of the flow was a heartbeat.
+    quiet: bool,
     last_sent: [Option<Duration>; 2],
     last_poll: Option<Duration>,
     both_paths_by_second: [(u64, Duration); 10],
@@ -265,6 +267,7 @@ impl Link {
             last_refusal: None,
             latest: now,
             last_flow: None,
+            quiet: false,
             last_sent: [None; 2],
             last_poll: None,
             both_paths_by_second: [(0, Duration::ZERO); 10],
@@ -496,7 +499,7 @@ impl Link {
     /// Takes in what every header tells; returns its `sent`, unwrapped.
     fn note_header(&mut self, now: Duration, path: Path, header: &Header) -> Duration {
         let awake = self.cadence.awake(now);
-        let late_after = self.silence_limit();
+        let late_after = self.calm_limit();
         let sent_at = if self.peer.heard {
             unwrap_micros(self.peer.clock, header.sent)
         } else {

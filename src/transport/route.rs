@@ -258,8 +258,10 @@ pub struct Evidence {
     pub judging_relay: bool,
     /// Time since anything came over the direct path.
     pub silence: Duration,
-    /// `S`, and the tolerance by which polls may miss it.
+    /// `S`.
     pub silence_limit: Duration,
+    /// How much of `S` polls may miss, see [`tolerance`].
+    pub slack: Duration,
     /// The expected packet interval `I`.
     pub interval: Duration,
     /// Age of the oldest direct packet not yet acknowledged.
@@ -521,7 +523,7 @@ impl Router {
         if !e.judging {
             return None;
         }
-        if e.silence + tolerance(e.interval) >= e.silence_limit {
+        if e.silence + e.slack >= e.silence_limit {
             let (value, limit) = (ms(e.silence), ms(e.silence_limit));
             return Some((RouteCause::Silence, "silenceMs", value, limit));
         }
@@ -546,7 +548,8 @@ impl Router {
 }
 
 /// Silence is seen only at polls, which jitter: three polls without a packet must count as `3 I`
-/// even when they came a little early, or half of all cuts would cost one more interval.
+/// even when they came a little early, or half of all cuts would cost one more interval. Not
+/// granted when `S` is two intervals already: that would take the jitter of polls for silence.
 #[must_use]
 pub fn tolerance(interval: Duration) -> Duration {
     interval / 4

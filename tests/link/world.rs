@@ -357,14 +357,22 @@ impl World {
         let due = world.saturating_sub(game.started).as_nanos() / frame(setup.fps).as_nanos();
         // A slow poller runs several frames in one tick, as bevy_ggrs does.
         let steps = (length.as_nanos() / frame(setup.fps).as_nanos()).max(1);
-        let steps = steps.min(due.saturating_sub(game.current as u128) + 1);
+        let steps = steps.min((due + 1).saturating_sub(game.current as u128));
         if world < game.started {
             return;
         }
         for _ in 0..steps {
             game.step(world, setup, link, local, &mut out);
         }
+        link.finish_tick(local, &mut out);
         changes.extend(link.drain_changes());
+    }
+}
+
+impl Peer {
+    /// This peer's clock at a moment of the world.
+    pub fn clock(&self, world: Duration) -> Duration {
+        world + self.offset
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{ClockOffset, LateEvidence, Link, Path, Trouble, frame, micros};
 use crate::transport::{
     health::{Quality, RECOVERY},
-    route::{Evidence, RouteState},
+    route::{Evidence, RouteState, tolerance},
 };
 
 /// Smallest silence that raises doubt at a healthy margin: two frames at 60 Hz. Below it a busy
@@ -32,14 +32,19 @@ impl Link {
         }
     }
 
-    /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms; two intervals when
-    /// the margin is negative.
+    /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms. Two intervals where
+    /// three overdraw the prediction window and two may not (cuts over a grid of delays begin to
+    /// stall an interval below a margin of zero); where no limit could save the frame, an early
+    /// alarm would only cost relay traffic.
     #[must_use]
     pub fn silence_limit(&self) -> Duration {
-        if self.margin_ms_at(self.calm_limit()).is_some_and(|ms| ms < 0.0) {
-            self.interval() * 2
+        let (calm, quick) = (self.calm_limit(), self.interval() * 2);
+        let near = self.interval().as_secs_f64() * -1e3;
+        let above = |limit, bound| self.margin_ms_at(limit).is_some_and(|ms| ms >= bound);
+        if quick < calm && !above(calm, 0.0) && above(quick, near) {
+            quick
         } else {
-            self.calm_limit()
+            calm
         }
     }
 
@@ -202,6 +207,11 @@ impl Link {
             judging_relay: together.is_some(),
             silence: self.silence(Path::Direct, awake),
             silence_limit: limit,
+            slack: if limit == self.calm_limit() {
+                tolerance(interval)
+            } else {
+                Duration::ZERO
+            },
             interval,
             unacked: direct.sent.oldest_unacked(awake),
             unacked_limit,
@@ -239,7 +249,9 @@ impl Link {
         let [direct, _] = &self.paths;
         let stretch = RECOVERY.max(interval * 5);
         let start = awake.saturating_sub(stretch);
-        let came: Quality = direct.received.quality(start, awake, limit);
+        // Two packets seen one poll late and one on time are an interval further apart than the
+        // longest silence that any poll saw.
+        let came: Quality = direct.received.quality(start, awake, limit + interval);
         // Acknowledgements of the newest packets are still on their way: over long round trips
         // the stretch reaches further back, or nothing in it could be judged.
         let back = stretch.max(unacked_limit + stretch / 2);
@@ -262,7 +274,7 @@ impl Link {
             && self.silence(Path::Relay, awake) < gap
     }
 
-    fn calm_limit(&self) -> Duration {
+    pub(super) fn calm_limit(&self) -> Duration {
         (self.interval() * 3).max(SILENCE_MIN)
     }
 

@@ -55,6 +55,7 @@ impl Link {
         self.sent_since_poll |= by.direct || by.relay;
         if by.direct || by.relay {
             self.last_flow = Some(now);
+            self.quiet = false;
         } else {
             self.stats.unsent += 1;
         }
@@ -74,6 +75,14 @@ impl Link {
         self.sent_since_poll = false;
         self.last_poll = Some(now);
         self.refresh_stats();
+    }
+
+    /// The game has run in this tick: a heartbeat takes the place of what it did not send. Without
+    /// this call the next [`Link::poll`] does it, one tick later.
+    pub fn finish_tick(&mut self, now: Duration, out: &mut Out<'_>) {
+        if self.episode.is_some() {
+            self.send_heartbeat(now, out);
+        }
     }
 
     /// Which of (direct, relay) carry game packets now.
@@ -143,13 +152,23 @@ impl Link {
             }
             return;
         }
-        // An app that draws at 144 Hz and plays at 60 owes a packet per frame, not per poll.
-        let owed = self.last_flow.is_none_or(|last| {
-            now.saturating_sub(last) >= frame(self.settings.fps) * 3 / 4
-        });
+        // An app that draws at 144 Hz and plays at 60 owes a packet per frame, not per poll, and
+        // its game may still send in this very poll: a first heartbeat waits for one poll more.
+        let frame = frame(self.settings.fps);
+        let poll = self.cadence.interval();
+        let patience = if self.quiet || poll * 4 >= frame * 3 {
+            frame * 3 / 4
+        } else {
+            frame + poll
+        };
+        let owed = self
+            .last_flow
+            .is_none_or(|last| now.saturating_sub(last) >= patience);
         if owed && !self.sent_since_poll {
             self.flow_header(now, out);
             self.last_flow = Some(now);
+            self.sent_since_poll = true;
+            self.quiet = true;
         }
     }
 
