@@ -230,7 +230,10 @@ fn parse_rule(segment: &str) -> Result<Rule, ConditionError> {
         };
         let (key, value) = (key.trim(), value.trim());
         let doubled = match key {
-            "latency" => rule.latency.replace(parse_time("latency", value)?).is_some(),
+            "latency" => rule
+                .latency
+                .replace(parse_time("latency", value)?)
+                .is_some(),
             "jitter" => rule.jitter.replace(parse_time("jitter", value)?).is_some(),
             "loss" => rule.loss.replace(parse_share("loss", value)?).is_some(),
             _ => {

@@ -614,7 +614,10 @@ fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
-const _: () = assert!(WIRE_VERSION == 1, "the meaning of the header fields changed");
+const _: () = assert!(
+    WIRE_VERSION == 1,
+    "the meaning of the header fields changed"
+);
 
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,12 @@ pub enum RoutePolicy {
 
 impl RoutePolicy {
     /// All policies, in the order of [`RoutePolicy::code`].
-    pub const ALL: [Self; 4] = [Self::P2pFirst, Self::P2pOnly, Self::RelayOnly, Self::DualPath];
+    pub const ALL: [Self; 4] = [
+        Self::P2pFirst,
+        Self::P2pOnly,
+        Self::RelayOnly,
+        Self::DualPath,
+    ];
 
     /// Name in options and files.
     #[must_use]
@@ -386,7 +391,9 @@ impl Router {
     }
 
     fn connecting(&mut self, now: Duration, e: &Evidence) -> Option<(RouteState, Reason)> {
-        let waited = self.named.map_or(Duration::ZERO, |at| now.saturating_sub(at));
+        let waited = self
+            .named
+            .map_or(Duration::ZERO, |at| now.saturating_sub(at));
         let waited_for = |cause, limit: Duration| (cause, "waitedMs", ms(waited), ms(limit));
         if !self.policy.directs() {
             if e.relay_usable {
@@ -430,7 +437,8 @@ impl Router {
             if self.policy == RoutePolicy::DualPath && e.relay_usable {
                 Some(flag(RouteCause::Policy, "dualPath"))
             } else {
-                e.peer_doubt.then(|| flag(RouteCause::PeerDoubt, "peerDoubt"))
+                e.peer_doubt
+                    .then(|| flag(RouteCause::PeerDoubt, "peerDoubt"))
             }
         })?;
         Some((RouteState::Suspect, reason))

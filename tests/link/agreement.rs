@@ -1,7 +1,10 @@
 //! Scenario 8: two sides that decide apart end in agreement, and nothing is delivered twice.
 //! Every world asserts that no packet is delivered twice, see `Game::take`.
 
+use std::time::Duration;
+
 use bevy_rollback_lab::transport::{
+    conditions::Shape,
     route::{RouteCause, RouteState},
     wire::Path,
 };
@@ -16,7 +19,11 @@ const DOUBT_BOUND: u32 = 1_200;
 #[test]
 fn both_sides_promote_at_once_without_a_word() {
     for phase in 0..17 {
-        let setup = Setup { phase: 0 * MS, tick_jitter: 0 * MS, ..Setup::default() };
+        let setup = Setup {
+            phase: Duration::ZERO,
+            tick_jitter: Duration::ZERO,
+            ..Setup::default()
+        };
         let mut world = World::playing(setup, 3 * SECOND + phase * MS);
         world.cut_both(Path::Direct);
         world.run_for(SECOND);
@@ -62,7 +69,12 @@ fn one_side_that_ends_its_episode_first_is_not_doubted() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     world.peers[1].link.end_epoch();
     world.run_for(SECOND);
-    assert_eq!(world.peers[0].changes.len(), 1, "{:?}", world.peers[0].changes);
+    assert_eq!(
+        world.peers[0].changes.len(),
+        1,
+        "{:?}",
+        world.peers[0].changes
+    );
     // What the other side still sends belongs to no episode of this one.
     assert!(world.peers[1].link.stats().epoch_dropped > 0);
 }
@@ -98,7 +110,8 @@ fn trouble() -> impl Strategy<Value = (u32, Trouble)> {
         (0..2_usize, path()).prop_map(|(from, path)| Trouble::Cut(from, path)),
         (0..2_usize, path()).prop_map(|(from, path)| Trouble::Heal(from, path)),
         (0..2_usize, 20..600_u32).prop_map(|(peer, span)| Trouble::Freeze(peer, span)),
-        (0..2_usize, path(), 0.0..0.4).prop_map(|(peer, path, loss)| Trouble::Loss(peer, path, loss)),
+        (0..2_usize, path(), 0.0..0.4)
+            .prop_map(|(peer, path, loss)| Trouble::Loss(peer, path, loss)),
         (path(), 0..60_u32).prop_map(|(path, ms)| Trouble::Latency(path, ms)),
     ];
     (1..700_u32, kind)
@@ -131,12 +144,12 @@ proptest! {
                 Trouble::Loss(peer, path, loss) => {
                     let shaper = &mut world.peers[peer].shaper;
                     let shape = shaper.shape(path);
-                    shaper.set_shape(path, bevy_rollback_lab::transport::conditions::Shape { loss, ..shape });
+                    shaper.set_shape(path, Shape { loss, ..shape });
                 }
                 Trouble::Latency(path, ms) => {
                     for peer in &mut world.peers {
                         let shape = peer.shaper.shape(path);
-                        peer.shaper.set_shape(path, bevy_rollback_lab::transport::conditions::Shape { latency: ms * MS, ..shape });
+                        peer.shaper.set_shape(path, Shape { latency: ms * MS, ..shape });
                     }
                 }
             }
@@ -147,7 +160,7 @@ proptest! {
             world.heal_both(path);
             for peer in &mut world.peers {
                 let shape = peer.shaper.shape(path);
-                peer.shaper.set_shape(path, bevy_rollback_lab::transport::conditions::Shape { loss: 0.0, ..shape });
+                peer.shaper.set_shape(path, Shape { loss: 0.0, ..shape });
             }
         }
         // What was on its way, frozen peers, and round trips learnt while they were bad.

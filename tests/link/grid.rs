@@ -12,7 +12,11 @@ fn a_cut_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
     let mut longest = Duration::ZERO;
     for phase in 0..17 {
         for other in [0, 3, 8, 13] {
-            let setup = Setup { phase: other * MS, seed: u64::from(phase), ..Setup::default() };
+            let setup = Setup {
+                phase: other * MS,
+                seed: u64::from(phase),
+                ..Setup::default()
+            };
             let mut world = World::playing(setup, 3_000 * MS + phase * MS);
             assert_eq!(world.stalls(), 0, "nothing stalls before the cut");
             world.reset_counts();
@@ -24,7 +28,10 @@ fn a_cut_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
         }
     }
     println!("longest gap between new inputs around the cut: {longest:?}");
-    assert!(longest < 117 * MS, "the gap stays inside the prediction window");
+    assert!(
+        longest < 117 * MS,
+        "the gap stays inside the prediction window"
+    );
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +108,10 @@ fn grid(fps: u32, other_phase: Duration, cut: Cut) {
         "{fps} fps, {cut:?}: {runs} cuts, {inside} inside the budget, {stalled_runs} stalled; \
          highest margin that stalled {worst:.1} ms, lowest that did not {best:.1} ms"
     );
-    assert!(inside > 0 && inside < runs, "the grid has both sides of the edge");
+    assert!(
+        inside > 0 && inside < runs,
+        "the grid has both sides of the edge"
+    );
 }
 
 #[test]

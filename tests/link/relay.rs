@@ -19,7 +19,11 @@ fn a_relay_that_dies_before_trouble_costs_nothing() {
     let before = world.peers[0].link.stats().game_packets_relay;
     world.cut_both(Path::Direct);
     world.run_for(400 * MS);
-    assert_eq!(world.routes(), [RouteState::Suspect; 2], "nothing proves the path dead");
+    assert_eq!(
+        world.routes(),
+        [RouteState::Suspect; 2],
+        "nothing proves the path dead"
+    );
     assert_eq!(world.peers[0].link.stats().game_packets_relay, before);
     world.heal_both(Path::Direct);
     world.run_for(5 * SECOND);
@@ -82,7 +86,11 @@ fn a_relay_that_dies_after_promotion_is_survived_on_a_healed_path() {
         assert_eq!(world.stalls(), 0, "play goes on over the direct path");
         world.heal_both(Path::Relay);
         world.run_for(2 * SECOND);
-        assert_eq!(world.routes(), [RouteState::Relay; 2], "survival is no return");
+        assert_eq!(
+            world.routes(),
+            [RouteState::Relay; 2],
+            "survival is no return"
+        );
         assert_eq!(world.promotions(), 2);
     }
 }
@@ -125,7 +133,12 @@ fn a_match_without_a_direct_path_starts_over_the_relay() {
     world.run_to(40 * SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2]);
     assert_eq!(world.causes_into(RouteState::Relay)[0], RouteCause::Never);
-    assert!(world.peers.iter().all(|peer| peer.link.fallback().is_none()));
+    assert!(
+        world
+            .peers
+            .iter()
+            .all(|peer| peer.link.fallback().is_none())
+    );
 }
 
 #[test]
@@ -160,12 +173,18 @@ fn without_any_path_the_link_says_so_after_15_seconds() {
     world.run_to(15_100 * MS);
     let error = world.peers[0].link.failed().unwrap();
     assert!(error.to_string().starts_with("no path to peer"));
-    assert!(world.peers[1].link.failed().is_none(), "nobody named that peer");
+    assert!(
+        world.peers[1].link.failed().is_none(),
+        "nobody named that peer"
+    );
 }
 
 #[test]
 fn p2p_only_never_touches_the_relay() {
-    let setup = Setup { policy: RoutePolicy::P2pOnly, ..Setup::default() };
+    let setup = Setup {
+        policy: RoutePolicy::P2pOnly,
+        ..Setup::default()
+    };
     let mut world = World::playing(setup, 3 * SECOND);
     world.cut_both(Path::Direct);
     world.run_for(2 * SECOND);
@@ -178,7 +197,10 @@ fn p2p_only_never_touches_the_relay() {
 
 #[test]
 fn relay_only_never_sends_the_game_directly() {
-    let setup = Setup { policy: RoutePolicy::RelayOnly, ..Setup::default() };
+    let setup = Setup {
+        policy: RoutePolicy::RelayOnly,
+        ..Setup::default()
+    };
     let mut world = World::playing(setup, 3 * SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2]);
     world.cut_both(Path::Relay);
@@ -195,11 +217,22 @@ fn relay_only_never_sends_the_game_directly() {
 
 #[test]
 fn dual_path_uses_both_always_and_says_so() {
-    let setup = Setup { policy: RoutePolicy::DualPath, ..Setup::default() };
+    let setup = Setup {
+        policy: RoutePolicy::DualPath,
+        ..Setup::default()
+    };
     let mut world = World::playing(setup, 3 * SECOND);
     assert!(world.peers[0].link.p2p_healthy());
-    assert!(world.peers[0].game.sent_by[60..].iter().all(|by| by.direct && by.relay));
-    assert!(world.causes_into(RouteState::Suspect).contains(&RouteCause::Policy));
+    assert!(
+        world.peers[0].game.sent_by[60..]
+            .iter()
+            .all(|by| by.direct && by.relay)
+    );
+    assert!(
+        world
+            .causes_into(RouteState::Suspect)
+            .contains(&RouteCause::Policy)
+    );
     world.cut_both(Path::Direct);
     world.run_for(3 * SECOND);
     assert_eq!((world.stalls(), world.promotions()), (0, 0));

@@ -29,7 +29,12 @@ fn a_link_down_for_five_seconds_stays_promoted_after_it_heals() {
     world.cut_both(Path::Direct);
     world.run_for(5 * SECOND);
     world.heal_both(Path::Direct);
-    let direct = |world: &World| world.peers.each_ref().map(|peer| peer.link.stats().game_packets_direct);
+    let direct = |world: &World| {
+        world
+            .peers
+            .each_ref()
+            .map(|peer| peer.link.stats().game_packets_direct)
+    };
     let before = direct(&world);
     world.run_for(60 * SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2], "no return");
@@ -46,7 +51,10 @@ fn a_link_down_for_five_seconds_stays_promoted_after_it_heals() {
 #[test]
 fn a_spike_of_150_ms_is_bridged_and_forgotten_within_a_second() {
     for phase in 0..17 {
-        let setup = Setup { input_delay: 2, ..Setup::default() };
+        let setup = Setup {
+            input_delay: 2,
+            ..Setup::default()
+        };
         let mut world = World::playing(setup, 3 * SECOND + phase * MS);
         world.reset_counts();
         world.cut_both(Path::Direct);
@@ -56,7 +64,11 @@ fn a_spike_of_150_ms_is_bridged_and_forgotten_within_a_second() {
         assert_eq!(world.promotions(), 0, "a spike does not promote");
         assert_eq!(world.routes(), [RouteState::Direct; 2]);
         assert!(!world.causes_into(RouteState::Suspect).is_empty());
-        assert!(world.both_paths() < SECOND, "both paths for {:?}", world.both_paths());
+        assert!(
+            world.both_paths() < SECOND,
+            "both paths for {:?}",
+            world.both_paths()
+        );
         assert_eq!(world.stalls(), 0);
     }
 }
@@ -64,7 +76,10 @@ fn a_spike_of_150_ms_is_bridged_and_forgotten_within_a_second() {
 /// The same spike as radios do it: nothing is lost, everything comes at once at the end.
 #[test]
 fn a_spike_that_delays_is_bridged_and_forgotten_as_well() {
-    let setup = Setup { input_delay: 2, ..Setup::default() };
+    let setup = Setup {
+        input_delay: 2,
+        ..Setup::default()
+    };
     let mut world = World::playing(setup, 3 * SECOND);
     world.reset_counts();
     for left in (0..150).rev().step_by(10) {
@@ -77,19 +92,32 @@ fn a_spike_that_delays_is_bridged_and_forgotten_as_well() {
     }
     world.run_for(10 * SECOND);
     assert_eq!((world.promotions(), world.stalls()), (0, 0));
-    assert!(world.both_paths() < SECOND, "both paths for {:?}", world.both_paths());
+    assert!(
+        world.both_paths() < SECOND,
+        "both paths for {:?}",
+        world.both_paths()
+    );
 }
 
 #[test]
 fn a_hitch_of_the_peer_does_not_promote() {
     for span in [60, 100, 250, 400, 1_000, 3_000] {
         for (direct, relay) in [(10, 10), (10, 120), (120, 10)] {
-            let setup = Setup { direct: direct * MS, relay: relay * MS, ..Setup::default() };
+            let setup = Setup {
+                direct: direct * MS,
+                relay: relay * MS,
+                ..Setup::default()
+            };
             let mut world = World::playing(setup, 3 * SECOND);
             for _ in 0..5 {
                 world.freeze(1, span * MS);
                 world.run_for(span * MS + 2 * SECOND);
-                assert_eq!(world.promotions(), 0, "{span} ms: {:?}", world.peers[0].changes);
+                assert_eq!(
+                    world.promotions(),
+                    0,
+                    "{span} ms: {:?}",
+                    world.peers[0].changes
+                );
                 assert_eq!(world.routes(), [RouteState::Direct; 2], "{span} ms");
             }
             assert!(world.peers[1].link.stats().hitches >= 5, "{span} ms");
@@ -131,8 +159,16 @@ fn a_hidden_tab_that_wakes_once_a_second_is_not_doubted() {
         world.run_for(SECOND + 20 * MS);
     }
     assert!(world.peers[0].link.peer_hidden());
-    let doubts = world.peers[0].changes.iter().filter(|change| change.to == RouteState::Suspect);
-    assert!(doubts.clone().all(|change| change.cause == RouteCause::PeerDoubt), "{doubts:?}");
+    let doubts = world.peers[0]
+        .changes
+        .iter()
+        .filter(|change| change.to == RouteState::Suspect);
+    assert!(
+        doubts
+            .clone()
+            .all(|change| change.cause == RouteCause::PeerDoubt),
+        "{doubts:?}"
+    );
     world.peers[1].link.set_hidden(false);
     world.run_for(5 * SECOND);
     assert_eq!(world.promotions(), 0);
@@ -163,7 +199,10 @@ fn a_closed_channel_promotes_at_once() {
     world.run_for(SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2]);
     assert_eq!(world.peers[0].changes[1].cause, RouteCause::Closed);
-    assert_eq!(world.peers[1].link.fallback().unwrap().to, RouteState::Relay);
+    assert_eq!(
+        world.peers[1].link.fallback().unwrap().to,
+        RouteState::Relay
+    );
     assert_eq!(world.stalls(), 0);
 }
 
@@ -171,7 +210,11 @@ fn a_closed_channel_promotes_at_once() {
 #[test]
 fn single_losses_seldom_raise_doubt() {
     for (spec, most) in [("direct:loss=1%", 0.03), ("direct:loss=2%", 0.08)] {
-        let setup = Setup { conditions: spec, tick_jitter: 2 * MS, ..Setup::default() };
+        let setup = Setup {
+            conditions: spec,
+            tick_jitter: 2 * MS,
+            ..Setup::default()
+        };
         let world = World::playing(setup, 300 * SECOND);
         let share = world.both_paths().as_secs_f64() / 300.0;
         println!("{spec}: both paths for {:.1} % of the time", share * 100.0);

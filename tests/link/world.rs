@@ -9,7 +9,7 @@ use std::{collections::HashSet, time::Duration};
 
 use bevy_rollback_lab::transport::{
     conditions::{Conditions, Direction, Shaper},
-    link::{Incoming, Link, LinkSettings, SendFailed, SentBy},
+    link::{Incoming, Link, LinkSettings, Out, SendFailed, SentBy},
     route::{RouteCause, RouteChange, RoutePolicy, RouteState},
     wire::{HEADER_LEN, Header, Kind, Path},
 };
@@ -139,7 +139,11 @@ impl World {
                 shape.latency = shape.latency.max(latency);
                 shaper.set_shape(path, shape);
             }
-            let first = if index == 0 { Duration::ZERO } else { setup.phase };
+            let first = if index == 0 {
+                Duration::ZERO
+            } else {
+                setup.phase
+            };
             Peer {
                 link: Link::new(settings, offset),
                 shaper,
@@ -242,7 +246,11 @@ impl World {
     }
 
     pub fn longest_gap(&self) -> Duration {
-        self.peers.iter().map(|peer| peer.game.longest_gap).max().unwrap()
+        self.peers
+            .iter()
+            .map(|peer| peer.game.longest_gap)
+            .max()
+            .unwrap()
     }
 
     pub fn reset_counts(&mut self) {
@@ -290,7 +298,9 @@ impl World {
         };
         let length = setup.tick[index].unwrap_or_else(|| frame(setup.fps));
         peer.grid += length;
-        let late = setup.tick_jitter.mul_f64(f64::from(peer.rng.next_u32()) / 4_294_967_296.0);
+        let late = setup
+            .tick_jitter
+            .mul_f64(f64::from(peer.rng.next_u32()) / 4_294_967_296.0);
         peer.next = (peer.grid + late).max(world + Duration::from_micros(500));
         if let Some((from, to)) = peer.frozen
             && (from..to).contains(&peer.next)
@@ -319,7 +329,9 @@ impl World {
                 continue;
             }
             match link.receive(local, packet.path, &packet.bytes) {
-                Ok(Incoming::Data { payload, .. }) => answers += u32::from(game.take(world, payload)),
+                Ok(Incoming::Data { payload, .. }) => {
+                    answers += u32::from(game.take(world, payload));
+                }
                 Ok(_) => {}
                 Err(_) => *malformed += 1,
             }
@@ -410,7 +422,7 @@ impl Game {
         setup: &Setup,
         link: &mut Link,
         local: Duration,
-        out: &mut dyn FnMut(Path, &[u8]) -> Result<(), SendFailed>,
+        out: &mut Out<'_>,
     ) {
         let delay = i32::try_from(setup.input_delay).unwrap();
         let ahead = if self.last_received < 0 {
@@ -439,7 +451,10 @@ impl Game {
         payload.extend(self.last_received.to_le_bytes());
         payload.extend((self.acked + 1).to_le_bytes());
         payload.extend(newest.to_le_bytes());
-        payload.resize(payload.len() + usize::try_from(newest - self.acked).unwrap().min(128), 7);
+        payload.resize(
+            payload.len() + usize::try_from(newest - self.acked).unwrap().min(128),
+            7,
+        );
         payload
     }
 }

@@ -13,7 +13,8 @@ fn shaper(spec: &str, player: usize, seed: u64) -> Shaper<()> {
 
 #[test]
 fn scopes_combine_and_later_segments_win_key_by_key() {
-    let spec = "latency=50ms,jitter=10ms,loss=15%; p1:latency=80ms; p1:relay:loss=0%;direct:jitter=0.5s";
+    let spec =
+        "latency=50ms,jitter=10ms,loss=15%; p1:latency=80ms; p1:relay:loss=0%;direct:jitter=0.5s";
     let conditions = Conditions::parse(spec).unwrap();
     let all = conditions.shape(0, Path::Relay);
     assert_eq!(
@@ -50,7 +51,14 @@ fn what_is_not_understood_is_named_with_what_would_be() {
         message("p1:sky:latency=5ms"),
         "unknown scope \"sky\" of a condition: known are p0 to p63, direct, relay"
     );
-    for spec in ["latency=5", "latency=-5ms", "jitter=NaNms", "latency=11s", "latency=ms", "latency=1e3ms"] {
+    for spec in [
+        "latency=5",
+        "latency=-5ms",
+        "jitter=NaNms",
+        "latency=11s",
+        "latency=ms",
+        "latency=1e3ms",
+    ] {
         assert!(matches!(
             Conditions::parse(spec),
             Err(ConditionError::Value { .. })
@@ -95,8 +103,7 @@ fn realised_statistics_tell_what_happened() {
 fn fates_depend_on_the_seed_alone() {
     let fates = |player, seed| {
         let mut shaper = shaper("loss=50%,jitter=5ms,latency=5ms", player, seed);
-        (0..200_u8)
-            .for_each(|n| shaper.push(MS * u32::from(n), Path::Direct, &[n], ()));
+        (0..200_u8).for_each(|n| shaper.push(MS * u32::from(n), Path::Direct, &[n], ()));
         std::iter::from_fn(|| shaper.pop_due(MS * 1_000))
             .map(|packet| packet.bytes[0])
             .collect::<Vec<_>>()

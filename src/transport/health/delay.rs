@@ -76,7 +76,9 @@ impl Delay {
 
     fn recent(&self, now: Duration, seconds: u64) -> impl Iterator<Item = &Bucket> {
         let newest = now.as_secs() + 1;
-        let oldest = newest.saturating_sub(seconds.min(BUCKETS as u64 - 1)).max(1);
+        let oldest = newest
+            .saturating_sub(seconds.min(BUCKETS as u64 - 1))
+            .max(1);
         self.buckets
             .iter()
             .filter(move |bucket| (oldest..=newest).contains(&bucket.second))

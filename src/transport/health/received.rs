@@ -159,8 +159,7 @@ impl Received {
             steady &= earliest.saturating_sub(entry.at) <= gap;
             earliest = earliest.min(entry.at);
         }
-        quality.covered =
-            quality.judged >= 2 && steady && earliest.saturating_sub(start) <= gap;
+        quality.covered = quality.judged >= 2 && steady && earliest.saturating_sub(start) <= gap;
         quality
     }
 

@@ -170,7 +170,10 @@ impl Sent {
     #[must_use]
     pub fn oldest_unacked(&self, now: Duration) -> Option<Duration> {
         let first = self.acked.newest().map_or_else(
-            || self.next.wrapping_sub(u16::try_from(self.total).unwrap_or(u16::MAX)),
+            || {
+                self.next
+                    .wrapping_sub(u16::try_from(self.total).unwrap_or(u16::MAX))
+            },
             |newest| newest.wrapping_add(1),
         );
         let behind = self.behind(first).min(self.total).min(RING as u64);
@@ -187,8 +190,7 @@ impl Sent {
     #[must_use]
     pub fn confirmed_since(&self, since: Duration) -> bool {
         self.acked.newest().is_some_and(|newest| {
-            (1..=RING as u64).contains(&self.behind(newest))
-                && self.ring[slot(newest)].at >= since
+            (1..=RING as u64).contains(&self.behind(newest)) && self.ring[slot(newest)].at >= since
         })
     }
 

@@ -255,10 +255,9 @@ impl Link {
         // Acknowledgements of the newest packets are still on their way: over long round trips
         // the stretch reaches further back, or nothing in it could be judged.
         let back = stretch.max(unacked_limit + stretch / 2);
-        let went: Quality =
-            direct
-                .sent
-                .quality(awake.saturating_sub(back), awake, unacked_limit);
+        let went: Quality = direct
+            .sent
+            .quality(awake.saturating_sub(back), awake, unacked_limit);
         let refused = self
             .last_refusal
             .is_some_and(|at| awake.saturating_sub(at) < stretch);

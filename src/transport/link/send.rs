@@ -192,8 +192,8 @@ impl Link {
                 Path::Direct => (self.direct_open, PROBE),
                 Path::Relay => (self.relay_up, if urgent { PROBE_URGENT } else { PROBE }),
             };
-            let due = self.last_sent[path.index()]
-                .is_none_or(|last| now.saturating_sub(last) >= every);
+            let due =
+                self.last_sent[path.index()].is_none_or(|last| now.saturating_sub(last) >= every);
             if open && due {
                 let seq = self.data_seq;
                 self.transmit(now, path, Kind::Probe, seq, &[], out);
@@ -245,10 +245,7 @@ impl Link {
             epoch: self.episode.map_or(IDLE_EPOCH, |episode| episode.epoch),
             data_seq,
             path_seq: self.paths[path.index()].sent.next_seq(),
-            acks: [
-                self.paths[0].received.ack(),
-                self.paths[1].received.ack(),
-            ],
+            acks: [self.paths[0].received.ack(), self.paths[1].received.ack()],
             silence: self.silence(Path::Direct, awake),
             sent: stamp,
             echo: self.next_echo(now),
