@@ -6,7 +6,8 @@
 //! first packets nothing is allocated but control messages.
 //!
 //! Per tick the caller first feeds every datagram that is due to [`Link::receive`], then calls
-//! [`Link::poll`], then lets the game send through [`Link::send_data`].
+//! [`Link::poll`], then lets the game send through [`Link::send_data`], and calls
+//! [`Link::finish_tick`] at the end.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,8 +15,8 @@ use super::{
     health::PathHealth,
     route::{RouteChange, RoutePolicy, RouteState, Router},
     wire::{
-        ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WIRE_VERSION,
-        WireError, control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
+        ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WireError,
+        control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
     },
 };
 
@@ -168,6 +169,10 @@ struct NewestInput {
     payload: Vec<u8>,
     seq: u16,
     present: bool,
+    /// The path sequences under which it last went, by [`Path::index`].
+    went: [Option<u16>; 2],
+    /// When it last went on any path, by the awake clock.
+    at: Duration,
 }
 
 /// One remote peer.
@@ -261,6 +266,8 @@ impl Link {
                 payload: Vec::with_capacity(MAX_PAYLOAD),
                 seq: 0,
                 present: false,
+                went: [None; 2],
+                at: now,
             },
             data_seq: 0,
             sent_since_poll: false,
@@ -433,11 +440,6 @@ fn frame(fps: u32) -> Duration {
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }
-
-const _: () = assert!(
-    WIRE_VERSION == 1,
-    "the meaning of the header fields changed"
-);
 
 #[cfg(test)]
 mod tests;

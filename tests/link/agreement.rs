@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use bevy_rollback_lab::transport::{
     conditions::Shape,
-    route::{RouteCause, RouteState},
+    route::{RouteCause, RoutePolicy, RouteState},
     wire::Path,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 use crate::world::{MS, SECOND, Setup, World};
 
-/// Longest doubt on a link that is quiet: the recovery stretch, the evidence of the trouble's
-/// last packets (a round trip and three intervals), and the peer's doubt ending one delay later.
-const DOUBT_BOUND: u32 = 1_200;
+/// Longest doubt on a link that is quiet, in milliseconds: a step in delay is the new normal after
+/// two seconds, then the recovery stretch, then the acknowledgements of the trouble's last packets
+/// and the peer's flag, a round trip and a few intervals each.
+const DOUBT_BOUND: u32 = 3_000;
 
 #[test]
 fn both_sides_promote_at_once_without_a_word() {
@@ -95,6 +96,32 @@ fn a_path_that_died_between_episodes_is_found_out() {
     assert_eq!(world.stalls(), 0);
 }
 
+/// Two stalled games whose last inputs were lost: ggrs's own retry can starve one of them.
+#[test]
+fn two_stalled_games_resume_within_a_quarter_second_of_the_path() {
+    for phase in 0..25 {
+        let setup = Setup {
+            fps: 120,
+            direct: 31 * MS,
+            relay: 31 * MS,
+            policy: RoutePolicy::P2pOnly,
+            ..Setup::default()
+        };
+        let mut world = World::playing(setup, SECOND + phase * MS);
+        world.cut_both(Path::Direct);
+        world.run_for(SECOND + phase * MS);
+        world.heal_both(Path::Direct);
+        world.run_for(250 * MS);
+        let before = world.peers.each_ref().map(|peer| peer.game.current);
+        world.run_for(100 * MS);
+        let after = world.peers.each_ref().map(|peer| peer.game.current);
+        assert!(
+            after[0] > before[0] && after[1] > before[1],
+            "frames go on: {before:?} {after:?}"
+        );
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Trouble {
     Cut(usize, Path),
@@ -118,7 +145,7 @@ fn trouble() -> impl Strategy<Value = (u32, Trouble)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, rng_seed: RngSeed::Fixed(8), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn promotion_is_monotone_and_every_doubt_ends_on_a_quiet_link(
@@ -163,8 +190,8 @@ proptest! {
                 peer.shaper.set_shape(path, Shape { loss: 0.0, ..shape });
             }
         }
-        // What was on its way, frozen peers, and round trips learnt while they were bad.
-        world.run_for(DOUBT_BOUND * MS + SECOND);
+        // A freeze may last for 600 ms into it.
+        world.run_for(DOUBT_BOUND * MS + 600 * MS);
         let routes = world.routes();
         prop_assert_eq!(routes[0], routes[1], "the sides agree: {:#?} {:#?}", &world.peers[0].changes, &world.peers[1].changes);
         prop_assert!(matches!(routes[0], RouteState::Direct | RouteState::Relay), "{:?}", routes);

@@ -230,7 +230,7 @@ impl Link {
     /// How long a packet may stay unacknowledged: RFC 9002's probe time-out with the peer's poll
     /// interval as its acknowledgement delay, and one interval more, because the packet that
     /// would have brought the acknowledgement may be a single lost one.
-    fn unacked_limit(&self, interval: Duration) -> Duration {
+    pub(super) fn unacked_limit(&self, interval: Duration) -> Duration {
         let rtt = &self.paths[0].rtt;
         match rtt.get() {
             Some(srtt) => srtt + (rtt.variation * 4).max(interval) + interval * 2,

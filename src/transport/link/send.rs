@@ -14,6 +14,8 @@ use crate::transport::{
 const PROBE: Duration = Duration::from_secs(1);
 /// Probes while it matters whether a path works: the doubt should not wait for a second.
 const PROBE_URGENT: Duration = Duration::from_millis(200);
+/// Decisions kept while nobody drains them.
+const CHANGES_MAX: usize = 256;
 /// Control payloads per poll, so that a full queue does not burst.
 const CONTROL_PER_POLL: usize = 4;
 
@@ -39,6 +41,7 @@ impl Link {
             self.newest_input.payload.extend_from_slice(payload);
             self.newest_input.seq = seq;
             self.newest_input.present = true;
+            self.newest_input.went = [None; 2];
         }
         let (direct, relay) = self.carriers();
         if direct {
@@ -119,6 +122,10 @@ impl Link {
                 }
             }
             self.last_change = Some(now);
+            // Drained every tick; the bound only holds memory while nobody does.
+            if self.changes.len() >= CHANGES_MAX {
+                self.changes.pop_front();
+            }
             self.changes.push_back(change);
         }
         let after = self.carriers();
@@ -165,11 +172,39 @@ impl Link {
             .last_flow
             .is_none_or(|last| now.saturating_sub(last) >= patience);
         if owed && !self.sent_since_poll {
-            self.flow_header(now, out);
+            if self.input_overdue(now) {
+                self.repeat_input(now, out);
+            } else {
+                self.flow_header(now, out);
+            }
             self.last_flow = Some(now);
             self.sent_since_poll = true;
             self.quiet = true;
         }
+    }
+
+    /// Whether the newest input should have been acknowledged by now. ggrs would repeat it after
+    /// 200 ms without an input of the peer; of two stalled games one can reset that clock of the
+    /// other again and again, and both stand still for seconds after the path came back.
+    fn input_overdue(&self, now: Duration) -> bool {
+        let input = &self.newest_input;
+        let arrived = Path::ALL.into_iter().any(|path| {
+            input.went[path.index()].is_some_and(|seq| self.paths[path.index()].sent.confirmed(seq))
+        });
+        let age = self.cadence.awake(now).saturating_sub(input.at);
+        input.present && !arrived && age > self.unacked_limit(self.interval())
+    }
+
+    fn repeat_input(&mut self, now: Duration, out: &mut Out<'_>) {
+        let (direct, relay) = self.carriers();
+        if direct && !self.resend(now, Path::Direct, out) {
+            self.decide(now, true, out);
+        }
+        if relay {
+            self.resend(now, Path::Relay, out);
+        }
+        // Neither path taking it must not make every tick try again at once.
+        self.newest_input.at = self.cadence.awake(now);
     }
 
     fn flow_header(&mut self, now: Duration, out: &mut Out<'_>) {
@@ -285,6 +320,10 @@ impl Link {
             *bytes += len as u64;
         }
         self.last_sent[path.index()] = Some(now);
+        if kind == Kind::Data && data_seq == self.newest_input.seq {
+            self.newest_input.went[path.index()] = Some(header.path_seq);
+            self.newest_input.at = awake;
+        }
         self.paths[path.index()].sent.record(awake, stamp);
         true
     }

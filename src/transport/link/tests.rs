@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy};
 use crate::transport::{
@@ -228,6 +228,8 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
+
     #[test]
     fn any_bytes_are_an_error_or_a_datagram_and_never_a_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..1_300),
