@@ -1,6 +1,18 @@
 //! The scenarios of the two paths between two peers, in virtual time.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a model that cannot go on should say where"
+)]
 
+#[path = "link/agreement.rs"]
+mod agreement;
 #[path = "link/grid.rs"]
 mod grid;
+#[path = "link/healthy.rs"]
+mod healthy;
+#[path = "link/relay.rs"]
+mod relay;
+#[path = "link/trouble.rs"]
+mod trouble;
 #[path = "link/world.rs"]
 mod world;

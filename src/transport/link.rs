@@ -6,7 +6,8 @@
 //! first packets nothing is allocated but control messages.
 //!
 //! Per tick the caller first feeds every datagram that is due to [`Link::receive`], then calls
-//! [`Link::poll`], then lets the game send through [`Link::send_data`].
+//! [`Link::poll`], then lets the game send through [`Link::send_data`], and calls
+//! [`Link::finish_tick`] at the end.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,8 +15,8 @@ use super::{
     health::PathHealth,
     route::{RouteChange, RoutePolicy, RouteState, Router},
     wire::{
-        ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WIRE_VERSION,
-        WireError, control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
+        ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WireError,
+        control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
     },
 };
 
@@ -23,6 +24,7 @@ mod cadence;
 mod count;
 mod dedupe;
 mod evidence;
+mod receive;
 mod send;
 mod stats;
 
@@ -168,6 +170,10 @@ struct NewestInput {
     payload: Vec<u8>,
     seq: u16,
     present: bool,
+    /// The path sequences under which it last went, by [`Path::index`].
+    went: [Option<u16>; 2],
+    /// When it last went on any path, by the awake clock.
+    at: Duration,
 }
 
 /// One remote peer.
@@ -207,6 +213,8 @@ pub struct Link {
     /// The newest `now` seen.
     latest: Duration,
     last_flow: Option<Duration>,
+    /// The last packet of the flow was a heartbeat.
+    quiet: bool,
     last_sent: [Option<Duration>; 2],
     last_poll: Option<Duration>,
     both_paths_by_second: [(u64, Duration); 10],
@@ -259,6 +267,8 @@ impl Link {
                 payload: Vec::with_capacity(MAX_PAYLOAD),
                 seq: 0,
                 present: false,
+                went: [None; 2],
+                at: now,
             },
             data_seq: 0,
             sent_since_poll: false,
@@ -266,6 +276,7 @@ impl Link {
             last_refusal: None,
             latest: now,
             last_flow: None,
+            quiet: false,
             last_sent: [None; 2],
             last_poll: None,
             both_paths_by_second: [(0, Duration::ZERO); 10],
@@ -360,59 +371,6 @@ impl Link {
         self.control.unacked()
     }
 
-    /// Takes in one datagram that arrived on `path`. Never decides: that is for [`Link::poll`],
-    /// after everything due was taken in.
-    ///
-    /// # Errors
-    /// Says why the datagram was dropped. Such a datagram changes nothing but its counter.
-    pub fn receive<'a>(
-        &mut self,
-        now: Duration,
-        path: Path,
-        datagram: &'a [u8],
-    ) -> Result<Incoming<'a>, LinkError> {
-        self.enter(now);
-        let (header, payload, messages) = match self.admit(datagram) {
-            Ok(admitted) => admitted,
-            Err(error) => {
-                let malformed = &mut self.stats.paths[path.index()].malformed;
-                *malformed.entry(error.reason()).or_default() += 1;
-                return Err(error);
-            }
-        };
-        let stats = &mut self.stats.paths[path.index()];
-        stats.received += 1;
-        stats.bytes_received += datagram.len() as u64;
-        let sent_at = self.note_header(now, path, &header);
-        Ok(match header.kind {
-            Kind::Data => {
-                let running = self.episode.map(|episode| episode.epoch);
-                if running != Some(header.epoch) {
-                    self.stats.epoch_dropped += 1;
-                    return Ok(Incoming::OtherEpoch);
-                }
-                if !self.dedupe.first(header.data_seq) {
-                    self.stats.duplicate_data += 1;
-                    return Ok(Incoming::Duplicate);
-                }
-                match path {
-                    Path::Direct => self.stats.first_by_direct += 1,
-                    Path::Relay => self.stats.first_by_relay += 1,
-                }
-                self.note_alone(path, sent_at);
-                Incoming::Data { payload, via: path }
-            }
-            Kind::Heartbeat => {
-                if self.dedupe.first(header.data_seq) {
-                    self.note_alone(path, sent_at);
-                }
-                Incoming::Nothing
-            }
-            Kind::Probe => Incoming::Nothing,
-            Kind::Control => Incoming::Control(messages),
-        })
-    }
-
     /// The decisions since the last call, oldest first.
     pub fn drain_changes(&mut self) -> impl Iterator<Item = RouteChange> + '_ {
         self.changes.drain(..)
@@ -473,134 +431,6 @@ impl Link {
         self.cadence.touch(now, interval);
         self.latest = self.latest.max(now);
     }
-
-    /// Everything that can be refused is refused here, before anything is changed.
-    fn admit<'a>(
-        &mut self,
-        datagram: &'a [u8],
-    ) -> Result<(Header, &'a [u8], Vec<ControlMessage>), LinkError> {
-        let (header, payload) = Header::decode(datagram)?;
-        for path in Path::ALL {
-            self.paths[path.index()]
-                .sent
-                .check(header.acks[path.index()])
-                .map_err(|_| LinkError::AckBeyondSent)?;
-        }
-        let messages = if header.kind == Kind::Control {
-            self.control.on_received(payload)?
-        } else {
-            Vec::new()
-        };
-        Ok((header, payload, messages))
-    }
-
-    /// Takes in what every header tells; returns its `sent`, unwrapped.
-    fn note_header(&mut self, now: Duration, path: Path, header: &Header) -> Duration {
-        let awake = self.cadence.awake(now);
-        let late_after = self.silence_limit();
-        let sent_at = if self.peer.heard {
-            unwrap_micros(self.peer.clock, header.sent)
-        } else {
-            Duration::from_micros(u64::from(header.sent))
-        };
-
-        // What was drained at the end of an own hitch waited here, not on the path.
-        let hitching = self.cadence.hitching(now);
-        let health = &mut self.paths[path.index()];
-        let transit = micros(now) - micros(sent_at);
-        let usual = health.delay.min_over(now, 1).unwrap_or(transit);
-        let on_time = hitching || transit <= usual.saturating_add(micros(late_after));
-        if !hitching {
-            health.delay.add(now, transit);
-        }
-        if health.received.record(header.path_seq, awake, on_time) {
-            self.stamps[path.index()] = Some((header.sent, now));
-        }
-
-        if let Some(echo) = header.echo.filter(|_| !hitching) {
-            self.note_echo(now, sent_at, header, echo);
-        }
-        for path in Path::ALL {
-            self.paths[path.index()]
-                .sent
-                .confirm(header.acks[path.index()], awake);
-        }
-
-        if path == Path::Direct {
-            self.relay_alone = 0;
-            self.direct_clock = self.direct_clock.max(sent_at);
-        }
-        if !self.peer.heard || seq_diff32(header.sent, wrap_micros(self.peer.clock)) >= 0 {
-            if self.peer.hidden && !header.hidden {
-                self.direct_grace = awake;
-                self.relay_grace = awake;
-            }
-            self.peer = PeerView {
-                heard: true,
-                clock: sent_at,
-                interval: header.interval,
-                doubt: header.doubt,
-                promoted: self.peer.promoted || header.promoted,
-                hidden: header.hidden,
-                epoch: header.epoch,
-                silence: header.silence,
-            };
-        }
-        if let Some(episode) = &mut self.episode
-            && header.epoch == episode.epoch
-        {
-            episode.heard.get_or_insert(awake);
-            episode.heard_direct |= path == Path::Direct;
-        }
-        sent_at
-    }
-
-    /// Only the newest confirmed packet of a path, with the very stamp it was sent with, and only
-    /// once, gives a sample: nothing else can move the round trip.
-    fn note_echo(&mut self, now: Duration, sent_at: Duration, header: &Header, echo: Echo) {
-        let index = echo.path.index();
-        let health = &mut self.paths[index];
-        if self.sampled[index] == Some(echo.sent)
-            || !health.sent.stamped(header.acks[index], echo.sent)
-        {
-            return;
-        }
-        let elapsed = now.saturating_sub(unwrap_micros(now, echo.sent));
-        let Some(rtt) = elapsed.checked_sub(echo.hold) else {
-            return;
-        };
-        self.sampled[index] = Some(echo.sent);
-        health.rtt.add(rtt);
-
-        // RFC 5905: offset = ((T2 - T1) + (T3 - T4)) / 2.
-        let (t1, t4) = (micros(now) - micros(elapsed), micros(now));
-        let (t2, t3) = (micros(sent_at) - micros(echo.hold), micros(sent_at));
-        let sample = ClockOffset {
-            at: now,
-            offset_us: ((t2 - t1) + (t3 - t4)) / 2,
-            uncertainty: rtt / 2,
-        };
-        match self.offsets[0] {
-            Some(best) if now.saturating_sub(best.at) >= Duration::from_secs(10) => {
-                self.offsets = [Some(sample), Some(best)];
-            }
-            Some(best) if best.uncertainty <= sample.uncertainty => {}
-            _ => self.offsets[0] = Some(sample),
-        }
-    }
-
-    /// Counts ticks of the peer that were heard by relay alone. Only what was sent after
-    /// everything that came directly counts: a relay slower than the direct path proves nothing.
-    fn note_alone(&mut self, path: Path, sent_at: Duration) {
-        let apart = self.interval() / 2;
-        if path == Path::Relay
-            && sent_at > self.direct_clock
-            && (self.relay_alone == 0 || sent_at >= self.alone_clock + apart)
-        {
-            self.relay_alone = self.relay_alone.saturating_add(1);
-            self.alone_clock = sent_at;
-        }
-    }
 }
 
 /// Length of a frame.
@@ -611,11 +441,6 @@ fn frame(fps: u32) -> Duration {
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }
-
-const _: () = assert!(
-    WIRE_VERSION == 1,
-    "the meaning of the header fields changed"
-);
 
 #[cfg(test)]
 mod tests;

@@ -34,25 +34,37 @@ fn a_cut_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
     );
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Both,
+    /// With what was on its way.
+    BothAndInFlight,
+    /// Only what peer 0 sends.
+    OneWay,
+}
+
 /// One cut: (margin before it in ms, stalled frames).
-fn cut_once(setup: Setup, phase: Duration, lose_in_flight: bool) -> (f64, u32) {
-    let relay_only_end = [RouteState::Relay; 2];
+fn cut_once(setup: Setup, phase: Duration, cut: Cut) -> (f64, u32) {
     let mut world = World::playing(setup, 1_500 * MS + phase);
     let margin = world.margin();
     world.reset_counts();
-    world.cut_both(Path::Direct);
-    if lose_in_flight {
-        for peer in &mut world.peers {
-            peer.shaper.lose_in_flight(Path::Direct);
+    match cut {
+        Cut::Both => world.cut_both(Path::Direct),
+        Cut::OneWay => world.cut(0, Path::Direct),
+        Cut::BothAndInFlight => {
+            world.cut_both(Path::Direct);
+            for peer in &mut world.peers {
+                peer.shaper.lose_in_flight(Path::Direct);
+            }
         }
     }
     world.run_for(1_500 * MS);
-    assert_eq!(world.routes(), relay_only_end, "{:?}", world.setup);
+    assert_eq!(world.routes(), [RouteState::Relay; 2], "{:?}", world.setup);
     (margin, world.stalls())
 }
 
 /// The whole grid; `fps` apart, so that the rates run beside each other.
-fn grid(fps: u32, other_phase: Duration) {
+fn grid(fps: u32, other_phase: Duration, cut: Cut) {
     let (mut runs, mut inside, mut stalled_runs) = (0, 0, 0);
     // Edge: the highest margin that stalled, the lowest that did not.
     let (mut worst, mut best) = (f64::NEG_INFINITY, f64::INFINITY);
@@ -71,9 +83,13 @@ fn grid(fps: u32, other_phase: Duration) {
                         ..Setup::default()
                     };
                     let described = format!("{setup:?}");
-                    let (margin, stalls) = cut_once(setup, phase * MS, phase % 2 == 1);
+                    let (margin, stalls) = cut_once(setup, phase * MS, cut);
                     runs += 1;
-                    inside += u32::from(margin >= 0.0);
+                    let needed = match cut {
+                        Cut::OneWay => f64::from(rtt) / 2.0 + 1e3 / f64::from(fps),
+                        Cut::Both | Cut::BothAndInFlight => 0.0,
+                    };
+                    inside += u32::from(margin >= needed);
                     if stalls > 0 {
                         stalled_runs += 1;
                         worst = worst.max(margin);
@@ -81,7 +97,7 @@ fn grid(fps: u32, other_phase: Duration) {
                         best = best.min(margin);
                     }
                     assert!(
-                        margin < 0.0 || stalls == 0,
+                        margin < needed || stalls == 0,
                         "{stalls} frames stalled at a margin of {margin} ms: {described}"
                     );
                 }
@@ -89,7 +105,7 @@ fn grid(fps: u32, other_phase: Duration) {
         }
     }
     println!(
-        "{fps} fps: {runs} cuts, {inside} inside the budget, {stalled_runs} stalled; \
+        "{fps} fps, {cut:?}: {runs} cuts, {inside} inside the budget, {stalled_runs} stalled; \
          highest margin that stalled {worst:.1} ms, lowest that did not {best:.1} ms"
     );
     assert!(
@@ -100,17 +116,26 @@ fn grid(fps: u32, other_phase: Duration) {
 
 #[test]
 fn a_cut_inside_the_budget_stalls_nothing_at_30_fps() {
-    grid(30, 3 * MS);
+    grid(30, 3 * MS, Cut::Both);
+    grid(30, 20 * MS, Cut::BothAndInFlight);
 }
 
 #[test]
 fn a_cut_inside_the_budget_stalls_nothing_at_60_fps() {
-    grid(60, 3 * MS);
-    grid(60, 12 * MS);
+    grid(60, 3 * MS, Cut::Both);
+    grid(60, 12 * MS, Cut::BothAndInFlight);
 }
 
 #[test]
 fn a_cut_inside_the_budget_stalls_nothing_at_120_fps() {
-    grid(120, 3 * MS);
-    grid(120, 7 * MS);
+    grid(120, 3 * MS, Cut::Both);
+    grid(120, 7 * MS, Cut::BothAndInFlight);
+}
+
+/// The side that still hears must be told: one more delay and one more tick.
+#[test]
+fn a_one_way_cut_inside_the_budget_stalls_nothing() {
+    grid(30, 20 * MS, Cut::OneWay);
+    grid(60, 12 * MS, Cut::OneWay);
+    grid(120, 7 * MS, Cut::OneWay);
 }

@@ -9,7 +9,7 @@ use std::{collections::HashSet, time::Duration};
 
 use bevy_rollback_lab::transport::{
     conditions::{Conditions, Direction, Shaper},
-    link::{Incoming, Link, LinkSettings, SendFailed, SentBy},
+    link::{Incoming, Link, LinkSettings, Out, SendFailed, SentBy},
     route::{RouteCause, RouteChange, RoutePolicy, RouteState},
     wire::{HEADER_LEN, Header, Kind, Path},
 };
@@ -330,7 +330,7 @@ impl World {
             }
             match link.receive(local, packet.path, &packet.bytes) {
                 Ok(Incoming::Data { payload, .. }) => {
-                    answers += u32::from(game.take(world, payload))
+                    answers += u32::from(game.take(world, payload));
                 }
                 Ok(_) => {}
                 Err(_) => *malformed += 1,
@@ -369,14 +369,22 @@ impl World {
         let due = world.saturating_sub(game.started).as_nanos() / frame(setup.fps).as_nanos();
         // A slow poller runs several frames in one tick, as bevy_ggrs does.
         let steps = (length.as_nanos() / frame(setup.fps).as_nanos()).max(1);
-        let steps = steps.min(due.saturating_sub(game.current as u128) + 1);
+        let steps = steps.min((due + 1).saturating_sub(game.current as u128));
         if world < game.started {
             return;
         }
         for _ in 0..steps {
             game.step(world, setup, link, local, &mut out);
         }
+        link.finish_tick(local, &mut out);
         changes.extend(link.drain_changes());
+    }
+}
+
+impl Peer {
+    /// This peer's clock at a moment of the world.
+    pub fn clock(&self, world: Duration) -> Duration {
+        world + self.offset
     }
 }
 
@@ -414,7 +422,7 @@ impl Game {
         setup: &Setup,
         link: &mut Link,
         local: Duration,
-        out: &mut dyn FnMut(Path, &[u8]) -> Result<(), SendFailed>,
+        out: &mut Out<'_>,
     ) {
         let delay = i32::try_from(setup.input_delay).unwrap();
         let ahead = if self.last_received < 0 {

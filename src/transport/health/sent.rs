@@ -194,6 +194,13 @@ impl Sent {
         })
     }
 
+    /// Whether this very packet was confirmed. One that left the ring counts as not.
+    #[must_use]
+    pub fn confirmed(&self, seq: u16) -> bool {
+        (1..=self.total.min(RING as u64)).contains(&self.behind(seq))
+            && self.ring[slot(seq)].fate == Fate::Acked
+    }
+
     /// When the newest confirmation came.
     #[must_use]
     pub const fn last_ack(&self) -> Option<Duration> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{ClockOffset, LateEvidence, Link, Path, Trouble, frame, micros};
 use crate::transport::{
     health::{Quality, RECOVERY},
-    route::{Evidence, RouteState},
+    route::{Evidence, RouteState, tolerance},
 };
 
 /// Smallest silence that raises doubt at a healthy margin: two frames at 60 Hz. Below it a busy
@@ -32,17 +32,19 @@ impl Link {
         }
     }
 
-    /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms; two intervals when
-    /// the margin is negative.
+    /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms. Two intervals where
+    /// three overdraw the prediction window and two may not (cuts over a grid of delays begin to
+    /// stall an interval below a margin of zero); where no limit could save the frame, an early
+    /// alarm would only cost relay traffic.
     #[must_use]
     pub fn silence_limit(&self) -> Duration {
-        if self
-            .margin_ms_at(self.calm_limit())
-            .is_some_and(|ms| ms < 0.0)
-        {
-            self.interval() * 2
+        let (calm, quick) = (self.calm_limit(), self.interval() * 2);
+        let near = self.interval().as_secs_f64() * -1e3;
+        let above = |limit, bound| self.margin_ms_at(limit).is_some_and(|ms| ms >= bound);
+        if quick < calm && !above(calm, 0.0) && above(quick, near) {
+            quick
         } else {
-            self.calm_limit()
+            calm
         }
     }
 
@@ -205,6 +207,11 @@ impl Link {
             judging_relay: together.is_some(),
             silence: self.silence(Path::Direct, awake),
             silence_limit: limit,
+            slack: if limit == self.calm_limit() {
+                tolerance(interval)
+            } else {
+                Duration::ZERO
+            },
             interval,
             unacked: direct.sent.oldest_unacked(awake),
             unacked_limit,
@@ -223,7 +230,7 @@ impl Link {
     /// How long a packet may stay unacknowledged: RFC 9002's probe time-out with the peer's poll
     /// interval as its acknowledgement delay, and one interval more, because the packet that
     /// would have brought the acknowledgement may be a single lost one.
-    fn unacked_limit(&self, interval: Duration) -> Duration {
+    pub(super) fn unacked_limit(&self, interval: Duration) -> Duration {
         let rtt = &self.paths[0].rtt;
         match rtt.get() {
             Some(srtt) => srtt + (rtt.variation * 4).max(interval) + interval * 2,
@@ -242,7 +249,9 @@ impl Link {
         let [direct, _] = &self.paths;
         let stretch = RECOVERY.max(interval * 5);
         let start = awake.saturating_sub(stretch);
-        let came: Quality = direct.received.quality(start, awake, limit);
+        // Two packets seen one poll late and one on time are an interval further apart than the
+        // longest silence that any poll saw.
+        let came: Quality = direct.received.quality(start, awake, limit + interval);
         // Acknowledgements of the newest packets are still on their way: over long round trips
         // the stretch reaches further back, or nothing in it could be judged.
         let back = stretch.max(unacked_limit + stretch / 2);
@@ -264,7 +273,7 @@ impl Link {
             && self.silence(Path::Relay, awake) < gap
     }
 
-    fn calm_limit(&self) -> Duration {
+    pub(super) fn calm_limit(&self) -> Duration {
         (self.interval() * 3).max(SILENCE_MIN)
     }
 

@@ -14,6 +14,8 @@ use crate::transport::{
 const PROBE: Duration = Duration::from_secs(1);
 /// Probes while it matters whether a path works: the doubt should not wait for a second.
 const PROBE_URGENT: Duration = Duration::from_millis(200);
+/// Decisions kept while nobody drains them.
+const CHANGES_MAX: usize = 256;
 /// Control payloads per poll, so that a full queue does not burst.
 const CONTROL_PER_POLL: usize = 4;
 
@@ -39,6 +41,7 @@ impl Link {
             self.newest_input.payload.extend_from_slice(payload);
             self.newest_input.seq = seq;
             self.newest_input.present = true;
+            self.newest_input.went = [None; 2];
         }
         let (direct, relay) = self.carriers();
         if direct {
@@ -55,6 +58,7 @@ impl Link {
         self.sent_since_poll |= by.direct || by.relay;
         if by.direct || by.relay {
             self.last_flow = Some(now);
+            self.quiet = false;
         } else {
             self.stats.unsent += 1;
         }
@@ -74,6 +78,14 @@ impl Link {
         self.sent_since_poll = false;
         self.last_poll = Some(now);
         self.refresh_stats();
+    }
+
+    /// The game has run in this tick: a heartbeat takes the place of what it did not send. Without
+    /// this call the next [`Link::poll`] does it, one tick later.
+    pub fn finish_tick(&mut self, now: Duration, out: &mut Out<'_>) {
+        if self.episode.is_some() {
+            self.send_heartbeat(now, out);
+        }
     }
 
     /// Which of (direct, relay) carry game packets now.
@@ -110,6 +122,10 @@ impl Link {
                 }
             }
             self.last_change = Some(now);
+            // Drained every tick; the bound only holds memory while nobody does.
+            if self.changes.len() >= CHANGES_MAX {
+                self.changes.pop_front();
+            }
             self.changes.push_back(change);
         }
         let after = self.carriers();
@@ -143,14 +159,52 @@ impl Link {
             }
             return;
         }
-        // An app that draws at 144 Hz and plays at 60 owes a packet per frame, not per poll.
+        // An app that draws at 144 Hz and plays at 60 owes a packet per frame, not per poll, and
+        // its game may still send in this very poll: a first heartbeat waits for one poll more.
+        let frame = frame(self.settings.fps);
+        let poll = self.cadence.interval();
+        let patience = if self.quiet || poll * 4 >= frame * 3 {
+            frame * 3 / 4
+        } else {
+            frame + poll
+        };
         let owed = self
             .last_flow
-            .is_none_or(|last| now.saturating_sub(last) >= frame(self.settings.fps) * 3 / 4);
+            .is_none_or(|last| now.saturating_sub(last) >= patience);
         if owed && !self.sent_since_poll {
-            self.flow_header(now, out);
+            if self.input_overdue(now) {
+                self.repeat_input(now, out);
+            } else {
+                self.flow_header(now, out);
+            }
             self.last_flow = Some(now);
+            self.sent_since_poll = true;
+            self.quiet = true;
         }
+    }
+
+    /// Whether the newest input should have been acknowledged by now. ggrs would repeat it after
+    /// 200 ms without an input of the peer; of two stalled games one can reset that clock of the
+    /// other again and again, and both stand still for seconds after the path came back.
+    fn input_overdue(&self, now: Duration) -> bool {
+        let input = &self.newest_input;
+        let arrived = Path::ALL.into_iter().any(|path| {
+            input.went[path.index()].is_some_and(|seq| self.paths[path.index()].sent.confirmed(seq))
+        });
+        let age = self.cadence.awake(now).saturating_sub(input.at);
+        input.present && !arrived && age > self.unacked_limit(self.interval())
+    }
+
+    fn repeat_input(&mut self, now: Duration, out: &mut Out<'_>) {
+        let (direct, relay) = self.carriers();
+        if direct && !self.resend(now, Path::Direct, out) {
+            self.decide(now, true, out);
+        }
+        if relay {
+            self.resend(now, Path::Relay, out);
+        }
+        // Neither path taking it must not make every tick try again at once.
+        self.newest_input.at = self.cadence.awake(now);
     }
 
     fn flow_header(&mut self, now: Duration, out: &mut Out<'_>) {
@@ -266,6 +320,10 @@ impl Link {
             *bytes += len as u64;
         }
         self.last_sent[path.index()] = Some(now);
+        if kind == Kind::Data && data_seq == self.newest_input.seq {
+            self.newest_input.went[path.index()] = Some(header.path_seq);
+            self.newest_input.at = awake;
+        }
         self.paths[path.index()].sent.record(awake, stamp);
         true
     }

@@ -62,7 +62,8 @@ pub struct LinkStats {
     pub first_by_direct: u64,
     /// Data packets of which the first copy came by relay.
     pub first_by_relay: u64,
-    /// Input packets sent again at the moment a path was added.
+    /// Input packets sent again: when a path was added, or when a stalled game's newest one was
+    /// not acknowledged.
     pub resent_inputs: u64,
     /// Game packets that no path took.
     pub unsent: u64,

@@ -1,1 +1,308 @@
-//! Facts.
+//! Facts about the route machine, rule by rule.
+
+use std::time::Duration;
+
+use super::{Evidence, RouteCause, RouteChange, RoutePolicy, RouteState, Router};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A healthy direct path at 60 Hz beside a usable relay.
+fn healthy() -> Evidence {
+    Evidence {
+        direct_open: true,
+        relay_up: true,
+        relay_usable: true,
+        judging: true,
+        judging_relay: true,
+        silence: 10 * MS,
+        silence_limit: 50 * MS,
+        interval: 16 * MS,
+        unacked: Some(20 * MS),
+        unacked_limit: 80 * MS,
+        relay_silence: 10 * MS,
+        recovery: Some((1.0, true)),
+        ..Evidence::default()
+    }
+}
+
+fn direct(policy: RoutePolicy) -> Router {
+    let mut router = Router::new(policy, Duration::ZERO);
+    router.name_peer(Duration::ZERO);
+    let change = router.judge(MS, &healthy()).unwrap();
+    assert_eq!(
+        (change.to, change.cause),
+        (RouteState::Direct, RouteCause::DirectOpened)
+    );
+    router
+}
+
+fn suspect(evidence: &Evidence) -> (Router, RouteChange) {
+    let mut router = direct(RoutePolicy::P2pFirst);
+    let change = router.judge(2 * MS, evidence).unwrap();
+    assert_eq!(change.to, RouteState::Suspect);
+    (router, change)
+}
+
+#[test]
+fn every_sign_of_trouble_raises_doubt_and_names_itself() {
+    let silence = Evidence {
+        silence: 50 * MS,
+        ..healthy()
+    };
+    let unacked = Evidence {
+        unacked: Some(81 * MS),
+        ..healthy()
+    };
+    let refused = Evidence {
+        send_failed: true,
+        ..healthy()
+    };
+    for (evidence, cause, metric) in [
+        (silence, RouteCause::Silence, "silenceMs"),
+        (unacked, RouteCause::Unacked, "oldestUnackedMs"),
+        (refused, RouteCause::SendFailed, "sendFailures"),
+    ] {
+        let (router, change) = suspect(&evidence);
+        assert_eq!((change.cause, change.metric), (cause, metric));
+        assert!(change.value >= change.threshold);
+        assert!(router.doubt());
+    }
+}
+
+#[test]
+fn nothing_is_judged_before_both_sides_were_heard() {
+    let mut router = direct(RoutePolicy::P2pFirst);
+    let quiet = Evidence {
+        judging: false,
+        silence: 900 * MS,
+        unacked: Some(900 * MS),
+        ..healthy()
+    };
+    assert_eq!(router.judge(2 * MS, &quiet), None);
+}
+
+#[test]
+fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
+    let (mut router, change) = suspect(&Evidence {
+        peer_doubt: true,
+        ..healthy()
+    });
+    assert_eq!(change.cause, RouteCause::PeerDoubt);
+    assert!(
+        !router.doubt(),
+        "or two peers would hold each other for ever"
+    );
+    assert_eq!(
+        router.judge(
+            3 * MS,
+            &Evidence {
+                peer_doubt: true,
+                ..healthy()
+            }
+        ),
+        None
+    );
+    let back = router.judge(4 * MS, &healthy()).unwrap();
+    assert_eq!(
+        (back.to, back.cause),
+        (RouteState::Direct, RouteCause::Recovered)
+    );
+}
+
+#[test]
+fn doubt_lasts_until_a_whole_stretch_was_good() {
+    let (mut router, _) = suspect(&Evidence {
+        silence: 60 * MS,
+        ..healthy()
+    });
+    let better = Evidence {
+        recovery: Some((0.95, false)),
+        ..healthy()
+    };
+    assert_eq!(router.judge(3 * MS, &better), None);
+    assert!(router.doubt());
+    assert_eq!(
+        router.judge(4 * MS, &healthy()).unwrap().to,
+        RouteState::Direct
+    );
+    assert!(!router.doubt());
+}
+
+#[test]
+fn death_needs_silence_and_packets_by_relay_alone() {
+    let dead = Evidence {
+        silence: 250 * MS,
+        relay_alone: 8,
+        ..healthy()
+    };
+    for not_yet in [
+        Evidence {
+            silence: 249 * MS,
+            ..dead
+        },
+        // The relay is silent too: the peer hitches, or is gone.
+        Evidence {
+            relay_alone: 7,
+            ..dead
+        },
+        Evidence {
+            relay_usable: false,
+            ..dead
+        },
+        Evidence {
+            judging: false,
+            ..dead
+        },
+    ] {
+        let (mut router, _) = suspect(&Evidence {
+            silence: 60 * MS,
+            ..healthy()
+        });
+        let bad = Evidence {
+            recovery: None,
+            ..not_yet
+        };
+        assert_eq!(router.judge(3 * MS, &bad), None);
+    }
+    let (mut router, _) = suspect(&Evidence {
+        silence: 60 * MS,
+        ..healthy()
+    });
+    let change = router.judge(3 * MS, &dead).unwrap();
+    assert_eq!(
+        (change.to, change.cause),
+        (RouteState::Relay, RouteCause::Dead)
+    );
+    assert_eq!((change.metric, change.value), ("silenceMs", 250.0));
+}
+
+#[test]
+fn counts_of_packets_scale_with_the_rate() {
+    let at = |fps: u32| Router::dead_packets(Duration::from_secs(1) / fps);
+    assert_eq!([at(120), at(60), at(30), at(10)], [16, 8, 4, 3]);
+    let silence = |fps: u32| {
+        let interval = Duration::from_secs(1) / fps;
+        Router::dead_silence(interval * 3, interval).as_millis()
+    };
+    assert_eq!([silence(120), silence(60), silence(10)], [250, 250, 500]);
+}
+
+#[test]
+fn a_promotion_is_never_taken_back() {
+    let (mut router, _) = suspect(&Evidence {
+        silence: 60 * MS,
+        ..healthy()
+    });
+    let dead = Evidence {
+        silence: 250 * MS,
+        relay_alone: 8,
+        ..healthy()
+    };
+    router.judge(3 * MS, &dead).unwrap();
+    assert_eq!(
+        router.judge(4 * MS, &healthy()),
+        None,
+        "however good direct looks"
+    );
+
+    let silent = Evidence {
+        relay_silence: 250 * MS,
+        ..healthy()
+    };
+    let survival = router.judge(5 * MS, &silent).unwrap();
+    assert_eq!(
+        (survival.to, survival.cause),
+        (RouteState::Survival, RouteCause::RelaySilent)
+    );
+    assert!(router.doubt(), "the peer must hear of it");
+    assert_eq!(router.judge(6 * MS, &healthy()), None, "not steady yet");
+    let steady = Evidence {
+        relay_steady: true,
+        ..healthy()
+    };
+    assert_eq!(router.judge(7 * MS, &steady).unwrap().to, RouteState::Relay);
+}
+
+#[test]
+fn a_promoted_peer_is_followed() {
+    let mut router = direct(RoutePolicy::P2pFirst);
+    let change = router
+        .judge(
+            2 * MS,
+            &Evidence {
+                peer_promoted: true,
+                ..healthy()
+            },
+        )
+        .unwrap();
+    assert_eq!(
+        (change.to, change.cause),
+        (RouteState::Relay, RouteCause::PeerPromoted)
+    );
+    assert!(change.cause.is_fallback());
+}
+
+#[test]
+fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
+    let mut router = direct(RoutePolicy::P2pFirst);
+    let alone = Evidence {
+        direct_open: false,
+        relay_up: false,
+        relay_usable: false,
+        ..healthy()
+    };
+    let change = router.judge(2 * MS, &alone).unwrap();
+    assert_eq!(
+        (change.to, change.cause),
+        (RouteState::Suspect, RouteCause::Closed)
+    );
+    assert_eq!(router.judge(3 * MS, &alone), None);
+    let change = router
+        .judge(
+            4 * MS,
+            &Evidence {
+                relay_up: true,
+                ..alone
+            },
+        )
+        .unwrap();
+    assert_eq!(
+        (change.to, change.cause),
+        (RouteState::Relay, RouteCause::Closed)
+    );
+}
+
+#[test]
+fn policies_are_read_as_they_are_written() {
+    for policy in RoutePolicy::ALL {
+        assert_eq!(policy.to_string().parse(), Ok(policy));
+        assert_eq!(RoutePolicy::ALL[usize::from(policy.code())], policy);
+    }
+    let error = "turbo".parse::<RoutePolicy>().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "unknown route policy \"turbo\": known are p2p-first, p2p-only, relay-only, dual-path"
+    );
+}
+
+#[test]
+fn p2p_only_knows_no_promotion() {
+    let mut router = direct(RoutePolicy::P2pOnly);
+    let dead = Evidence {
+        silence: 900 * MS,
+        relay_alone: 99,
+        peer_promoted: true,
+        ..healthy()
+    };
+    assert_eq!(router.judge(2 * MS, &dead).unwrap().to, RouteState::Suspect);
+    assert_eq!(
+        router.judge(
+            3 * MS,
+            &Evidence {
+                recovery: None,
+                ..dead
+            }
+        ),
+        None
+    );
+}
