@@ -18,8 +18,8 @@ pub use custom::{EpisodeRecord, EventNote};
 pub use link::{
     Carrier, ConditionRealised, Datagrams, DesyncNote, LinkReport, PathReport, RouteNote, Summary,
 };
-pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
 pub use meta::{Consent, Display, EpisodeMeta, Kind, PeerClock, Player, Session, Software};
+pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
 
 pub(crate) use compact::micros;
 pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};

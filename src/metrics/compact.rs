@@ -123,7 +123,8 @@ mod tests {
     fn times_come_back_as_they_went_in() {
         let mut times = Times::default();
         let at = [5, 5, 16_672, 33_340];
-        at.iter().for_each(|&us| times.push(Duration::from_micros(us)));
+        at.iter()
+            .for_each(|&us| times.push(Duration::from_micros(us)));
         assert_eq!(times.iter().collect::<Vec<_>>(), at);
         assert_eq!(times.deltas(3), [0, 16_667]);
         assert_eq!(times.deltas(0), [0u32; 0]);

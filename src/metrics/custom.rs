@@ -86,7 +86,8 @@ impl EpisodeRecord {
 
     /// Takes the events of frames up to `confirmed`, in the order in which they were raised.
     pub fn take_confirmed(&mut self, confirmed: Frame) -> impl Iterator<Item = EventNote> {
-        self.pending.extract_if(.., move |event| event.key() <= confirmed)
+        self.pending
+            .extract_if(.., move |event| event.key() <= confirmed)
     }
 
     pub(super) fn take_annotations(&mut self) -> BTreeMap<String, Value> {
@@ -104,7 +105,10 @@ mod tests {
     use super::*;
 
     fn names(record: &mut EpisodeRecord, confirmed: Frame) -> Vec<String> {
-        record.take_confirmed(confirmed).map(|event| event.name).collect()
+        record
+            .take_confirmed(confirmed)
+            .map(|event| event.name)
+            .collect()
     }
 
     fn simulate(record: &mut EpisodeRecord, frame: Frame, name: Option<&str>) {
@@ -123,7 +127,11 @@ mod tests {
             simulate(&mut record, 4, Some("jump"));
             simulate(&mut record, 5, None);
         }
-        assert_eq!(names(&mut record, 3), [""; 0], "frame 4 is not confirmed yet");
+        assert_eq!(
+            names(&mut record, 3),
+            [""; 0],
+            "frame 4 is not confirmed yet"
+        );
         assert_eq!(names(&mut record, 4), ["jump"]);
         assert_eq!(names(&mut record, 99), [""; 0]);
     }

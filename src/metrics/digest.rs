@@ -46,7 +46,8 @@ impl HistoryDigest {
             self.bytes.push(b'\n');
         }
         if let Some(hash) = hash {
-            self.bytes.extend_from_slice(format!("{hash:016x}\n").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{hash:016x}\n").as_bytes());
         }
         self.state = seahash::hash(&self.bytes);
         self.frame += 1;
@@ -73,7 +74,10 @@ pub fn of_runs(
         if cursors.is_empty() || !cursors.iter_mut().all(Cursor::advance) {
             break;
         }
-        digest.push(cursors.iter().map(|cursor| cursor.bytes.as_slice()), hash(frame));
+        digest.push(
+            cursors.iter().map(|cursor| cursor.bytes.as_slice()),
+            hash(frame),
+        );
     }
     digest.value()
 }
@@ -153,7 +157,8 @@ mod tests {
 
     #[test]
     fn canonical_json_sorts_keys_at_every_depth() {
-        let value: Value = serde_json::from_str(r#"{"b":{"z":1,"a":[{"d":2,"c":"\""}]},"a":1.5}"#).unwrap();
+        let value: Value =
+            serde_json::from_str(r#"{"b":{"z":1,"a":[{"d":2,"c":"\""}]},"a":1.5}"#).unwrap();
         let mut out = Vec::new();
         canonical_json(&value, &mut out);
         let text = String::from_utf8(out).unwrap();
@@ -172,7 +177,11 @@ mod tests {
         let players = [vec![(json!(3), 2)], vec![(json!(0), 1), (json!(1), 1)]];
         let hash = |frame| (frame == 0).then_some(0xff);
         assert_eq!(of_runs(&players, 2, hash), expected);
-        assert_eq!(of_runs(&players, 9, hash), expected, "it ends where the runs end");
+        assert_eq!(
+            of_runs(&players, 9, hash),
+            expected,
+            "it ends where the runs end"
+        );
         assert_ne!(of_runs(&players, 1, hash), expected);
     }
 }

@@ -125,7 +125,10 @@ pub(crate) struct LossNote {
 impl<I: Copy + PartialEq> Episode<I> {
     pub fn new(meta: EpisodeMeta, hash_every: u32) -> Self {
         let players = meta.session.player_ids.len().min(MAX_PLAYERS);
-        let local = meta.session.local_player_id.map_or(0, |player| 1 << player.min(31));
+        let local = meta
+            .session
+            .local_player_id
+            .map_or(0, |player| 1 << player.min(31));
         Self {
             meta,
             hash_every,
@@ -265,7 +268,8 @@ impl<I: Copy + PartialEq> Episode<I> {
             return;
         }
         if skipped > 0 {
-            self.unseen.push((self.next_frame(), skipped.unsigned_abs()));
+            self.unseen
+                .push((self.next_frame(), skipped.unsigned_abs()));
         }
         let sampled = self.waiting_since.take().unwrap_or(at);
         for unseen in (0..=skipped).rev().map(|left| left > 0) {
@@ -298,7 +302,9 @@ impl<I: Copy + PartialEq> Episode<I> {
         };
         *mask |= 1 << player;
         if outcome != Outcome::Voided {
-            self.lateness[player][index] = u16::try_from(late).unwrap_or(NOT_COME - 1).min(NOT_COME - 1);
+            self.lateness[player][index] = u16::try_from(late)
+                .unwrap_or(NOT_COME - 1)
+                .min(NOT_COME - 1);
         }
     }
 

@@ -16,7 +16,9 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Why the rollback with this id (of the running or the last episode) had to run.
     pub fn note_cause(&mut self, rollback_id: u64, cause: Cause, via: Via, evidence: Evidence) {
         let episode = self.current.as_mut().or(self.finished.last_mut());
-        let rollbacks = episode.into_iter().flat_map(|episode| &mut episode.rollbacks);
+        let rollbacks = episode
+            .into_iter()
+            .flat_map(|episode| &mut episode.rollbacks);
         if let Some(row) = rollbacks.rev().find(|row| row.record.id == rollback_id) {
             row.cause = cause;
             row.via = via;
@@ -146,7 +148,11 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// The game went into the background.
     pub fn note_focus_lost(&mut self, at: Duration) {
         self.edit(|episode| {
-            if episode.background.last().is_none_or(|(_, end)| end.is_some()) {
+            if episode
+                .background
+                .last()
+                .is_none_or(|(_, end)| end.is_some())
+            {
                 episode.background.push((at, None));
             }
         });
@@ -185,12 +191,17 @@ fn carry(
     newest: Frame,
     by: Carrier,
 ) {
-    let (Some(runs), Ok(first), Ok(newest)) =
-        (runs.get_mut(player), u32::try_from(first), u32::try_from(newest))
-    else {
+    let (Some(runs), Ok(first), Ok(newest)) = (
+        runs.get_mut(player),
+        u32::try_from(first),
+        u32::try_from(newest),
+    ) else {
         return;
     };
-    runs.push_many(Carrier::Nothing, first.min(newest + 1).saturating_sub(runs.len()));
+    runs.push_many(
+        Carrier::Nothing,
+        first.min(newest + 1).saturating_sub(runs.len()),
+    );
     runs.push_many(by, (newest + 1).saturating_sub(runs.len()));
 }
 
@@ -220,7 +231,8 @@ impl<I: Copy + PartialEq> Episode<I> {
         let rollbacks = || self.rollbacks.iter().filter(|row| below(row.record.frame));
         let stalls = || {
             let told = self.stalls.iter().copied();
-            told.chain(self.open_stall()).filter(|stall| below(stall.frame) || self.end.is_none())
+            told.chain(self.open_stall())
+                .filter(|stall| below(stall.frame) || self.end.is_none())
         };
         let sent = |by| -> u64 { self.sent.iter().map(|runs| runs.count(by, end)).sum() };
         let p2p = sent(Carrier::P2p);
@@ -233,7 +245,9 @@ impl<I: Copy + PartialEq> Episode<I> {
                 .map(|row| row.record.rollback_frames())
                 .max()
                 .unwrap_or(0),
-            resimulated_frames: rollbacks().map(|row| u64::from(row.record.resimulated)).sum(),
+            resimulated_frames: rollbacks()
+                .map(|row| u64::from(row.record.resimulated))
+                .sum(),
             prediction_hit_rate: ratio(hits, hits + misses),
             stalls: stalls().count() as u64,
             stalled_ticks: stalls().map(|stall| stall.ticks).sum(),
@@ -255,7 +269,8 @@ impl<I: Copy + PartialEq + Serialize> Episode<I> {
         let runs: Vec<Vec<_>> = (0..self.players)
             .map(|player| {
                 let runs = self.confirmed[player].up_to(frames);
-                runs.map(|(input, count)| (super::input_json(&input), count)).collect()
+                runs.map(|(input, count)| (super::input_json(&input), count))
+                    .collect()
             })
             .collect();
         super::digest::of_runs(&runs, frames, |frame| self.exported_hash(frame))

@@ -144,7 +144,11 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             },
             drawn_frames: drawn,
             lateness: self.of.remote_players().map(lateness).collect(),
-            predicted_first: self.of.remote_players().map(|player| self.first_shown(player)).collect(),
+            predicted_first: self
+                .of
+                .remote_players()
+                .map(|player| self.first_shown(player))
+                .collect(),
         }
     }
 
@@ -194,7 +198,10 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             count: events.len() as u64,
             max_frames: depths.max().unwrap_or(0),
             mean_frames: (!events.is_empty()).then(|| sum as f64 / events.len() as f64),
-            resimulated_frames: events.iter().map(|event| u64::from(event.resimulated_frames)).sum(),
+            resimulated_frames: events
+                .iter()
+                .map(|event| u64::from(event.resimulated_frames))
+                .sum(),
             resim_time_us: events.iter().map(|event| event.resim_time_us).sum(),
             by_cause,
             reloads_without_correction: self
@@ -243,7 +250,9 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
         let of = self.of;
         let rows = &of.rows[..self.end as usize];
         let count = |bits: fn(&crate::metrics::Row) -> u8| -> u64 {
-            rows.iter().map(|row| u64::from(bits(row).count_ones())).sum()
+            rows.iter()
+                .map(|row| u64::from(bits(row).count_ones()))
+                .sum()
         };
         let predicted = count(|row| row.predicted);
         let hits = count(|row| row.hit);
@@ -279,7 +288,11 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             prediction_misses: misses,
             voided,
             open: predicted.saturating_sub(hits + misses + voided),
-            revisions: of.revised.iter().filter(|&&frame| self.keeps(frame)).count() as u64,
+            revisions: of
+                .revised
+                .iter()
+                .filter(|&&frame| self.keeps(frame))
+                .count() as u64,
             max_frames_ahead: of
                 .ahead
                 .iter()
@@ -312,11 +325,16 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             })
             .collect();
         let partial = of.is_partial();
-        let all_equal = !peers.is_empty() && peers.values().all(|peer| *peer == Some(Hex64(digest)));
+        let all_equal =
+            !peers.is_empty() && peers.values().all(|peer| *peer == Some(Hex64(digest)));
         let differs = peers.values().flatten().any(|peer| *peer != Hex64(digest))
             || of.peer_digests.values().any(|&(frame, _)| !same_end(frame));
         let desyncs: Vec<Desync> = of.desyncs.iter().map(desync).collect();
-        let faulty = of.confirmed_changed.iter().filter(|&&frame| self.keeps(frame)).count() as u64;
+        let faulty = of
+            .confirmed_changed
+            .iter()
+            .filter(|&&frame| self.keeps(frame))
+            .count() as u64;
         let status = if !desyncs.is_empty() || faulty > 0 || (differs && !partial) {
             SyncStatus::Disputed
         } else if partial {
@@ -367,7 +385,11 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
         } else {
             self.of.frame_at.iter().collect()
         };
-        let events = self.of.events.iter().filter(|event| self.keeps(event.key()));
+        let events = self
+            .of
+            .events
+            .iter()
+            .filter(|event| self.keeps(event.key()));
         Custom {
             annotations: self.of.annotations.clone(),
             events: events
@@ -428,5 +450,6 @@ fn frame_times(deltas: &[u32]) -> FrameTimes {
 
 /// Runs of inputs as JSON.
 fn action_runs<I: Serialize>(runs: impl Iterator<Item = (I, u32)>) -> Vec<(Value, u32)> {
-    runs.map(|(input, count)| (input_json(&input), count)).collect()
+    runs.map(|(input, count)| (input_json(&input), count))
+        .collect()
 }

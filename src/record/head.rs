@@ -72,4 +72,3 @@ pub struct Clock {
     /// This peer's clock against the others'.
     pub peers: Vec<PeerClock>,
 }
-

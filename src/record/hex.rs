@@ -37,7 +37,9 @@ impl<'de> Deserialize<'de> for Hex64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(de::Error::custom(format!("{text:?} is not sixteen hex digits")));
+            return Err(de::Error::custom(format!(
+                "{text:?} is not sixteen hex digits"
+            )));
         }
         u64::from_str_radix(&text, 16)
             .map(Self)

@@ -21,5 +21,8 @@ pub fn session_schema() -> Value {
 fn schema_of<T: schemars::JsonSchema>() -> Value {
     // What is written has every field, so every field is required; readers are more lenient.
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    settings.into_generator().into_root_schema_for::<T>().to_value()
+    settings
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value()
 }

@@ -1,1 +1,343 @@
-//! Stub.
+//! Owns writing documents off the frame path: whole or not at all, and never lost when a disk is
+//! full. Never decides what stands in a document.
+//!
+//! On native targets a thread of its own serializes and writes. In a browser, and for tests, the
+//! same interface keeps the files in memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bevy::prelude::Resource;
+
+use super::{EpisodeDocument, SessionDocument};
+
+mod storage;
+#[cfg(not(target_arch = "wasm32"))]
+mod thread;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use storage::FolderStorage;
+pub use storage::Storage;
+
+/// A document on its way to a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Document {
+    /// One episode.
+    Episode(Box<EpisodeDocument>),
+    /// The trail of the lab session so far.
+    Session(Box<SessionDocument>),
+}
+
+impl From<EpisodeDocument> for Document {
+    fn from(document: EpisodeDocument) -> Self {
+        Self::Episode(Box::new(document))
+    }
+}
+
+impl From<SessionDocument> for Document {
+    fn from(document: SessionDocument) -> Self {
+        Self::Session(Box::new(document))
+    }
+}
+
+impl Document {
+    /// Where it belongs below the output folder: `<sessionId>/episode-<n>.player-<k>.json` or
+    /// `<sessionId>/session.player-<k>.json`. Without a local player it ends in `.spectator.json`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let (session, stem) = match self {
+            Self::Episode(document) => (
+                &document.session,
+                format!("episode-{}", document.episode.episode_num),
+            ),
+            Self::Session(document) => (&document.session, "session".to_owned()),
+        };
+        let who = session
+            .local_player_id
+            .map_or("spectator".to_owned(), |player| format!("player-{player}"));
+        Path::new(&folder_name(&session.session_id)).join(format!("{stem}.{who}.json"))
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// When an annotation or event of the game cannot be serialized.
+    pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = match self {
+            Self::Episode(document) => serde_json::to_vec(document),
+            Self::Session(document) => serde_json::to_vec(document),
+        }?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+/// A session id as a folder name: what a path could read as more than a name is replaced.
+fn folder_name(session_id: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let name: String = session_id
+        .chars()
+        .take(128)
+        .map(|c| if plain(c) { c } else { '_' })
+        .collect();
+    if name.is_empty() {
+        "session".to_owned()
+    } else {
+        name
+    }
+}
+
+/// The output folder cannot be used; said before the match starts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// It cannot be made, or nothing can be written into it.
+    #[error("output folder {} cannot be written: {source}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The writer thread could not be started.
+    #[error("writer thread could not be started: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What became of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkEvent {
+    /// The file is there, whole.
+    Written {
+        /// Where.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// It is not; the document is kept in memory until [`RecordSink::retry`] succeeds.
+    Failed {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said, and the way to retry.
+        error: String,
+    },
+}
+
+/// Takes documents and writes them, in the order in which they come.
+///
+/// Dropping it waits until everything handed over was written or has failed.
+#[derive(Resource)]
+pub struct RecordSink {
+    backend: Backend,
+    folder: Option<PathBuf>,
+    events: Vec<SinkEvent>,
+    /// Jobs handed over whose outcome was not told yet.
+    waiting: usize,
+    kept: usize,
+}
+
+enum Backend {
+    Inline(Writer),
+    #[cfg(not(target_arch = "wasm32"))]
+    Thread(thread::Thread),
+}
+
+enum Job {
+    Write(Document),
+    Retry,
+}
+
+/// What one job came to.
+struct Outcome {
+    events: Vec<SinkEvent>,
+    /// Documents kept in memory afterwards.
+    kept: usize,
+}
+
+impl RecordSink {
+    /// A sink that writes below `folder`, from a thread of its own. The folder is made and tried
+    /// with a small file now, so that a match never ends before it is known to be unwritable.
+    ///
+    /// # Errors
+    /// [`SinkError`] naming the folder and the cause.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, SinkError> {
+        let folder = folder.into();
+        let storage = FolderStorage::probed(&folder).map_err(|source| SinkError::Folder {
+            folder: folder.clone(),
+            source,
+        })?;
+        let mut sink = Self::with_storage(Box::new(storage))?;
+        sink.folder = Some(folder);
+        Ok(sink)
+    }
+
+    /// A sink that writes to any storage, from a thread of its own.
+    ///
+    /// # Errors
+    /// [`SinkError::Thread`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn with_storage(storage: Box<dyn Storage>) -> Result<Self, SinkError> {
+        let thread = thread::Thread::start(Writer::new(storage)).map_err(SinkError::Thread)?;
+        Ok(Self::new(Backend::Thread(thread)))
+    }
+
+    /// A sink that keeps its files in memory; see [`files`](Self::files).
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::new(Backend::Inline(Writer::new(
+            Box::<storage::MemoryStorage>::default(),
+        )))
+    }
+
+    fn new(backend: Backend) -> Self {
+        Self {
+            backend,
+            folder: None,
+            events: Vec::new(),
+            waiting: 0,
+            kept: 0,
+        }
+    }
+
+    /// The output folder. `None` for any other storage.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Hands a document over. Its fate comes out of [`poll`](Self::poll).
+    pub fn write(&mut self, document: impl Into<Document>) {
+        self.hand_over(Job::Write(document.into()));
+    }
+
+    /// Tries again what could not be written, e.g. after space was made on the disk. Each of these
+    /// documents tells its fate again.
+    pub fn retry(&mut self) {
+        self.hand_over(Job::Retry);
+    }
+
+    /// What became of documents since the last call. Never waits.
+    pub fn poll(&mut self) -> Vec<SinkEvent> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Backend::Thread(thread) = &self.backend {
+            let outcomes: Vec<_> = thread.try_outcomes().collect();
+            outcomes.into_iter().for_each(|outcome| self.note(outcome));
+        }
+        std::mem::take(&mut self.events)
+    }
+
+    /// Waits until everything handed over was written or has failed, at most for `limit`. For the
+    /// end of the app, never for a frame.
+    pub fn flush(&mut self, limit: Duration) -> Vec<SinkEvent> {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let until = std::time::Instant::now() + limit;
+            while self.waiting > 0 {
+                let left = until.saturating_duration_since(std::time::Instant::now());
+                let Backend::Thread(thread) = &self.backend else {
+                    break;
+                };
+                let Some(outcome) = thread.outcome_within(left) else {
+                    break;
+                };
+                self.note(outcome);
+            }
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = limit;
+        self.poll()
+    }
+
+    /// Whether everything handed over has told its fate.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Documents that could not be written and are kept in memory, as far as told by
+    /// [`poll`](Self::poll).
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// The files of a sink [in memory](Self::in_memory), by path. Empty for any other.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        match &self.backend {
+            Backend::Inline(writer) => writer.storage.files(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Backend::Thread(_) => BTreeMap::new(),
+        }
+    }
+
+    fn hand_over(&mut self, job: Job) {
+        self.waiting += 1;
+        match &mut self.backend {
+            Backend::Inline(writer) => {
+                let outcome = writer.process(job);
+                self.note(outcome);
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            Backend::Thread(thread) => thread.send(job),
+        }
+    }
+
+    fn note(&mut self, outcome: Outcome) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.kept = outcome.kept;
+        self.events.extend(outcome.events);
+    }
+}
+
+/// Serializes, stores, and keeps what could not be stored.
+struct Writer {
+    storage: Box<dyn Storage>,
+    kept: Vec<Document>,
+}
+
+impl Writer {
+    fn new(storage: Box<dyn Storage>) -> Self {
+        Self {
+            storage,
+            kept: Vec::new(),
+        }
+    }
+
+    fn process(&mut self, job: Job) -> Outcome {
+        let todo = match job {
+            Job::Write(document) => vec![document],
+            Job::Retry => std::mem::take(&mut self.kept),
+        };
+        let events = todo
+            .into_iter()
+            .map(|document| self.write(document))
+            .collect();
+        Outcome {
+            events,
+            kept: self.kept.len(),
+        }
+    }
+
+    fn write(&mut self, document: Document) -> SinkEvent {
+        let path = document.path();
+        // A newer version of a file takes the place of one that could not be written.
+        self.kept.retain(|kept| kept.path() != path);
+        let stored = document
+            .to_bytes()
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| Ok((self.storage.store(&path, &bytes)?, bytes.len() as u64)));
+        match stored {
+            Ok((path, bytes)) => SinkEvent::Written { path, bytes },
+            Err(error) => {
+                self.kept.push(document);
+                SinkEvent::Failed {
+                    path: self.storage.locate(&path),
+                    error: format!("{error}; kept in memory, make room and call RecordSink::retry"),
+                }
+            }
+        }
+    }
+}

@@ -172,8 +172,12 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
             },
             condition_interrupted: measured.then_some(of.condition_interrupted),
             paths: self.paths(),
-            direct_send_failures: linked
-                .then(|| of.links.values().map(|link| link.direct_send_failures).sum()),
+            direct_send_failures: linked.then(|| {
+                of.links
+                    .values()
+                    .map(|link| link.direct_send_failures)
+                    .sum()
+            }),
             both_paths_ms: linked
                 .then(|| of.links.values().map(|link| millis(link.both_paths)).sum()),
         }
@@ -184,7 +188,11 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
         for (&player_id, link) in &self.of.links {
             let reports = [("direct", &link.direct), ("relay", &link.relay)];
             for (path, report) in reports {
-                paths.extend(report.as_ref().map(|report| record(player_id, path, report)));
+                paths.extend(
+                    report
+                        .as_ref()
+                        .map(|report| record(player_id, path, report)),
+                );
             }
         }
         paths

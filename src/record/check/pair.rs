@@ -11,9 +11,27 @@ use crate::record::{EpisodeDocument, SyncStatus};
 #[must_use]
 pub fn check_pair(a: &EpisodeDocument, b: &EpisodeDocument) -> Vec<Violation> {
     let mut found = Findings::default();
-    found.same(8, "session.sessionId", &a.session.session_id, &b.session.session_id, "the same lab session");
-    found.same(8, "episode.episodeNum", a.episode.episode_num, b.episode.episode_num, "the same episode");
-    found.same(8, "episode.seed", a.episode.seed, b.episode.seed, "the same on every peer");
+    found.same(
+        8,
+        "session.sessionId",
+        &a.session.session_id,
+        &b.session.session_id,
+        "the same lab session",
+    );
+    found.same(
+        8,
+        "episode.episodeNum",
+        a.episode.episode_num,
+        b.episode.episode_num,
+        "the same episode",
+    );
+    found.same(
+        8,
+        "episode.seed",
+        a.episode.seed,
+        b.episode.seed,
+        "the same on every peer",
+    );
     found.holds(
         8,
         "session.localPlayerId",
@@ -23,27 +41,53 @@ pub fn check_pair(a: &EpisodeDocument, b: &EpisodeDocument) -> Vec<Violation> {
     );
     let both_whole = !a.episode.is_partial && !b.episode.is_partial;
     if both_whole {
-        found.same(8, "episode.endFrame", end(a), end(b), "decided by confirmed state alone");
+        found.same(
+            8,
+            "episode.endFrame",
+            end(a),
+            end(b),
+            "decided by confirmed state alone",
+        );
     }
     inputs_agree(a, b, &mut found);
-    let disputed = [a, b].iter().any(|file| file.sync.status == SyncStatus::Disputed);
+    let disputed = [a, b]
+        .iter()
+        .any(|file| file.sync.status == SyncStatus::Disputed);
     if !disputed {
         hashes_agree(a, b, &mut found);
         if a.sync.confirmed_frame == b.sync.confirmed_frame {
-            found.same(8, "sync.historyDigest", a.sync.history_digest, b.sync.history_digest, "equal, or the status says otherwise");
+            found.same(
+                8,
+                "sync.historyDigest",
+                a.sync.history_digest,
+                b.sync.history_digest,
+                "equal, or the status says otherwise",
+            );
         }
     }
     for (mine, other) in [(a, b), (b, a)] {
         reported_digest_is_the_real_one(mine, other, &mut found);
         if mine.sync.status == SyncStatus::Verified && both_whole {
-            found.same(8, "sync.historyDigest", mine.sync.history_digest, other.sync.history_digest, "equal, when a file says verified");
+            found.same(
+                8,
+                "sync.historyDigest",
+                mine.sync.history_digest,
+                other.sync.history_digest,
+                "equal, when a file says verified",
+            );
         }
     }
     found.0
 }
 
 fn inputs_agree(a: &EpisodeDocument, b: &EpisodeDocument, found: &mut Findings) {
-    found.same(8, "inputs.confirmed", a.inputs.confirmed.len(), b.inputs.confirmed.len(), "the same players");
+    found.same(
+        8,
+        "inputs.confirmed",
+        a.inputs.confirmed.len(),
+        b.inputs.confirmed.len(),
+        "the same players",
+    );
     for (mine, other) in a.inputs.confirmed.iter().zip(&b.inputs.confirmed) {
         if let Some((frame, ours, theirs)) = first_difference(&mine.runs, &other.runs) {
             let path = format!("inputs.confirmed[{}] at frame {frame}", mine.player_id);
@@ -83,13 +127,25 @@ fn run((value, count): &(Value, u32)) -> (&Value, u32) {
 
 fn hashes_agree(a: &EpisodeDocument, b: &EpisodeDocument, found: &mut Findings) {
     let (mine, other) = (&a.sync.hashes, &b.sync.hashes);
-    found.same(8, "sync.hashes.everyFrames", mine.every_frames, other.every_frames, "the same on every peer");
+    found.same(
+        8,
+        "sync.hashes.everyFrames",
+        mine.every_frames,
+        other.every_frames,
+        "the same on every peer",
+    );
     if mine.every_frames != other.every_frames {
         return;
     }
     for (index, (ours, theirs)) in mine.values.iter().zip(&other.values).enumerate() {
         if let (Some(ours), Some(theirs)) = (ours, theirs) {
-            found.same(8, format!("sync.hashes.values[{index}]"), ours, theirs, "the other file's hash");
+            found.same(
+                8,
+                format!("sync.hashes.values[{index}]"),
+                ours,
+                theirs,
+                "the other file's hash",
+            );
         }
     }
 }
@@ -103,12 +159,23 @@ fn reported_digest_is_the_real_one(
     let Some(player) = other.session.local_player_id else {
         return;
     };
-    let told = mine.sync.peer_history_digest.get(&player).copied().flatten();
+    let told = mine
+        .sync
+        .peer_history_digest
+        .get(&player)
+        .copied()
+        .flatten();
     if let Some(told) = told
         && !other.episode.is_partial
         && end(mine) == end(other)
     {
         let path = format!("sync.peerHistoryDigest.{player}");
-        found.same(8, path, told, other.sync.history_digest, "the digest in that peer's file");
+        found.same(
+            8,
+            path,
+            told,
+            other.sync.history_digest,
+            "the digest in that peer's file",
+        );
     }
 }
