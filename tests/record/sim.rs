@@ -52,7 +52,7 @@ impl Default for Plan {
 
 const WINDOW: i32 = 8;
 
-/// SplitMix64.
+/// Steele, Lea and Flood's generator `SplitMix64`.
 pub struct Random(pub u64);
 
 impl Random {
@@ -171,10 +171,11 @@ pub fn play(plan: &Plan, metrics: &mut SessionMetrics<Pad>) {
                 (actual[player][known[player] as usize], Known::Predicted)
             }
         };
+        let cost = Duration::from_micros(200 + u64::from(net.below(700)));
         let mut simulate = |frame: i32, used: &mut Vec<Vec<Pad>>, now: Duration| {
             let inputs: Vec<_> = (0..plan.players).map(|player| at(player, frame)).collect();
             trace.advance_begin(frame, inputs.iter().copied(), now);
-            trace.advance_end(now + Duration::from_micros(30));
+            trace.advance_end(now + cost);
             let pads: Vec<Pad> = inputs.iter().map(|(pad, _)| *pad).collect();
             let mut state = states[frame as usize];
             for pad in &pads {
