@@ -100,12 +100,19 @@ impl LabClock {
 fn wall_clock_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
+/// Browsers have no `SystemTime`; `Date.now()` is whole milliseconds, far inside the integers
+/// that an `f64` holds exactly.
 #[cfg(target_arch = "wasm32")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and a clock before 1970 reads as 1970"
+)]
 fn wall_clock_ms() -> u64 {
-    bevy::platform::time::SystemTime::now()
-        .duration_since(bevy::platform::time::SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    js_sys::Date::now() as u64
 }

@@ -1,8 +1,37 @@
-//! Rollback matches over `bevy_ggrs` and matchbox that survive a lost P2P path,
-//! and export every rollback as JSON.
+//! Rollback matches over `bevy_ggrs` and matchbox that survive a lost P2P path, and export every
+//! rollback as JSON.
+//!
+//! # One line for a game that exists
+//!
+//! Any `bevy_ggrs` game gets its files by adding the observers; an episode is then the life of
+//! its ggrs session:
+//!
+//! ```no_run
+//! use bevy::prelude::*;
+//! use bevy_ggrs::GgrsConfig;
+//! use bevy_rollback_lab::prelude::*;
+//!
+//! type Config = GgrsConfig<u8>;
+//!
+//! App::new()
+//!     .add_plugins(MinimalPlugins)
+//!     .add_plugins(bevy_ggrs::GgrsPlugin::<Config>::default())
+//!     .add_plugins(RollbackObserverPlugins::<Config>::default())
+//!     .run();
+//! ```
+//!
+//! # The whole: rooms, two paths, episodes
+//!
+//! [`RollbackLabPlugins`] joins a room, meets the other peers, and plays episodes over a socket
+//! that keeps the match alive when the direct path is lost. See `ARCHITECTURE.md` for how the
+//! rooms of this crate hang together; data goes one way, and so do the modules:
+//! [`transport`] -> [`session`] -> [`rollback`] -> [`metrics`] -> [`record`].
 
 pub mod clock;
+#[cfg(feature = "matchbox")]
+pub mod config;
 pub mod metrics;
+mod plugins;
 pub mod record;
 pub mod rollback;
 #[cfg(all(feature = "server", not(target_arch = "wasm32")))]
@@ -11,3 +40,27 @@ pub mod server;
 pub mod session;
 #[cfg(feature = "matchbox")]
 pub mod transport;
+
+#[cfg(feature = "matchbox")]
+pub use plugins::RollbackLabPlugins;
+pub use plugins::RollbackObserverPlugins;
+pub use rollback::RollbackLabSystems;
+
+/// What a game uses, and nothing more.
+pub mod prelude {
+    pub use crate::RollbackLabSystems;
+    pub use crate::RollbackObserverPlugins;
+    pub use crate::metrics::EpisodeRecord;
+    pub use crate::record::EpisodeEnded;
+    pub use crate::rollback::{RollbackCompleted, StallEnded};
+    #[cfg(feature = "matchbox")]
+    pub use crate::{
+        RollbackLabPlugins,
+        config::LabConfig,
+        session::{
+            Episode, EpisodeApp, EpisodeStarted, EpisodeStarting, LabSession, ReadyForEpisode,
+            RouteChanged, SessionFailed, SessionInfo, SessionPhase,
+        },
+        transport::route::RoutePolicy,
+    };
+}

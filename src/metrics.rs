@@ -9,6 +9,7 @@ mod compact;
 mod custom;
 pub mod digest;
 mod episode;
+mod handover;
 mod link;
 mod meta;
 mod notes;
@@ -39,6 +40,8 @@ pub const HASH_EVERY_FRAMES: u32 = 60;
 pub struct SessionMetrics<I: Send + Sync + 'static> {
     current: Option<Episode<I>>,
     finished: Vec<Episode<I>>,
+    /// Whether the first of them was handed over already.
+    taken: bool,
     template: EpisodeMeta,
     begun: u32,
     hash_every: u32,
@@ -50,6 +53,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
         Self {
             current: None,
             finished: Vec::new(),
+            taken: false,
             template: EpisodeMeta::default(),
             begun: 0,
             hash_every: HASH_EVERY_FRAMES,

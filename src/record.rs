@@ -12,8 +12,11 @@ mod build;
 pub mod check;
 mod head;
 mod hex;
+#[cfg(feature = "matchbox")]
+mod lab;
 mod network;
 mod play;
+mod recorder;
 #[cfg(feature = "schema")]
 pub mod schema;
 mod session_document;
@@ -22,6 +25,8 @@ mod sync;
 
 pub use head::{Clock, Episode, Schema};
 pub use hex::Hex64;
+#[cfg(feature = "matchbox")]
+pub use lab::{LabRecordPlugin, RecordSettings};
 pub use network::{
     ActionRuns, Conditions, Connection, ConnectionDetails, ConnectionPeer, FailoverMargin,
     FallbackTrigger, Inputs, Latency, LatencySample, LocalChange, PathRecord, Quality,
@@ -32,6 +37,7 @@ pub use play::{
     FirstShownRun, FocusLoss, FrameTimes, Frames, Lateness, Period, Reconnection, RollbackEvent,
     Rollbacks, StallRecord, Timeline, TimesUs,
 };
+pub use recorder::{EpisodeEnded, RecordPlugin, software};
 pub use session_document::{Phase, SessionDocument};
 pub use sync::{Hashes, SyncReport, SyncStatus};
 

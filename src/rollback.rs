@@ -1,4 +1,4 @@
-//! Owns the observation of a bevy_ggrs session from outside: observers that note what ggrs makes
+//! Owns the observation of a `bevy_ggrs` session from outside: observers that note what ggrs makes
 //! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`]
 //! and nothing else; nothing here runs in `GgrsSchedule`, and no message is written inside a
 //! rollback schedule.
@@ -45,7 +45,7 @@ pub enum RollbackLabSystems {
 #[derive(Resource, Clone, Debug, Default, Deref, DerefMut)]
 pub struct Links(pub cause::LinkEvidence);
 
-/// Observes any bevy_ggrs session of this config, and changes nothing about it.
+/// Observes any `bevy_ggrs` session of this config, and changes nothing about it.
 ///
 /// An episode is the life of the `Session` resource, unless [`TraceLog::begin`] and
 /// [`TraceLog::close`] delimit it. Drains `session.events()`: read [`SessionEvent`] instead.

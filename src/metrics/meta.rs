@@ -118,11 +118,12 @@ pub struct Consent {
 }
 
 /// Who sits behind a handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Kind {
     /// A person.
+    #[default]
     Human,
     /// A program; see the policy fields.
     Bot,

@@ -223,7 +223,7 @@ fn loss<I: Copy + PartialEq>(
 }
 
 impl<I: Copy + PartialEq> Episode<I> {
-    pub(super) fn live(&self) -> LiveNumbers {
+    pub(crate) fn live(&self) -> LiveNumbers {
         let end = self.end_frame();
         let below = |frame: Frame| i64::from(frame) < i64::from(end);
         let count = |of: fn(&super::episode::Row) -> u8| -> u64 {

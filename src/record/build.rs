@@ -23,6 +23,17 @@ where
         self.latest().map(|episode| Cut::new(episode).document())
     }
 
+    /// Takes the ended episodes that were not taken yet, with their numbers. The last one stays
+    /// for [`export`](Self::export).
+    pub(super) fn take_finished(&mut self) -> Vec<(EpisodeDocument, crate::metrics::LiveNumbers)> {
+        let taken = self
+            .untaken()
+            .map(|episode| (Cut::new(episode).document(), episode.live()))
+            .collect();
+        self.forget_taken();
+        taken
+    }
+
     /// The documents of every episode still held, in order.
     #[must_use]
     pub fn export_all(&self) -> Vec<EpisodeDocument> {

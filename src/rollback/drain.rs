@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 use bevy_ggrs::ggrs::{Config, GgrsEvent, P2PSession};
 use bevy_ggrs::{ConfirmedFrameCount, Session};
@@ -14,6 +15,15 @@ use super::messages::{
 };
 use super::trace::Fact;
 use crate::clock::LabClock;
+
+/// The messages about a trace.
+#[derive(SystemParam)]
+pub(super) struct TraceMessages<'w, I: Send + Sync + 'static> {
+    facts: MessageWriter<'w, Fact<I>>,
+    rollbacks: MessageWriter<'w, RollbackCompleted<I>>,
+    reloads: MessageWriter<'w, RollbackReloaded>,
+    stalls: MessageWriter<'w, StallEnded>,
+}
 
 /// Begins an episode when a session is there that was not before.
 pub(super) fn begin_new_session<C: Config>(
@@ -54,10 +64,7 @@ pub(super) fn drain_trace<C: Config>(
     clock: Res<LabClock>,
     links: Res<Links>,
     session: Option<Res<Session<C>>>,
-    mut facts: MessageWriter<Fact<C::Input>>,
-    mut rollbacks: MessageWriter<RollbackCompleted<C::Input>>,
-    mut reloads: MessageWriter<RollbackReloaded>,
-    mut stalls: MessageWriter<StallEnded>,
+    mut messages: TraceMessages<C::Input>,
 ) {
     let ahead = match session.as_deref() {
         Some(Session::P2P(session)) => Some(session.frames_ahead()),
@@ -70,7 +77,7 @@ pub(super) fn drain_trace<C: Config>(
                 let mut rollback =
                     RollbackCompleted::new(record, links.get(record.player), timestamp);
                 rollback.evidence.frames_ahead = rollback.evidence.frames_ahead.or(ahead);
-                rollbacks.write(rollback);
+                messages.rollbacks.write(rollback);
             }
             &Fact::Reloaded {
                 at,
@@ -78,7 +85,7 @@ pub(super) fn drain_trace<C: Config>(
                 resimulated,
                 resim_time,
             } => {
-                reloads.write(RollbackReloaded {
+                messages.reloads.write(RollbackReloaded {
                     at,
                     loaded_frame,
                     resimulated_frames: resimulated,
@@ -86,11 +93,11 @@ pub(super) fn drain_trace<C: Config>(
                 });
             }
             &Fact::Stalled { frame, at, ticks } => {
-                stalls.write(StallEnded { frame, at, ticks });
+                messages.stalls.write(StallEnded { frame, at, ticks });
             }
             _ => {}
         }
-        facts.write(fact);
+        messages.facts.write(fact);
     }
 }
 

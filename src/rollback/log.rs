@@ -129,7 +129,7 @@ impl<C: Config> TraceLog<C> {
         }
     }
 
-    /// ReadInputs ran before `frame`. ggrs counts on from the newest frame, so an earlier one is
+    /// `ReadInputs` ran before `frame`. ggrs counts on from the newest frame, so an earlier one is
     /// the start of another session that replaced the observed one between two updates.
     pub(super) fn tick(&mut self, frame: Frame, confirmed: Frame, now: Duration) {
         let replaced = self.trace.is_active() && frame <= self.trace.newest_frame();
@@ -144,14 +144,8 @@ impl<C: Config> TraceLog<C> {
         }
     }
 
-    /// A frame starts; begins the episode if the session came without being noticed.
-    pub(super) fn advance_begin(
-        &mut self,
-        frame: Frame,
-        inputs: &[(C::Input, InputStatus)],
-        session: Option<&Session<C>>,
-        now: Duration,
-    ) {
+    /// A state is saved or a frame starts: begins the episode if the session came unnoticed.
+    pub(super) fn notice_session(&mut self, session: Option<&Session<C>>, now: Duration) {
         if self.awaits_session()
             && let Some(session) = session
         {
@@ -161,6 +155,15 @@ impl<C: Config> TraceLog<C> {
                 self.trace.tick(at);
             }
         }
+    }
+
+    /// A frame starts.
+    pub(super) fn advance_begin(
+        &mut self,
+        frame: Frame,
+        inputs: &[(C::Input, InputStatus)],
+        now: Duration,
+    ) {
         let inputs = inputs.iter().map(|&(input, status)| (input, known(status)));
         self.trace.advance_begin(frame, inputs, now);
     }

@@ -39,7 +39,9 @@ pub(super) fn advance_begin<C: Config>(
     let Some(inputs) = inputs else {
         return;
     };
-    log.advance_begin(frame.0 - 1, &inputs, session.as_deref(), clock.now());
+    let now = clock.now();
+    log.notice_session(session.as_deref(), now);
+    log.advance_begin(frame.0 - 1, &inputs, now);
 }
 
 /// A frame ended.
@@ -50,9 +52,12 @@ pub(super) fn advance_end<C: Config>(mut log: ResMut<TraceLog<C>>, clock: Res<La
 /// A state was saved; its checksum is in the world.
 pub(super) fn saved<C: Config>(
     mut log: ResMut<TraceLog<C>>,
+    clock: Res<LabClock>,
     frame: Res<RollbackFrameCount>,
     checksum: Option<Res<Checksum>>,
+    session: Option<Res<Session<C>>>,
 ) {
+    log.notice_session(session.as_deref(), clock.now());
     log.trace_mut()
         .saved(frame.0, checksum.map(|checksum| checksum.0));
 }

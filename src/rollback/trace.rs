@@ -194,7 +194,7 @@ impl<I: Copy + PartialEq> Trace<I> {
             at: now,
             end: now,
             target,
-            current: self.newest + 1,
+            current: self.newest.saturating_add(1),
             resimulated: 0,
             voided: None,
         });
@@ -255,7 +255,7 @@ impl<I: Copy + PartialEq> Trace<I> {
     /// The step is over, and ggrs holds every input up to frame `confirmed`: closes hits, tells
     /// the frames that are final now.
     ///
-    /// `confirmed` must be what ggrs knew when this step's requests were made (bevy_ggrs's
+    /// `confirmed` must be what ggrs knew when this step's requests were made (`bevy_ggrs`'s
     /// `ConfirmedFrameCount`): a later poll may raise it before the frames are simulated again.
     pub fn settle(&mut self, confirmed: Frame) {
         if !self.active {
@@ -319,11 +319,13 @@ impl<I: Copy + PartialEq> Trace<I> {
         }
     }
 
-    /// Frames that were never seen (the observer came late) are skipped and counted.
+    /// Frames that were never seen are skipped and counted; an observer that came late has none
+    /// before its first.
     fn skip_to(&mut self, frame: Frame) {
-        let skipped = frame - (self.newest + 1);
-        if skipped > 0 {
-            self.frames_missed += u64::from(skipped.unsigned_abs());
+        let skipped = frame.saturating_sub(self.newest.saturating_add(1));
+        self.frames_missed += u64::from(skipped.unsigned_abs());
+        if self.newest < 0 {
+            self.settled = frame - 1;
         }
     }
 
@@ -333,7 +335,7 @@ impl<I: Copy + PartialEq> Trace<I> {
         let Some(at) = self.idle_tick.take() else {
             return;
         };
-        let frame = self.newest + 1;
+        let frame = self.newest.saturating_add(1);
         let stall = self.stall.get_or_insert(Stall {
             frame,
             at,

@@ -1,1 +1,621 @@
-//! Stub.
+//! One remote peer over two paths: a sans-io endpoint.
+//!
+//! Owns everything between the game's datagrams and the two paths: headers, acknowledgements,
+//! de-duplication, heartbeats, probes, the control channel and the route. Never does I/O and never
+//! reads a clock: `now` comes in, datagrams go out through a function of the caller. After the
+//! first packets nothing is allocated but control messages.
+//!
+//! Per tick the caller first feeds every datagram that is due to [`Link::receive`], then calls
+//! [`Link::poll`], then lets the game send through [`Link::send_data`].
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    health::PathHealth,
+    route::{RouteChange, RoutePolicy, RouteState, Router},
+    wire::{
+        ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WIRE_VERSION,
+        WireError, control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
+    },
+};
+
+mod cadence;
+mod count;
+mod dedupe;
+mod evidence;
+mod send;
+mod stats;
+
+use cadence::Cadence;
+use dedupe::Dedupe;
+pub use stats::{LateEvidence, LinkStats, PathStats, Trouble};
+
+/// Largest payload of a data packet.
+pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - HEADER_LEN;
+
+/// Epoch in the headers of a peer that plays no episode: how the other side learns at once that
+/// heartbeats have ended on purpose.
+pub const IDLE_EPOCH: u16 = u16::MAX;
+
+/// What a link must know of the game.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkSettings {
+    /// Which paths may be used. Defaults to p2p-first.
+    pub policy: RoutePolicy,
+    /// Frames per second. Defaults to 60.
+    pub fps: u32,
+    /// ggrs's prediction window in frames. Defaults to 8.
+    pub max_prediction: u32,
+    /// Input delay in frames. Defaults to 2.
+    pub input_delay: u32,
+}
+
+impl Default for LinkSettings {
+    fn default() -> Self {
+        Self {
+            policy: RoutePolicy::P2pFirst,
+            fps: 60,
+            max_prediction: 8,
+            input_delay: 2,
+        }
+    }
+}
+
+/// A path did not take a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("path did not take the datagram")]
+pub struct SendFailed;
+
+/// Where a link's datagrams go.
+pub type Out<'a> = dyn FnMut(Path, &[u8]) -> Result<(), SendFailed> + 'a;
+
+/// The paths that took a data packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentBy {
+    /// The direct path did.
+    pub direct: bool,
+    /// The relay did.
+    pub relay: bool,
+}
+
+/// What a received datagram brought.
+#[derive(Debug, PartialEq)]
+pub enum Incoming<'a> {
+    /// The first copy of a data packet.
+    Data {
+        /// One encoded `ggrs::Message`.
+        payload: &'a [u8],
+        /// The path of this first copy.
+        via: Path,
+    },
+    /// A further copy of a data packet.
+    Duplicate,
+    /// Data of another episode, or of one while none runs. Counted.
+    OtherEpoch,
+    /// Control messages that are now complete and in order.
+    Control(Vec<ControlMessage>),
+    /// A header only.
+    Nothing,
+}
+
+/// Why a datagram was dropped unread.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// It is no datagram of ours.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// It acknowledges packets that were never sent.
+    #[error("datagram acknowledges packets that were never sent")]
+    AckBeyondSent,
+}
+
+impl LinkError {
+    /// Stable key for counters.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Wire(error) => error.reason(),
+            Self::AckBeyondSent => "ackBeyondSent",
+        }
+    }
+}
+
+/// Why a link will not come up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no path to peer: neither a direct connection nor the relay worked within 15 s")]
+pub struct NoPath;
+
+/// The peer's clock against ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClockOffset {
+    /// When it was measured.
+    pub at: Duration,
+    /// Peer's clock minus ours, in microseconds.
+    pub offset_us: i64,
+    /// Half the round trip of the sample: the offset is right within it.
+    pub uncertainty: Duration,
+}
+
+/// The newest header of the peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct PeerView {
+    heard: bool,
+    /// Newest `sent`, unwrapped.
+    clock: Duration,
+    interval: Option<Duration>,
+    doubt: bool,
+    promoted: bool,
+    hidden: bool,
+    epoch: u16,
+    silence: Duration,
+}
+
+/// The running episode. Times are awake times.
+#[derive(Clone, Copy, Debug)]
+struct Episode {
+    epoch: u16,
+    started: Duration,
+    /// When the peer was first heard in this epoch, on any path.
+    heard: Option<Duration>,
+    /// It was heard in this epoch over the direct path.
+    heard_direct: bool,
+}
+
+/// The newest game input, kept to be sent again when a path is added.
+#[derive(Clone, Debug)]
+struct NewestInput {
+    payload: Vec<u8>,
+    seq: u16,
+    present: bool,
+}
+
+/// One remote peer.
+#[derive(Debug)]
+pub struct Link {
+    settings: LinkSettings,
+    router: Router,
+    cadence: Cadence,
+    paths: [PathHealth; 2],
+    dedupe: Dedupe,
+    control: ControlChannel,
+    stats: LinkStats,
+    changes: VecDeque<RouteChange>,
+    fallback: Option<RouteChange>,
+    started_on_relay: Option<bool>,
+    last_change: Option<Duration>,
+
+    direct_open: bool,
+    /// Awake time before which direct silence means nothing: opening, unhiding.
+    direct_grace: Duration,
+    relay_up: bool,
+    /// The same for the relay: promotion, reconnection.
+    relay_grace: Duration,
+    hidden: bool,
+    skew: i32,
+
+    episode: Option<Episode>,
+    /// Heartbeats still to be sent to say that the episode is over.
+    farewell: u8,
+    newest_input: NewestInput,
+    data_seq: u16,
+    sent_since_poll: bool,
+    /// Paths that carried game packets after the last decision: (direct, relay).
+    carried: (bool, bool),
+    /// When the direct path last refused a packet, by the awake clock.
+    last_refusal: Option<Duration>,
+    /// The newest `now` seen.
+    latest: Duration,
+    last_flow: Option<Duration>,
+    last_sent: [Option<Duration>; 2],
+    last_poll: Option<Duration>,
+    both_paths_by_second: [(u64, Duration); 10],
+    buffer: [u8; MAX_DATAGRAM],
+
+    peer: PeerView,
+    /// Per path: newest `sent` received, and when.
+    stamps: [Option<(u32, Duration)>; 2],
+    /// Per path: the last of our own stamps that gave a sample.
+    sampled: [Option<u32>; 2],
+    echo_relay_next: bool,
+    /// Peer's clock at its newest packet that came directly.
+    direct_clock: Duration,
+    relay_alone: u32,
+    /// Peer's clock at the newest packet counted in `relay_alone`.
+    alone_clock: Duration,
+    /// Best sample of the current and of the previous ten seconds.
+    offsets: [Option<ClockOffset>; 2],
+}
+
+impl Link {
+    /// A link to a peer that is not connected yet.
+    #[must_use]
+    pub fn new(settings: LinkSettings, now: Duration) -> Self {
+        let settings = LinkSettings {
+            fps: settings.fps.clamp(1, 1_000),
+            ..settings
+        };
+        Self {
+            settings,
+            router: Router::new(settings.policy, now),
+            cadence: Cadence::new(frame(settings.fps)),
+            paths: [PathHealth::default(), PathHealth::default()],
+            dedupe: Dedupe::default(),
+            control: ControlChannel::new(),
+            stats: LinkStats::default(),
+            changes: VecDeque::with_capacity(16),
+            fallback: None,
+            started_on_relay: None,
+            last_change: None,
+            direct_open: false,
+            direct_grace: now,
+            relay_up: false,
+            relay_grace: now,
+            hidden: false,
+            skew: 0,
+            episode: None,
+            farewell: 0,
+            newest_input: NewestInput {
+                payload: Vec::with_capacity(MAX_PAYLOAD),
+                seq: 0,
+                present: false,
+            },
+            data_seq: 0,
+            sent_since_poll: false,
+            carried: (false, false),
+            last_refusal: None,
+            latest: now,
+            last_flow: None,
+            last_sent: [None; 2],
+            last_poll: None,
+            both_paths_by_second: [(0, Duration::ZERO); 10],
+            buffer: [0; MAX_DATAGRAM],
+            peer: PeerView {
+                epoch: IDLE_EPOCH,
+                ..PeerView::default()
+            },
+            stamps: [None; 2],
+            sampled: [None; 2],
+            echo_relay_next: false,
+            direct_clock: Duration::ZERO,
+            relay_alone: 0,
+            alone_clock: Duration::ZERO,
+            offsets: [None; 2],
+        }
+    }
+
+    /// The roster named the peer: the clocks of the connection start.
+    pub fn peer_named(&mut self, now: Duration) {
+        self.router.name_peer(now);
+    }
+
+    /// The data channel to the peer opened.
+    pub fn direct_opened(&mut self, now: Duration) {
+        self.direct_open = true;
+        self.direct_grace = self.cadence.awake(now);
+        self.control.retry_now();
+    }
+
+    /// The data channel to the peer ended.
+    pub fn direct_closed(&mut self, _now: Duration) {
+        self.direct_open = false;
+    }
+
+    /// The server says whether the relay reaches the peer.
+    pub fn relay_usable(&mut self, now: Duration, up: bool) {
+        let up = up && self.settings.policy.relays();
+        if up && !self.relay_up {
+            self.relay_grace = self.cadence.awake(now);
+            self.control.retry_now();
+        }
+        self.relay_up = up;
+    }
+
+    /// This peer's window or tab is hidden: the other side stops expecting packets.
+    pub fn set_hidden(&mut self, hidden: bool) {
+        self.hidden = hidden;
+    }
+
+    /// Frames by which this peer is ahead of the other one (negative: behind). Shrinks the margin.
+    pub fn set_skew(&mut self, frames: i32) {
+        self.skew = frames;
+    }
+
+    /// An episode begins: from now on only data of `epoch` passes, heartbeats go out, and the
+    /// paths are judged as soon as both sides heard each other in it.
+    pub fn start_epoch(&mut self, now: Duration, epoch: u16) {
+        self.episode = Some(Episode {
+            epoch,
+            started: self.cadence.awake(now),
+            heard: None,
+            heard_direct: false,
+        });
+        self.farewell = 0;
+        self.newest_input.present = false;
+        self.relay_alone = 0;
+        self.started_on_relay.get_or_insert(!matches!(
+            self.router.state(),
+            RouteState::Direct | RouteState::Suspect
+        ));
+    }
+
+    /// The episode is over: heartbeats end, nothing is judged until the next one.
+    pub fn end_epoch(&mut self) {
+        if self.episode.take().is_some() {
+            self.farewell = 3;
+        }
+    }
+
+    /// Queues a control message; it is sent on every open path until the peer has it.
+    ///
+    /// # Errors
+    /// Names a field of the message that the peer would refuse.
+    pub fn send_control(&mut self, message: ControlMessage) -> Result<(), WireError> {
+        self.control.queue(message)
+    }
+
+    /// Control messages that the peer has not confirmed.
+    #[must_use]
+    pub fn unacked_control(&self) -> usize {
+        self.control.unacked()
+    }
+
+    /// Takes in one datagram that arrived on `path`. Never decides: that is for [`Link::poll`],
+    /// after everything due was taken in.
+    ///
+    /// # Errors
+    /// Says why the datagram was dropped. Such a datagram changes nothing but its counter.
+    pub fn receive<'a>(
+        &mut self,
+        now: Duration,
+        path: Path,
+        datagram: &'a [u8],
+    ) -> Result<Incoming<'a>, LinkError> {
+        self.enter(now);
+        let (header, payload, messages) = match self.admit(datagram) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let malformed = &mut self.stats.paths[path.index()].malformed;
+                *malformed.entry(error.reason()).or_default() += 1;
+                return Err(error);
+            }
+        };
+        let stats = &mut self.stats.paths[path.index()];
+        stats.received += 1;
+        stats.bytes_received += datagram.len() as u64;
+        let sent_at = self.note_header(now, path, &header);
+        Ok(match header.kind {
+            Kind::Data => {
+                let running = self.episode.map(|episode| episode.epoch);
+                if running != Some(header.epoch) {
+                    self.stats.epoch_dropped += 1;
+                    return Ok(Incoming::OtherEpoch);
+                }
+                if !self.dedupe.first(header.data_seq) {
+                    self.stats.duplicate_data += 1;
+                    return Ok(Incoming::Duplicate);
+                }
+                match path {
+                    Path::Direct => self.stats.first_by_direct += 1,
+                    Path::Relay => self.stats.first_by_relay += 1,
+                }
+                self.note_alone(path, sent_at);
+                Incoming::Data { payload, via: path }
+            }
+            Kind::Heartbeat => {
+                if self.dedupe.first(header.data_seq) {
+                    self.note_alone(path, sent_at);
+                }
+                Incoming::Nothing
+            }
+            Kind::Probe => Incoming::Nothing,
+            Kind::Control => Incoming::Control(messages),
+        })
+    }
+
+    /// The decisions since the last call, oldest first.
+    pub fn drain_changes(&mut self) -> impl Iterator<Item = RouteChange> + '_ {
+        self.changes.drain(..)
+    }
+
+    /// Where game packets go.
+    #[must_use]
+    pub const fn route(&self) -> RouteState {
+        self.router.state()
+    }
+
+    /// Whether game packets can reach the peer at all.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        let (direct, relay) = self.carriers();
+        direct || relay
+    }
+
+    /// Direct is open, nobody doubts it, and no fallback happened.
+    #[must_use]
+    pub const fn p2p_healthy(&self) -> bool {
+        self.direct_open
+            && !self.router.state().promoted()
+            && !self.router.doubt()
+            && !self.peer.doubt
+            && !matches!(
+                self.router.state(),
+                RouteState::Connecting | RouteState::Provisional
+            )
+    }
+
+    /// Why the link will not come up, once that is clear.
+    #[must_use]
+    pub fn failed(&self) -> Option<NoPath> {
+        self.router.failed().then_some(NoPath)
+    }
+
+    /// The first promotion after play began that took the direct path away.
+    #[must_use]
+    pub const fn fallback(&self) -> Option<&RouteChange> {
+        self.fallback.as_ref()
+    }
+
+    /// Whether the first episode began before a direct path was there.
+    #[must_use]
+    pub fn started_on_relay(&self) -> bool {
+        self.started_on_relay.unwrap_or(false)
+    }
+
+    /// Counters.
+    #[must_use]
+    pub const fn stats(&self) -> &LinkStats {
+        &self.stats
+    }
+
+    fn enter(&mut self, now: Duration) {
+        let interval = self.interval();
+        self.cadence.touch(now, interval);
+        self.latest = self.latest.max(now);
+    }
+
+    /// Everything that can be refused is refused here, before anything is changed.
+    fn admit<'a>(
+        &mut self,
+        datagram: &'a [u8],
+    ) -> Result<(Header, &'a [u8], Vec<ControlMessage>), LinkError> {
+        let (header, payload) = Header::decode(datagram)?;
+        for path in Path::ALL {
+            self.paths[path.index()]
+                .sent
+                .check(header.acks[path.index()])
+                .map_err(|_| LinkError::AckBeyondSent)?;
+        }
+        let messages = if header.kind == Kind::Control {
+            self.control.on_received(payload)?
+        } else {
+            Vec::new()
+        };
+        Ok((header, payload, messages))
+    }
+
+    /// Takes in what every header tells; returns its `sent`, unwrapped.
+    fn note_header(&mut self, now: Duration, path: Path, header: &Header) -> Duration {
+        let awake = self.cadence.awake(now);
+        let late_after = self.silence_limit();
+        let sent_at = if self.peer.heard {
+            unwrap_micros(self.peer.clock, header.sent)
+        } else {
+            Duration::from_micros(u64::from(header.sent))
+        };
+
+        // What was drained at the end of an own hitch waited here, not on the path.
+        let hitching = self.cadence.hitching(now);
+        let health = &mut self.paths[path.index()];
+        let transit = micros(now) - micros(sent_at);
+        let usual = health.delay.min_over(now, 1).unwrap_or(transit);
+        let on_time = hitching || transit <= usual.saturating_add(micros(late_after));
+        if !hitching {
+            health.delay.add(now, transit);
+        }
+        if health.received.record(header.path_seq, awake, on_time) {
+            self.stamps[path.index()] = Some((header.sent, now));
+        }
+
+        if let Some(echo) = header.echo.filter(|_| !hitching) {
+            self.note_echo(now, sent_at, header, echo);
+        }
+        for path in Path::ALL {
+            self.paths[path.index()]
+                .sent
+                .confirm(header.acks[path.index()], awake);
+        }
+
+        if path == Path::Direct {
+            self.relay_alone = 0;
+            self.direct_clock = self.direct_clock.max(sent_at);
+        }
+        if !self.peer.heard || seq_diff32(header.sent, wrap_micros(self.peer.clock)) >= 0 {
+            if self.peer.hidden && !header.hidden {
+                self.direct_grace = awake;
+                self.relay_grace = awake;
+            }
+            self.peer = PeerView {
+                heard: true,
+                clock: sent_at,
+                interval: header.interval,
+                doubt: header.doubt,
+                promoted: self.peer.promoted || header.promoted,
+                hidden: header.hidden,
+                epoch: header.epoch,
+                silence: header.silence,
+            };
+        }
+        if let Some(episode) = &mut self.episode
+            && header.epoch == episode.epoch
+        {
+            episode.heard.get_or_insert(awake);
+            episode.heard_direct |= path == Path::Direct;
+        }
+        sent_at
+    }
+
+    /// Only the newest confirmed packet of a path, with the very stamp it was sent with, and only
+    /// once, gives a sample: nothing else can move the round trip.
+    fn note_echo(&mut self, now: Duration, sent_at: Duration, header: &Header, echo: Echo) {
+        let index = echo.path.index();
+        let health = &mut self.paths[index];
+        if self.sampled[index] == Some(echo.sent)
+            || !health.sent.stamped(header.acks[index], echo.sent)
+        {
+            return;
+        }
+        let elapsed = now.saturating_sub(unwrap_micros(now, echo.sent));
+        let Some(rtt) = elapsed.checked_sub(echo.hold) else {
+            return;
+        };
+        self.sampled[index] = Some(echo.sent);
+        health.rtt.add(rtt);
+
+        // RFC 5905: offset = ((T2 - T1) + (T3 - T4)) / 2.
+        let (t1, t4) = (micros(now) - micros(elapsed), micros(now));
+        let (t2, t3) = (micros(sent_at) - micros(echo.hold), micros(sent_at));
+        let sample = ClockOffset {
+            at: now,
+            offset_us: ((t2 - t1) + (t3 - t4)) / 2,
+            uncertainty: rtt / 2,
+        };
+        match self.offsets[0] {
+            Some(best) if now.saturating_sub(best.at) >= Duration::from_secs(10) => {
+                self.offsets = [Some(sample), Some(best)];
+            }
+            Some(best) if best.uncertainty <= sample.uncertainty => {}
+            _ => self.offsets[0] = Some(sample),
+        }
+    }
+
+    /// Counts ticks of the peer that were heard by relay alone. Only what was sent after
+    /// everything that came directly counts: a relay slower than the direct path proves nothing.
+    fn note_alone(&mut self, path: Path, sent_at: Duration) {
+        let apart = self.interval() / 2;
+        if path == Path::Relay
+            && sent_at > self.direct_clock
+            && (self.relay_alone == 0 || sent_at >= self.alone_clock + apart)
+        {
+            self.relay_alone = self.relay_alone.saturating_add(1);
+            self.alone_clock = sent_at;
+        }
+    }
+}
+
+/// Length of a frame.
+fn frame(fps: u32) -> Duration {
+    Duration::from_secs(1) / fps
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
+}
+
+const _: () = assert!(
+    WIRE_VERSION == 1,
+    "the meaning of the header fields changed"
+);
+
+#[cfg(test)]
+mod tests;

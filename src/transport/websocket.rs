@@ -1,1 +1,248 @@
-//! Stub.
+//! The one connection to the server: signaling and relay on a single websocket.
+//!
+//! Owns the queues between the game, matchbox's signaling loop and the websocket's task, and
+//! what is told about the connection. Never decides on a route, never blocks the game, and
+//! never lets matchbox see an error: [`super::signaller`] is two channels to this task.
+//!
+//! The seam to the platform is one function, `run` of the module `backend`, which turns a
+//! URL into a websocket and pumps the queues; resuming a lost connection with the same id
+//! belongs there, around the pump.
+
+#[cfg_attr(target_arch = "wasm32", path = "websocket/wasm.rs")]
+#[cfg_attr(not(target_arch = "wasm32"), path = "websocket/native.rs")]
+mod backend;
+#[cfg_attr(
+    target_arch = "wasm32",
+    expect(dead_code, reason = "the browser's backend will pump the queues")
+)]
+mod queues;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bevy_matchbox::matchbox_socket::{PeerId, SignallerBuilder};
+
+pub use self::backend::spawn_network;
+pub(super) use self::queues::Shared;
+use super::{
+    signaller::LabSignallerBuilder,
+    wire::relay::{MAX_FRAME_LEN, Notice, RelayFrameError, Roster, encode_forward},
+};
+use crate::clock::LabClock;
+
+/// Where the server is and how long to try for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Address of the room: `ws://host:port/room?players=2`, or `wss://`.
+    pub url: String,
+    /// Connection attempts, at least one. Defaults to 3.
+    pub attempts: u16,
+    /// Time for one attempt, handshakes included. Defaults to 5 seconds.
+    pub attempt_timeout: Duration,
+    /// Pause between two attempts. Defaults to 1 second.
+    pub retry_pause: Duration,
+    /// Time after the id within which a server with a relay says so. Defaults to 1 second.
+    pub relay_wait: Duration,
+}
+
+impl ServerSettings {
+    /// Default patience for the room at `url`.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            attempts: 3,
+            attempt_timeout: Duration::from_secs(5),
+            retry_pause: Duration::from_secs(1),
+            relay_wait: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What happened on the connection, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// The websocket is open.
+    Connected,
+    /// The server gave this peer its id; told once.
+    IdAssigned(PeerId),
+    /// The server has no relay: a stock signaling server. Told at most once.
+    NoRelay,
+    /// The server relays, and this is the room.
+    Welcome(Roster),
+    /// Somebody joined, or left for good.
+    Roster(Roster),
+    /// Something about the relay that one should know.
+    Notice(Notice),
+    /// A packet from another member of the room.
+    Relayed {
+        /// The member's slot.
+        source: u8,
+        /// The packet.
+        payload: Vec<u8>,
+        /// When the websocket's task read it, on the clock given to [`ServerConnection::open`].
+        received_at: Duration,
+    },
+    /// The server refused this peer, or closed the connection with a reason of its own.
+    Refused {
+        /// The close code, 4000 or above; see [`super::wire::relay`].
+        code: u16,
+        /// The server's words.
+        reason: String,
+    },
+    /// The connection was there and is gone.
+    Lost {
+        /// Why.
+        reason: String,
+    },
+    /// There never was a connection.
+    Unreachable(ConnectError),
+}
+
+/// Why no connection to the server came about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is none.
+    #[error("server address {url} is not usable: {error}")]
+    Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// Every attempt failed.
+    #[error("server {url} cannot be reached after {attempts} attempts: {error}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// Attempts made.
+        attempts: u16,
+        /// How the last of them failed.
+        error: String,
+    },
+    /// The platform could not start the task.
+    #[error("connection to {url} cannot be started: {error}")]
+    Start {
+        /// The address.
+        url: String,
+        /// What the platform said.
+        error: String,
+    },
+}
+
+/// Why a packet did not go to the relay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelaySendError {
+    /// The server has not said that it relays.
+    #[error("server offers no relay")]
+    NoRelay,
+    /// The connection has ended.
+    #[error("connection to the server has ended")]
+    Ended,
+    /// The packet does not fit into a frame.
+    #[error(transparent)]
+    Frame(#[from] RelayFrameError),
+}
+
+/// Which queue a relayed packet waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Data, heartbeats and probes: the oldest gives way when 64 wait.
+    Game,
+    /// The control channel: sent before any game packet, so that it is never starved.
+    Control,
+}
+
+/// Counts of the connection so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Packets handed to the websocket.
+    pub relay_sent: u64,
+    /// Packets that gave way in the queue to the websocket. Pair: [`Self::relay_sent`].
+    pub relay_send_dropped: u64,
+    /// Packets received.
+    pub relay_received: u64,
+    /// Packets that gave way in the queue to the game because it did not read. Pair:
+    /// [`Self::relay_received`].
+    pub relay_receive_dropped: u64,
+    /// Text messages that are none of matchbox's.
+    pub unknown_text: u64,
+    /// Binary frames that could not be read, by [`RelayFrameError::reason`].
+    pub malformed: BTreeMap<&'static str, u64>,
+}
+
+/// The game's end of the connection; cheap to clone. The connection closes with the last clone.
+#[derive(Clone, Debug)]
+pub struct ServerConnection {
+    handle: Arc<Handle>,
+}
+
+/// Closes the connection when the game has let go of it; the signaller does not keep it open.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl ServerConnection {
+    /// Opens the connection in a task of its own and returns at once; what becomes of it is
+    /// told by [`next_event`](Self::next_event).
+    #[must_use]
+    pub fn open(settings: ServerSettings, clock: LabClock) -> Self {
+        let shared = Arc::new(Shared::default());
+        let url = settings.url.clone();
+        let task = backend::run(Arc::clone(&shared), settings, clock);
+        if let Err(error) = spawn_network(task) {
+            let error = error.to_string();
+            shared.end(ServerEvent::Unreachable(ConnectError::Start { url, error }));
+        }
+        Self {
+            handle: Arc::new(Handle { shared }),
+        }
+    }
+
+    /// What matchbox's socket signals through. One connection feeds one socket.
+    #[must_use]
+    pub fn signaller_builder(&self) -> Arc<dyn SignallerBuilder> {
+        Arc::new(LabSignallerBuilder::new(Arc::clone(&self.handle.shared)))
+    }
+
+    /// The next thing that happened, if anything did.
+    #[must_use]
+    pub fn next_event(&self) -> Option<ServerEvent> {
+        self.handle.shared.next_event()
+    }
+
+    /// Queues a packet for the member in slot `destination`; it never waits.
+    ///
+    /// # Errors
+    /// [`RelaySendError`] when there is no relay to send to, or the packet is too long.
+    pub fn send_relay(
+        &self,
+        destination: u8,
+        payload: &[u8],
+        urgency: Urgency,
+    ) -> Result<(), RelaySendError> {
+        let mut frame = [0; MAX_FRAME_LEN];
+        let len = encode_forward(destination, payload, &mut frame)?;
+        self.handle.shared.queue_relay(&frame[..len], urgency)
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.handle.shared.stats()
+    }
+
+    /// Says goodbye to the server; queued control packets and signals still go out.
+    pub fn close(&self) {
+        self.handle.shared.close();
+    }
+}

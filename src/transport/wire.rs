@@ -1,4 +1,490 @@
-//! Stub.
+//! The datagram between two peers, the same on both paths: header, control messages, serial arithmetic.
+//!
+//! Owns the layout of the 31 header bytes and the words two peers exchange in them.
+//! Never reads a clock, never allocates while a header is decoded, never panics on bytes
+//! from outside: they become a [`WireError`] with a stable counter key.
+
+use std::{fmt, time::Duration};
 
 pub mod control;
+mod message;
 pub mod relay;
+
+pub use message::{
+    ByeReason, ControlFrame, ControlMessage, FieldMismatch, Hello, decode_control, encode_control,
+};
+
+/// Bytes of the fixed header in front of every datagram.
+pub const HEADER_LEN: usize = 31;
+/// Largest datagram, header included: below the payload of one packet on every common path.
+pub const MAX_DATAGRAM: usize = 1200;
+/// Version of this layout, the high nibble of byte 0. Another version is refused, never guessed at.
+pub const WIRE_VERSION: u8 = 1;
+
+/// Unit of the advertised send interval: 6 bits reach 126 ms, enough for 8 polls a second.
+const INTERVAL_UNIT_MICROS: u128 = 2_000;
+/// Largest interval code; it means "this long or longer".
+const INTERVAL_MAX: u8 = 63;
+/// Unit of the receiver silence: one byte reaches 1,020 ms, four times the longest rule.
+const SILENCE_UNIT_MICROS: u128 = 4_000;
+/// Unit of the echo's hold time: two bytes reach 1.05 s at a resolution below any RTT of interest.
+const HOLD_UNIT_MICROS: u128 = 16;
+/// Hold code of a header that echoes nothing.
+const NO_ECHO: u16 = u16::MAX;
+
+/// One of the two ways a datagram can travel to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Path {
+    /// The data channel between the peers (possibly through TURN).
+    Direct,
+    /// Binary frames on the server's websocket.
+    Relay,
+}
+
+impl Path {
+    /// Both paths, in the order of [`Path::index`].
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Relay];
+
+    /// Position of this path in per-path arrays.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Direct => 0,
+            Self::Relay => 1,
+        }
+    }
+
+    /// The path that is not this one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Direct => Self::Relay,
+            Self::Relay => Self::Direct,
+        }
+    }
+
+    /// Name in logs and files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What follows the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One encoded `ggrs::Message`.
+    Data,
+    /// Nothing: the header alone, sent in ticks in which ggrs sends nothing.
+    Heartbeat,
+    /// Nothing: keeps an idle path measured.
+    Probe,
+    /// A frame of the control channel, see [`ControlFrame`].
+    Control,
+}
+
+impl Kind {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Data => 0,
+            Self::Heartbeat => 1,
+            Self::Probe => 2,
+            Self::Control => 3,
+        }
+    }
+
+    const fn from_code(code: u8) -> Self {
+        match code & 3 {
+            0 => Self::Data,
+            1 => Self::Heartbeat,
+            2 => Self::Probe,
+            _ => Self::Control,
+        }
+    }
+}
+
+/// Which path sequences were received on one path: the newest and the 31 before it.
+///
+/// Bit `i` of `map` stands for `highest - i`, so bit 0 is set as soon as anything was
+/// received and `map == 0` means that nothing was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathAck {
+    /// Newest path sequence received. Meaningless while `map` is zero.
+    pub highest: u16,
+    /// Receipt of `highest` (bit 0) and of the 31 sequences before it.
+    pub map: u32,
+}
+
+/// What [`PathAck::record`] found out about a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Newer than everything before; `skipped` sequences lie between it and the newest so far.
+    Newest {
+        /// Sequences jumped over: lost, or still on their way.
+        skipped: u16,
+    },
+    /// Older than the newest, seen for the first time.
+    Reordered,
+    /// Seen before.
+    Duplicate,
+    /// Too old for the map: it cannot be told whether it was seen.
+    TooOld,
+}
+
+impl PathAck {
+    /// Nothing received yet.
+    pub const EMPTY: Self = Self { highest: 0, map: 0 };
+
+    /// The newest sequence received, if anything was.
+    #[must_use]
+    pub const fn newest(self) -> Option<u16> {
+        if self.map == 0 {
+            None
+        } else {
+            Some(self.highest)
+        }
+    }
+
+    /// Whether `seq` is known to have been received.
+    #[must_use]
+    pub fn contains(self, seq: u16) -> bool {
+        let behind = seq_diff(self.highest, seq);
+        (0..32).contains(&behind) && self.map & (1 << behind) != 0
+    }
+
+    /// Marks `seq` as received.
+    pub fn record(&mut self, seq: u16) -> Arrival {
+        if self.map == 0 {
+            *self = Self {
+                highest: seq,
+                map: 1,
+            };
+            return Arrival::Newest { skipped: 0 };
+        }
+        // -32768 has no sign in serial arithmetic (RFC 1982); it counts as old.
+        let ahead = seq_diff(seq, self.highest);
+        if ahead > 0 {
+            let shift = u32::from(ahead.unsigned_abs());
+            self.map = self.map.checked_shl(shift).unwrap_or(0) | 1;
+            self.highest = seq;
+            return Arrival::Newest {
+                skipped: ahead.unsigned_abs() - 1,
+            };
+        }
+        let behind = u32::from(ahead.unsigned_abs());
+        if behind >= 32 {
+            return Arrival::TooOld;
+        }
+        let bit = 1 << behind;
+        if self.map & bit != 0 {
+            return Arrival::Duplicate;
+        }
+        self.map |= bit;
+        Arrival::Reordered
+    }
+}
+
+/// The newest timestamp received on one path, sent back with the time it was held.
+///
+/// Together with the header's own `sent` and the time of arrival these are the four
+/// timestamps of NTP (RFC 5905, section 8): RTT and clock offset of that path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// Path on which the echoed datagram arrived. Senders alternate between the paths.
+    pub path: Path,
+    /// The `sent` of the echoed datagram, untouched.
+    pub sent: u32,
+    /// Time between its arrival and this datagram. Up to 1.048 s on the wire, in steps of 16 us;
+    /// an echo held for longer is not encoded.
+    pub hold: Duration,
+}
+
+/// The fixed header of every datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The sender's own evidence about the direct path is bad.
+    pub doubt: bool,
+    /// The sender prefers the relay for the rest of the lab session.
+    pub promoted: bool,
+    /// The sender's tab or window is hidden.
+    pub hidden: bool,
+    /// What follows the header.
+    pub kind: Kind,
+    /// The sender's own send interval; `None` when unknown. Steps of 2 ms, 126 ms meaning that or more.
+    pub interval: Option<Duration>,
+    /// Episode that the datagram belongs to; data of another epoch is dropped and counted.
+    pub epoch: u16,
+    /// Sequence of the data packet, shared by both paths: what de-duplication goes by.
+    /// Other kinds carry the newest one used.
+    pub data_seq: u16,
+    /// Sequence of this datagram on the path it travels.
+    pub path_seq: u16,
+    /// What the sender received, per [`Path::index`]: a dead path's acks still arrive over the other.
+    pub acks: [PathAck; 2],
+    /// Time since the sender received anything on the direct path. Steps of 4 ms, up to 1,020 ms.
+    pub silence: Duration,
+    /// The sender's monotonic clock, in microseconds modulo 2^32.
+    pub sent: u32,
+    /// The newest timestamp the sender received on one of the paths.
+    pub echo: Option<Echo>,
+}
+
+impl Header {
+    /// A header of `kind` with everything else zero, unknown or empty.
+    #[must_use]
+    pub const fn new(kind: Kind) -> Self {
+        Self {
+            doubt: false,
+            promoted: false,
+            hidden: false,
+            kind,
+            interval: None,
+            epoch: 0,
+            data_seq: 0,
+            path_seq: 0,
+            acks: [PathAck::EMPTY; 2],
+            silence: Duration::ZERO,
+            sent: 0,
+            echo: None,
+        }
+    }
+
+    /// Writes the header; durations are rounded to their wire units and saturate.
+    pub fn encode(&self, out: &mut [u8; HEADER_LEN]) {
+        let hold = self.echo.map_or(NO_ECHO, |echo| {
+            let units = echo.hold.as_micros() / HOLD_UNIT_MICROS;
+            u16::try_from(units).unwrap_or(NO_ECHO)
+        });
+        let echo = self.echo.filter(|_| hold != NO_ECHO);
+        let echo_by_relay = echo.is_some_and(|echo| echo.path == Path::Relay);
+        out[0] = (WIRE_VERSION << 4)
+            | u8::from(self.doubt)
+            | (u8::from(self.promoted) << 1)
+            | (u8::from(self.hidden) << 2)
+            | (u8::from(echo_by_relay) << 3);
+        out[1] = self.kind.code() | (encode_interval(self.interval) << 2);
+        out[2..4].copy_from_slice(&self.epoch.to_le_bytes());
+        out[4..6].copy_from_slice(&self.data_seq.to_le_bytes());
+        out[6..8].copy_from_slice(&self.path_seq.to_le_bytes());
+        for (ack, out) in self.acks.iter().zip(out[8..20].chunks_exact_mut(6)) {
+            out[..2].copy_from_slice(&ack.highest.to_le_bytes());
+            out[2..].copy_from_slice(&ack.map.to_le_bytes());
+        }
+        let silence = self.silence.as_micros() / SILENCE_UNIT_MICROS;
+        out[20] = u8::try_from(silence).unwrap_or(u8::MAX);
+        out[21..25].copy_from_slice(&self.sent.to_le_bytes());
+        out[25..29].copy_from_slice(&echo.map_or(0, |echo| echo.sent).to_le_bytes());
+        out[29..31].copy_from_slice(&hold.to_le_bytes());
+    }
+
+    /// Reads the header of `datagram` and returns it with the payload behind it.
+    ///
+    /// # Errors
+    /// Says what is wrong with a datagram that is too short, too long, of another version,
+    /// or that contradicts itself.
+    pub fn decode(datagram: &[u8]) -> Result<(Self, &[u8]), WireError> {
+        if datagram.len() > MAX_DATAGRAM {
+            return Err(WireError::TooLong {
+                len: datagram.len(),
+            });
+        }
+        let Some((head, payload)) = datagram.split_first_chunk::<HEADER_LEN>() else {
+            return Err(WireError::TooShort {
+                len: datagram.len(),
+            });
+        };
+        let version = head[0] >> 4;
+        if version != WIRE_VERSION {
+            return Err(WireError::Version { theirs: version });
+        }
+        let kind = Kind::from_code(head[1]);
+        if payload.is_empty() != matches!(kind, Kind::Heartbeat | Kind::Probe) {
+            return Err(WireError::PayloadLength {
+                kind,
+                len: payload.len(),
+            });
+        }
+        let acks = [ack_at(head, 8), ack_at(head, 14)];
+        if acks.iter().any(|ack| ack.map != 0 && ack.map & 1 == 0) {
+            return Err(WireError::AckMap);
+        }
+        let interval = head[1] >> 2;
+        let hold = u16_at(head, 29);
+        let echo_path = if head[0] & 8 == 0 {
+            Path::Direct
+        } else {
+            Path::Relay
+        };
+        let header = Self {
+            doubt: head[0] & 1 != 0,
+            promoted: head[0] & 2 != 0,
+            hidden: head[0] & 4 != 0,
+            kind,
+            interval: (interval != 0).then(|| Duration::from_millis(u64::from(interval) * 2)),
+            epoch: u16_at(head, 2),
+            data_seq: u16_at(head, 4),
+            path_seq: u16_at(head, 6),
+            acks,
+            silence: Duration::from_millis(u64::from(head[20]) * 4),
+            sent: u32_at(head, 21),
+            echo: (hold != NO_ECHO).then(|| Echo {
+                path: echo_path,
+                sent: u32_at(head, 25),
+                hold: Duration::from_micros(u64::from(hold) * 16),
+            }),
+        };
+        Ok((header, payload))
+    }
+}
+
+fn encode_interval(interval: Option<Duration>) -> u8 {
+    interval.map_or(0, |interval| {
+        let units = (interval.as_micros() + INTERVAL_UNIT_MICROS / 2) / INTERVAL_UNIT_MICROS;
+        u8::try_from(units)
+            .unwrap_or(INTERVAL_MAX)
+            .clamp(1, INTERVAL_MAX)
+    })
+}
+
+fn u16_at(head: &[u8; HEADER_LEN], at: usize) -> u16 {
+    u16::from_le_bytes([head[at], head[at + 1]])
+}
+
+fn u32_at(head: &[u8; HEADER_LEN], at: usize) -> u32 {
+    u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
+}
+
+fn ack_at(head: &[u8; HEADER_LEN], at: usize) -> PathAck {
+    PathAck {
+        highest: u16_at(head, at),
+        map: u32_at(head, at + 2),
+    }
+}
+
+/// Why bytes from a peer are no datagram of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// Shorter than the header.
+    #[error("datagram of {len} bytes is shorter than its header of {HEADER_LEN}")]
+    TooShort {
+        /// Its length.
+        len: usize,
+    },
+    /// Longer than a datagram may be.
+    #[error("datagram of {len} bytes is longer than {MAX_DATAGRAM}")]
+    TooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// Another version of the header.
+    #[error(
+        "peer speaks wire version {theirs}, this build speaks {WIRE_VERSION}: both need the same bevy_rollback_lab version"
+    )]
+    Version {
+        /// The peer's version.
+        theirs: u8,
+    },
+    /// A payload where none belongs, or none where one belongs.
+    #[error("{kind:?} datagram with a payload of {len} bytes")]
+    PayloadLength {
+        /// Kind of the datagram.
+        kind: Kind,
+        /// Bytes behind the header.
+        len: usize,
+    },
+    /// An ack map whose newest packet is missing from it.
+    #[error("ack map without its own newest packet")]
+    AckMap,
+    /// A control frame that cannot be read.
+    #[error("control frame cannot be read")]
+    Control,
+    /// A text or number in a control message outside its bound.
+    #[error("control message field {field} is out of bounds")]
+    ControlBounds {
+        /// The field.
+        field: &'static str,
+    },
+    /// An acknowledgement of a control message that was never sent.
+    #[error("control message {ack} is acknowledged but was never sent")]
+    ControlAck {
+        /// The sequence.
+        ack: u16,
+    },
+    /// A control message further ahead than a sender may run.
+    #[error("control message {seq} is beyond the window")]
+    ControlSequence {
+        /// The sequence.
+        seq: u16,
+    },
+}
+
+impl WireError {
+    /// Stable key for counters.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::TooShort { .. } => "tooShort",
+            Self::TooLong { .. } => "tooLong",
+            Self::Version { .. } => "version",
+            Self::PayloadLength { .. } => "payloadLength",
+            Self::AckMap => "ackMap",
+            Self::Control => "control",
+            Self::ControlBounds { .. } => "controlBounds",
+            Self::ControlAck { .. } => "controlAck",
+            Self::ControlSequence { .. } => "controlSequence",
+        }
+    }
+}
+
+/// Whether `a` is newer than `b` (serial number arithmetic, RFC 1982).
+#[must_use]
+pub const fn seq_newer(a: u16, b: u16) -> bool {
+    seq_diff(a, b) > 0
+}
+
+/// How far `a` is ahead of `b`, negative when it is behind.
+#[must_use]
+pub const fn seq_diff(a: u16, b: u16) -> i16 {
+    a.wrapping_sub(b).cast_signed()
+}
+
+/// How far `a` is ahead of `b` for 32-bit serial numbers, negative when it is behind.
+#[must_use]
+pub const fn seq_diff32(a: u32, b: u32) -> i32 {
+    a.wrapping_sub(b).cast_signed()
+}
+
+/// A monotonic time as the header carries it: microseconds modulo 2^32 (71 minutes).
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the wire carries the low 32 bits; unwrap_micros restores the rest"
+)]
+pub const fn wrap_micros(time: Duration) -> u32 {
+    time.as_micros() as u32
+}
+
+/// The time nearest to `reference` whose low 32 bits are `stamp`; never before zero.
+#[must_use]
+pub fn unwrap_micros(reference: Duration, stamp: u32) -> Duration {
+    let ahead = seq_diff32(stamp, wrap_micros(reference));
+    let distance = Duration::from_micros(u64::from(ahead.unsigned_abs()));
+    if ahead < 0 {
+        reference.saturating_sub(distance)
+    } else {
+        reference.saturating_add(distance)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! Owns which ended episodes were handed over to the record. Never drops one that was not.
+
+use super::{Episode, SessionMetrics};
+
+impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
+    /// Ended episodes that were not handed over yet.
+    pub(crate) fn untaken(&self) -> impl Iterator<Item = &Episode<I>> {
+        self.finished.iter().skip(usize::from(self.taken))
+    }
+
+    /// Marks them as handed over and forgets all but the last.
+    pub(crate) fn forget_taken(&mut self) {
+        self.forget_written();
+        self.taken = !self.finished.is_empty();
+    }
+
+    /// Sets the frames per second of the running and later episodes, where nobody else says.
+    pub(crate) fn set_fps(&mut self, fps: u32) {
+        self.template.fps = fps;
+        if let Some(current) = &mut self.current {
+            current.meta.fps = fps;
+        }
+    }
+}

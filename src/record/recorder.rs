@@ -1,0 +1,291 @@
+//! Owns the Bevy side of the record: metrics are folded, ended episodes go to the sink, and what
+//! became of their files is told. Never decides when an episode ends.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bevy::ecs::schedule::ScheduleLabel;
+use bevy::log::tracing;
+use bevy::prelude::*;
+use bevy_ggrs::{AdvanceWorld, AdvanceWorldSystems};
+use ggrs::Config;
+
+use super::EpisodeDocument;
+use super::sink::{RecordSink, SinkError, SinkEvent};
+use crate::clock::LabClock;
+use crate::metrics::{EpisodeMeta, EpisodeRecord, LiveNumbers, SessionMetrics, fold_metrics};
+use crate::metrics::{track_simulated_frame, track_simulation_end};
+use crate::rollback::RollbackLabSystems;
+
+/// How long the end of the app waits for its last files.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// An episode's file was written, or could not be.
+#[derive(Event, Clone, Debug)]
+pub struct EpisodeEnded {
+    /// Number of the episode, from 0.
+    pub number: u32,
+    /// Its frames count from 0 to this one, excluded.
+    pub end_frame: i32,
+    /// Why it ended.
+    pub reason: Option<String>,
+    /// Its numbers.
+    pub summary: LiveNumbers,
+    /// Where its file is, or why it is not there and how to retry.
+    pub file: Result<PathBuf, String>,
+    /// The document itself.
+    pub document: Box<EpisodeDocument>,
+}
+
+/// Folds metrics and writes files.
+///
+/// # Panics
+/// Adding it for a lab session whose folder cannot be written: better before the match than
+/// after. An observed game is left running; its documents stay in memory, and the log says so.
+pub struct RecordPlugin<C> {
+    export_dir: Option<PathBuf>,
+    lab: bool,
+    config: PhantomData<fn() -> C>,
+}
+
+impl<C: Config> RecordPlugin<C> {
+    /// For a game that delimits its own sessions: an episode is the life of one.
+    #[must_use]
+    pub fn observing(export_dir: Option<PathBuf>) -> Self {
+        Self {
+            export_dir,
+            lab: false,
+            config: PhantomData,
+        }
+    }
+
+    /// For a lab session, which says when an episode begins and ends; see `LabRecordPlugin`.
+    #[cfg(feature = "matchbox")]
+    pub(super) fn lab(export_dir: Option<PathBuf>) -> Self {
+        Self {
+            export_dir,
+            lab: true,
+            config: PhantomData,
+        }
+    }
+
+    fn sink(&self) -> RecordSink {
+        match self.export_dir.as_deref().map(open_folder) {
+            None => RecordSink::in_memory(),
+            Some(Ok(sink)) => sink,
+            Some(Err(error)) if self.lab => panic!("{error}"),
+            Some(Err(error)) => {
+                error!("{error}; documents stay in memory");
+                RecordSink::in_memory()
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn open_folder(folder: &Path) -> Result<RecordSink, SinkError> {
+    RecordSink::open(folder)
+}
+
+/// A page has no folders: its files wait in memory for whoever fetches them.
+#[cfg(target_arch = "wasm32")]
+fn open_folder(_folder: &Path) -> Result<RecordSink, SinkError> {
+    Ok(RecordSink::in_memory())
+}
+
+impl<C: Config> Plugin for RecordPlugin<C> {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<LabClock>()
+            .init_resource::<EpisodeRecord>()
+            .init_resource::<Outbox>()
+            .insert_resource(self.sink())
+            .add_systems(
+                AdvanceWorld,
+                (
+                    track_simulated_frame.in_set(AdvanceWorldSystems::First),
+                    track_simulation_end.in_set(AdvanceWorldSystems::Last),
+                ),
+            );
+        for schedule in [PreUpdate.intern(), Last.intern()] {
+            app.add_systems(
+                schedule,
+                (
+                    fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
+                    tell_outcomes.in_set(RollbackLabSystems::Record),
+                ),
+            );
+        }
+        app.add_systems(Last, flush_on_exit.after(RollbackLabSystems::Record));
+        if !self.lab {
+            build_observing::<C>(app);
+        }
+    }
+}
+
+/// An episode closes with its ggrs session, and its document goes to the sink.
+fn build_observing<C: Config>(app: &mut App) {
+    let origin = app.world().resource::<LabClock>().origin_unix_ms();
+    let template = EpisodeMeta {
+        software: software("game", "0"),
+        session: crate::metrics::Session {
+            // Two games on one machine may start in the same millisecond.
+            session_id: format!("observed-{origin:x}-{:x}", process_id()),
+            ..default()
+        },
+        fps: 60,
+        origin_unix_ms: origin,
+        clock_resolution_us: Some(1),
+        ..default()
+    };
+    app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template));
+    for schedule in [PreUpdate.intern(), Last.intern()] {
+        app.add_systems(
+            schedule,
+            write_closed::<C>
+                .in_set(RollbackLabSystems::Record)
+                .before(tell_outcomes),
+        );
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn process_id() -> u32 {
+    std::process::id()
+}
+
+#[cfg(target_arch = "wasm32")]
+fn process_id() -> u32 {
+    0
+}
+
+fn write_closed<C: Config>(
+    mut metrics: ResMut<SessionMetrics<C::Input>>,
+    mut sink: ResMut<RecordSink>,
+    mut outbox: ResMut<Outbox>,
+    rate: Option<Res<bevy_ggrs::RollbackFrameRate>>,
+) {
+    if let Some(rate) = rate {
+        metrics.set_fps(u32::try_from(rate.0).unwrap_or(u32::MAX));
+    }
+    for (document, summary) in metrics.take_finished() {
+        outbox.post(&mut sink, document, summary);
+    }
+}
+
+/// What runs, as far as this build knows it.
+#[must_use]
+pub fn software(game: &str, version: &str) -> crate::metrics::Software {
+    crate::metrics::Software {
+        library: format!("bevy_rollback_lab {}", env!("CARGO_PKG_VERSION")),
+        game: game.to_owned(),
+        version: version.to_owned(),
+        build_digest: None,
+        git_commit: None,
+        git_dirty: None,
+        bevy: Some(String::from("0.19")),
+        ggrs: Some(String::from("0.13")),
+        target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        browser: None,
+    }
+}
+
+/// Episodes whose file is on its way.
+#[derive(Resource, Default)]
+pub(super) struct Outbox {
+    waiting: HashMap<PathBuf, (Box<EpisodeDocument>, LiveNumbers)>,
+}
+
+impl Outbox {
+    /// Hands a finished episode to the sink.
+    pub(super) fn post(
+        &mut self,
+        sink: &mut RecordSink,
+        document: EpisodeDocument,
+        summary: LiveNumbers,
+    ) {
+        log_summary(&document, &summary);
+        let key = super::sink::Document::from(document.clone()).path();
+        self.waiting
+            .insert(key, (Box::new(document.clone()), summary));
+        sink.write(document);
+    }
+
+    fn take(&mut self, path: &Path) -> Option<(Box<EpisodeDocument>, LiveNumbers)> {
+        let key = self.waiting.keys().find(|key| path.ends_with(key))?.clone();
+        self.waiting.remove(&key)
+    }
+}
+
+/// One line that tells how the episode went; the whole document at debug level.
+fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
+    let share = summary.share_sent_p2p.map_or_else(
+        || String::from("-"),
+        |share| format!("{:.1}%", share * 100.0),
+    );
+    let fallback = summary
+        .fallback_frame
+        .map_or_else(|| String::from("none"), |frame| frame.to_string());
+    info!(
+        "episode {}: {} frames, {} rollbacks, max depth {}, {share} sent P2P, fallback frame {fallback}",
+        document.episode.episode_num,
+        summary.frames,
+        summary.rollbacks,
+        summary.max_rollback_frames,
+    );
+    if tracing::enabled!(tracing::Level::DEBUG)
+        && let Ok(text) = serde_json::to_string(document)
+    {
+        debug!("{text}");
+    }
+}
+
+pub(super) fn tell_outcomes(
+    mut sink: ResMut<RecordSink>,
+    mut outbox: ResMut<Outbox>,
+    mut commands: Commands,
+) {
+    for event in sink.bypass_change_detection().poll() {
+        tell(event, &mut outbox, &mut commands);
+    }
+}
+
+fn tell(event: SinkEvent, outbox: &mut Outbox, commands: &mut Commands) {
+    let (path, file) = match event {
+        SinkEvent::Written { path, .. } => (path.clone(), Ok(path)),
+        SinkEvent::Failed { path, error } => {
+            error!("{} was not written: {error}", path.display());
+            (path, Err(error))
+        }
+    };
+    let Some((document, summary)) = outbox.take(&path) else {
+        return;
+    };
+    commands.trigger(EpisodeEnded {
+        number: document.episode.episode_num,
+        end_frame: document.episode.end_frame,
+        reason: document.episode.end_reason.clone(),
+        summary,
+        file,
+        document,
+    });
+}
+
+/// The app ends: its last files are worth a wait.
+fn flush_on_exit(
+    exits: MessageReader<AppExit>,
+    mut sink: ResMut<RecordSink>,
+    mut outbox: ResMut<Outbox>,
+    mut commands: Commands,
+) {
+    if exits.is_empty() {
+        return;
+    }
+    for event in sink.flush(FAREWELL) {
+        tell(event, &mut outbox, &mut commands);
+    }
+    if sink.kept() > 0 {
+        error!("{} files were never written", sink.kept());
+    }
+}

@@ -1,0 +1,55 @@
+//! Owns the HTTP side: `/healthz`, `/metrics`, and every other path as a room.
+//! Never looks into a websocket.
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::connection::{Shared, serve};
+use super::limits::MAX_MESSAGE_LEN;
+use super::refusal::Refusal;
+use super::request::RoomRequest;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Read buffer per connection; the default of 128 KiB is for throughput that nobody has here.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// Everything that the server answers to.
+pub fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .fallback(room)
+        .with_state(shared)
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    match shared.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// A bad room is refused on the websocket, not in HTTP: a browser shows a close frame's reason to
+/// the page, but never a failed upgrade's.
+async fn room(
+    State(shared): State<Shared>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let request = RoomRequest::parse(uri.path(), query.as_deref()).map_err(Refusal::from);
+    upgrade
+        .max_message_size(MAX_MESSAGE_LEN)
+        .max_frame_size(MAX_MESSAGE_LEN)
+        .read_buffer_size(READ_BUFFER)
+        .on_upgrade(move |socket| serve(shared, request, socket))
+}

@@ -1,0 +1,46 @@
+//! Owns the making of peer ids and room nonces. They are unlikely to collide and hard to guess,
+//! but they are names, not secrets: nothing may be admitted because it knows one.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use matchbox_protocol::PeerId;
+
+/// 16 bytes that no other call gives: a keyed hash (`SipHash`, keys from the operating system) of
+/// a counter.
+pub fn random_bytes() -> [u8; 16] {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&KEYS.hash_one((number, 0_u8)).to_le_bytes());
+    bytes[8..].copy_from_slice(&KEYS.hash_one((number, 1_u8)).to_le_bytes());
+    bytes
+}
+
+/// A new peer id, in the form of a random (version 4) UUID.
+pub fn new_peer_id() -> PeerId {
+    let mut bytes = random_bytes();
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    PeerId(
+        Vec::from(bytes)
+            .try_into()
+            .expect("16 bytes make a UUID of any content"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_read_as_version_4() {
+        let ids: HashSet<_> = (0..1000).map(|_| new_peer_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.to_string().as_bytes()[14] == b'4'));
+    }
+}

@@ -1,0 +1,106 @@
+//! Owns the server's limits: their values with reasons, and the token bucket.
+//! Never reads a clock; `now` is passed in.
+
+use std::time::{Duration, Instant};
+
+/// Longest signaling text, in bytes. Session descriptions with many candidates stay below 20 KiB.
+pub const MAX_SIGNAL_LEN: usize = 64 * 1024;
+/// Longest message the websocket reads at all. Above [`MAX_SIGNAL_LEN`], so that an oversized
+/// message can be read away and answered with a clean close; small enough to bound memory.
+pub const MAX_MESSAGE_LEN: usize = 4 * MAX_SIGNAL_LEN;
+/// A write that takes longer than this ends the connection: its receiver is frozen.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client gets to answer a close frame before the connection is cut.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection silent for this long is pinged. Longer than matchbox's keep-alive of 10 s, so
+/// that stock clients, which warn about a ping, never see one.
+pub const PING_AFTER: Duration = Duration::from_secs(15);
+/// A connection that stays silent for this many [`PING_AFTER`] is closed.
+pub const SILENT_PINGS: u32 = 3;
+/// Kernel send buffer asked for per connection: about a dozen full packets, so that what a slow
+/// receiver does not take waits in the rings, where it can be dropped, and not in the kernel.
+pub const SEND_BUFFER: u32 = 16 * 1024;
+
+/// Messages a client may send per second and other member of its room: four per frame at 60 Hz.
+const RATE_PER_MEMBER: f64 = 240.0;
+/// The burst is this share of one second's allowance.
+const BURST_SHARE: f64 = 0.25;
+
+/// Allowance of one client: 240 messages/s for every other member of its room, and a quarter of
+/// that at once.
+#[derive(Clone, Debug, Default)]
+pub struct TokenBucket {
+    tokens: f64,
+    last: Option<Instant>,
+}
+
+impl TokenBucket {
+    /// Takes one token, if there is one. A new bucket is full.
+    pub fn take(&mut self, now: Instant, room_size: usize) -> bool {
+        let others = u32::try_from(room_size.saturating_sub(1)).unwrap_or(u32::MAX);
+        // Alone in a room a client still signals and probes.
+        let rate = RATE_PER_MEMBER * f64::from(others.max(1));
+        let burst = rate * BURST_SHARE;
+        self.tokens = match self.last {
+            None => burst,
+            Some(last) => {
+                let refill = now.saturating_duration_since(last).as_secs_f64() * rate;
+                (self.tokens + refill).min(burst)
+            }
+        };
+        self.last = Some(now);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(bucket: &mut TokenBucket, now: Instant, room_size: usize, tries: usize) -> usize {
+        (0..tries).filter(|_| bucket.take(now, room_size)).count()
+    }
+
+    #[test]
+    fn the_burst_is_a_quarter_of_a_second_and_scales_with_the_room() {
+        let now = Instant::now();
+        assert_eq!(passed(&mut TokenBucket::default(), now, 1, 1000), 60);
+        assert_eq!(passed(&mut TokenBucket::default(), now, 2, 1000), 60);
+        assert_eq!(passed(&mut TokenBucket::default(), now, 4, 1000), 180);
+    }
+
+    #[test]
+    fn a_flood_gets_exactly_the_rate_in_the_long_run() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::default();
+        let through: usize = (0..10_000)
+            .map(|ms| passed(&mut bucket, start + Duration::from_millis(ms), 2, 5))
+            .sum();
+        assert!(
+            (2400..=2460).contains(&through),
+            "ten seconds allow 2400 and a burst of 60, not {through}"
+        );
+    }
+
+    #[test]
+    fn a_game_at_120_fps_on_both_paths_is_never_limited() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::default();
+        for tick in 0..1200 {
+            let now = start + Duration::from_secs_f64(f64::from(tick) / 120.0);
+            assert_eq!(passed(&mut bucket, now, 2, 2), 2, "tick {tick}");
+        }
+    }
+
+    #[test]
+    fn a_shrinking_room_takes_the_surplus_away() {
+        let now = Instant::now();
+        let mut bucket = TokenBucket::default();
+        assert!(bucket.take(now, 64));
+        assert_eq!(passed(&mut bucket, now, 2, 1000), 60);
+    }
+}

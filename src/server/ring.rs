@@ -1,0 +1,95 @@
+//! Owns the queue between one source and one destination: 16 packets, the oldest goes first when
+//! it is full, and what grew stale is not sent. Never reads a clock; `now` is passed in.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Packets that wait for one receiver from one sender: a quarter of a second at 60 Hz. Every
+/// input packet repeats what is unacknowledged, so the newest ones are worth the most.
+pub const RING_LEN: usize = 16;
+/// A packet older than this is of no use: the game has predicted past it.
+pub const STALE_AFTER: Duration = Duration::from_millis(150);
+
+/// Something that waits, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued<T> {
+    /// When the server had read it.
+    pub received: Instant,
+    /// What waits.
+    pub item: T,
+}
+
+/// A queue of at most [`RING_LEN`] items that drops the oldest.
+#[derive(Clone, Debug)]
+pub struct Ring<T> {
+    items: VecDeque<Queued<T>>,
+}
+
+impl<T> Default for Ring<T> {
+    fn default() -> Self {
+        Self {
+            items: VecDeque::with_capacity(RING_LEN),
+        }
+    }
+}
+
+impl<T> Ring<T> {
+    /// Appends an item; when there is no room, the oldest makes it and is returned.
+    pub fn push(&mut self, received: Instant, item: T) -> Option<T> {
+        let dropped = if self.items.len() == RING_LEN {
+            self.items.pop_front()
+        } else {
+            None
+        };
+        self.items.push_back(Queued { received, item });
+        dropped.map(|queued| queued.item)
+    }
+
+    /// Takes the oldest item that is still of use, and adds the number of those that were not to
+    /// `stale`.
+    pub fn pop(&mut self, now: Instant, stale: &mut u32) -> Option<Queued<T>> {
+        while let Some(queued) = self.items.pop_front() {
+            if now.saturating_duration_since(queued.received) <= STALE_AFTER {
+                return Some(queued);
+            }
+            *stale += 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_seventeenth_packet_drops_the_oldest() {
+        let now = Instant::now();
+        let mut ring = Ring::default();
+        for n in 0..16 {
+            assert_eq!(ring.push(now, n), None, "16 packets fit");
+        }
+        assert_eq!(ring.push(now, 16), Some(0));
+        assert_eq!(ring.push(now, 17), Some(1));
+        let mut stale = 0;
+        let left: Vec<_> = std::iter::from_fn(|| ring.pop(now, &mut stale))
+            .map(|queued| queued.item)
+            .collect();
+        assert_eq!(left, (2..18).collect::<Vec<_>>(), "the newest 16 in order");
+        assert_eq!(stale, 0);
+    }
+
+    #[test]
+    fn a_packet_of_150_ms_is_sent_and_an_older_one_is_not() {
+        let start = Instant::now();
+        let mut ring = Ring::default();
+        ring.push(start, "too old");
+        ring.push(start + MS, "just in time");
+        let mut stale = 0;
+        let next = ring.pop(start + MS + STALE_AFTER, &mut stale);
+        assert_eq!(next.map(|queued| queued.item), Some("just in time"));
+        assert_eq!(stale, 1);
+    }
+}

@@ -1,0 +1,218 @@
+//! Owns what an episode is to the simulation: the rolled-back [`Episode`] resource with its
+//! sticky end flag, the search for its end in confirmed state, and the reset between episodes.
+//! It never talks to a peer.
+
+use std::collections::VecDeque;
+
+use bevy::prelude::*;
+use bevy_ggrs::{
+    ConfirmedFrameCount, Rollback, RollbackApp, RollbackFrameCount, RollbackOrdered, SaveWorld,
+    SaveWorldSystems,
+};
+use ggrs::Frame;
+
+/// The running episode, as the simulation sees it. Rolled back: ending it inside `GgrsSchedule`
+/// is undone by a rollback that makes it untrue, and holds once the frame is confirmed.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::session::Episode;
+///
+/// fn goal(mut episode: ResMut<Episode>) {
+///     episode.end("goal"); // sticky: the first reason stays
+/// }
+/// # let mut episode = Episode::default();
+/// # episode.end("goal");
+/// # episode.end("late");
+/// # assert_eq!(episode.ended(), Some("goal"));
+/// ```
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Episode {
+    number: u32,
+    seed: u64,
+    ended: Option<&'static str>,
+}
+
+impl Episode {
+    /// Number of the episode in its lab session, from 0.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Seed of the episode, the same on every peer.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Ends the episode with the state that this frame makes. The first reason stays.
+    pub fn end(&mut self, reason: &'static str) {
+        self.ended.get_or_insert(reason);
+    }
+
+    /// Why the episode ended, if it did.
+    #[must_use]
+    pub fn ended(&self) -> Option<&'static str> {
+        self.ended
+    }
+}
+
+/// Reason of an episode that ended at its frame limit.
+pub const FRAME_LIMIT: &str = "frameLimit";
+
+/// What each recent state said about the end; the newest save of a frame counts.
+#[derive(Resource, Default)]
+pub(super) struct EndFlags {
+    states: VecDeque<(Frame, Option<&'static str>)>,
+}
+
+/// States kept: the prediction window is at most 32, the rest is slack.
+const KEPT_STATES: usize = 128;
+
+impl EndFlags {
+    fn note(&mut self, frame: Frame, ended: Option<&'static str>) {
+        while self
+            .states
+            .back()
+            .is_some_and(|(newest, _)| *newest >= frame)
+        {
+            self.states.pop_back();
+        }
+        if self.states.len() == KEPT_STATES {
+            self.states.pop_front();
+        }
+        self.states.push_back((frame, ended));
+    }
+
+    /// Newest state saved.
+    pub(super) fn newest(&self) -> Option<Frame> {
+        self.states.back().map(|(frame, _)| *frame)
+    }
+
+    /// First confirmed state at which the episode is over: its inputs are known through the frame
+    /// before, and the state itself was simulated with them and saved.
+    pub(super) fn end(
+        &self,
+        confirmed: Frame,
+        limit: Option<u32>,
+    ) -> Option<(Frame, &'static str)> {
+        let at_limit = |frame| limit.is_some_and(|limit| i64::from(frame) >= i64::from(limit));
+        self.states
+            .iter()
+            .take_while(|(frame, _)| *frame <= confirmed.saturating_add(1))
+            .find_map(|&(frame, ended)| match ended {
+                Some(reason) => Some((frame, reason)),
+                None => at_limit(frame).then_some((frame, FRAME_LIMIT)),
+            })
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.states.clear();
+    }
+}
+
+/// Resets game state between episodes.
+pub trait EpisodeApp {
+    /// Sets `R` to its default before every episode, as every rolled-back resource must be.
+    fn reset_on_episode<R: Resource + Default>(&mut self) -> &mut Self;
+}
+
+impl EpisodeApp for App {
+    fn reset_on_episode<R: Resource + Default>(&mut self) -> &mut Self {
+        self.init_resource::<Resets>();
+        self.world_mut()
+            .resource_mut::<Resets>()
+            .0
+            .push(|world| world.insert_resource(R::default()));
+        self
+    }
+}
+
+#[derive(Resource, Default)]
+struct Resets(Vec<fn(&mut World)>);
+
+pub(super) fn plugin(app: &mut App) {
+    app.init_resource::<Episode>()
+        .init_resource::<EndFlags>()
+        .init_resource::<Resets>()
+        .rollback_resource_with_copy::<Episode>()
+        .add_systems(SaveWorld, note_end_flag.after(SaveWorldSystems::Snapshot));
+}
+
+fn note_end_flag(
+    frame: Res<RollbackFrameCount>,
+    episode: Res<Episode>,
+    mut flags: ResMut<EndFlags>,
+) {
+    flags.note(frame.0, episode.ended());
+}
+
+/// Leaves nothing of the last episode: rolled-back entities, their order (it is hashed into
+/// component checksums, and mispredicted spawns can differ per peer), frame counts, resources.
+pub(super) fn reset(world: &mut World, number: u32, seed: u64) {
+    let rolled_back: Vec<Entity> = world
+        .query_filtered::<Entity, With<Rollback>>()
+        .iter(world)
+        .collect();
+    for entity in rolled_back {
+        if let Ok(entity) = world.get_entity_mut(entity) {
+            entity.despawn();
+        }
+    }
+    world.insert_resource(RollbackOrdered::default());
+    world.insert_resource(RollbackFrameCount(0));
+    world.insert_resource(ConfirmedFrameCount(-1));
+    world.resource_mut::<EndFlags>().clear();
+    world.insert_resource(Episode {
+        number,
+        seed,
+        ended: None,
+    });
+    for reset in world.resource::<Resets>().0.clone() {
+        reset(world);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_flag_counts_only_in_confirmed_state() {
+        let mut flags = EndFlags::default();
+        for frame in 0..=10 {
+            flags.note(frame, (frame >= 9).then_some("goal"));
+        }
+        assert_eq!(
+            flags.end(7, None),
+            None,
+            "state 9 needs the inputs through frame 8"
+        );
+        assert_eq!(flags.end(8, None), Some((9, "goal")));
+    }
+
+    #[test]
+    fn a_rollback_takes_a_predicted_end_back() {
+        let mut flags = EndFlags::default();
+        for frame in 0..=10 {
+            flags.note(frame, (frame >= 9).then_some("goal"));
+        }
+        for frame in 8..=10 {
+            flags.note(frame, None);
+        }
+        assert_eq!(flags.end(20, None), None);
+        assert_eq!(flags.newest(), Some(10));
+    }
+
+    #[test]
+    fn the_frame_limit_ends_at_exactly_that_state() {
+        let mut flags = EndFlags::default();
+        for frame in 0..=12 {
+            flags.note(frame, None);
+        }
+        assert_eq!(flags.end(8, Some(10)), None);
+        assert_eq!(flags.end(9, Some(10)), Some((10, FRAME_LIMIT)));
+        assert_eq!(flags.end(12, Some(13)), None, "state 13 was not saved yet");
+    }
+}

@@ -1,0 +1,102 @@
+//! Owns what can end a lab session early, in words for the person who must act on it.
+
+use std::time::Duration;
+
+use bevy_matchbox::matchbox_socket::PeerId;
+
+/// Why a lab session failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The signaling server did not answer.
+    #[error("{error}; is `rollback-lab serve` running there?")]
+    ServerUnreachable {
+        /// What was tried, and why it failed.
+        error: String,
+    },
+    /// The server refused the room (full, other number of players, bad name).
+    #[error("server refused room {room}: {reason}")]
+    RoomRefused {
+        /// The room.
+        room: String,
+        /// Websocket close code.
+        code: u16,
+        /// The server's words.
+        reason: String,
+    },
+    /// The connection to the server was lost before everybody had met.
+    #[error(
+        "connection to the server was lost before all players of room {room} had met: {reason}"
+    )]
+    ServerLost {
+        /// The room.
+        room: String,
+        /// Why.
+        reason: String,
+    },
+    /// Not everybody came.
+    #[error("waited {}s in room {room}: {present} of {players} players came", waited.as_secs())]
+    WaitTimeout {
+        /// The room.
+        room: String,
+        /// How long.
+        waited: Duration,
+        /// Who was there, this peer included.
+        present: usize,
+        /// Who was expected.
+        players: usize,
+    },
+    /// A peer plays by other settings.
+    #[error(
+        "{field} differs: {ours} here, {theirs} at player {player}; all peers must agree on it"
+    )]
+    Mismatch {
+        /// The other player's handle.
+        player: usize,
+        /// The setting.
+        field: &'static str,
+        /// Its value here.
+        ours: String,
+        /// Its value there.
+        theirs: String,
+    },
+    /// Neither the direct path nor the relay reaches a peer.
+    #[error("no path to peer {peer}: neither a direct connection nor a relay within 15s")]
+    NoPath {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A peer left or fell silent for good.
+    #[error("player {player} is gone: {reason}")]
+    PeerGone {
+        /// The player's handle.
+        player: usize,
+        /// How that was noticed.
+        reason: &'static str,
+    },
+    /// The ggrs handshake did not finish; ggrs itself would wait for ever.
+    #[error("handshake of episode {episode} did not finish within {}s", waited.as_secs())]
+    HandshakeTimeout {
+        /// The episode.
+        episode: u32,
+        /// How long.
+        waited: Duration,
+    },
+    /// ggrs refused to build the session.
+    #[error("ggrs refused the session: {0}")]
+    Ggrs(String),
+}
+
+impl SessionError {
+    /// The `endReason` of the session document.
+    #[must_use]
+    pub fn end_reason(&self) -> &'static str {
+        match self {
+            Self::ServerUnreachable { .. } | Self::ServerLost { .. } => "serverLost",
+            Self::RoomRefused { .. } | Self::Mismatch { .. } => "refused",
+            Self::WaitTimeout { .. } => "waitTimeout",
+            Self::NoPath { .. } | Self::HandshakeTimeout { .. } | Self::Ggrs(_) => "neverConnected",
+            Self::PeerGone { .. } => "peerLeft",
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Owns the pure part of meeting: a roster becomes ordered player handles, a session id and
+//! seeds, the same on every peer. It never sends or waits.
+
+use std::hash::Hasher;
+
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::PlayerHandle;
+use seahash::SeaHasher;
+
+/// A player's place in the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The ggrs player handle.
+    pub handle: PlayerHandle,
+    /// The peer that plays.
+    pub peer: PeerId,
+    /// Whether that is this peer.
+    pub local: bool,
+}
+
+/// Orders the members of a room into seats: by slot, which every peer was told alike; on a stock
+/// server all slots are 0 and the peer id decides.
+///
+/// ```
+/// use bevy_matchbox::matchbox_socket::PeerId;
+/// use bevy_rollback_lab::session::lobby::seats;
+/// # let [a, b] = [1_u128, 2].map(|n| PeerId(serde_json::from_value(serde_json::json!(format!(
+/// #     "{n:08x}-0000-0000-0000-000000000000"))).unwrap()));
+/// let seats = seats(a, &[(1, a), (0, b)]);
+/// assert_eq!(seats[0].peer, b);
+/// assert!(seats[1].local);
+/// ```
+#[must_use]
+pub fn seats(local: PeerId, members: &[(u8, PeerId)]) -> Vec<Seat> {
+    let mut members = members.to_vec();
+    members.sort();
+    members.dedup_by_key(|(_, peer)| *peer);
+    members
+        .into_iter()
+        .enumerate()
+        .map(|(handle, (_, peer))| Seat {
+            handle,
+            peer,
+            local: peer == local,
+        })
+        .collect()
+}
+
+/// The id of a lab session: 32 hex digits over room, sorted peer ids and the server's nonce.
+#[must_use]
+pub fn session_id(room: &str, seats: &[Seat], nonce: &[u8; 16]) -> String {
+    let mut ids: Vec<_> = seats.iter().map(|seat| seat.peer).collect();
+    ids.sort();
+    // Two keyed halves: 64 bits alone would collide among some billions of sessions.
+    let half = |key: u64| {
+        let mut hasher = SeaHasher::with_seeds(key, !key, key.rotate_left(32), 1);
+        hasher.write_u64(room.len() as u64);
+        hasher.write(room.as_bytes());
+        for id in &ids {
+            hasher.write(id.0.as_bytes());
+        }
+        hasher.write(nonce);
+        hasher.finish()
+    };
+    format!("{:016x}{:016x}", half(0x6c61_6273), half(0x6573_7369))
+}
+
+/// The seed of an episode: configured plus its number, or a hash of session id and number.
+#[must_use]
+pub fn episode_seed(configured: Option<u64>, session_id: &str, number: u32) -> u64 {
+    if let Some(seed) = configured {
+        return seed.wrapping_add(u64::from(number));
+    }
+    let mut hasher = SeaHasher::new();
+    hasher.write(session_id.as_bytes());
+    hasher.write_u32(number);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u32) -> PeerId {
+        serde_json::from_value(serde_json::json!(format!(
+            "{n:08x}-0000-0000-0000-000000000000"
+        )))
+        .unwrap()
+    }
+
+    #[test]
+    fn every_peer_computes_the_same_seats_and_id() {
+        let members = [(0, peer(9)), (1, peer(3)), (2, peer(5))];
+        let mut reversed = members;
+        reversed.reverse();
+        for (_, local) in members {
+            let ours = seats(local, &members);
+            let theirs = seats(peer(9), &reversed);
+            let order = |seats: &[Seat]| seats.iter().map(|s| s.peer).collect::<Vec<_>>();
+            assert_eq!(
+                order(&ours),
+                order(&theirs),
+                "handles are the same on every peer"
+            );
+            assert_eq!(ours.iter().filter(|seat| seat.local).count(), 1);
+            assert_eq!(
+                session_id("room", &ours, &[7; 16]),
+                session_id("room", &theirs, &[7; 16])
+            );
+        }
+    }
+
+    #[test]
+    fn another_room_nonce_or_peer_is_another_session() {
+        let two = seats(peer(1), &[(0, peer(1)), (1, peer(2))]);
+        let other = seats(peer(1), &[(0, peer(1)), (1, peer(3))]);
+        let id = session_id("room", &two, &[0; 16]);
+        assert_eq!(id.len(), 32);
+        assert_ne!(id, session_id("moor", &two, &[0; 16]));
+        assert_ne!(id, session_id("room", &two, &[1; 16]));
+        assert_ne!(id, session_id("room", &other, &[0; 16]));
+    }
+
+    #[test]
+    fn a_configured_seed_counts_up_and_a_derived_one_differs_per_episode() {
+        assert_eq!(episode_seed(Some(7), "id", 2), 9);
+        assert_ne!(episode_seed(None, "id", 0), episode_seed(None, "id", 1));
+        assert_eq!(episode_seed(None, "id", 1), episode_seed(None, "id", 1));
+    }
+}

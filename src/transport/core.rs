@@ -1,0 +1,491 @@
+//! Owns what [`LabNet`](super::LabNet) shares between the session and its ggrs sockets: the
+//! network, one link per peer, and what came in. It moves packets and never decides a route.
+
+use std::time::Duration;
+
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
+
+use super::EpisodeBounds;
+use super::conditions::{Conditions, Direction, Shaper};
+use super::ggrs_wire::{self, Checked, Limits, Owner, Player, SentPings};
+use super::link::{Incoming, Link, LinkSettings, SendFailed, SentBy};
+use super::network::{NetEvent, Network};
+use super::route::RouteChange;
+use super::wire::{ControlMessage, MAX_DATAGRAM, Path};
+use crate::clock::LabClock;
+
+/// Local inputs that a datagram carried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputDeparture {
+    /// To whom.
+    pub peer: PeerId,
+    /// First input frame.
+    pub first: Frame,
+    /// Last input frame.
+    pub last: Frame,
+    /// The path or paths that took the datagram.
+    pub by: SentBy,
+}
+
+/// Remote inputs that were new when a datagram brought them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputArrival {
+    /// Who pressed.
+    pub peer: PeerId,
+    /// First new input frame.
+    pub first: Frame,
+    /// Last new input frame.
+    pub last: Frame,
+    /// The path of the first copy.
+    pub via: Path,
+    /// The next frame to simulate when they came.
+    pub current_frame: Frame,
+    /// When they came.
+    pub at: Duration,
+}
+
+/// One remote peer.
+pub(super) struct Peer {
+    pub(super) id: PeerId,
+    pub(super) link: Link,
+    players: Vec<Player>,
+    sent_pings: SentPings,
+    magic: Option<u16>,
+    heard_direct: Duration,
+    closing: Option<Duration>,
+    named_at: Duration,
+    usable_at: Option<Duration>,
+}
+
+impl Peer {
+    /// From being named to a usable path.
+    pub(super) fn connect_time(&self) -> Option<Duration> {
+        Some(self.usable_at?.saturating_sub(self.named_at))
+    }
+}
+
+impl Peer {
+    /// Books the inputs that a checked message brought first.
+    fn note_inputs(
+        &mut self,
+        checked: &Checked,
+        via: Path,
+        current_frame: Frame,
+        at: Duration,
+    ) -> Option<InputArrival> {
+        let known = self.newest(Owner::Sender);
+        let last = checked.newest_input_frame.filter(|&last| last > known)?;
+        // With input delay the first packet starts at the delay: the frames before it hold the
+        // default input and never travel.
+        let first = checked
+            .first_input_frame
+            .map_or(last, |first| first.max(known + 1));
+        self.set_newest(Owner::Sender, last);
+        Some(InputArrival {
+            peer: self.id,
+            first,
+            last,
+            via,
+            current_frame,
+            at,
+        })
+    }
+
+    /// Another peer's inputs are known here, so this one may tell of them.
+    fn heard_of(&mut self, bounds: &EpisodeBounds, other: PeerId, last: Frame) {
+        for (player, seat) in self.players.iter_mut().zip(&bounds.seats) {
+            if *seat == Some(other) {
+                player.last_frame = player.last_frame.max(last);
+            }
+        }
+    }
+
+    fn newest(&self, owner: Owner) -> Frame {
+        self.players
+            .iter()
+            .filter(|player| player.owner == owner)
+            .map(|player| player.last_frame)
+            .max()
+            .unwrap_or(NULL_FRAME)
+    }
+
+    fn set_newest(&mut self, owner: Owner, frame: Frame) {
+        for player in self
+            .players
+            .iter_mut()
+            .filter(|player| player.owner == owner)
+        {
+            player.last_frame = frame;
+        }
+    }
+}
+
+/// matchbox reports a peer that only left the server like one whose data channel closed. Silence
+/// for this long tells the two apart; doubt has put both paths to use long before.
+const CLOSED_SILENCE: Duration = Duration::from_millis(250);
+
+pub(super) struct Core {
+    pub(super) network: Box<dyn Network>,
+    pub(super) clock: LabClock,
+    pub(super) peers: Vec<Peer>,
+    pub(super) shaper: Shaper<PeerId>,
+    pub(super) events: Vec<NetEvent>,
+    pub(super) control: Vec<(PeerId, ControlMessage)>,
+    pub(super) route_changes: Vec<(PeerId, RouteChange)>,
+    pub(super) arrivals: Vec<InputArrival>,
+    pub(super) departures: Vec<InputDeparture>,
+    pub(super) current_frame: Frame,
+    settings: LinkSettings,
+    relay_available: Option<bool>,
+    open: Vec<PeerId>,
+    inbox: Vec<(PeerId, GgrsMessage)>,
+    bounds: Option<EpisodeBounds>,
+    conditions: Conditions,
+    seed: u64,
+    direct_cut: bool,
+    event_start: usize,
+}
+
+impl Core {
+    pub(super) fn new(
+        network: Box<dyn Network>,
+        clock: LabClock,
+        settings: LinkSettings,
+        conditions: &Conditions,
+        seed: u64,
+    ) -> Self {
+        Self {
+            network,
+            clock,
+            peers: Vec::new(),
+            shaper: Shaper::new(conditions, 0, seed),
+            events: Vec::new(),
+            control: Vec::new(),
+            route_changes: Vec::new(),
+            arrivals: Vec::new(),
+            departures: Vec::new(),
+            current_frame: 0,
+            settings,
+            relay_available: None,
+            open: Vec::new(),
+            inbox: Vec::new(),
+            bounds: None,
+            conditions: conditions.clone(),
+            seed,
+            direct_cut: false,
+            event_start: 0,
+        }
+    }
+
+    /// Applies the conditions of `player`, once it is known which player this peer is.
+    pub(super) fn set_player(&mut self, player: usize) {
+        self.shaper = Shaper::new(&self.conditions, player, self.seed);
+        self.set_direct_cut(self.direct_cut);
+    }
+
+    pub(super) fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.id == id)
+    }
+
+    pub(super) fn with_link(&mut self, id: PeerId, act: impl FnOnce(&mut Link)) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            act(&mut peer.link);
+        }
+    }
+
+    pub(super) fn for_each_link(&mut self, mut act: impl FnMut(&mut Link)) {
+        for peer in &mut self.peers {
+            act(&mut peer.link);
+        }
+    }
+
+    pub(super) fn set_peers(&mut self, ids: &[PeerId]) {
+        let now = self.clock.now();
+        self.peers.retain(|peer| ids.contains(&peer.id));
+        for &id in ids {
+            if self.peer(id).is_some() {
+                continue;
+            }
+            let mut link = Link::new(self.settings, now);
+            link.peer_named(now);
+            if let Some(available) = self.relay_available {
+                link.relay_usable(now, available);
+            }
+            if self.open.contains(&id) {
+                link.direct_opened(now);
+            }
+            self.peers.push(Peer {
+                id,
+                link,
+                players: Vec::new(),
+                sent_pings: SentPings::default(),
+                magic: None,
+                heard_direct: now,
+                closing: None,
+                named_at: now,
+                usable_at: None,
+            });
+        }
+    }
+
+    pub(super) fn set_relay_available(&mut self, available: bool) {
+        self.relay_available = Some(available);
+        let now = self.clock.now();
+        self.for_each_link(|link| link.relay_usable(now, available));
+    }
+
+    pub(super) fn start_epoch(&mut self, epoch: u16, bounds: EpisodeBounds) {
+        let now = self.clock.now();
+        self.current_frame = 0;
+        self.inbox.clear();
+        for peer in &mut self.peers {
+            peer.link.start_epoch(now, epoch);
+            peer.sent_pings = SentPings::default();
+            peer.magic = None;
+            peer.players = bounds
+                .seats
+                .iter()
+                .map(|seat| {
+                    Player::new(match seat {
+                        None => Owner::Local,
+                        Some(id) if *id == peer.id => Owner::Sender,
+                        Some(_) => Owner::Other,
+                    })
+                })
+                .collect();
+        }
+        self.bounds = Some(bounds);
+    }
+
+    pub(super) fn end_epoch(&mut self) {
+        self.bounds = None;
+        self.inbox.clear();
+        self.for_each_link(Link::end_epoch);
+    }
+
+    pub(super) fn set_direct_cut(&mut self, cut: bool) {
+        self.direct_cut = cut;
+        for direction in [Direction::Outgoing, Direction::Incoming] {
+            if cut {
+                self.shaper.cut(Path::Direct, direction);
+            } else {
+                self.shaper.heal(Path::Direct, direction);
+            }
+        }
+    }
+
+    /// Receives, then lets every link judge its paths and send what is due.
+    pub(super) fn poll(&mut self) {
+        self.pump();
+        let now = self.clock.now();
+        let Self {
+            peers,
+            shaper,
+            network,
+            route_changes,
+            ..
+        } = self;
+        for Peer {
+            id,
+            link,
+            heard_direct,
+            closing,
+            usable_at,
+            ..
+        } in peers
+        {
+            let silent_since = |since: Duration| since.max(*heard_direct) + CLOSED_SILENCE;
+            if closing.is_some_and(|since| *heard_direct <= since && now >= silent_since(since)) {
+                *closing = None;
+                link.direct_closed(now);
+            }
+            link.poll(now, &mut |path, bytes| {
+                hand_over(shaper, network.as_mut(), now, path, *id, bytes)
+            });
+            if usable_at.is_none() && link.usable() {
+                *usable_at = Some(now);
+            }
+            route_changes.extend(link.drain_changes().map(|change| (*id, change)));
+        }
+    }
+
+    /// Sends what the conditions held back and takes in what came.
+    fn pump(&mut self) {
+        let now = self.clock.now();
+        while let Some(due) = self.shaper.pop_due(now) {
+            // A delayed packet that fails is lost, as it would be in the network it stands for.
+            let _lost = self.network.send(due.path, due.tag, &due.bytes);
+            self.shaper.recycle(due.bytes);
+        }
+        self.network.poll_events(&mut self.events);
+        self.note_new_events(now);
+        let Self {
+            network,
+            peers,
+            shaper,
+            bounds,
+            control,
+            inbox,
+            arrivals,
+            current_frame,
+            ..
+        } = self;
+        let current_frame = *current_frame;
+        network.receive(&mut |path, from, bytes| {
+            if !shaper.admit(path) {
+                return;
+            }
+            let Some(index) = peers.iter().position(|peer| peer.id == from) else {
+                return;
+            };
+            if path == Path::Direct {
+                peers[index].heard_direct = now;
+            }
+            match peers[index].link.receive(now, path, bytes) {
+                Ok(Incoming::Data { payload, via }) => {
+                    let Some(bounds) = bounds.as_ref() else {
+                        return;
+                    };
+                    let peer = &mut peers[index];
+                    match ggrs_wire::decode(payload, &limits(bounds, peer, current_frame)) {
+                        Ok((message, checked)) => {
+                            peer.magic.get_or_insert(checked.magic);
+                            if let Some(arrival) =
+                                peer.note_inputs(&checked, via, current_frame, now)
+                            {
+                                for other in peers.iter_mut().filter(|other| other.id != from) {
+                                    other.heard_of(bounds, from, arrival.last);
+                                }
+                                arrivals.push(arrival);
+                            }
+                            inbox.push((from, message));
+                        }
+                        Err(error) => peer.link.count_malformed(via, error.reason()),
+                    }
+                }
+                Ok(Incoming::Control(messages)) => {
+                    control.extend(messages.into_iter().map(|message| (from, message)));
+                }
+                Ok(Incoming::Duplicate | Incoming::OtherEpoch | Incoming::Nothing) => {}
+                // The link has counted it by its reason.
+                Err(_counted) => {}
+            }
+        });
+    }
+
+    fn note_new_events(&mut self, now: Duration) {
+        let start = self.event_start.min(self.events.len());
+        for index in start..self.events.len() {
+            match self.events[index] {
+                NetEvent::DirectOpened(id) => {
+                    self.open.push(id);
+                    self.with_link(id, |link| link.direct_opened(now));
+                }
+                NetEvent::DirectClosed(id) => {
+                    self.open.retain(|open| *open != id);
+                    if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+                        peer.closing = Some(now);
+                    }
+                }
+                NetEvent::NoRelay => self.set_relay_available(false),
+                NetEvent::Roster(_) if self.relay_available.is_none() => {
+                    self.set_relay_available(true);
+                }
+                NetEvent::ServerLost { .. } => self.set_relay_available(false),
+                _ => {}
+            }
+        }
+        self.event_start = self.events.len();
+    }
+
+    pub(super) fn take_events(&mut self, into: &mut Vec<NetEvent>) {
+        into.append(&mut self.events);
+        self.event_start = 0;
+    }
+
+    pub(super) fn send_data(&mut self, to: PeerId, message: &GgrsMessage) {
+        let now = self.clock.now();
+        let Self {
+            peers,
+            shaper,
+            network,
+            ..
+        } = self;
+        let Some(peer) = peers.iter_mut().find(|peer| peer.id == to) else {
+            return;
+        };
+        let mut buffer = [0_u8; MAX_DATAGRAM];
+        let length = match ggrs_wire::encode(message, &mut buffer) {
+            Ok(length) => length,
+            Err(error) => {
+                peer.link.count_unsendable(error.reason());
+                return;
+            }
+        };
+        let payload = &buffer[..length];
+        let outgoing = match ggrs_wire::inspect_outgoing(payload) {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                peer.link.count_unsendable(error.reason());
+                return;
+            }
+        };
+        if let Some(ping) = outgoing.ping {
+            peer.sent_pings.record(ping);
+        }
+        let sent = peer.link.send_data(
+            now,
+            payload,
+            outgoing.newest_input_frame.is_some(),
+            &mut |path, bytes| hand_over(shaper, network.as_mut(), now, path, to, bytes),
+        );
+        let newest = peer.newest(Owner::Local);
+        if let Some(last) = outgoing.newest_input_frame.filter(|&last| last > newest) {
+            let first = outgoing
+                .first_input_frame
+                .map_or(last, |first| first.max(newest + 1));
+            peer.set_newest(Owner::Local, last);
+            self.departures.push(InputDeparture {
+                peer: to,
+                first,
+                last,
+                by: sent,
+            });
+        }
+    }
+
+    pub(super) fn receive_data(&mut self) -> Vec<(PeerId, GgrsMessage)> {
+        self.pump();
+        std::mem::take(&mut self.inbox)
+    }
+}
+
+fn limits<'a>(bounds: &EpisodeBounds, peer: &'a Peer, current_frame: Frame) -> Limits<'a> {
+    Limits {
+        players: &peer.players,
+        input_bytes: bounds.input_bytes,
+        max_prediction: bounds.max_prediction,
+        max_input_delay: bounds.max_input_delay,
+        desync_interval: bounds.desync_interval,
+        current_frame,
+        remote_magic: peer.magic,
+        sent_pings: &peer.sent_pings,
+    }
+}
+
+/// Gives a packet to the conditions, or to the network where none apply.
+fn hand_over(
+    shaper: &mut Shaper<PeerId>,
+    network: &mut dyn Network,
+    now: Duration,
+    path: Path,
+    peer: PeerId,
+    bytes: &[u8],
+) -> Result<(), SendFailed> {
+    if shaper.is_clear(path) {
+        return network.send(path, peer, bytes);
+    }
+    shaper.push(now, path, bytes, peer);
+    Ok(())
+}

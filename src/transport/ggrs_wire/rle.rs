@@ -1,0 +1,124 @@
+//! Walks the inputs of a packet without expanding them.
+//!
+//! ggrs hands the bytes of an input packet to `bitfield_rle::decode`, which allocates whatever
+//! length the packet claims, reads past its end on a varint that does not stop, and overflows
+//! on a long one (`decode_len_with_offset`; `varinteger::decode_with_offset`). The expansion
+//! is then split by 16-bit lengths (`compression.rs`, `delta_decode`). This walk finds the
+//! same lengths and nothing else.
+
+/// Longest varint that is read. Three bytes count to 2^21, far above the longest legal run.
+const MAX_VARINT: usize = 3;
+
+/// What is wrong with the encoded inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// A run length does not end, or is longer than any legal one.
+    Varint,
+    /// A literal run reaches past the packet.
+    Literal,
+    /// The last input is cut off.
+    Truncated,
+    /// More inputs than allowed.
+    TooMany,
+    /// An input of another length than allowed.
+    Shape(usize),
+}
+
+/// Counts the inputs in `encoded`: at most `max_count`, each of a length that `fits`.
+pub fn count_inputs(
+    encoded: &[u8],
+    max_count: usize,
+    fits: impl Fn(usize) -> bool,
+) -> Result<usize, Malformed> {
+    let mut bytes = Expansion {
+        rest: encoded,
+        run: Run::Fill { byte: 0, left: 0 },
+    };
+    let mut count = 0;
+    while let Some(low) = bytes.next()? {
+        let high = bytes.next()?.ok_or(Malformed::Truncated)?;
+        let len = usize::from(u16::from_le_bytes([low, high]));
+        if !fits(len) {
+            return Err(Malformed::Shape(len));
+        }
+        bytes.skip(len)?;
+        count += 1;
+        if count > max_count {
+            return Err(Malformed::TooMany);
+        }
+    }
+    Ok(count)
+}
+
+enum Run<'a> {
+    Fill { byte: u8, left: usize },
+    Literal(&'a [u8]),
+}
+
+/// The expansion, one byte at a time, never in memory.
+struct Expansion<'a> {
+    rest: &'a [u8],
+    run: Run<'a>,
+}
+
+impl Expansion<'_> {
+    fn next(&mut self) -> Result<Option<u8>, Malformed> {
+        loop {
+            match &mut self.run {
+                Run::Fill { byte, left } if *left > 0 => {
+                    *left -= 1;
+                    return Ok(Some(*byte));
+                }
+                Run::Literal([first, rest @ ..]) => {
+                    let first = *first;
+                    self.run = Run::Literal(rest);
+                    return Ok(Some(first));
+                }
+                Run::Fill { .. } | Run::Literal([]) => {
+                    if self.rest.is_empty() {
+                        return Ok(None);
+                    }
+                    self.read_run()?;
+                }
+            }
+        }
+    }
+
+    fn skip(&mut self, count: usize) -> Result<(), Malformed> {
+        for _ in 0..count {
+            self.next()?.ok_or(Malformed::Truncated)?;
+        }
+        Ok(())
+    }
+
+    fn read_run(&mut self) -> Result<(), Malformed> {
+        let mut code = 0_usize;
+        for at in 0..MAX_VARINT {
+            let byte = *self.rest.get(at).ok_or(Malformed::Varint)?;
+            code |= usize::from(byte & 127) << (7 * at);
+            if byte & 128 == 0 {
+                self.rest = &self.rest[at + 1..];
+                return self.start_run(code);
+            }
+        }
+        Err(Malformed::Varint)
+    }
+
+    /// Bit 0 tells a fill from a literal, bit 1 of a fill its byte.
+    fn start_run(&mut self, code: usize) -> Result<(), Malformed> {
+        self.run = if code & 1 == 1 {
+            Run::Fill {
+                byte: if code & 2 == 2 { 255 } else { 0 },
+                left: code >> 2,
+            }
+        } else {
+            let (literal, rest) = self
+                .rest
+                .split_at_checked(code >> 1)
+                .ok_or(Malformed::Literal)?;
+            self.rest = rest;
+            Run::Literal(literal)
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,303 @@
+//! Facts about the gate, with real ggrs sessions on both sides of it.
+
+mod hostile;
+mod rig;
+
+use std::collections::BTreeSet;
+
+use super::*;
+use rig::{Raw, RawBody, Rig, literal, raw_bytes};
+
+fn players(local: Frame, remote: Frame) -> [Player; 2] {
+    let with = |owner, last_frame| Player {
+        last_frame,
+        ..Player::new(owner)
+    };
+    [with(Owner::Local, local), with(Owner::Sender, remote)]
+}
+
+fn limits<'a>(players: &'a [Player], sent_pings: &'a SentPings) -> Limits<'a> {
+    Limits {
+        players,
+        input_bytes: Some(1),
+        max_prediction: 8,
+        max_input_delay: 2,
+        desync_interval: Some(10),
+        current_frame: 101,
+        remote_magic: None,
+        sent_pings,
+    }
+}
+
+/// An input packet that is legal for `limits(players(100, 98))`.
+fn legal_input() -> Raw {
+    Raw {
+        magic: 7,
+        body: RawBody::Input {
+            statuses: vec![(false, 98), (false, 100)],
+            disconnect_requested: false,
+            start_frame: 99,
+            ack_frame: 98,
+            bytes: literal(&[1, 0, 5, 1, 0, 0]),
+        },
+    }
+}
+
+fn reason(raw: &Raw) -> &'static str {
+    let players = players(100, 98);
+    let pings = SentPings::default();
+    validate(&raw_bytes(raw), &limits(&players, &pings)).map_or_else(|e| e.reason(), |_| "ok")
+}
+
+fn changed(change: impl FnOnce(&mut Raw)) -> &'static str {
+    let mut raw = legal_input();
+    change(&mut raw);
+    reason(&raw)
+}
+
+macro_rules! input_field {
+    ($field:ident = $value:expr) => {
+        changed(|raw| {
+            let RawBody::Input { $field, .. } = &mut raw.body else {
+                unreachable!("legal_input is an input");
+            };
+            *$field = $value;
+        })
+    };
+}
+
+#[test]
+fn every_message_of_two_real_sessions_passes_and_comes_back_unchanged() {
+    let mut rig = Rig::new(2, Some(2));
+    rig.synchronize();
+    // ggrs reports quality by the wall clock, every 200 ms, and nothing else takes that long.
+    let mut frames = 0;
+    while !rig.seen(MessageKind::QualityReply) {
+        rig.step();
+        frames += 1;
+        std::thread::yield_now();
+    }
+    while frames < 100 {
+        rig.step();
+        frames += 1;
+    }
+    let net = rig.net.lock().unwrap();
+    assert_eq!(net.refused, Vec::<&str>::new());
+    let mut kinds: BTreeSet<String> = net.kinds.iter().map(|kind| format!("{kind:?}")).collect();
+    for bytes in &net.sent {
+        let message: ggrs::Message = postcard::from_bytes(bytes).unwrap();
+        let mut again = [0; MAX_MESSAGE];
+        let len = encode(&message, &mut again).unwrap();
+        assert_eq!(&again[..len], &bytes[..]);
+    }
+    drop(net);
+    // ggrs 0.13 never sends a keep-alive: a quality report is always due before one.
+    let keep_alive = raw_bytes(&Raw {
+        magic: 7,
+        body: RawBody::KeepAlive,
+    });
+    let (players, pings) = (players(100, 98), SentPings::default());
+    let (message, checked) = decode(&keep_alive, &limits(&players, &pings)).unwrap();
+    assert!(format!("{message:?}").contains("KeepAlive"));
+    kinds.insert(format!("{:?}", checked.kind));
+    assert_eq!(kinds.len(), 8, "every variant occurred: {kinds:?}");
+}
+
+#[test]
+fn mirror_names_the_fields_that_ggrs_names() {
+    let (players, pings) = (players(100, 98), SentPings::default());
+    let (message, checked) = decode(&raw_bytes(&legal_input()), &limits(&players, &pings)).unwrap();
+    assert_eq!(checked.first_input_frame, Some(99));
+    assert_eq!(checked.newest_input_frame, Some(100));
+    let text = format!("{message:?}");
+    for part in [
+        "magic: 7",
+        "start_frame: 99",
+        "ack_frame: 98",
+        "last_frame: 100",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn input_packets_outside_their_bounds_are_refused_by_name() {
+    assert_eq!(changed(|_| ()), "ok");
+    assert_eq!(changed(|raw| raw.magic = 0), "magic");
+    assert_eq!(
+        input_field!(disconnect_requested = true),
+        "disconnectRequested"
+    );
+    assert_eq!(input_field!(start_frame = -1), "startFrame");
+    assert_eq!(input_field!(start_frame = 100), "startFrame");
+    assert_eq!(input_field!(start_frame = Frame::MAX), "startFrame");
+    assert_eq!(input_field!(ack_frame = 101), "ackFrame");
+    assert_eq!(input_field!(ack_frame = -2), "ackFrame");
+    assert_eq!(input_field!(statuses = vec![(false, 98)]), "statusCount");
+    assert_eq!(
+        input_field!(statuses = vec![(false, 98); 65]),
+        "notAMessage"
+    );
+    assert_eq!(
+        input_field!(statuses = vec![(false, 101), (false, 100)]),
+        "statusFrame"
+    );
+    assert_eq!(
+        input_field!(statuses = vec![(false, 98), (false, Frame::MAX)]),
+        "statusFrame"
+    );
+    for handle in 0..2 {
+        let mut told = vec![(false, 98), (false, 100)];
+        told[handle].0 = true;
+        assert_eq!(input_field!(statuses = told), "statusDisconnected");
+    }
+    assert_eq!(input_field!(bytes = Vec::new()), "inputCount");
+    assert_eq!(input_field!(bytes = literal(&[2, 0, 1, 1])), "inputSize");
+    assert_eq!(input_field!(bytes = literal(&[1, 0])), "inputEncoding");
+    assert_eq!(input_field!(bytes = literal(&[1, 0, 0].repeat(14))), "ok");
+    assert_eq!(
+        input_field!(bytes = literal(&[1, 0, 0].repeat(15))),
+        "inputTooFarAhead",
+        "newest local 100 + window 8 + delay 2 + 2 = 112"
+    );
+    assert_eq!(
+        input_field!(bytes = literal(&[1, 0, 0].repeat(129))),
+        "inputCount"
+    );
+}
+
+#[test]
+fn run_lengths_that_claim_memory_are_refused_without_expanding_them() {
+    for claim in [
+        vec![0xff],
+        vec![0x80, 0x80, 0x80, 0x01],
+        vec![0xff; 40],
+        vec![0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+        vec![0x7e, 1, 2],
+    ] {
+        assert_eq!(input_field!(bytes = claim), "inputEncoding");
+    }
+    // Two million zero bytes: the first of a million empty inputs is refused.
+    assert_eq!(input_field!(bytes = vec![0xfd, 0xff, 0x7f]), "inputSize");
+}
+
+#[test]
+fn fill_runs_are_walked_like_literals() {
+    // Three inputs of one byte (0, 0 and 255), with their zeros in fill runs.
+    let fills = [0x02, 1, 0x09, 0x02, 1, 0x09, 0x04, 1, 0, 0x07];
+    assert_eq!(count_inputs(&fills, 9, |len| len == 1), Ok(3));
+    assert_eq!(
+        count_inputs(&fills, 2, |len| len == 1),
+        Err(Malformed::TooMany)
+    );
+}
+
+#[test]
+fn first_packet_may_start_at_the_input_delay_and_no_further() {
+    let (players, pings) = (players(-1, -1), SentPings::default());
+    let mut limits = limits(&players, &pings);
+    limits.current_frame = 0;
+    for (start_frame, expected) in [(0, true), (2, true), (3, false), (1_000, false)] {
+        let raw = Raw {
+            magic: 1,
+            body: RawBody::Input {
+                statuses: vec![(false, -1), (false, 2)],
+                disconnect_requested: false,
+                start_frame,
+                ack_frame: -1,
+                bytes: literal(&[1, 0, 5]),
+            },
+        };
+        assert_eq!(validate(&raw_bytes(&raw), &limits).is_ok(), expected);
+    }
+}
+
+#[test]
+fn other_messages_outside_their_bounds_are_refused_by_name() {
+    let of = |body| reason(&Raw { magic: 7, body });
+    assert_eq!(of(RawBody::InputAck(100)), "ok");
+    assert_eq!(of(RawBody::InputAck(101)), "ackFrame");
+    assert_eq!(of(RawBody::QualityReport(3_600, u128::MAX)), "ok");
+    assert_eq!(of(RawBody::QualityReport(i16::MIN, 0)), "frameAdvantage");
+    assert_eq!(of(RawBody::QualityReply(0)), "pong");
+    assert_eq!(of(RawBody::ChecksumReport(1, 100)), "ok");
+    assert_eq!(of(RawBody::ChecksumReport(1, 101)), "checksumFrame");
+    assert_eq!(of(RawBody::ChecksumReport(1, -1)), "checksumFrame");
+    assert_eq!(of(RawBody::ChecksumReport(1, Frame::MIN)), "checksumFrame");
+
+    let (players, mut pings) = (players(100, 98), SentPings::default());
+    pings.record(5);
+    let pong = raw_bytes(&Raw {
+        magic: 7,
+        body: RawBody::QualityReply(5),
+    });
+    assert!(validate(&pong, &limits(&players, &pings)).is_ok());
+    (0..32).for_each(|ping| pings.record(100 + ping));
+    assert_eq!(
+        validate(&pong, &limits(&players, &pings)),
+        Err(GgrsWireError::Pong),
+        "a pong older than 32 pings says nothing"
+    );
+    let mut off = limits(&players, &pings);
+    off.desync_interval = None;
+    let checksum = raw_bytes(&Raw {
+        magic: 7,
+        body: RawBody::ChecksumReport(1, 100),
+    });
+    assert_eq!(validate(&checksum, &off), Err(GgrsWireError::ChecksumOff));
+    off.remote_magic = Some(8);
+    assert_eq!(
+        validate(&pong, &off),
+        Err(GgrsWireError::Magic { magic: 7 })
+    );
+}
+
+#[test]
+fn trailing_and_missing_bytes_are_no_message() {
+    let mut bytes = raw_bytes(&legal_input());
+    let (players, pings) = (players(100, 98), SentPings::default());
+    let limits = limits(&players, &pings);
+    for len in 0..bytes.len() {
+        assert!(validate(&bytes[..len], &limits).is_err());
+    }
+    bytes.push(0);
+    assert_eq!(validate(&bytes, &limits), Err(GgrsWireError::NotAMessage));
+    let long = vec![0; MAX_MESSAGE + 1];
+    assert_eq!(validate(&long, &limits), Err(GgrsWireError::TooLong));
+}
+
+#[test]
+fn third_player_is_reported_disconnected_only_after_we_removed_it() {
+    let mut players = [
+        Player {
+            last_frame: 100,
+            ..Player::new(Owner::Local)
+        },
+        Player {
+            last_frame: 98,
+            ..Player::new(Owner::Sender)
+        },
+        Player {
+            last_frame: 97,
+            ..Player::new(Owner::Other)
+        },
+    ];
+    let pings = SentPings::default();
+    let report = |last_frame| {
+        raw_bytes(&Raw {
+            magic: 7,
+            body: RawBody::Input {
+                statuses: vec![(false, 98), (false, 100), (true, last_frame)],
+                disconnect_requested: false,
+                start_frame: 99,
+                ack_frame: 98,
+                bytes: literal(&[1, 0, 5]),
+            },
+        })
+    };
+    let refusal = Err(GgrsWireError::StatusDisconnected { player: 2 });
+    assert_eq!(validate(&report(97), &limits(&players, &pings)), refusal);
+    players[2].disconnected = true;
+    assert!(validate(&report(97), &limits(&players, &pings)).is_ok());
+    assert_eq!(validate(&report(96), &limits(&players, &pings)), refusal);
+}

@@ -1,0 +1,90 @@
+//! One-way delay of one path in buckets of a second, and its jitter.
+//!
+//! Owns sums and minima of transit times. A transit time contains the offset between the two
+//! clocks, so it means something only in comparison: with the same path earlier, or with the
+//! other path now. Never decides anything.
+
+use std::time::Duration;
+
+/// Buckets kept: the ten seconds over which a path's own minimum is taken.
+const BUCKETS: usize = 10;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// Second of the receiver's clock, plus one: zero is an unused bucket.
+    second: u64,
+    min: i64,
+    sum: i64,
+    count: i64,
+}
+
+/// Transit times of the packets of one path, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delay {
+    buckets: [Bucket; BUCKETS],
+    last: Option<i64>,
+    /// RFC 3550's interarrival jitter, in microseconds times 16.
+    jitter_16: u64,
+}
+
+impl Delay {
+    /// Adds the transit time of a packet that arrived at `now`.
+    pub fn add(&mut self, now: Duration, transit: i64) {
+        let second = now.as_secs() + 1;
+        let bucket = &mut self.buckets[Self::slot(second)];
+        if bucket.second == second {
+            bucket.min = bucket.min.min(transit);
+            bucket.sum = bucket.sum.saturating_add(transit);
+            bucket.count += 1;
+        } else {
+            *bucket = Bucket {
+                second,
+                min: transit,
+                sum: transit,
+                count: 1,
+            };
+        }
+        if let Some(last) = self.last.replace(transit) {
+            let change = last.abs_diff(transit);
+            // RFC 3550, appendix A.8: J += (|D| - J) / 16, in sixteenths.
+            self.jitter_16 = (self.jitter_16 - (self.jitter_16 + 8) / 16).saturating_add(change);
+        }
+    }
+
+    /// Interarrival jitter as RFC 3550 defines it.
+    #[must_use]
+    pub fn jitter(&self) -> Duration {
+        Duration::from_micros(self.jitter_16 / 16)
+    }
+
+    /// Smallest transit of this second and the `seconds` before it, at most nine.
+    #[must_use]
+    pub fn min_over(&self, now: Duration, seconds: u64) -> Option<i64> {
+        self.recent(now, seconds).map(|bucket| bucket.min).min()
+    }
+
+    /// Mean transit of this second and the `seconds` before it, at most nine.
+    #[must_use]
+    pub fn mean_over(&self, now: Duration, seconds: u64) -> Option<i64> {
+        let (sum, count) = self
+            .recent(now, seconds)
+            .fold((0_i64, 0_i64), |(sum, count), bucket| {
+                (sum.saturating_add(bucket.sum), count + bucket.count)
+            });
+        (count > 0).then(|| sum / count)
+    }
+
+    fn recent(&self, now: Duration, seconds: u64) -> impl Iterator<Item = &Bucket> {
+        let newest = now.as_secs() + 1;
+        let oldest = newest
+            .saturating_sub(seconds.min(BUCKETS as u64 - 1))
+            .max(1);
+        self.buckets
+            .iter()
+            .filter(move |bucket| (oldest..=newest).contains(&bucket.second))
+    }
+
+    fn slot(second: u64) -> usize {
+        usize::try_from(second % BUCKETS as u64).expect("a remainder of ten fits")
+    }
+}

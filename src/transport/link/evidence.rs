@@ -1,0 +1,323 @@
+//! What a link measures, in the form the router and the exports take it.
+//!
+//! Owns the intervals, the limits and the failover margin. Never sends, never decides.
+
+use std::time::Duration;
+
+use super::{ClockOffset, LateEvidence, Link, Path, Trouble, frame, micros};
+use crate::transport::{
+    health::{Quality, RECOVERY},
+    route::{Evidence, RouteState},
+};
+
+/// Smallest silence that raises doubt at a healthy margin: two frames at 60 Hz. Below it a busy
+/// scheduler looks like a broken path.
+pub const SILENCE_MIN: Duration = Duration::from_millis(34);
+/// An echo over the relay proves it for this long: two probes may get lost.
+const ECHO_AGE: Duration = Duration::from_millis(2_500);
+/// A peer heard in this episode over the relay alone holds the direct path to account after this:
+/// it covers the difference in starting times that a barrier leaves.
+const EXCHANGE_GRACE: Duration = Duration::from_millis(500);
+
+impl Link {
+    /// The expected interval between packets, `I`: the larger of one's own poll interval and the
+    /// peer's advertised one.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        let own = self.advertised();
+        match self.peer.interval {
+            // The wire rounds to 2 ms: what is that close is the same.
+            Some(peer) if peer > own + Duration::from_millis(1) => peer,
+            _ => own,
+        }
+    }
+
+    /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms; two intervals when
+    /// the margin is negative.
+    #[must_use]
+    pub fn silence_limit(&self) -> Duration {
+        if self
+            .margin_ms_at(self.calm_limit())
+            .is_some_and(|ms| ms < 0.0)
+        {
+            self.interval() * 2
+        } else {
+            self.calm_limit()
+        }
+    }
+
+    /// The failover margin in milliseconds: what is left of the prediction window when a cut is
+    /// noticed and relayed. Not negative: a lost path stalls no frame. `None` until both paths
+    /// were measured.
+    #[must_use]
+    pub fn margin(&self) -> Option<f64> {
+        self.margin_ms_at(self.silence_limit())
+    }
+
+    /// Smoothed round trip of the route in use.
+    #[must_use]
+    pub fn srtt(&self) -> Option<Duration> {
+        self.path_rtt(self.route_path())
+    }
+
+    /// Smoothed round trip of `path`.
+    #[must_use]
+    pub fn path_rtt(&self, path: Path) -> Option<Duration> {
+        self.paths[path.index()].rtt.get()
+    }
+
+    /// The path whose packets count: the relay once promoted or while provisional.
+    #[must_use]
+    pub const fn route_path(&self) -> Path {
+        match self.router.state() {
+            RouteState::Relay | RouteState::Survival | RouteState::Provisional => Path::Relay,
+            RouteState::Connecting | RouteState::Direct | RouteState::Suspect => Path::Direct,
+        }
+    }
+
+    /// Time since anything of the peer came, on any path. Pauses while this peer does not poll.
+    #[must_use]
+    pub fn peer_silence(&self, now: Duration) -> Duration {
+        let awake = self.cadence.awake(now);
+        let last = self
+            .paths
+            .iter()
+            .filter_map(|health| health.received.last())
+            .max();
+        last.map_or(awake, |last| awake.saturating_sub(last))
+    }
+
+    /// Whether the peer says that it is hidden.
+    #[must_use]
+    pub const fn peer_hidden(&self) -> bool {
+        self.peer.hidden
+    }
+
+    /// How long the peer has heard nothing over the direct path, by its newest header.
+    #[must_use]
+    pub const fn peer_reported_silence(&self) -> Duration {
+        self.peer.silence
+    }
+
+    /// The peer's clock against ours: the best sample of the last ten to twenty seconds.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<ClockOffset> {
+        self.offsets
+            .iter()
+            .flatten()
+            .min_by_key(|sample| sample.uncertainty)
+            .copied()
+    }
+
+    /// What explains a late input.
+    #[must_use]
+    pub fn late_evidence(&self, now: Duration) -> LateEvidence {
+        let health = &self.paths[self.route_path().index()];
+        let awake = self.cadence.awake(now);
+        let second_ago = awake.saturating_sub(Duration::from_secs(1));
+        LateEvidence {
+            rtt: self.srtt(),
+            jitter: health.delay.jitter(),
+            lost_packets: health.received.missing_since(second_ago),
+            reordered: health
+                .received
+                .last_reordered()
+                .is_some_and(|at| at >= second_ago),
+            peer_silence: self.peer_silence(now),
+            peer_hidden: self.peer.hidden,
+            route_changed: self.last_change,
+        }
+    }
+
+    /// Evidence for the causes `lossy` and `congested`.
+    #[must_use]
+    pub fn trouble(&self, now: Duration) -> Trouble {
+        let awake = self.cadence.awake(now);
+        let [direct, relay] = &self.paths;
+        let ms = |us: i64| us as f64 / 1e3;
+        let recent = direct.delay.mean_over(now, 1);
+        Trouble {
+            both_paths_10s: self.both_paths_10s(now),
+            loss_runs_10s: direct
+                .sent
+                .loss_runs_since(awake.saturating_sub(Duration::from_secs(10))),
+            direct_minus_relay_ms: recent
+                .zip(relay.delay.mean_over(now, 1))
+                .map(|(direct, relay)| ms(direct - relay)),
+            direct_above_min_ms: recent
+                .zip(direct.delay.min_over(now, 9))
+                .map(|(recent, min)| ms(recent - min)),
+            direct_send_failures: self.stats.direct_send_failures,
+        }
+    }
+
+    /// The send interval in our headers.
+    pub(super) fn advertised(&self) -> Duration {
+        self.cadence.interval().max(frame(self.settings.fps))
+    }
+
+    /// Whether the relay answered lately.
+    pub(super) fn relay_echoes(&self) -> bool {
+        let newest = self.cadence.awake(self.latest);
+        self.relay_up
+            && self.paths[1]
+                .sent
+                .last_ack()
+                .is_some_and(|at| newest.saturating_sub(at) <= ECHO_AGE)
+    }
+
+    /// Time since anything came over `path` that could have.
+    pub(super) fn silence(&self, path: Path, awake: Duration) -> Duration {
+        let grace = match path {
+            Path::Direct => self.direct_grace,
+            Path::Relay => self.relay_grace,
+        };
+        let heard = self.episode.and_then(|episode| episode.heard);
+        let last = self.paths[path.index()].received.last();
+        let since = grace
+            .max(heard.unwrap_or_default())
+            .max(last.unwrap_or_default());
+        awake.saturating_sub(since)
+    }
+
+    pub(super) fn evidence(&self, now: Duration, send_failed: bool) -> Evidence {
+        let awake = self.cadence.awake(now);
+        let interval = self.interval();
+        let limit = self.silence_limit();
+        let direct = &self.paths[0];
+        let unacked_limit = self.unacked_limit(interval);
+
+        let together = self
+            .episode
+            .filter(|episode| self.peer.epoch == episode.epoch && !self.peer.hidden);
+        let exchanged = together.is_some_and(|episode| {
+            episode.heard_direct && direct.sent.confirmed_since(episode.started)
+        });
+        let overdue = together
+            .and_then(|episode| episode.heard)
+            .is_some_and(|heard| awake >= heard.max(self.direct_grace) + EXCHANGE_GRACE);
+
+        Evidence {
+            direct_open: self.direct_open,
+            relay_up: self.relay_up,
+            relay_usable: self.relay_echoes(),
+            judging: self.direct_open && (exchanged || overdue),
+            judging_relay: together.is_some(),
+            silence: self.silence(Path::Direct, awake),
+            silence_limit: limit,
+            interval,
+            unacked: direct.sent.oldest_unacked(awake),
+            unacked_limit,
+            send_failed,
+            recovery: (self.router.state() == RouteState::Suspect && together.is_some())
+                .then(|| self.recovery(awake, limit, interval, unacked_limit)),
+            relay_alone: self.relay_alone,
+            relay_silence: self.silence(Path::Relay, awake),
+            relay_steady: self.router.state() == RouteState::Survival
+                && self.relay_steady(awake, limit),
+            peer_doubt: self.peer.doubt,
+            peer_promoted: self.peer.promoted,
+        }
+    }
+
+    /// How long a packet may stay unacknowledged: RFC 9002's probe time-out with the peer's poll
+    /// interval as its acknowledgement delay, and one interval more, because the packet that
+    /// would have brought the acknowledgement may be a single lost one.
+    fn unacked_limit(&self, interval: Duration) -> Duration {
+        let rtt = &self.paths[0].rtt;
+        match rtt.get() {
+            Some(srtt) => srtt + (rtt.variation * 4).max(interval) + interval * 2,
+            None => EXCHANGE_GRACE,
+        }
+    }
+
+    /// Quality of the direct path in both directions over the recovery stretch.
+    fn recovery(
+        &self,
+        awake: Duration,
+        limit: Duration,
+        interval: Duration,
+        unacked_limit: Duration,
+    ) -> (f64, bool) {
+        let [direct, _] = &self.paths;
+        let stretch = RECOVERY.max(interval * 5);
+        let start = awake.saturating_sub(stretch);
+        let came: Quality = direct.received.quality(start, awake, limit);
+        // Acknowledgements of the newest packets are still on their way: over long round trips
+        // the stretch reaches further back, or nothing in it could be judged.
+        let back = stretch.max(unacked_limit + stretch / 2);
+        let went: Quality = direct
+            .sent
+            .quality(awake.saturating_sub(back), awake, unacked_limit);
+        let refused = self
+            .last_refusal
+            .is_some_and(|at| awake.saturating_sub(at) < stretch);
+        let good = came.good() && went.good() && !refused;
+        (came.share().min(went.share()), good)
+    }
+
+    fn relay_steady(&self, awake: Duration, limit: Duration) -> bool {
+        let start = awake.saturating_sub(RECOVERY);
+        let gap = crate::transport::route::RELAY_SILENCE.max(limit);
+        self.relay_echoes()
+            && self.paths[1].received.quality(start, awake, gap).covered
+            && self.silence(Path::Relay, awake) < gap
+    }
+
+    fn calm_limit(&self) -> Duration {
+        (self.interval() * 3).max(SILENCE_MIN)
+    }
+
+    fn margin_ms_at(&self, silence_limit: Duration) -> Option<f64> {
+        let direct = self.path_rtt(Path::Direct)?;
+        let relay = self.path_rtt(Path::Relay).filter(|_| self.relay_up)?;
+        let settings = &self.settings;
+        let frame_us = micros(frame(settings.fps));
+        let window = i64::from(settings.max_prediction) - 1 + i64::from(settings.input_delay)
+            - i64::from(self.skew.unsigned_abs());
+        let left = window * frame_us
+            - micros(direct / 2)
+            - micros(relay / 2)
+            - micros(self.interval())
+            - micros(silence_limit);
+        Some(left as f64 / 1e3)
+    }
+
+    pub(super) fn count_both_paths(&mut self, now: Duration) {
+        let Some(last) = self.last_poll else {
+            return;
+        };
+        if self.episode.is_some() && self.carriers() == (true, true) {
+            let span = now.saturating_sub(last);
+            self.stats.both_paths += span;
+            let second = now.as_secs() + 1;
+            let slot = &mut self.both_paths_by_second
+                [usize::try_from(second % 10).expect("a remainder of ten fits")];
+            if slot.0 != second {
+                *slot = (second, Duration::ZERO);
+            }
+            slot.1 += span;
+        }
+    }
+
+    fn both_paths_10s(&self, now: Duration) -> Duration {
+        let newest = now.as_secs() + 1;
+        self.both_paths_by_second
+            .iter()
+            .filter(|(second, _)| *second > 0 && newest.saturating_sub(*second) < 10)
+            .map(|(_, span)| *span)
+            .sum()
+    }
+
+    pub(super) fn refresh_stats(&mut self) {
+        for (stats, health) in self.stats.paths.iter_mut().zip(&self.paths) {
+            stats.lost = health.sent.lost();
+            stats.missed = health.received.missed();
+            stats.reordered = health.received.reordered();
+            stats.duplicate = health.received.duplicate();
+            stats.rtt = health.rtt;
+            stats.jitter = health.delay.jitter();
+        }
+        self.stats.hitches = self.cadence.hitches();
+    }
+}

@@ -1,0 +1,111 @@
+//! What one link counts, for exports and for the causes of late inputs.
+//!
+//! Owns plain numbers. Never decides anything.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::transport::{health::Rtt, wire::Path};
+
+/// Counters of one path to one peer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PathStats {
+    /// Datagrams handed to the path, headers of every kind included.
+    pub sent: u64,
+    /// Datagrams that the path refused. Not in `sent`.
+    pub send_failures: u64,
+    /// Datagrams received whose header could be read, duplicates included.
+    pub received: u64,
+    /// Datagrams sent that the peer did not acknowledge although it acknowledged later ones.
+    pub lost: u64,
+    /// Numbers of the peer's datagrams that never came: its `lost`, seen from here.
+    pub missed: u64,
+    /// Datagrams received after a newer one.
+    pub reordered: u64,
+    /// Datagrams received twice on this same path. Copies over the other path are not counted.
+    pub duplicate: u64,
+    /// Datagrams dropped unread, by reason.
+    pub malformed: BTreeMap<&'static str, u64>,
+    /// Bytes sent, headers included.
+    pub bytes_sent: u64,
+    /// Bytes received, headers included.
+    pub bytes_received: u64,
+    /// Round trips.
+    pub rtt: Rtt,
+    /// Interarrival jitter (RFC 3550).
+    pub jitter: Duration,
+}
+
+/// Counters of one link.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkStats {
+    /// Per path, by [`Path::index`].
+    pub paths: [PathStats; 2],
+    /// Time in which game packets went on both paths while an episode ran.
+    pub both_paths: Duration,
+    /// Packets that the direct path refused.
+    pub direct_send_failures: u64,
+    /// Gaps in this peer's own polling.
+    pub hitches: u64,
+    /// Data packets dropped because they belong to another episode, or none runs.
+    pub epoch_dropped: u64,
+    /// Copies of data packets that came when the first had come already, over either path.
+    pub duplicate_data: u64,
+    /// Game packets handed to the relay.
+    pub game_packets_relay: u64,
+    /// Their bytes, headers included.
+    pub game_bytes_relay: u64,
+    /// Game packets handed to the direct path.
+    pub game_packets_direct: u64,
+    /// Their bytes, headers included.
+    pub game_bytes_direct: u64,
+    /// Data packets of which the first copy came directly.
+    pub first_by_direct: u64,
+    /// Data packets of which the first copy came by relay.
+    pub first_by_relay: u64,
+    /// Input packets sent again at the moment a path was added.
+    pub resent_inputs: u64,
+    /// Game packets that no path took.
+    pub unsent: u64,
+}
+
+impl LinkStats {
+    /// The counters of `path`.
+    #[must_use]
+    pub const fn path(&self, path: Path) -> &PathStats {
+        &self.paths[path.index()]
+    }
+}
+
+/// Evidence for the causes `lossy` and `congested`, measured before any rule uses it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trouble {
+    /// Both-path time within the last ten seconds.
+    pub both_paths_10s: Duration,
+    /// Runs of four and more direct packets lost in the last ten seconds, up to three.
+    pub loss_runs_10s: usize,
+    /// Direct delay minus relay delay over the last second, in milliseconds. The clock offset cancels out.
+    pub direct_minus_relay_ms: Option<f64>,
+    /// Direct delay of the last second above its own minimum of ten, in milliseconds.
+    pub direct_above_min_ms: Option<f64>,
+    /// Direct sends that failed.
+    pub direct_send_failures: u64,
+}
+
+/// What explains a late input, for the causes of rollbacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LateEvidence {
+    /// Round trip of the route in use.
+    pub rtt: Option<Duration>,
+    /// Jitter of the route in use.
+    pub jitter: Duration,
+    /// Datagrams of the peer missing among those of the last second, on the route in use.
+    pub lost_packets: u32,
+    /// A datagram came after a newer one within the last second.
+    pub reordered: bool,
+    /// Time since anything of the peer came, on any path.
+    pub peer_silence: Duration,
+    /// The peer says that it is hidden.
+    pub peer_hidden: bool,
+    /// When the route changed last.
+    pub route_changed: Option<Duration>,
+}

@@ -1,0 +1,177 @@
+//! The real network: matchbox data channels for the direct path, our server's websocket for the
+//! relay. It maps peers to slots and moves bytes, and judges nothing.
+
+use bevy_matchbox::matchbox_socket::{
+    CandidatePair, ChannelConfig, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket,
+    WebRtcSocketBuilder,
+};
+
+use super::link::SendFailed;
+use super::network::{NetEvent, Network};
+use super::websocket::{ServerConnection, ServerEvent, ServerSettings, Urgency, spawn_network};
+use super::wire::relay::Roster;
+use super::wire::{Header, Kind, Path};
+use crate::clock::LabClock;
+
+/// The one data channel of a lab session.
+const CHANNEL: usize = 0;
+
+/// What the real network needs to know.
+#[derive(Clone, Debug)]
+pub struct MatchboxSettings {
+    /// The connection to the server.
+    pub server: ServerSettings,
+    /// STUN and TURN servers; without any, only local addresses are tried.
+    pub ice: RtcIceServerConfig,
+}
+
+impl MatchboxSettings {
+    /// The server at `url`, without STUN and TURN.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            server: ServerSettings::new(url),
+            ice: RtcIceServerConfig {
+                urls: Vec::new(),
+                username: None,
+                credential: None,
+            },
+        }
+    }
+}
+
+/// matchbox WebRTC and the server's websocket.
+pub struct MatchboxNetwork {
+    socket: WebRtcSocket,
+    server: ServerConnection,
+    slots: Vec<(u8, PeerId)>,
+    relayed: Vec<(u8, Vec<u8>)>,
+}
+
+impl MatchboxNetwork {
+    /// Connects in the background; what happens is told by [`Network::poll_events`].
+    #[must_use]
+    pub fn open(settings: MatchboxSettings, clock: LabClock) -> Self {
+        let url = settings.server.url.clone();
+        let server = ServerConnection::open(settings.server, clock);
+        let (socket, message_loop) = WebRtcSocketBuilder::new(url)
+            .ice_server(settings.ice)
+            .signaller_builder(server.signaller_builder())
+            .add_channel(ChannelConfig::unreliable())
+            .build();
+        let message_loop = spawn_network(async move {
+            if let Err(error) = message_loop.await {
+                bevy::log::debug!("matchbox's message loop ended: {error}");
+            }
+        });
+        if let Err(error) = message_loop {
+            bevy::log::error!("direct paths are impossible: no thread for WebRTC: {error}");
+        }
+        Self {
+            socket,
+            server,
+            slots: Vec::new(),
+            relayed: Vec::new(),
+        }
+    }
+
+    /// Moves what the server told to `events`, and what it relayed to its queue.
+    fn take_in(&mut self, events: &mut Vec<NetEvent>) {
+        while let Some(event) = self.server.next_event() {
+            events.push(match event {
+                ServerEvent::IdAssigned(id) => NetEvent::IdAssigned(id),
+                ServerEvent::NoRelay => NetEvent::NoRelay,
+                ServerEvent::Welcome(roster) | ServerEvent::Roster(roster) => {
+                    self.note_slots(&roster);
+                    NetEvent::Roster(roster)
+                }
+                ServerEvent::Notice(notice) => NetEvent::Notice(notice),
+                ServerEvent::Relayed {
+                    source, payload, ..
+                } => {
+                    self.relayed.push((source, payload));
+                    continue;
+                }
+                ServerEvent::Refused { code, reason } => NetEvent::Refused { code, reason },
+                ServerEvent::Unreachable(error) => NetEvent::Unreachable {
+                    error: error.to_string(),
+                },
+                ServerEvent::Lost { reason } => NetEvent::ServerLost { reason },
+                _ => continue,
+            });
+        }
+    }
+
+    /// Peers that left stay known: packets they sent before may still come.
+    fn note_slots(&mut self, roster: &Roster) {
+        for member in &roster.members {
+            let peer = PeerId(uuid::Uuid::from_bytes(member.peer));
+            self.slots.retain(|(slot, _)| *slot != member.slot);
+            self.slots.push((member.slot, peer));
+        }
+    }
+
+    fn slot_of(&self, peer: PeerId) -> Option<u8> {
+        self.slots
+            .iter()
+            .find(|(_, id)| *id == peer)
+            .map(|(slot, _)| *slot)
+    }
+}
+
+impl Network for MatchboxNetwork {
+    fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
+        self.take_in(events);
+        // A closed socket tells nothing more; the server's events say why.
+        for (peer, state) in self.socket.try_update_peers().unwrap_or_default() {
+            events.push(match state {
+                PeerState::Connected => NetEvent::DirectOpened(peer),
+                PeerState::Disconnected => NetEvent::DirectClosed(peer),
+            });
+        }
+    }
+
+    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
+        match path {
+            Path::Direct => self
+                .socket
+                .channel_mut(CHANNEL)
+                .try_send(datagram.to_vec().into(), peer)
+                .map_err(|_closed| SendFailed),
+            Path::Relay => {
+                let slot = self.slot_of(peer).ok_or(SendFailed)?;
+                let control =
+                    Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Control);
+                let urgency = if control {
+                    Urgency::Control
+                } else {
+                    Urgency::Game
+                };
+                self.server
+                    .send_relay(slot, datagram, urgency)
+                    .map_err(|_counted| SendFailed)
+            }
+        }
+    }
+
+    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
+        for (peer, datagram) in self.socket.channel_mut(CHANNEL).receive() {
+            sink(Path::Direct, peer, &datagram);
+        }
+        for (source, datagram) in self.relayed.drain(..) {
+            let from = self.slots.iter().find(|(slot, _)| *slot == source);
+            if let Some(&(_, peer)) = from {
+                sink(Path::Relay, peer, &datagram);
+            }
+        }
+    }
+
+    fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
+        self.socket.candidate_pair(peer)
+    }
+
+    fn close(&mut self) {
+        self.socket.close();
+        self.server.close();
+    }
+}

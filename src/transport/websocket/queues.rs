@@ -1,0 +1,399 @@
+//! The queues around the websocket's task, every one of them bounded.
+//!
+//! Owns their order and their bounds. Never touches a websocket: a backend takes from
+//! [`Shared::next_outgoing`] and gives to [`Shared::on_text`] and [`Shared::on_binary`].
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use bevy_matchbox::matchbox_socket::{PeerEvent, PeerRequest};
+use futures::{
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+    future::poll_fn,
+    task::AtomicWaker,
+};
+
+use super::{RelaySendError, ServerEvent, ServerStats, Urgency};
+use crate::transport::wire::relay::{ServerFrame, decode_server};
+
+/// Game packets that may wait for the websocket: a second of one peer's at 60 Hz. What is
+/// older is in the newer ones, since every input packet carries all unacknowledged inputs.
+const MAX_GAME_OUT: usize = 64;
+/// Control packets that may wait: two windows of the control channel to each of 3 peers.
+const MAX_CONTROL_OUT: usize = 96;
+/// Signals that may wait; a full handshake with one peer takes about 20.
+const MAX_SIGNALS_OUT: usize = 1_024;
+/// Events that may wait for a game that does not read them: 4 seconds of 4 players.
+const MAX_EVENTS: usize = 1_024;
+
+/// What the backend sends next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OutFrame {
+    Text(String),
+    Binary(Vec<u8>),
+    Close,
+}
+
+/// Everything that the game, the signaller and the websocket's task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    inner: Mutex<Inner>,
+    outgoing: AtomicWaker,
+}
+
+#[derive(Debug)]
+struct Inner {
+    events: VecDeque<ServerEvent>,
+    signals: VecDeque<String>,
+    control: VecDeque<Vec<u8>>,
+    game: VecDeque<Vec<u8>>,
+    to_matchbox: UnboundedSender<PeerEvent>,
+    from_server: Option<UnboundedReceiver<PeerEvent>>,
+    id_assigned: bool,
+    binary_seen: bool,
+    relay: bool,
+    closing: bool,
+    ended: bool,
+    stats: ServerStats,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let (to_matchbox, from_server) = unbounded();
+        Self {
+            inner: Mutex::new(Inner {
+                events: VecDeque::new(),
+                signals: VecDeque::new(),
+                control: VecDeque::new(),
+                game: VecDeque::new(),
+                to_matchbox,
+                from_server: Some(from_server),
+                id_assigned: false,
+                binary_seen: false,
+                relay: false,
+                closing: false,
+                ended: false,
+                stats: ServerStats::default(),
+            }),
+            outgoing: AtomicWaker::new(),
+        }
+    }
+}
+
+/// What the reader of the websocket should know about a text message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TextSeen {
+    FirstId,
+    Other,
+}
+
+impl Shared {
+    // ---- the game's side ----
+
+    pub(super) fn next_event(&self) -> Option<ServerEvent> {
+        self.lock().events.pop_front()
+    }
+
+    pub(super) fn stats(&self) -> ServerStats {
+        self.lock().stats.clone()
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.outgoing.wake();
+    }
+
+    pub(super) fn queue_relay(&self, frame: &[u8], urgency: Urgency) -> Result<(), RelaySendError> {
+        let inner = &mut *self.lock();
+        if inner.ended || inner.closing {
+            return Err(RelaySendError::Ended);
+        }
+        if !inner.relay {
+            return Err(RelaySendError::NoRelay);
+        }
+        let (queue, max) = match urgency {
+            Urgency::Game => (&mut inner.game, MAX_GAME_OUT),
+            Urgency::Control => (&mut inner.control, MAX_CONTROL_OUT),
+        };
+        if queue.len() >= max {
+            queue.pop_front();
+            inner.stats.relay_send_dropped += 1;
+        }
+        queue.push_back(frame.to_vec());
+        self.outgoing.wake();
+        Ok(())
+    }
+
+    // ---- the signaller's side ----
+
+    /// The events for matchbox; there is one receiver.
+    pub(crate) fn take_signals(&self) -> Option<UnboundedReceiver<PeerEvent>> {
+        self.lock().from_server.take()
+    }
+
+    /// Queues a signal; without a connection it goes nowhere, as any lost signal would.
+    pub(crate) fn queue_signal(&self, request: &PeerRequest) {
+        let Ok(text) = serde_json::to_string(request) else {
+            return;
+        };
+        let inner = &mut *self.lock();
+        if !inner.ended && inner.signals.len() < MAX_SIGNALS_OUT {
+            inner.signals.push_back(text);
+            self.outgoing.wake();
+        }
+    }
+
+    // ---- the backend's side ----
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Waits for the next frame to send: signals, then control, then game packets.
+    pub(super) async fn next_outgoing(&self) -> OutFrame {
+        poll_fn(|cx| {
+            self.outgoing.register(cx.waker());
+            self.lock()
+                .pop_outgoing()
+                .map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Waits until the game has let go of the connection.
+    pub(super) async fn closing(&self) {
+        poll_fn(|cx| {
+            self.outgoing.register(cx.waker());
+            if self.is_closing() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    pub(super) fn tell(&self, event: ServerEvent) {
+        self.lock().push_event(event);
+    }
+
+    /// Tells how the connection ended. Nothing is queued from then on.
+    pub(super) fn end(&self, event: ServerEvent) {
+        let inner = &mut *self.lock();
+        inner.ended = true;
+        inner.relay = false;
+        inner.signals.clear();
+        inner.control.clear();
+        inner.game.clear();
+        inner.push_event(event);
+    }
+
+    /// Tells that this is a stock server, unless a binary frame has said otherwise.
+    pub(super) fn relay_wait_over(&self) {
+        let inner = &mut *self.lock();
+        if !inner.binary_seen {
+            inner.push_event(ServerEvent::NoRelay);
+        }
+    }
+
+    pub(super) fn on_text(&self, text: &str) -> TextSeen {
+        let inner = &mut *self.lock();
+        let Ok(event) = serde_json::from_str::<PeerEvent>(text) else {
+            inner.stats.unknown_text += 1;
+            return TextSeen::Other;
+        };
+        if let PeerEvent::IdAssigned(id) = &event {
+            // A second one panics matchbox's message loop.
+            if inner.id_assigned {
+                return TextSeen::Other;
+            }
+            inner.id_assigned = true;
+            let id = *id;
+            inner.push_event(ServerEvent::IdAssigned(id));
+            // The socket may be gone while the relay is still in use.
+            let _ = inner.to_matchbox.unbounded_send(event);
+            return TextSeen::FirstId;
+        }
+        let _ = inner.to_matchbox.unbounded_send(event);
+        TextSeen::Other
+    }
+
+    pub(super) fn on_binary(&self, bytes: &[u8], received_at: Duration) {
+        let inner = &mut *self.lock();
+        let event = match decode_server(bytes) {
+            Ok(ServerFrame::Forwarded { source, payload }) => {
+                inner.stats.relay_received += 1;
+                ServerEvent::Relayed {
+                    source,
+                    payload: payload.to_vec(),
+                    received_at,
+                }
+            }
+            Ok(ServerFrame::Welcome(roster)) => {
+                inner.relay = true;
+                ServerEvent::Welcome(roster)
+            }
+            Ok(ServerFrame::Roster(roster)) => ServerEvent::Roster(roster),
+            Ok(ServerFrame::Notice(notice)) => ServerEvent::Notice(notice),
+            Err(error) => {
+                *inner.stats.malformed.entry(error.reason()).or_default() += 1;
+                return;
+            }
+        };
+        inner.binary_seen = true;
+        inner.push_event(event);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change under the lock is complete in itself, so a panic elsewhere spoils nothing.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn pop_outgoing(&mut self) -> Option<OutFrame> {
+        if let Some(text) = self.signals.pop_front() {
+            return Some(OutFrame::Text(text));
+        }
+        if let Some(frame) = self.control.pop_front() {
+            self.stats.relay_sent += 1;
+            return Some(OutFrame::Binary(frame));
+        }
+        if self.closing {
+            return Some(OutFrame::Close);
+        }
+        let frame = self.game.pop_front()?;
+        self.stats.relay_sent += 1;
+        Some(OutFrame::Binary(frame))
+    }
+
+    /// When the queue is full the oldest relayed packet gives way, or else the oldest event.
+    fn push_event(&mut self, event: ServerEvent) {
+        if self.events.len() >= MAX_EVENTS {
+            let relayed = self
+                .events
+                .iter()
+                .position(|event| matches!(event, ServerEvent::Relayed { .. }));
+            if relayed.is_some() {
+                self.stats.relay_receive_dropped += 1;
+            }
+            self.events.remove(relayed.unwrap_or(0));
+        }
+        self.events.push_back(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bevy_matchbox::matchbox_socket::PeerId;
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::transport::wire::relay::{Member, Roster, encode_forwarded, encode_welcome};
+
+    fn welcomed() -> Shared {
+        let shared = Shared::default();
+        let roster = Roster {
+            slot: 0,
+            capacity: 2,
+            nonce: [7; 16],
+            members: vec![Member {
+                slot: 0,
+                peer: [1; 16],
+            }],
+        };
+        shared.on_binary(&encode_welcome(&roster).unwrap(), Duration::ZERO);
+        assert_eq!(shared.next_event(), Some(ServerEvent::Welcome(roster)));
+        shared
+    }
+
+    fn sent(shared: &Shared) -> Vec<OutFrame> {
+        std::iter::from_fn(|| shared.next_outgoing().now_or_never()).collect()
+    }
+
+    #[test]
+    fn nothing_goes_to_the_relay_before_the_welcome_or_after_the_end() {
+        let shared = Shared::default();
+        let send = |shared: &Shared| shared.queue_relay(&[1], Urgency::Game);
+        assert_eq!(send(&shared), Err(RelaySendError::NoRelay));
+        let shared = welcomed();
+        assert_eq!(send(&shared), Ok(()));
+        shared.end(ServerEvent::Lost {
+            reason: String::new(),
+        });
+        assert_eq!(send(&shared), Err(RelaySendError::Ended));
+        assert_eq!(sent(&shared), []);
+    }
+
+    #[test]
+    fn signals_and_control_go_first_and_the_oldest_game_packet_gives_way() {
+        let shared = welcomed();
+        for at in 0..70 {
+            shared.queue_relay(&[at], Urgency::Game).unwrap();
+        }
+        shared.queue_relay(&[200], Urgency::Control).unwrap();
+        shared.queue_signal(&PeerRequest::KeepAlive);
+        let sent = sent(&shared);
+        assert!(matches!(sent[0], OutFrame::Text(_)));
+        assert_eq!(sent[1], OutFrame::Binary(vec![200]));
+        assert_eq!(sent[2], OutFrame::Binary(vec![6]));
+        assert_eq!(sent.len(), 66);
+        assert_eq!(shared.stats().relay_send_dropped, 6);
+    }
+
+    #[test]
+    fn a_game_that_does_not_read_loses_the_oldest_packets_and_no_event() {
+        let shared = welcomed();
+        let mut frame = [0; 8];
+        for at in 0..2_000_u16 {
+            let len = encode_forwarded(1, &at.to_le_bytes(), &mut frame).unwrap();
+            shared.on_binary(&frame[..len], Duration::ZERO);
+            if at == 0 {
+                shared.relay_wait_over();
+                shared.tell(ServerEvent::Connected);
+            }
+        }
+        assert_eq!(shared.stats().relay_receive_dropped, 2_001 - 1_024);
+        assert_eq!(shared.next_event(), Some(ServerEvent::Connected));
+        assert_eq!(
+            shared.next_event(),
+            Some(ServerEvent::Relayed {
+                source: 1,
+                payload: 977_u16.to_le_bytes().to_vec(),
+                received_at: Duration::ZERO
+            })
+        );
+    }
+
+    #[test]
+    fn second_id_is_swallowed() {
+        let shared = Shared::default();
+        let mut signals = shared.take_signals().unwrap();
+        let id = |byte| {
+            let id = PeerId(serde_json::from_value(format!("{byte:032x}").into()).unwrap());
+            serde_json::to_string(&PeerEvent::IdAssigned(id)).unwrap()
+        };
+        assert_eq!(shared.on_text(&id(1)), TextSeen::FirstId);
+        assert_eq!(shared.on_text(&id(2)), TextSeen::Other);
+        assert_eq!(shared.on_text("{\"Later\":1}"), TextSeen::Other);
+        assert_eq!(shared.stats().unknown_text, 1);
+        assert!(signals.try_recv().is_ok());
+        assert!(signals.try_recv().is_err(), "matchbox sees one id");
+        assert!(shared.take_signals().is_none());
+    }
+
+    #[test]
+    fn malformed_frames_are_counted_and_do_not_make_a_relay() {
+        let shared = Shared::default();
+        shared.on_binary(&[0xf1, 0, 0], Duration::ZERO);
+        shared.on_binary(&[], Duration::ZERO);
+        assert_eq!(shared.stats().malformed.values().sum::<u64>(), 2);
+        shared.relay_wait_over();
+        assert_eq!(shared.next_event(), Some(ServerEvent::NoRelay));
+        assert_eq!(shared.next_event(), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! The words two peers exchange reliably, and how they stand in a control datagram.
+//!
+//! Owns the messages, their bounds and their encoding; sequences and retries live in
+//! [`super::control`]. Never interprets a message.
+
+use serde::{Deserialize, Serialize};
+
+use super::{HEADER_LEN, MAX_DATAGRAM, WireError};
+
+/// Largest control payload.
+pub const MAX_CONTROL: usize = MAX_DATAGRAM - HEADER_LEN;
+/// Bytes of the two sequences in front of a control message.
+const SEQS: usize = 4;
+/// Bound of [`Hello::schema`]: a version such as `1.0`.
+const MAX_SCHEMA: usize = 16;
+/// Bound of [`Hello::game`] and [`Hello::game_version`].
+const MAX_NAME: usize = 64;
+/// Bound of [`Hello::players`]; the relay's rooms end there.
+const MAX_PLAYERS: u8 = 64;
+
+/// A message of the control channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlMessage {
+    /// Who this peer is and what it plays; the first message, refused when a field differs.
+    Hello(Hello),
+    /// Start barrier: this peer has built its session of the episode.
+    Ready {
+        /// The episode's number on the wire.
+        epoch: u16,
+        /// The episode's seed, which must be equal on all peers.
+        seed: u64,
+    },
+    /// The sender's tab or window went into the background.
+    Hidden,
+    /// The sender's tab or window is in front again.
+    Visible,
+    /// The sender's episode has ended on confirmed frames.
+    Ended {
+        /// The episode's number on the wire.
+        epoch: u16,
+        /// First frame that does not belong to the episode.
+        end_frame: i32,
+        /// Digest of the confirmed game up to there.
+        digest: u64,
+    },
+    /// The sender leaves for good.
+    Bye {
+        /// Why.
+        reason: ByeReason,
+    },
+}
+
+/// Why a peer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ByeReason {
+    /// The lab session is over.
+    Finished,
+    /// The player or the program left before the end.
+    Left,
+    /// Another peer's hello did not match.
+    Mismatch,
+    /// The lab session failed on the sender's side.
+    Failed,
+}
+
+impl ByeReason {
+    /// Name in logs and files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Left => "left",
+            Self::Mismatch => "mismatch",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What must be equal on every peer before a session is built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`super::WIRE_VERSION`] of the sender.
+    pub wire_version: u16,
+    /// Version of the exported files, at most 16 bytes.
+    pub schema: String,
+    /// The game's name, at most 64 bytes.
+    pub game: String,
+    /// The game's version, at most 64 bytes.
+    pub game_version: String,
+    /// Number of players, 1 to 64.
+    pub players: u8,
+    /// Simulation frames per second.
+    pub fps: u16,
+    /// Input delay in frames.
+    pub input_delay: u8,
+    /// Prediction window in frames.
+    pub max_prediction: u8,
+    /// Frames between two checksums; zero when desync detection is off.
+    pub desync_interval: u32,
+    /// Digest of the settings that the game adds.
+    pub config_digest: u64,
+    /// The route policy's code.
+    pub route_policy: u8,
+}
+
+impl Hello {
+    /// The first field in which two hellos differ, if any.
+    #[must_use]
+    pub fn mismatch(&self, other: &Self) -> Option<FieldMismatch> {
+        self.fields()
+            .into_iter()
+            .zip(other.fields())
+            .find(|((_, ours), (_, theirs))| ours != theirs)
+            .map(|((field, ours), (_, theirs))| FieldMismatch {
+                field,
+                ours,
+                theirs,
+            })
+    }
+
+    fn fields(&self) -> [(&'static str, String); 11] {
+        [
+            ("wire_version", self.wire_version.to_string()),
+            ("schema", self.schema.clone()),
+            ("game", self.game.clone()),
+            ("game_version", self.game_version.clone()),
+            ("players", self.players.to_string()),
+            ("fps", self.fps.to_string()),
+            ("input_delay", self.input_delay.to_string()),
+            ("max_prediction", self.max_prediction.to_string()),
+            ("desync_interval", self.desync_interval.to_string()),
+            ("config_digest", format!("{:016x}", self.config_digest)),
+            ("route_policy", self.route_policy.to_string()),
+        ]
+    }
+
+    fn check(&self) -> Result<(), WireError> {
+        let bounds = [
+            ("schema", self.schema.len() <= MAX_SCHEMA),
+            ("game", self.game.len() <= MAX_NAME),
+            ("game_version", self.game_version.len() <= MAX_NAME),
+            ("players", (1..=MAX_PLAYERS).contains(&self.players)),
+        ];
+        match bounds.into_iter().find(|(_, held)| !held) {
+            Some((field, _)) => Err(WireError::ControlBounds { field }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A setting that two peers do not share.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} differs: ours is {ours}, theirs is {theirs}")]
+pub struct FieldMismatch {
+    /// Name of the field in [`Hello`].
+    pub field: &'static str,
+    /// Its value here.
+    pub ours: String,
+    /// Its value at the peer.
+    pub theirs: String,
+}
+
+/// The payload of a control datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlFrame {
+    /// Sequence of `message`; of the newest message sent when this is a pure ack.
+    pub seq: u16,
+    /// Every message up to and including this sequence was received.
+    pub ack: u16,
+    /// The message; `None` for a pure ack.
+    pub message: Option<ControlMessage>,
+}
+
+/// Encodes the payload of a control datagram.
+///
+/// # Errors
+/// [`WireError::ControlBounds`] names a field of the message that is outside its bound.
+pub fn encode_control(
+    seq: u16,
+    ack: u16,
+    message: Option<&ControlMessage>,
+) -> Result<Vec<u8>, WireError> {
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend_from_slice(&seq.to_le_bytes());
+    bytes.extend_from_slice(&ack.to_le_bytes());
+    if let Some(message) = message {
+        check(message)?;
+        bytes = postcard::to_extend(message, bytes).map_err(|_| WireError::Control)?;
+    }
+    Ok(bytes)
+}
+
+/// Decodes the payload of a control datagram.
+///
+/// # Errors
+/// [`WireError`] when the bytes are no control frame, or hold a value outside its bound.
+pub fn decode_control(payload: &[u8]) -> Result<ControlFrame, WireError> {
+    if payload.len() > MAX_CONTROL {
+        return Err(WireError::TooLong { len: payload.len() });
+    }
+    let Some((seqs, rest)) = payload.split_first_chunk::<SEQS>() else {
+        return Err(WireError::Control);
+    };
+    let message = if rest.is_empty() {
+        None
+    } else {
+        // Texts are copied out of `rest`, so that nothing larger than a datagram is allocated.
+        let (message, tail) =
+            postcard::take_from_bytes::<ControlMessage>(rest).map_err(|_| WireError::Control)?;
+        if !tail.is_empty() {
+            return Err(WireError::Control);
+        }
+        check(&message)?;
+        Some(message)
+    };
+    Ok(ControlFrame {
+        seq: u16::from_le_bytes([seqs[0], seqs[1]]),
+        ack: u16::from_le_bytes([seqs[2], seqs[3]]),
+        message,
+    })
+}
+
+fn check(message: &ControlMessage) -> Result<(), WireError> {
+    match message {
+        ControlMessage::Hello(hello) => hello.check(),
+        ControlMessage::Ready { .. }
+        | ControlMessage::Hidden
+        | ControlMessage::Visible
+        | ControlMessage::Ended { .. }
+        | ControlMessage::Bye { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,192 @@
+//! The relay frames' bytes, bounds and hostile input.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn roster(slots: &[u8], own: u8) -> Roster {
+    Roster {
+        slot: own,
+        capacity: 0,
+        nonce: [7; 16],
+        members: slots
+            .iter()
+            .map(|&slot| Member {
+                slot,
+                peer: [slot; 16],
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn a_packet_carries_two_bytes_of_ours() {
+    let mut buffer = [0; MAX_FRAME_LEN];
+    let length = encode_forwarded(9, &[1, 2, 3], &mut buffer).unwrap();
+    assert_eq!(&buffer[..length], &[0x11, 9, 1, 2, 3]);
+    assert_eq!(
+        decode_server(&buffer[..length]),
+        Ok(ServerFrame::Forwarded {
+            source: 9,
+            payload: &[1, 2, 3]
+        })
+    );
+}
+
+#[test]
+fn a_payload_of_1200_bytes_passes_and_1201_do_not() {
+    let mut buffer = [0; MAX_FRAME_LEN + 1];
+    let length = encode_forward(0, &[5; MAX_PAYLOAD_LEN], &mut buffer).unwrap();
+    assert!(decode_client(&buffer[..length]).is_ok());
+    let too_long = RelayFrameError::TooLong {
+        len: 1203,
+        max: 1202,
+    };
+    assert_eq!(
+        encode_forward(0, &[5; MAX_PAYLOAD_LEN + 1], &mut buffer),
+        Err(too_long)
+    );
+    buffer[0] = 0x11;
+    assert_eq!(decode_client(&buffer), Err(too_long));
+}
+
+#[test]
+fn a_small_buffer_is_an_error_and_stays_untouched() {
+    let mut buffer = [0xaa; 4];
+    assert_eq!(
+        encode_forward(0, &[1, 2, 3], &mut buffer),
+        Err(RelayFrameError::Buffer { len: 4, needed: 5 })
+    );
+    assert_eq!(buffer, [0xaa; 4]);
+}
+
+#[test]
+fn the_largest_roster_and_notice_fit_their_bounds() {
+    let slots: Vec<u8> = (0..64).collect();
+    let full = roster(&slots, 63);
+    let frame = encode_welcome(&full).unwrap();
+    assert!(frame.len() <= MAX_ROSTER_LEN);
+    assert_eq!(decode_server(&frame), Ok(ServerFrame::Welcome(full)));
+    for reason in DropReason::ALL {
+        let notice = Notice::Dropped {
+            reason,
+            count: u32::MAX,
+        };
+        let frame = encode_notice(&notice).unwrap();
+        assert!(frame.len() <= MAX_NOTICE_LEN);
+        assert_eq!(decode_server(&frame), Ok(ServerFrame::Notice(notice)));
+    }
+}
+
+#[test]
+fn a_roster_frame_has_these_bytes() {
+    let mut expected = vec![0x13, 4, 2];
+    expected.extend([7; 16]);
+    expected.extend([1, 4]);
+    expected.extend([4; 16]);
+    let known = Roster {
+        capacity: 2,
+        ..roster(&[4], 4)
+    };
+    assert_eq!(encode_roster(&known).unwrap(), expected);
+}
+
+#[test]
+fn a_roster_with_contradicting_slots_is_refused() {
+    for (slots, own) in [
+        (vec![1, 0], 0),
+        (vec![1, 1], 1),
+        (vec![0, 1], 2),
+        (vec![64], 64),
+    ] {
+        let broken = roster(&slots, own);
+        assert!(matches!(
+            encode_roster(&broken),
+            Err(RelayFrameError::Roster { .. })
+        ));
+        let bytes = encode_value(TYPE_ROSTER, &broken).unwrap();
+        assert!(
+            matches!(decode_server(&bytes), Err(RelayFrameError::Roster { .. })),
+            "slots {slots:?} of {own} must not decode"
+        );
+    }
+}
+
+#[test]
+fn an_announced_count_above_the_bound_is_refused_unread() {
+    let mut bytes = vec![0x12, 0, 0];
+    bytes.extend([0; 16]);
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert_eq!(
+        decode_server(&bytes),
+        Err(RelayFrameError::Malformed { frame_type: 2 })
+    );
+}
+
+#[test]
+fn another_version_another_type_and_trailing_bytes_are_told_apart() {
+    assert_eq!(
+        decode_client(&[0x21, 0]),
+        Err(RelayFrameError::Version { found: 2 })
+    );
+    assert_eq!(
+        decode_client(&[0x12, 0]),
+        Err(RelayFrameError::Type { found: 2 })
+    );
+    assert_eq!(
+        decode_client(&[0x11]),
+        Err(RelayFrameError::TooShort { len: 1 })
+    );
+    let mut frame = encode_notice(&Notice::PeerGone { slot: 1 }).unwrap();
+    frame.push(0);
+    assert_eq!(
+        decode_server(&frame),
+        Err(RelayFrameError::Malformed { frame_type: 4 })
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_decode_or_fail_but_never_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..1400),
+        first in prop_oneof![Just(0x11), Just(0x12), Just(0x13), Just(0x14), any::<u8>()],
+    ) {
+        let mut bytes = bytes;
+        if let Some(byte) = bytes.first_mut() {
+            *byte = first;
+        }
+        let _ = decode_client(&bytes);
+        if let Ok(ServerFrame::Welcome(roster) | ServerFrame::Roster(roster)) =
+            decode_server(&bytes)
+        {
+            prop_assert!(roster.members.capacity() <= MAX_MEMBERS);
+            prop_assert_eq!(roster.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_cut_or_flipped_roster_never_breaks_a_rule(
+        count in 1u8..=64, cut in 0usize..1200, flip in 0usize..1200, bit in 0u8..8,
+    ) {
+        let slots: Vec<u8> = (0..count).collect();
+        let mut frame = encode_roster(&roster(&slots, 0)).unwrap();
+        let at = flip % frame.len();
+        frame[at] ^= 1 << bit;
+        frame.truncate(cut.max(1));
+        if let Ok(ServerFrame::Roster(roster)) = decode_server(&frame) {
+            prop_assert_eq!(roster.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn packets_survive_the_round_trip(
+        slot in any::<u8>(), payload in proptest::collection::vec(any::<u8>(), 0..=1200),
+    ) {
+        let mut buffer = [0; MAX_FRAME_LEN];
+        let length = encode_forward(slot, &payload, &mut buffer).unwrap();
+        prop_assert_eq!(
+            decode_client(&buffer[..length]),
+            Ok(ClientFrame::Forward { destination: slot, payload: &payload })
+        );
+    }
+}

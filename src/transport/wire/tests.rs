@@ -1,0 +1,297 @@
+//! Facts about the header, the control messages and serial arithmetic.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn hello() -> Hello {
+    Hello {
+        wire_version: u16::from(WIRE_VERSION),
+        schema: "1.0".into(),
+        game: "volley".into(),
+        game_version: "0.1.0".into(),
+        players: 2,
+        fps: 60,
+        input_delay: 2,
+        max_prediction: 8,
+        desync_interval: 10,
+        config_digest: 7,
+        route_policy: 0,
+    }
+}
+
+fn full_header() -> Header {
+    Header {
+        doubt: true,
+        promoted: false,
+        hidden: true,
+        kind: Kind::Data,
+        interval: Some(Duration::from_millis(16)),
+        epoch: 0x0102,
+        data_seq: 0x0304,
+        path_seq: 0x0506,
+        acks: [
+            PathAck {
+                highest: 0x0708,
+                map: 0x0000_00ff,
+            },
+            PathAck {
+                highest: 9,
+                map: 0x8000_0001,
+            },
+        ],
+        silence: Duration::from_millis(40),
+        sent: 0xdead_beef,
+        echo: Some(Echo {
+            path: Path::Relay,
+            sent: 0x0bad_cafe,
+            hold: Duration::from_micros(160),
+        }),
+    }
+}
+
+#[test]
+fn header_layout_is_pinned_byte_by_byte() {
+    let mut out = [0; HEADER_LEN];
+    full_header().encode(&mut out);
+    let expected: [u8; HEADER_LEN] = [
+        0x1d, 0x20, 0x02, 0x01, 0x04, 0x03, 0x06, 0x05, 0x08, 0x07, 0xff, 0, 0, 0, 9, 0, 1, 0, 0,
+        0x80, 10, 0xef, 0xbe, 0xad, 0xde, 0xfe, 0xca, 0xad, 0x0b, 10, 0,
+    ];
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn header_comes_back_as_it_was_sent() {
+    let mut datagram = [0; HEADER_LEN + 3];
+    full_header().encode(datagram.first_chunk_mut().unwrap());
+    let (header, payload) = Header::decode(&datagram).unwrap();
+    assert_eq!(header, full_header());
+    assert_eq!(payload, [0; 3]);
+}
+
+#[test]
+fn echo_held_for_over_a_second_is_not_sent() {
+    let mut header = full_header();
+    header.echo = header.echo.map(|echo| Echo {
+        hold: Duration::from_millis(1_050),
+        ..echo
+    });
+    let mut out = [0; HEADER_LEN + 1];
+    header.encode(out.first_chunk_mut().unwrap());
+    assert_eq!(Header::decode(&out).unwrap().0.echo, None);
+}
+
+#[test]
+fn interval_saturates_and_is_never_rounded_to_unknown() {
+    for (interval, expected) in [
+        (Duration::from_micros(100), Duration::from_millis(2)),
+        (Duration::from_micros(16_667), Duration::from_millis(16)),
+        (Duration::from_secs(5), Duration::from_millis(126)),
+    ] {
+        let mut header = Header::new(Kind::Probe);
+        header.interval = Some(interval);
+        let mut out = [0; HEADER_LEN];
+        header.encode(&mut out);
+        assert_eq!(Header::decode(&out).unwrap().0.interval, Some(expected));
+    }
+}
+
+#[test]
+fn refused_datagrams_name_their_reason() {
+    let mut out = [0; HEADER_LEN + 1];
+    full_header().encode(out.first_chunk_mut().unwrap());
+    let reason = |bytes: &[u8]| Header::decode(bytes).unwrap_err().reason();
+    assert_eq!(reason(&out[..HEADER_LEN - 1]), "tooShort");
+    assert_eq!(reason(&[]), "tooShort");
+    assert_eq!(reason(&[0x10; MAX_DATAGRAM + 1]), "tooLong");
+    assert_eq!(reason(&out[..HEADER_LEN]), "payloadLength");
+    let mut other = out;
+    other[1] = Kind::Heartbeat.code();
+    assert_eq!(reason(&other), "payloadLength");
+    other = out;
+    other[0] = 0x20;
+    assert_eq!(reason(&other), "version");
+    assert!(
+        Header::decode(&other)
+            .unwrap_err()
+            .to_string()
+            .contains("version 2")
+    );
+    other = out;
+    other[10] = 0xfe;
+    assert_eq!(reason(&other), "ackMap");
+}
+
+#[test]
+fn ack_map_tells_new_late_duplicate_and_old_apart() {
+    let mut ack = PathAck::EMPTY;
+    assert_eq!(ack.newest(), None);
+    assert!(!ack.contains(0));
+    assert_eq!(ack.record(65_534), Arrival::Newest { skipped: 0 });
+    assert_eq!(
+        ack.record(1),
+        Arrival::Newest { skipped: 2 },
+        "the sequence wraps"
+    );
+    assert_eq!(ack.record(65_535), Arrival::Reordered);
+    assert_eq!(ack.record(65_535), Arrival::Duplicate);
+    assert!(ack.contains(65_534) && ack.contains(1) && !ack.contains(0) && !ack.contains(2));
+    assert_eq!(ack.record(40), Arrival::Newest { skipped: 38 });
+    assert_eq!(ack.map, 1);
+    assert_eq!(ack.record(8), Arrival::TooOld);
+    assert_eq!(ack.record(9), Arrival::Reordered);
+}
+
+#[test]
+fn serial_numbers_wrap() {
+    assert!(seq_newer(0, u16::MAX));
+    assert!(!seq_newer(u16::MAX, 0));
+    assert!(!seq_newer(5, 5));
+    assert_eq!(seq_diff(2, u16::MAX), 3);
+    assert_eq!(seq_diff32(2, u32::MAX), 3);
+}
+
+#[test]
+fn microseconds_are_unwrapped_to_the_nearest_time() {
+    let reference = Duration::from_micros((1 << 32) + 5);
+    assert_eq!(
+        unwrap_micros(reference, u32::MAX),
+        Duration::from_micros(u64::from(u32::MAX))
+    );
+    assert_eq!(
+        unwrap_micros(reference, 105),
+        reference + Duration::from_micros(100)
+    );
+    assert_eq!(
+        unwrap_micros(Duration::ZERO, u32::MAX),
+        Duration::ZERO,
+        "never before the origin"
+    );
+}
+
+#[test]
+fn mismatch_names_the_field_and_both_values() {
+    let mut other = hello();
+    assert_eq!(hello().mismatch(&other), None);
+    other.max_prediction = 9;
+    let mismatch = hello().mismatch(&other).unwrap();
+    assert_eq!(mismatch.field, "max_prediction");
+    assert_eq!(
+        mismatch.to_string(),
+        "max_prediction differs: ours is 8, theirs is 9"
+    );
+}
+
+#[test]
+fn control_messages_come_back_as_they_were_sent() {
+    for message in [
+        ControlMessage::Hello(hello()),
+        ControlMessage::Ready {
+            epoch: 3,
+            seed: u64::MAX,
+        },
+        ControlMessage::Hidden,
+        ControlMessage::Visible,
+        ControlMessage::Ended {
+            epoch: 3,
+            end_frame: -1,
+            digest: 1,
+        },
+        ControlMessage::Bye {
+            reason: ByeReason::Failed,
+        },
+    ] {
+        let bytes = encode_control(7, 9, Some(&message)).unwrap();
+        let frame = decode_control(&bytes).unwrap();
+        assert_eq!(
+            frame,
+            ControlFrame {
+                seq: 7,
+                ack: 9,
+                message: Some(message)
+            }
+        );
+    }
+    let pure_ack = decode_control(&encode_control(1, 2, None).unwrap()).unwrap();
+    assert_eq!(pure_ack.message, None);
+}
+
+#[test]
+fn hello_outside_its_bounds_is_refused_on_both_sides() {
+    let mut long = hello();
+    long.game = "g".repeat(65);
+    let message = ControlMessage::Hello(long);
+    let refusal = WireError::ControlBounds { field: "game" };
+    assert_eq!(encode_control(0, 0, Some(&message)), Err(refusal.clone()));
+    let bytes = postcard::to_extend(&message, vec![0; 4]).unwrap();
+    assert_eq!(decode_control(&bytes), Err(refusal));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_error_or_a_header_that_encodes_to_them(mut bytes: Vec<u8>, versioned: bool) {
+        if let (true, Some(first)) = (versioned, bytes.first_mut()) {
+            *first = (WIRE_VERSION << 4) | (*first & 15);
+        }
+        if let Ok((header, payload)) = Header::decode(&bytes) {
+            let mut again = [0; HEADER_LEN];
+            header.encode(&mut again);
+            let (second, _) = Header::decode(&[&again[..], payload].concat()).unwrap();
+            prop_assert_eq!(second, header);
+        }
+    }
+
+    #[test]
+    fn any_header_bytes_survive_a_round_trip(mut bytes: [u8; HEADER_LEN], flags in 0_u8..16) {
+        bytes[0] = (WIRE_VERSION << 4) | flags;
+        bytes[10] |= 1;
+        bytes[16] |= 1;
+        let datagram = [&bytes[..], &[1]].concat();
+        match Header::decode(&datagram) {
+            Ok((header, payload)) => {
+                prop_assert_eq!(payload, &[1]);
+                let mut again = [0; HEADER_LEN];
+                header.encode(&mut again);
+                if header.echo.is_some() {
+                    prop_assert_eq!(again, bytes);
+                }
+            }
+            Err(error) => prop_assert_eq!(error.reason(), "payloadLength"),
+        }
+    }
+
+    #[test]
+    fn any_control_payload_is_an_error_or_a_message(bytes: Vec<u8>) {
+        if let Ok(frame) = decode_control(&bytes) {
+            let again = encode_control(frame.seq, frame.ack, frame.message.as_ref()).unwrap();
+            prop_assert_eq!(decode_control(&again).unwrap(), frame);
+        }
+    }
+
+    #[test]
+    fn ack_map_agrees_with_a_set(start: u16, steps in prop::collection::vec(-40_i16..40, 1..80)) {
+        let mut ack = PathAck::EMPTY;
+        let mut seen = std::collections::BTreeSet::new();
+        let mut at = i64::from(start);
+        for step in steps {
+            at += i64::from(step);
+            let newest = seen.last().copied();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "wraps on purpose")]
+            let arrival = ack.record(at as u16);
+            let expected = match newest {
+                None => Arrival::Newest { skipped: 0 },
+                Some(newest) if at > newest => Arrival::Newest {
+                    skipped: u16::try_from(at - newest - 1).unwrap(),
+                },
+                Some(newest) if newest - at >= 32 => Arrival::TooOld,
+                Some(_) if seen.contains(&at) => Arrival::Duplicate,
+                Some(_) => Arrival::Reordered,
+            };
+            prop_assert_eq!(arrival, expected);
+            seen.insert(at);
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Lab sessions in one process, over an in-memory network in virtual time: a hub that is server,
+//! relay and every data channel at once, and apps that are stepped by hand.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy::state::app::StatesPlugin;
+use bevy::time::TimeUpdateStrategy;
+use bevy_ggrs::{
+    GgrsConfig, GgrsSchedule, LocalInputs, LocalPlayers, PlayerInputs, ReadInputs, Rollback,
+    RollbackApp,
+};
+use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::check::{check_episode, check_pair};
+use bevy_rollback_lab::record::sink::RecordSink;
+use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
+use bevy_rollback_lab::transport::LabNet;
+use bevy_rollback_lab::transport::conditions::Conditions;
+use bevy_rollback_lab::transport::link::SendFailed;
+use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::transport::wire::relay::{Member, Roster};
+use bevy_rollback_lab::transport::wire::{HEADER_LEN, Header, Kind, Path};
+use serde::{Deserialize, Serialize};
+
+/// What a test does to the network between two peers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Direct packets from slot 0 to others vanish.
+    pub cut_from_first: bool,
+    /// Direct packets from other slots vanish.
+    pub cut_from_others: bool,
+    /// Relayed packets vanish.
+    pub relay_dead: bool,
+    /// Every packet is delivered twice.
+    pub duplicate: bool,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    id: Option<PeerId>,
+    events: Vec<NetEvent>,
+    inbox: VecDeque<(Path, PeerId, Vec<u8>)>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct HubState {
+    players: usize,
+    relay: bool,
+    peers: Vec<Mailbox>,
+    faults: Faults,
+    relayed_game_packets: u64,
+    relayed_game_bytes: u64,
+    injected: Vec<(usize, Path, PeerId, Vec<u8>)>,
+}
+
+/// Server, relay and data channels of one room.
+#[derive(Clone, Default)]
+pub struct Hub(Arc<Mutex<HubState>>);
+
+impl Hub {
+    /// A room for `players`, on our server (`relay`) or on a stock one.
+    pub fn new(players: usize, relay: bool) -> Self {
+        let hub = Self::default();
+        hub.state().players = players;
+        hub.state().relay = relay;
+        hub
+    }
+
+    fn state(&self) -> MutexGuard<'_, HubState> {
+        self.0.lock().unwrap()
+    }
+
+    /// Changes the faults.
+    pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.state().faults);
+    }
+
+    /// Game packets and bytes that the relay forwarded.
+    pub fn relayed_game(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.relayed_game_packets, state.relayed_game_bytes)
+    }
+
+    /// Puts bytes into the inbox of the peer in `slot`, as if `from` had sent them.
+    pub fn inject(&self, slot: usize, path: Path, from: usize, bytes: &[u8]) {
+        let mut state = self.state();
+        let from = state.peers[from].id.unwrap();
+        state.peers[slot]
+            .inbox
+            .push_back((path, from, bytes.to_vec()));
+    }
+
+    fn join(&self) -> MemoryNetwork {
+        let mut state = self.state();
+        let slot = state.peers.len();
+        let id = peer_id(slot as u128 + 1);
+        state.peers.push(Mailbox {
+            id: Some(id),
+            events: vec![NetEvent::IdAssigned(id)],
+            ..Mailbox::default()
+        });
+        let members: Vec<Member> = state
+            .peers
+            .iter()
+            .enumerate()
+            .map(|(slot, peer)| Member {
+                slot: slot as u8,
+                peer: *peer.id.unwrap().0.as_bytes(),
+            })
+            .collect();
+        let (players, relay) = (state.players as u8, state.relay);
+        for (own, peer) in state.peers.iter_mut().enumerate() {
+            if relay {
+                peer.events.push(NetEvent::Roster(Roster {
+                    slot: own as u8,
+                    capacity: players,
+                    nonce: [7; 16],
+                    members: members.clone(),
+                }));
+            } else if own == slot {
+                peer.events.push(NetEvent::NoRelay);
+            }
+        }
+        for other in 0..slot {
+            let other_id = state.peers[other].id.unwrap();
+            state.peers[other].events.push(NetEvent::DirectOpened(id));
+            state.peers[slot]
+                .events
+                .push(NetEvent::DirectOpened(other_id));
+        }
+        MemoryNetwork {
+            hub: self.clone(),
+            slot,
+        }
+    }
+}
+
+/// The id of the n-th test peer.
+pub fn peer_id(n: u128) -> PeerId {
+    PeerId(uuid::Uuid::from_u128(n))
+}
+
+struct MemoryNetwork {
+    hub: Hub,
+    slot: usize,
+}
+
+impl Network for MemoryNetwork {
+    fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
+        events.append(&mut self.hub.state().peers[self.slot].events);
+    }
+
+    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
+        let mut state = self.hub.state();
+        let own = state.peers[self.slot].id.unwrap();
+        let faults = state.faults;
+        let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Data);
+        match path {
+            Path::Direct if self.slot == 0 && faults.cut_from_first => return Ok(()),
+            Path::Direct if self.slot != 0 && faults.cut_from_others => return Ok(()),
+            Path::Relay if faults.relay_dead => return Ok(()),
+            Path::Relay if game => {
+                state.relayed_game_packets += 1;
+                state.relayed_game_bytes += (datagram.len() - HEADER_LEN) as u64;
+            }
+            _ => {}
+        }
+        let copies = if faults.duplicate { 2 } else { 1 };
+        let to = state
+            .peers
+            .iter_mut()
+            .find(|mailbox| mailbox.id == Some(peer));
+        if let Some(mailbox) = to.filter(|mailbox| !mailbox.closed) {
+            for _ in 0..copies {
+                mailbox.inbox.push_back((path, own, datagram.to_vec()));
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
+        let inbox = std::mem::take(&mut self.hub.state().peers[self.slot].inbox);
+        for (path, from, bytes) in inbox {
+            sink(path, from, &bytes);
+        }
+    }
+
+    fn candidate_pair(&self, _peer: PeerId) -> Option<CandidatePair> {
+        None
+    }
+
+    fn close(&mut self) {
+        self.hub.state().peers[self.slot].closed = true;
+    }
+}
+
+/// Buttons of the test game.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys(pub u8);
+
+/// The ggrs config of the test game.
+pub type TestConfig = GgrsConfig<Keys, PeerId>;
+
+/// Where a player of the test game is: every input changes it, so that any wrong input shows.
+#[derive(Component, Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct Walker {
+    /// The player's handle.
+    pub player: usize,
+    /// A hash of all inputs so far.
+    pub state: u64,
+}
+
+/// How the local player presses: changes about every `hold` ticks.
+#[derive(Resource, Clone, Copy)]
+pub struct Presser {
+    /// Seed of the presses.
+    pub seed: u64,
+    /// Mean ticks between changes.
+    pub hold: u64,
+    state: u64,
+    keys: u8,
+}
+
+impl Presser {
+    fn next(&mut self) -> Keys {
+        // An LCG is enough to press buttons; the state is seeded and never zero.
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        if (self.state >> 33).is_multiple_of(self.hold) {
+            self.keys = (self.state >> 40) as u8 & 0x0f;
+        }
+        Keys(self.keys)
+    }
+}
+
+/// One peer: its app and its clock.
+pub struct LabPeer {
+    /// The app.
+    pub app: App,
+    /// Its virtual clock.
+    pub clock: LabClock,
+}
+
+/// A peer of `hub` with `config`; its network is in memory, its time is virtual.
+pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
+    let clock = LabClock::manual(1_700_000_000_000 + seed);
+    let mut app = App::new();
+    let net = LabNet::new(
+        hub.join(),
+        clock.clone(),
+        config.link_settings(),
+        &Conditions::parse(&config.conditions).unwrap(),
+        seed,
+    );
+    app.add_plugins((MinimalPlugins, StatesPlugin))
+        .insert_resource(clock.clone())
+        .insert_resource(net)
+        .insert_resource(Presser {
+            seed,
+            hold: 12,
+            state: seed | 1,
+            keys: 0,
+        })
+        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO))
+        .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
+        .rollback_component_with_copy::<Walker>()
+        .checksum_component_with_hash::<Walker>()
+        .add_observer(|starting: On<EpisodeStarting>, mut commands: Commands| {
+            for player in 0..starting.players {
+                commands.spawn((
+                    Walker {
+                        player,
+                        state: starting.seed,
+                    },
+                    Rollback,
+                ));
+            }
+        })
+        .add_systems(ReadInputs, press)
+        .add_systems(GgrsSchedule, walk);
+    app.finish();
+    app.cleanup();
+    LabPeer { app, clock }
+}
+
+fn press(mut presser: ResMut<Presser>, local: Res<LocalPlayers>, mut commands: Commands) {
+    let keys = presser.next();
+    commands.insert_resource(LocalInputs::<TestConfig>(
+        local.0.iter().map(|handle| (*handle, keys)).collect(),
+    ));
+}
+
+fn walk(inputs: Res<PlayerInputs<TestConfig>>, mut walkers: Query<&mut Walker>) {
+    for mut walker in &mut walkers {
+        let (keys, _) = inputs[walker.player];
+        walker.state = walker
+            .state
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(u64::from(keys.0) + 1);
+    }
+}
+
+impl LabPeer {
+    /// One update after `by` of virtual time.
+    pub fn step(&mut self, by: Duration) {
+        self.clock.advance(by);
+        self.app
+            .insert_resource(TimeUpdateStrategy::ManualDuration(by));
+        self.app.update();
+    }
+
+    /// The episode documents written so far.
+    pub fn episodes(&self) -> Vec<EpisodeDocument> {
+        let files = self.app.world().resource::<RecordSink>().files();
+        files
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains("episode-"))
+            .map(|(_, bytes)| EpisodeDocument::parse(std::str::from_utf8(bytes).unwrap()).unwrap())
+            .collect()
+    }
+
+    /// The session documents written so far, by the newest version of each file.
+    pub fn sessions(&self) -> Vec<SessionDocument> {
+        let files = self.app.world().resource::<RecordSink>().files();
+        files
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains("session.player"))
+            .map(|(_, bytes)| SessionDocument::parse(std::str::from_utf8(bytes).unwrap()).unwrap())
+            .collect()
+    }
+
+    /// Where the session stands.
+    pub fn phase(&self) -> SessionPhase {
+        self.app
+            .world()
+            .resource::<LabSession<TestConfig>>()
+            .phase()
+    }
+}
+
+/// A frame at `fps`, rounded up so that every update runs one ggrs step.
+pub fn frame(fps: u32) -> Duration {
+    Duration::from_nanos(1_000_000_000 / u64::from(fps) + 1)
+}
+
+/// Steps all peers alike until `done` or `limit` updates; tells whether it was done.
+pub fn run_until(
+    peers: &mut [LabPeer],
+    by: Duration,
+    limit: usize,
+    mut done: impl FnMut(&[LabPeer]) -> bool,
+) -> bool {
+    for _ in 0..limit {
+        for peer in peers.iter_mut() {
+            peer.step(by);
+        }
+        if done(peers) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Plays a session to its end and returns the documents of every peer, checked: the identities
+/// hold in each, and all of them agree.
+pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<EpisodeDocument>> {
+    let done = run_until(peers, by, limit, |peers| {
+        peers.iter().all(|peer| peer.phase() == SessionPhase::Finished)
+    });
+    let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
+    assert!(done, "all sessions finish within {limit} updates, but stand in {phases:?}");
+    checked(peers)
+}
+
+/// The documents of every peer, after the identities were checked in each and between them.
+pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
+    let documents: Vec<_> = peers.iter().map(LabPeer::episodes).collect();
+    for episode in documents.iter().flatten() {
+        let violations = check_episode(episode);
+        assert!(violations.is_empty(), "the identities hold: {violations:#?}");
+    }
+    for others in &documents[1..] {
+        for (ours, theirs) in documents[0].iter().zip(others) {
+            let violations = check_pair(ours, theirs);
+            assert!(violations.is_empty(), "the files agree: {violations:#?}");
+        }
+    }
+    documents
+}

@@ -1,0 +1,286 @@
+//! Owns running the examples as a user would, and a first reading of the files they write. The
+//! identities of a file are the library's own business; here two files of a match are compared.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{cargo, root, run, run_within, target_folder};
+
+/// An example is built before; this bounds a match that never ends.
+const LIMIT: Duration = Duration::from_secs(120);
+
+struct Run {
+    example: &'static str,
+    options: &'static str,
+    /// What must lie in `--out` afterwards; without it the exit status alone counts.
+    files: Option<Files>,
+}
+
+struct Files {
+    episodes: usize,
+    players: usize,
+    frames: u64,
+    fallback: bool,
+}
+
+/// Every example at least once; the options stay short, a desk waits for them.
+const RUNS: &[Run] = &[
+    Run {
+        example: "headless_duel",
+        options: "--frames 300 --seed 1",
+        files: Some(Files {
+            episodes: 1,
+            players: 2,
+            frames: 300,
+            fallback: true,
+        }),
+    },
+    Run {
+        example: "headless_duel",
+        options: "--frames 120 --episodes 2 --seed 2 --input-delay 0 --cut-direct-at never",
+        files: Some(Files {
+            episodes: 2,
+            players: 2,
+            frames: 120,
+            fallback: false,
+        }),
+    },
+    Run {
+        example: "minimal",
+        options: "",
+        files: None,
+    },
+    Run {
+        example: "observe_existing",
+        options: "",
+        files: None,
+    },
+];
+
+pub fn check() -> Result<(), String> {
+    let listed: BTreeSet<&str> = RUNS.iter().map(|run| run.example).collect();
+    compare(&listed, &present()?)?;
+    run(&mut cargo("build --locked --release --examples"))?;
+    let exports = target_folder()?.join("xtask/exports");
+    if exports.exists() {
+        fs::remove_dir_all(&exports).map_err(|error| format!("old exports: {error}"))?;
+    }
+    for (number, row) in RUNS.iter().enumerate() {
+        let mut command = cargo(&format!(
+            "run --quiet --locked --release --example {}",
+            row.example
+        ));
+        command.arg("--").args(row.options.split_whitespace());
+        let out = exports.join(number.to_string());
+        if row.files.is_some() {
+            command.arg("--out").arg(&out);
+        }
+        run_within(&mut command, LIMIT)?;
+        if let Some(files) = &row.files {
+            read_match(&out, files)
+                .map_err(|error| format!("{} {}: {error}", row.example, row.options))?;
+        }
+    }
+    Ok(())
+}
+
+/// The examples that lie in the folder: `name.rs` or `name/main.rs`.
+fn present() -> Result<BTreeSet<String>, String> {
+    let entries =
+        fs::read_dir(root().join("examples")).map_err(|error| format!("examples: {error}"))?;
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        let path = entry.map_err(|error| format!("examples: {error}"))?.path();
+        let is_example =
+            path.extension().is_some_and(|ext| ext == "rs") || path.join("main.rs").is_file();
+        if let (true, Some(name)) = (is_example, path.file_stem()) {
+            names.insert(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn compare(listed: &BTreeSet<&str>, present: &BTreeSet<String>) -> Result<(), String> {
+    if let Some(missing) = listed.iter().find(|name| !present.contains(**name)) {
+        return Err(format!("there is no example `{missing}`"));
+    }
+    match present.iter().find(|name| !listed.contains(name.as_str())) {
+        Some(new) => Err(format!(
+            "the example `{new}` is run by no row of xtask/src/examples.rs"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn read_match(out: &Path, files: &Files) -> Result<(), String> {
+    let sessions: Vec<_> = fs::read_dir(out)
+        .map_err(|error| format!("no exports: {error}"))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
+    let [session] = sessions.as_slice() else {
+        return Err(format!(
+            "one session's folder was expected, {} were written",
+            sessions.len()
+        ));
+    };
+    for player in 0..files.players {
+        read(&session.join(format!("session.player-{player}.json")))?;
+    }
+    for episode in 0..files.episodes {
+        let documents = (0..files.players)
+            .map(|player| {
+                let name = format!("episode-{episode}.player-{player}.json");
+                let document = read(&session.join(&name))?;
+                episode_holds(&document, player, files)
+                    .map_err(|error| format!("{name}: {error}"))?;
+                Ok(document)
+            })
+            .collect::<Result<Vec<Value>, String>>()?;
+        peers_agree(&documents).map_err(|error| format!("episode {episode}: {error}"))?;
+    }
+    println!(
+        "{} episodes of {} frames, {} files each, in agreement",
+        files.episodes, files.frames, files.players
+    );
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Value, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))
+}
+
+fn episode_holds(document: &Value, player: usize, files: &Files) -> Result<(), String> {
+    let expected = [
+        ("/schema/name", Value::from("bevy_rollback_lab.episode")),
+        ("/session/localPlayerId", Value::from(player)),
+        ("/episode/isPartial", Value::from(false)),
+        ("/episode/endFrame", Value::from(files.frames)),
+        ("/frames/total", Value::from(files.frames)),
+        ("/frames/advanced", Value::from(files.frames)),
+        ("/quality/p2pFallbackTriggered", Value::from(files.fallback)),
+        ("/sync/desyncs", Value::Array(Vec::new())),
+    ];
+    for (pointer, wanted) in expected {
+        let found = document.pointer(pointer);
+        if found != Some(&wanted) {
+            return Err(format!(
+                "{pointer} must be {wanted}, found {}",
+                shown(found)
+            ));
+        }
+    }
+    let events = document
+        .pointer("/rollbacks/events")
+        .and_then(Value::as_array)
+        .map(Vec::len);
+    let count = document.pointer("/rollbacks/count");
+    if events.map(Value::from).as_ref() != count {
+        return Err(format!(
+            "/rollbacks/count is {} but {events:?} events are told",
+            shown(count)
+        ));
+    }
+    Ok(())
+}
+
+fn peers_agree(documents: &[Value]) -> Result<(), String> {
+    for pointer in [
+        "/session/sessionId",
+        "/inputs/confirmed",
+        "/sync/historyDigest",
+    ] {
+        for pair in documents.windows(2) {
+            let (one, other) = (pair[0].pointer(pointer), pair[1].pointer(pointer));
+            if one.is_none_or(Value::is_null) || one != other {
+                return Err(format!(
+                    "{pointer} differs between the peers, or is missing"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "nothing".into(), Value::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const FILES: Files = Files {
+        episodes: 1,
+        players: 2,
+        frames: 300,
+        fallback: true,
+    };
+
+    fn document(player: usize) -> Value {
+        json!({
+            "schema": {"name": "bevy_rollback_lab.episode"},
+            "session": {"sessionId": "a1", "localPlayerId": player},
+            "episode": {"isPartial": false, "endFrame": 300},
+            "frames": {"total": 300, "advanced": 300},
+            "inputs": {"confirmed": [{"playerId": 0, "runs": [[1, 300]]}]},
+            "rollbacks": {"events": [{"frame": 3}], "count": 1},
+            "sync": {"desyncs": [], "historyDigest": "00ff"},
+            "quality": {"p2pFallbackTriggered": true}
+        })
+    }
+
+    #[test]
+    fn a_whole_document_is_accepted() {
+        assert_eq!(episode_holds(&document(1), 1, &FILES), Ok(()));
+        assert_eq!(peers_agree(&[document(0), document(1)]), Ok(()));
+    }
+
+    #[test]
+    fn a_wrong_figure_is_refused_with_its_place() {
+        let cases = [
+            ("/frames/total", json!(299)),
+            ("/episode/isPartial", json!(true)),
+            ("/rollbacks/count", json!(2)),
+            ("/sync/desyncs", json!([{"frame": 7}])),
+        ];
+        for (pointer, wrong) in cases {
+            let mut document = document(0);
+            *document.pointer_mut(pointer).unwrap() = wrong;
+            let error = episode_holds(&document, 0, &FILES).unwrap_err();
+            assert!(error.contains(pointer), "{error}");
+        }
+    }
+
+    #[test]
+    fn peers_that_confirmed_different_inputs_are_refused() {
+        let mut other = document(1);
+        other["inputs"]["confirmed"][0]["runs"][0][1] = json!(299);
+        assert!(peers_agree(&[document(0), other]).is_err());
+        let empty = json!({});
+        assert!(peers_agree(&[empty.clone(), empty]).is_err());
+    }
+
+    #[test]
+    fn an_example_nobody_runs_is_refused() {
+        let listed = BTreeSet::from(["minimal"]);
+        let present = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect();
+        assert!(compare(&listed, &present(&["minimal"])).is_ok());
+        assert!(
+            compare(&listed, &present(&["minimal", "new"]))
+                .unwrap_err()
+                .contains("`new`")
+        );
+        assert!(
+            compare(&listed, &present(&[]))
+                .unwrap_err()
+                .contains("no example `minimal`")
+        );
+    }
+}
