@@ -27,9 +27,9 @@ pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
 
 use crate::rollback::trace::{Fact, Frame};
 
-/// Distance between two exported state hashes: two a second at 60 frames per second, 1 KB per
+/// Distance between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
 /// minute in the compressed file. The inputs of every frame are in the digest anyway.
-pub const HASH_EVERY_FRAMES: u32 = 30;
+pub const HASH_EVERY_FRAMES: u32 = 60;
 
 /// Everything counted about the running episode and the ended ones, `I` being the game's input.
 ///

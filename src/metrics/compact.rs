@@ -89,10 +89,6 @@ impl Times {
         })
     }
 
-    pub fn first(&self) -> Option<u64> {
-        self.first
-    }
-
     /// The distances between the first `limit` times.
     pub fn deltas(&self, limit: u32) -> &[u32] {
         let count = limit.saturating_sub(1) as usize;

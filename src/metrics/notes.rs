@@ -108,7 +108,10 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
 
     /// A peer's hash differs from ours.
     pub fn note_desync(&mut self, note: DesyncNote) {
-        self.edit(|episode| episode.desyncs.push(note));
+        // The same update may have closed the episode that it belongs to.
+        if let Some(episode) = self.current.as_mut().or(self.finished.last_mut()) {
+            episode.desyncs.push(note);
+        }
     }
 
     /// `player` ended the episode at `end_frame` with this history digest.

@@ -43,6 +43,10 @@ where
     }
 }
 
+/// Step of `timeline.frameAtUs`: finer than any display or browser clock tells frames apart, and
+/// the file's budget allows no more (a minute's jitter costs 7 KB in microseconds, 3 KB so).
+const FRAME_TIME_STEP_US: u64 = 50;
+
 /// An episode, cut at its end frame.
 struct Cut<'a, I> {
     of: &'a Gathered<I>,
@@ -134,7 +138,6 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
     }
 
     fn timeline(&self) -> Timeline {
-        let deltas = self.of.frame_at.deltas(self.end);
         let lateness = |player: usize| Lateness {
             player_id: player,
             runs: runs(
@@ -149,10 +152,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             runs(times.map(|&times| u32::from(times)))
         });
         Timeline {
-            frame_at_us: TimesUs {
-                first: self.of.frame_at.first().filter(|_| self.end > 0),
-                deltas: deltas.iter().map(|&delta| u64::from(delta)).collect(),
-            },
+            frame_at_us: frame_times_us(self.of.frame_at.iter().take(self.end as usize)),
             drawn_frames: drawn,
             lateness: self.of.remote_players().map(lateness).collect(),
             predicted_first: self
@@ -244,7 +244,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             cause: row.cause,
             late_by_frames: record.late_by_frames,
             via: row.via,
-            evidence: row.evidence,
+            evidence: rounded(row.evidence),
             also_mispredicted: also
                 .filter(|pair| self.keeps(pair.frame))
                 .map(|pair| AlsoMispredicted {
@@ -424,6 +424,27 @@ fn desync(note: &crate::metrics::DesyncNote) -> Desync {
         local_hash: Hex64(crate::metrics::digest::fold_checksum(note.local)),
         remote_hash: Hex64(crate::metrics::digest::fold_checksum(note.remote)),
         at_us: crate::metrics::micros(note.at),
+    }
+}
+
+/// Times rounded to the step, so that no error adds up, as distances.
+fn frame_times_us(times: impl Iterator<Item = u64>) -> TimesUs {
+    let round = |at: u64| at.saturating_add(FRAME_TIME_STEP_US / 2) / FRAME_TIME_STEP_US;
+    let times: Vec<u64> = times.map(|at| round(at) * FRAME_TIME_STEP_US).collect();
+    TimesUs {
+        first: times.first().copied(),
+        deltas: times.windows(2).map(|pair| pair[1] - pair[0]).collect(),
+    }
+}
+
+/// A tenth of a millisecond is as much as these say, and digits cost space.
+fn rounded(evidence: Evidence) -> Evidence {
+    let tenths = |ms: Option<f64>| ms.map(|ms| (ms * 10.0).round() / 10.0);
+    Evidence {
+        rtt_ms: tenths(evidence.rtt_ms),
+        jitter_ms: tenths(evidence.jitter_ms),
+        peer_silence_ms: tenths(evidence.peer_silence_ms),
+        ..evidence
     }
 }
 

@@ -14,7 +14,7 @@ use crate::rollback::cause::{Cause, Evidence, Via};
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timeline {
-    /// First simulation of every frame 0..`endFrame`.
+    /// First simulation of every frame 0..`endFrame`, each rounded to 50 microseconds.
     pub frame_at_us: TimesUs,
     /// How often each frame was the newest one on screen, as `[times, frames]` runs from frame 0
     /// on; 0 is a frame nobody saw. `null` when nothing was drawn or it was not measured.
