@@ -5,12 +5,11 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bevy::ecs::schedule::ScheduleLabel;
 use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::{CandidateType, PeerId};
 use ggrs::{Config, PlayerHandle};
 
-use super::recorder::{Outbox, RecordPlugin};
+use super::recorder::{Outbox, RecordPlugin, RecordSchedule, tell_outcomes};
 use super::sink::RecordSink;
 use super::{Phase, SessionDocument};
 use crate::clock::LabClock;
@@ -114,21 +113,19 @@ fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) 
         .init_resource::<LinkWatch>()
         .add_observer(begin_episode::<C>)
         .add_observer(note_failure);
-    for schedule in [PreUpdate.intern(), Last.intern()] {
-        app.add_systems(
-            schedule,
-            (
-                (note_links::<C>, close_stopped::<C>)
-                    .chain()
-                    .after(crate::metrics::fold_metrics::<C::Input>)
-                    .in_set(RollbackLabSystems::Measure),
-                (write_settled::<C>, keep_trail::<C>)
-                    .chain()
-                    .in_set(RollbackLabSystems::Record)
-                    .before(super::recorder::tell_outcomes),
-            ),
-        );
-    }
+    app.add_systems(
+        RecordSchedule,
+        (
+            (note_links::<C>, close_stopped::<C>)
+                .chain()
+                .after(crate::metrics::fold_metrics::<C::Input>)
+                .in_set(RollbackLabSystems::Measure),
+            (write_settled::<C>, keep_trail::<C>)
+                .chain()
+                .in_set(RollbackLabSystems::Record)
+                .before(tell_outcomes),
+        ),
+    );
 }
 
 fn begin_episode<C: Config<Address = PeerId>>(

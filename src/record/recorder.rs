@@ -108,20 +108,41 @@ impl<C: Config> Plugin for RecordPlugin<C> {
                     track_simulation_end.in_set(AdvanceWorldSystems::Last),
                 ),
             );
-        for schedule in [PreUpdate.intern(), Last.intern()] {
-            app.add_systems(
-                schedule,
+        // One schedule, run from two places: its systems keep one reading position in the
+        // messages, so that nothing is folded twice.
+        app.init_schedule(RecordSchedule)
+            .configure_sets(
+                RecordSchedule,
+                (RollbackLabSystems::Measure, RollbackLabSystems::Record).chain(),
+            )
+            .add_systems(
+                RecordSchedule,
                 (
                     fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
                     tell_outcomes.in_set(RollbackLabSystems::Record),
                 ),
+            )
+            .add_systems(PreUpdate, run_record.in_set(RollbackLabSystems::Measure))
+            .add_systems(
+                Last,
+                (run_record, flush_on_exit)
+                    .chain()
+                    .run_if(on_message::<AppExit>)
+                    .in_set(RollbackLabSystems::Measure),
             );
-        }
-        app.add_systems(Last, flush_on_exit.after(RollbackLabSystems::Record));
         if !self.lab {
             build_observing::<C>(app);
         }
     }
+}
+
+/// Folds the metrics and writes what ended. Runs in [`PreUpdate`], and once more in [`Last`] when
+/// the app exits.
+#[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RecordSchedule;
+
+fn run_record(world: &mut World) {
+    world.run_schedule(RecordSchedule);
 }
 
 /// An episode closes with its ggrs session, and its document goes to the sink.
@@ -140,14 +161,12 @@ fn build_observing<C: Config>(app: &mut App) {
         ..default()
     };
     app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template));
-    for schedule in [PreUpdate.intern(), Last.intern()] {
-        app.add_systems(
-            schedule,
-            write_closed::<C>
-                .in_set(RollbackLabSystems::Record)
-                .before(tell_outcomes),
-        );
-    }
+    app.add_systems(
+        RecordSchedule,
+        write_closed::<C>
+            .in_set(RollbackLabSystems::Record)
+            .before(tell_outcomes),
+    );
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -273,15 +292,7 @@ fn tell(event: SinkEvent, outbox: &mut Outbox, commands: &mut Commands) {
 }
 
 /// The app ends: its last files are worth a wait.
-fn flush_on_exit(
-    exits: MessageReader<AppExit>,
-    mut sink: ResMut<RecordSink>,
-    mut outbox: ResMut<Outbox>,
-    mut commands: Commands,
-) {
-    if exits.is_empty() {
-        return;
-    }
+fn flush_on_exit(mut sink: ResMut<RecordSink>, mut outbox: ResMut<Outbox>, mut commands: Commands) {
     for event in sink.flush(FAREWELL) {
         tell(event, &mut outbox, &mut commands);
     }

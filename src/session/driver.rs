@@ -186,13 +186,13 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let mut events = std::mem::take(&mut self.events);
         net.drain_events(&mut events);
         for event in events.drain(..) {
-            self.on_network(world, net, now, event);
+            self.on_network(world, net, event);
         }
         self.events = events;
         let mut control = std::mem::take(&mut self.control);
         net.drain_control(&mut control);
         for (peer, message) in control.drain(..) {
-            self.on_control(world, net, now, peer, message);
+            self.on_control(world, now, peer, message);
         }
         self.control = control;
         let mut changes = std::mem::take(&mut self.changes);
@@ -226,7 +226,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.changes = changes;
     }
 
-    fn on_network(&mut self, world: &mut World, net: &LabNet, now: Duration, event: NetEvent) {
+    fn on_network(&mut self, world: &mut World, net: &LabNet, event: NetEvent) {
         match event {
             NetEvent::IdAssigned(id) => {
                 // A resumed connection keeps its id; the first one stands.
@@ -275,6 +275,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 self.failure
                     .get_or_insert(SessionError::ServerUnreachable { error });
             }
+            NetEvent::ServerLost { .. }
+                if matches!(self.phase, SessionPhase::Finished | SessionPhase::Failed) => {}
             NetEvent::ServerLost { reason } => {
                 if matches!(
                     self.phase,
@@ -291,13 +293,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 }
             }
         }
-        let _ = now;
     }
 
     fn on_control(
         &mut self,
         world: &mut World,
-        _net: &LabNet,
         now: Duration,
         peer: PeerId,
         message: ControlMessage,

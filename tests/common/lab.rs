@@ -372,10 +372,15 @@ pub fn run_until(
 /// hold in each, and all of them agree.
 pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<EpisodeDocument>> {
     let done = run_until(peers, by, limit, |peers| {
-        peers.iter().all(|peer| peer.phase() == SessionPhase::Finished)
+        peers
+            .iter()
+            .all(|peer| peer.phase() == SessionPhase::Finished)
     });
     let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
-    assert!(done, "all sessions finish within {limit} updates, but stand in {phases:?}");
+    assert!(
+        done,
+        "all sessions finish within {limit} updates, but stand in {phases:?}"
+    );
     checked(peers)
 }
 
@@ -384,7 +389,10 @@ pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
     let documents: Vec<_> = peers.iter().map(LabPeer::episodes).collect();
     for episode in documents.iter().flatten() {
         let violations = check_episode(episode);
-        assert!(violations.is_empty(), "the identities hold: {violations:#?}");
+        assert!(
+            violations.is_empty(),
+            "the identities hold: {violations:#?}"
+        );
     }
     for others in &documents[1..] {
         for (ours, theirs) in documents[0].iter().zip(others) {
