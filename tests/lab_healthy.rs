@@ -31,7 +31,17 @@ fn ten_healthy_minutes(fps: u32) {
         };
         assert_eq!(episode.episode.end_frame, frames as i32);
         assert_eq!(episode.episode.end_reason.as_deref(), Some("frameLimit"));
-        assert_eq!(episode.frames.stalled, 0);
+        // Peers pass the barrier up to a round trip apart, and the first one waits for the other.
+        let stalled: Vec<_> = episode
+            .frames
+            .stalls
+            .iter()
+            .map(|stall| stall.frame)
+            .collect();
+        assert!(
+            stalled.iter().all(|frame| *frame < 20),
+            "nothing stalls once both peers play: {stalled:?}"
+        );
         assert_eq!(episode.sync.status, SyncStatus::Verified);
         assert_eq!(episode.quality.route_changes, [], "nothing was doubted");
     }
