@@ -245,9 +245,8 @@ fn note_links<C: Config<Address = PeerId>>(
     }
     for changed in routes.read() {
         let change = &changed.change;
-        let Some(frame) = changed.frame else {
-            continue;
-        };
+        // An episode that has no ggrs session yet has its first frame before it.
+        let frame = changed.frame.unwrap_or(0);
         let note = RouteNote {
             at: change.at,
             from: change.from.as_str(),
