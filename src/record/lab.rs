@@ -259,8 +259,14 @@ fn note_links<C: Config<Address = PeerId>>(
         metrics.note_route(changed.player, frame, note);
     }
     for notice in notices.read() {
-        if let PeerNotice::Gone { player, at, reason } = notice {
-            metrics.note_disconnected(Some(*player), *at, Some(reason));
+        match notice {
+            PeerNotice::Gone { player, at, reason } => {
+                metrics.note_disconnected(Some(*player), *at, Some(reason));
+            }
+            PeerNotice::ServerLost { at } => {
+                metrics.note_disconnected(None, *at, Some("the connection to the server was lost"));
+            }
+            PeerNotice::Hidden { .. } | PeerNotice::Visible { .. } => {}
         }
     }
     let now = clock.now();
