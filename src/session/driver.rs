@@ -306,6 +306,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return;
         };
         match message {
+            // Said once; whatever comes later changes nothing about a match that runs.
+            ControlMessage::Hello(_) if self.greeted.contains(&peer) => {}
             ControlMessage::Hello(theirs) => {
                 if let Some(mismatch) = self.settings.hello.mismatch(&theirs) {
                     self.failure.get_or_insert(SessionError::Mismatch {
@@ -314,7 +316,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                         ours: mismatch.ours,
                         theirs: mismatch.theirs,
                     });
-                } else if !self.greeted.contains(&peer) {
+                } else {
                     self.greeted.push(peer);
                 }
             }
