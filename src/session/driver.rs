@@ -246,7 +246,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 self.stock = true;
             }
             NetEvent::DirectOpened(peer) => {
-                if !self.members.iter().any(|(_, member)| *member == peer) {
+                // Our server names its members; one that left may open its channel all the same.
+                if !self.roster_known && !self.members.iter().any(|(_, member)| *member == peer) {
                     self.members.push((0, peer));
                 }
             }
