@@ -256,6 +256,9 @@ fn note_links<C: Config<Address = PeerId>>(
             value: change.value,
             threshold: change.threshold,
         };
+        if note.is_fallback() && net.conditions_are_direct_only() {
+            metrics.note_condition_interrupted();
+        }
         metrics.note_route(changed.player, frame, note);
     }
     for notice in notices.read() {
