@@ -124,8 +124,9 @@ impl Peer {
 }
 
 /// matchbox reports a peer that only left the server like one whose data channel closed. Silence
-/// for this long tells the two apart; doubt has put both paths to use long before.
-const CLOSED_SILENCE: Duration = Duration::from_millis(250);
+/// for this long tells the two apart; doubt has put both paths to use long before. Between episodes
+/// there is one probe a second, of which two may get lost.
+const CLOSED_SILENCE: Duration = Duration::from_millis(2_500);
 
 pub(super) struct Core {
     pub(super) network: Box<dyn Network>,
