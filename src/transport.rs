@@ -183,6 +183,15 @@ impl LabNet {
         self.core().shaper.realised(path)
     }
 
+    /// Whether this peer's conditions treat the direct path in a way of its own, so that a
+    /// promotion ends them.
+    #[must_use]
+    pub fn conditions_are_direct_only(&self) -> bool {
+        let core = self.core();
+        let direct = core.shaper.shape(wire::Path::Direct);
+        !direct.is_clear() && direct != core.shaper.shape(wire::Path::Relay)
+    }
+
     /// Blackholes every direct path from now on, both ways, as a pulled cable would.
     pub fn cut_direct(&self) {
         self.core().set_direct_cut(true);

@@ -256,11 +256,20 @@ fn note_links<C: Config<Address = PeerId>>(
             value: change.value,
             threshold: change.threshold,
         };
+        if note.is_fallback() && net.conditions_are_direct_only() {
+            metrics.note_condition_interrupted();
+        }
         metrics.note_route(changed.player, frame, note);
     }
     for notice in notices.read() {
-        if let PeerNotice::Gone { player, at, reason } = notice {
-            metrics.note_disconnected(Some(*player), *at, Some(reason));
+        match notice {
+            PeerNotice::Gone { player, at, reason } => {
+                metrics.note_disconnected(Some(*player), *at, Some(reason));
+            }
+            PeerNotice::ServerLost { at } => {
+                metrics.note_disconnected(None, *at, Some("the connection to the server was lost"));
+            }
+            PeerNotice::Hidden { .. } | PeerNotice::Visible { .. } => {}
         }
     }
     let now = clock.now();

@@ -246,7 +246,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 self.stock = true;
             }
             NetEvent::DirectOpened(peer) => {
-                if !self.members.iter().any(|(_, member)| *member == peer) {
+                // Our server names its members; one that left may open its channel all the same.
+                if !self.roster_known && !self.members.iter().any(|(_, member)| *member == peer) {
                     self.members.push((0, peer));
                 }
             }
@@ -306,6 +307,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return;
         };
         match message {
+            // Said once; whatever comes later changes nothing about a match that runs.
+            ControlMessage::Hello(_) if self.greeted.contains(&peer) => {}
             ControlMessage::Hello(theirs) => {
                 if let Some(mismatch) = self.settings.hello.mismatch(&theirs) {
                     self.failure.get_or_insert(SessionError::Mismatch {
@@ -314,7 +317,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                         ours: mismatch.ours,
                         theirs: mismatch.theirs,
                     });
-                } else if !self.greeted.contains(&peer) {
+                } else {
                     self.greeted.push(peer);
                 }
             }

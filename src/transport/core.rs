@@ -52,6 +52,8 @@ pub(super) struct Peer {
     players: Vec<Player>,
     sent_pings: SentPings,
     magic: Option<u16>,
+    /// Newest local input that some path took.
+    carried: Frame,
     heard_direct: Duration,
     closing: Option<Duration>,
     named_at: Duration,
@@ -122,8 +124,9 @@ impl Peer {
 }
 
 /// matchbox reports a peer that only left the server like one whose data channel closed. Silence
-/// for this long tells the two apart; doubt has put both paths to use long before.
-const CLOSED_SILENCE: Duration = Duration::from_millis(250);
+/// for this long tells the two apart; doubt has put both paths to use long before. Between episodes
+/// there is one probe a second, of which two may get lost.
+const CLOSED_SILENCE: Duration = Duration::from_millis(2_500);
 
 pub(super) struct Core {
     pub(super) network: Box<dyn Network>,
@@ -221,6 +224,7 @@ impl Core {
                 players: Vec::new(),
                 sent_pings: SentPings::default(),
                 magic: None,
+                carried: NULL_FRAME,
                 heard_direct: now,
                 closing: None,
                 named_at: now,
@@ -243,6 +247,7 @@ impl Core {
             peer.link.start_epoch(now, epoch);
             peer.sent_pings = SentPings::default();
             peer.magic = None;
+            peer.carried = NULL_FRAME;
             peer.players = bounds
                 .seats
                 .iter()
@@ -440,12 +445,18 @@ impl Core {
             outgoing.newest_input_frame.is_some(),
             &mut |path, bytes| hand_over(shaper, network.as_mut(), now, path, to, bytes),
         );
-        let newest = peer.newest(Owner::Local);
-        if let Some(last) = outgoing.newest_input_frame.filter(|&last| last > newest) {
+        let Some(last) = outgoing.newest_input_frame else {
+            return;
+        };
+        if last > peer.newest(Owner::Local) {
+            peer.set_newest(Owner::Local, last);
+        }
+        // What no path took is carried by a later datagram: each holds all unacknowledged inputs.
+        if last > peer.carried && (sent.direct || sent.relay) {
             let first = outgoing
                 .first_input_frame
-                .map_or(last, |first| first.max(newest + 1));
-            peer.set_newest(Owner::Local, last);
+                .map_or(last, |first| first.max(peer.carried + 1));
+            peer.carried = last;
             self.departures.push(InputDeparture {
                 peer: to,
                 first,

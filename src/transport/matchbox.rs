@@ -46,6 +46,8 @@ pub struct MatchboxNetwork {
     server: ServerConnection,
     slots: Vec<(u8, PeerId)>,
     relayed: Vec<(u8, Vec<u8>)>,
+    /// The server has let this peer in: what it closes from then on is a loss, no refusal.
+    joined: bool,
 }
 
 impl MatchboxNetwork {
@@ -72,6 +74,7 @@ impl MatchboxNetwork {
             server,
             slots: Vec::new(),
             relayed: Vec::new(),
+            joined: false,
         }
     }
 
@@ -79,7 +82,10 @@ impl MatchboxNetwork {
     fn take_in(&mut self, events: &mut Vec<NetEvent>) {
         while let Some(event) = self.server.next_event() {
             events.push(match event {
-                ServerEvent::IdAssigned(id) => NetEvent::IdAssigned(id),
+                ServerEvent::IdAssigned(id) => {
+                    self.joined = true;
+                    NetEvent::IdAssigned(id)
+                }
                 ServerEvent::NoRelay => NetEvent::NoRelay,
                 ServerEvent::Welcome(roster) | ServerEvent::Roster(roster) => {
                     self.note_slots(&roster);
@@ -92,6 +98,9 @@ impl MatchboxNetwork {
                     self.relayed.push((source, payload));
                     continue;
                 }
+                ServerEvent::Refused { code, reason } if self.joined => NetEvent::ServerLost {
+                    reason: format!("the server closed it with code {code}: {reason}"),
+                },
                 ServerEvent::Refused { code, reason } => NetEvent::Refused { code, reason },
                 ServerEvent::Unreachable(error) => NetEvent::Unreachable {
                     error: error.to_string(),

@@ -226,7 +226,9 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
     let doubted = quality
         .route_changes
         .iter()
-        .any(|change| change.to != "direct" && change.to != "connecting");
+        // A doubt that the episode began with is told by its end.
+        .flat_map(|change| [&change.from, &change.to])
+        .any(|route| route != "direct" && route != "connecting");
     let began = document
         .connection
         .peers
