@@ -313,16 +313,24 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
         &Conditions::parse(&config.conditions).unwrap(),
         seed,
     );
-    app.add_plugins((MinimalPlugins, StatesPlugin))
-        .insert_resource(clock.clone())
+    app.insert_resource(clock.clone())
         .insert_resource(net)
+        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
+    add_game(&mut app, config, seed);
+    app.finish();
+    app.cleanup();
+    LabPeer { app, clock }
+}
+
+/// The test game and its lab session, over whichever network the app has.
+pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
+    app.add_plugins((MinimalPlugins, StatesPlugin))
         .insert_resource(Presser {
             seed,
             hold: 12,
             state: seed | 1,
             keys: 0,
         })
-        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO))
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()
@@ -339,9 +347,6 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
         })
         .add_systems(ReadInputs, press)
         .add_systems(GgrsSchedule, walk);
-    app.finish();
-    app.cleanup();
-    LabPeer { app, clock }
 }
 
 fn press(mut presser: ResMut<Presser>, local: Res<LocalPlayers>, mut commands: Commands) {
