@@ -1,4 +1,4 @@
-//! A healthy match sends no game packet over the relay.
+//! Ten healthy minutes send no game byte over the relay, at any frame rate.
 
 #[path = "common/lab.rs"]
 mod lab;
@@ -7,30 +7,67 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
 use lab::{Hub, frame, lab_peer, play};
 
-#[test]
-fn two_peers_play_an_episode_to_its_frame_limit() {
-    let hub = Hub::new(2, true);
+fn ten_healthy_minutes(fps: u32) {
+    let frames = fps * 600;
     let config = || {
         LabConfig::new("ws://lab", "room")
-            .frame_limit(300)
+            .fps(fps)
+            .frame_limit(frames)
             .episodes(1)
+            .conditions("latency=15ms,jitter=3ms")
             .no_files()
     };
+    let hub = Hub::new(2, true);
     let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
-    let documents = play(&mut peers, frame(60), 3_000);
+    let documents = play(&mut peers, frame(fps), frames as usize + 3_000);
     assert_eq!(
         hub.relayed_game(),
         (0, 0),
-        "no game packet touches the relay"
+        "no game packet touches the relay at {fps} fps"
     );
     for episodes in &documents {
         let [episode] = episodes.as_slice() else {
             panic!("one episode, one file, not {}", episodes.len());
         };
-        assert_eq!(episode.episode.end_frame, 300);
+        assert_eq!(episode.episode.end_frame, frames as i32);
         assert_eq!(episode.episode.end_reason.as_deref(), Some("frameLimit"));
-        assert_eq!(episode.frames.stalled, 0);
+        // Peers pass the barrier up to a round trip apart, and the first one waits for the other.
+        let stalled: Vec<_> = episode
+            .frames
+            .stalls
+            .iter()
+            .map(|stall| stall.frame)
+            .collect();
+        assert!(
+            stalled.iter().all(|frame| *frame < 20),
+            "nothing stalls once both peers play: {stalled:?}"
+        );
         assert_eq!(episode.sync.status, SyncStatus::Verified);
-        eprintln!("{}", serde_json::to_string_pretty(episode).unwrap());
+        assert_eq!(episode.quality.route_changes, [], "nothing was doubted");
     }
+}
+
+#[test]
+fn at_10_fps() {
+    ten_healthy_minutes(10);
+}
+
+#[test]
+fn at_20_fps() {
+    ten_healthy_minutes(20);
+}
+
+#[test]
+fn at_30_fps() {
+    ten_healthy_minutes(30);
+}
+
+#[test]
+fn at_60_fps() {
+    ten_healthy_minutes(60);
+}
+
+#[test]
+fn at_120_fps() {
+    ten_healthy_minutes(120);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bevy_rollback_lab::record::sink::{FolderStorage, RecordSink, SinkEvent, Storage};
+use bevy_rollback_lab::record::sink::{Document, FolderStorage, RecordSink, SinkEvent, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, Session, SessionDocument};
 
 #[path = "record/sim.rs"]
@@ -171,6 +171,28 @@ impl Storage for Disk {
         }
         self.folder.store(path, bytes)
     }
+
+    fn remove(&mut self, path: &Path) {
+        self.folder.remove(path);
+    }
+}
+
+#[test]
+fn a_superseded_trail_leaves_only_its_successor() {
+    let folder = Folder::new("superseded");
+    let mut sink = RecordSink::open(&folder.0).unwrap();
+    let first = Document::from(session(1.0));
+    sink.write(first.clone());
+    let mut renamed = session(2.0);
+    renamed.session.session_id = "known".to_owned();
+    let successor = Document::from(renamed);
+    sink.supersede(first.path(), successor.clone());
+    sink.flush(SOON);
+    assert!(!folder.0.join(first.path()).exists(), "the old one is gone");
+    assert!(
+        folder.0.join(successor.path()).exists(),
+        "its successor is there"
+    );
 }
 
 #[test]

@@ -39,6 +39,7 @@ struct Watched {
     player: PlayerHandle,
     peer: PeerId,
     before: LinkStats,
+    started_on_relay: bool,
     rtt_ms: [Vec<f64>; 2],
     jitter_ms: [Vec<f64>; 2],
 }
@@ -57,6 +58,8 @@ struct Trail {
     document: SessionDocument,
     phase: Option<SessionPhase>,
     joined: Option<Duration>,
+    /// Where it was written last: before everybody is known, under an id of its own.
+    written: Option<PathBuf>,
 }
 
 /// What the record of a lab session needs to know before it begins.
@@ -106,6 +109,7 @@ fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) 
         ),
         phase: None,
         joined: None,
+        written: None,
     };
     app.insert_resource(SessionMetrics::<C::Input>::default())
         .insert_resource(Template(template))
@@ -140,6 +144,7 @@ fn begin_episode<C: Config<Address = PeerId>>(
     let mut meta = template.0.clone();
     meta.episode_num = starting.number;
     meta.seed = Some(starting.seed);
+    meta.predictor = Some(super::recorder::predictor::<C>());
     describe_session(&mut meta.session, &info);
     let delay = meta
         .input_delay_frames
@@ -158,6 +163,9 @@ fn begin_episode<C: Config<Address = PeerId>>(
         .map(|seat| Watched {
             player: seat.handle,
             peer: seat.peer,
+            started_on_relay: net
+                .link(seat.peer, |link| on_relay(link.route()))
+                .unwrap_or_default(),
             before: net
                 .link(seat.peer, |link| link.stats().clone())
                 .unwrap_or_default(),
@@ -237,9 +245,8 @@ fn note_links<C: Config<Address = PeerId>>(
     }
     for changed in routes.read() {
         let change = &changed.change;
-        let Some(frame) = changed.frame else {
-            continue;
-        };
+        // Before the first tick of an episode its next frame is 0.
+        let frame = changed.frame.unwrap_or(0);
         let note = RouteNote {
             at: change.at,
             from: change.from.as_str(),
@@ -316,20 +323,28 @@ fn close_stopped<C: Config<Address = PeerId>>(
             }
             for path in Path::ALL {
                 let realised = net.realised(path);
-                let shaped = realised.offered > 0;
+                let passed = realised.offered > realised.lost + realised.cut;
                 metrics.note_conditions(
                     path.as_str(),
                     ConditionRealised {
                         offered: realised.offered,
                         dropped: realised.lost + realised.cut,
-                        mean_delay_ms: shaped.then_some(realised.mean_delay_ms),
-                        p95_delay_ms: shaped.then_some(realised.p95_delay_ms),
+                        mean_delay_ms: passed.then_some(realised.mean_delay_ms),
+                        p95_delay_ms: passed.then_some(realised.p95_delay_ms),
                     },
                 );
             }
         }
         digest.0 = metrics.digest_at(stop.end_frame).or(digest.0);
         metrics.close(Some(stop.end_frame), Some(stop.reason), stop.partial);
+    }
+}
+
+/// Whether game packets go by the relay: because there was no direct path yet, or no more.
+fn on_relay(route: RouteState) -> bool {
+    match route {
+        RouteState::Connecting | RouteState::Direct | RouteState::Suspect => false,
+        RouteState::Provisional | RouteState::Relay | RouteState::Survival => true,
     }
 }
 
@@ -340,12 +355,13 @@ fn report(net: &LabNet, watched: &Watched) -> LinkReport {
     let link = net.link(watched.peer, |link| {
         let route = match link.route() {
             RouteState::Connecting => None,
-            RouteState::Direct | RouteState::Suspect => Some(if turn { "turn" } else { "direct" }),
-            RouteState::Provisional | RouteState::Relay | RouteState::Survival => Some("relay"),
+            route if on_relay(route) => Some("relay"),
+            _ if turn => Some("turn"),
+            _ => Some("direct"),
         };
-        (route, link.started_on_relay(), link.stats().clone())
+        (route, link.stats().clone())
     });
-    let Some((route, started_on_relay, stats)) = link else {
+    let Some((route, stats)) = link else {
         return LinkReport::default();
     };
     let path = |path: Path| {
@@ -364,7 +380,7 @@ fn report(net: &LabNet, watched: &Watched) -> LinkReport {
             .candidate_pair(watched.peer)
             .map(|pair| (candidate(pair.local), candidate(pair.remote))),
         connect_time: net.connect_time(watched.peer),
-        started_on_relay: Some(started_on_relay),
+        started_on_relay: Some(watched.started_on_relay),
         direct: path(Path::Direct),
         relay: path(Path::Relay),
         direct_send_failures: stats
@@ -472,7 +488,12 @@ fn keep_trail<C: Config<Address = PeerId>>(
             trail.document.session.local_player_id = Some(0);
         }
     }
-    sink.write(trail.document.clone());
+    let document = super::sink::Document::from(trail.document.clone());
+    let path = document.path();
+    match trail.written.replace(path.clone()) {
+        Some(old) if old != path => sink.supersede(old, document),
+        _ => sink.write(document),
+    }
 }
 
 fn note_failure(failed: On<SessionFailed>, mut trail: ResMut<Trail>) {

@@ -156,6 +156,7 @@ fn build_observing<C: Config>(app: &mut App) {
             ..default()
         },
         fps: 60,
+        predictor: Some(predictor::<C>()),
         origin_unix_ms: origin,
         clock_resolution_us: Some(1),
         ..default()
@@ -207,6 +208,16 @@ pub fn software(game: &str, version: &str) -> crate::metrics::Software {
         ggrs: Some(String::from("0.13")),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         browser: None,
+    }
+}
+
+/// How missing inputs are predicted: ggrs's own predictors by their usual names, others by type.
+pub(super) fn predictor<C: Config>() -> String {
+    let name = std::any::type_name::<C::InputPredictor>();
+    match name.rsplit("::").next() {
+        Some("PredictRepeatLast") => String::from("repeatLast"),
+        Some("PredictDefault") => String::from("default"),
+        _ => name.to_owned(),
     }
 }
 

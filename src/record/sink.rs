@@ -145,6 +145,7 @@ enum Backend {
 
 enum Job {
     Write(Document),
+    Supersede { old: PathBuf, by: Document },
     Retry,
 }
 
@@ -210,6 +211,15 @@ impl RecordSink {
     /// Hands a document over. Its fate comes out of [`poll`](Self::poll).
     pub fn write(&mut self, document: impl Into<Document>) {
         self.hand_over(Job::Write(document.into()));
+    }
+
+    /// Writes a document that stands in for the one at `old` (relative, as
+    /// [`Document::path`] names it), which is removed once the new one is there.
+    pub fn supersede(&mut self, old: PathBuf, document: impl Into<Document>) {
+        self.hand_over(Job::Supersede {
+            old,
+            by: document.into(),
+        });
     }
 
     /// Tries again what could not be written, e.g. after space was made on the disk. Each of these
@@ -309,6 +319,16 @@ impl Writer {
     fn process(&mut self, job: Job) -> Outcome {
         let todo = match job {
             Job::Write(document) => vec![document],
+            Job::Supersede { old, by } => {
+                let event = self.write(by);
+                if matches!(event, SinkEvent::Written { .. }) {
+                    self.storage.remove(&old);
+                }
+                return Outcome {
+                    events: vec![event],
+                    kept: self.kept.len(),
+                };
+            }
             Job::Retry => std::mem::take(&mut self.kept),
         };
         let events = todo

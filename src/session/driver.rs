@@ -702,6 +702,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some(Session::P2P(session)) = world.remove_resource::<Session<C>>() {
             self.lingering = Some(session);
         }
+        let now = world.resource::<LabClock>().now();
+        world.resource_mut::<TraceLog<C>>().close(now);
         self.stop = Some(end_frame);
         world.write_message(EpisodeStopped {
             number: self.number,

@@ -1,8 +1,11 @@
 //! Lab sessions in one process, over an in-memory network in virtual time: a hub that is server,
 //! relay and every data channel at once, and apps that are stepped by hand.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-#![allow(dead_code, reason = "each test file uses its own part of the harness")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared by several test binaries, none of which uses all of it; a failed set-up is a failed test"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +16,7 @@ use bevy::state::app::StatesPlugin;
 use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::{
     GgrsConfig, GgrsSchedule, LocalInputs, LocalPlayers, PlayerInputs, ReadInputs, Rollback,
-    RollbackApp,
+    RollbackApp, RollbackFrameCount, Session,
 };
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::clock::LabClock;
@@ -44,6 +47,8 @@ pub struct Faults {
     pub game_dead: bool,
     /// No data channel opens to peers that join from now on.
     pub no_direct: bool,
+    /// One direct packet in so many is lost; 0 loses none.
+    pub lose_one_in: u64,
 }
 
 #[derive(Default)]
@@ -60,6 +65,7 @@ struct HubState {
     relay: bool,
     peers: Vec<Mailbox>,
     faults: Faults,
+    dice: u64,
     relayed_game_packets: u64,
     relayed_game_bytes: u64,
     tapped: Vec<Tapped>,
@@ -184,6 +190,13 @@ impl Hub {
     }
 }
 
+/// An LCG is enough to press buttons and to lose packets; the constants are Knuth's.
+fn lcg(state: u64) -> u64 {
+    state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407)
+}
+
 /// The id of the n-th test peer.
 pub fn peer_id(n: u128) -> PeerId {
     PeerId(uuid::Uuid::from_u128(n))
@@ -223,6 +236,12 @@ impl Network for MemoryNetwork {
                 state.relayed_game_bytes += (datagram.len() - HEADER_LEN) as u64;
             }
             _ => {}
+        }
+        if path == Path::Direct && faults.lose_one_in > 0 {
+            state.dice = lcg(state.dice);
+            if (state.dice >> 33).is_multiple_of(faults.lose_one_in) {
+                return Ok(());
+            }
         }
         let copies = if faults.duplicate { 2 } else { 1 };
         let to = state
@@ -269,28 +288,19 @@ pub struct Walker {
     pub state: u64,
 }
 
-/// How the local player presses: changes about every `hold` ticks.
+/// How the local player presses: by the frame alone, so that a stall changes nothing.
 #[derive(Resource, Clone, Copy)]
 pub struct Presser {
     /// Seed of the presses.
     pub seed: u64,
-    /// Mean ticks between changes.
+    /// Frames between two changes.
     pub hold: u64,
-    state: u64,
-    keys: u8,
 }
 
 impl Presser {
-    fn next(&mut self) -> Keys {
-        // An LCG is enough to press buttons; the state is seeded and never zero.
-        self.state = self
-            .state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        if (self.state >> 33).is_multiple_of(self.hold) {
-            self.keys = (self.state >> 40) as u8 & 0x0f;
-        }
-        Keys(self.keys)
+    fn keys(self, frame: u64) -> Keys {
+        let slot = (frame + self.seed * 5) / self.hold;
+        Keys((lcg(lcg(slot ^ (self.seed << 32))) >> 40) as u8 & 0x0f)
     }
 }
 
@@ -325,12 +335,7 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
 /// The test game and its lab session, over whichever network the app has.
 pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
     app.add_plugins((MinimalPlugins, StatesPlugin))
-        .insert_resource(Presser {
-            seed,
-            hold: 12,
-            state: seed | 1,
-            keys: 0,
-        })
+        .insert_resource(Presser { seed, hold: 12 })
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()
@@ -349,14 +354,20 @@ pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
         .add_systems(GgrsSchedule, walk);
 }
 
-fn press(mut presser: ResMut<Presser>, local: Res<LocalPlayers>, mut commands: Commands) {
-    let keys = presser.next();
+fn press(
+    presser: Res<Presser>,
+    frame: Res<RollbackFrameCount>,
+    local: Res<LocalPlayers>,
+    mut commands: Commands,
+) {
+    let keys = presser.keys(u64::from(frame.0.unsigned_abs()));
     commands.insert_resource(LocalInputs::<TestConfig>(
         local.0.iter().map(|handle| (*handle, keys)).collect(),
     ));
 }
 
-fn walk(inputs: Res<PlayerInputs<TestConfig>>, mut walkers: Query<&mut Walker>) {
+/// Moves every walker by its player's input.
+pub fn walk(inputs: Res<PlayerInputs<TestConfig>>, mut walkers: Query<&mut Walker>) {
     for mut walker in &mut walkers {
         let (keys, _) = inputs[walker.player];
         walker.state = walker
@@ -393,6 +404,14 @@ impl LabPeer {
             .filter(|(path, _)| path.to_string_lossy().contains("session.player"))
             .map(|(_, bytes)| SessionDocument::parse(std::str::from_utf8(bytes).unwrap()).unwrap())
             .collect()
+    }
+
+    /// The next frame to simulate; 0 outside an episode.
+    pub fn frame(&self) -> i32 {
+        match self.app.world().get_resource::<Session<TestConfig>>() {
+            Some(Session::P2P(session)) => session.current_frame(),
+            _ => 0,
+        }
     }
 
     /// Where the session stands.

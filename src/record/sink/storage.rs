@@ -18,6 +18,9 @@ pub trait Storage: Send + Sync {
     /// When it could not be stored; then no part of it is there, and an older one is as it was.
     fn store(&mut self, path: &Path, bytes: &[u8]) -> io::Result<PathBuf>;
 
+    /// Removes a file, and its folder if that is empty then. One that is not there is no error.
+    fn remove(&mut self, path: &Path);
+
     /// Where a file of this relative path belongs.
     fn locate(&self, path: &Path) -> PathBuf {
         path.to_owned()
@@ -39,6 +42,10 @@ impl Storage for MemoryStorage {
     fn store(&mut self, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
         self.files.insert(path.to_owned(), bytes.to_owned());
         Ok(path.to_owned())
+    }
+
+    fn remove(&mut self, path: &Path) {
+        self.files.remove(path);
     }
 
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -87,6 +94,16 @@ impl Storage for FolderStorage {
         }
         sync_folder(parent);
         Ok(target)
+    }
+
+    fn remove(&mut self, path: &Path) {
+        let target = self.locate(path);
+        // Only superseded files are removed: one that stays behind repeats what is known.
+        let _ = fs::remove_file(&target);
+        if let Some(parent) = target.parent() {
+            // Fails, as it should, while other files are in the folder.
+            let _ = fs::remove_dir(parent);
+        }
     }
 
     fn locate(&self, path: &Path) -> PathBuf {

@@ -13,6 +13,10 @@ use crate::transport::{
 /// Smallest silence that raises doubt at a healthy margin: two frames at 60 Hz. Below it a busy
 /// scheduler looks like a broken path.
 pub const SILENCE_MIN: Duration = Duration::from_millis(34);
+/// Round trips after which the estimate has forgotten its start (a gain of 1/8, RFC 9002).
+const STEADY_SAMPLES: u64 = 16;
+/// How many times the jitter must fit into an interval for two intervals to be silence.
+const STEADY_JITTER: u32 = 4;
 /// An echo over the relay proves it for this long: two probes may get lost.
 const ECHO_AGE: Duration = Duration::from_millis(2_500);
 /// A peer heard in this episode over the relay alone holds the direct path to account after this:
@@ -35,13 +39,18 @@ impl Link {
     /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms. Two intervals where
     /// three overdraw the prediction window and two may not (cuts over a grid of delays begin to
     /// stall an interval below a margin of zero); where no limit could save the frame, an early
-    /// alarm would only cost relay traffic.
+    /// alarm would only cost relay traffic. Two intervals are silence only on a link that is known
+    /// and steady: with jitter a healthy packet misses its poll as often, and the first round
+    /// trips still hold the wait for the game's first tick.
     #[must_use]
     pub fn silence_limit(&self) -> Duration {
         let (calm, quick) = (self.calm_limit(), self.interval() * 2);
         let near = self.interval().as_secs_f64() * -1e3;
         let above = |limit, bound| self.margin_ms_at(limit).is_some_and(|ms| ms >= bound);
-        if quick < calm && !above(calm, 0.0) && above(quick, near) {
+        let direct = &self.paths[Path::Direct.index()];
+        let steady = direct.rtt.samples >= STEADY_SAMPLES
+            && direct.delay.jitter() * STEADY_JITTER <= self.interval();
+        if quick < calm && steady && !above(calm, 0.0) && above(quick, near) {
             quick
         } else {
             calm
@@ -49,8 +58,9 @@ impl Link {
     }
 
     /// The failover margin in milliseconds: what is left of the prediction window when a cut is
-    /// noticed and relayed. Not negative: a lost path stalls no frame. `None` until both paths
-    /// were measured.
+    /// noticed and relayed. Not negative: a lost path stalls no frame. The direct path's jitter is
+    /// taken off beside the terms of the budget: the last packet before a cut was that much early
+    /// or late. `None` until both paths were measured.
     #[must_use]
     pub fn margin(&self) -> Option<f64> {
         self.margin_ms_at(self.silence_limit())
@@ -288,7 +298,8 @@ impl Link {
             - micros(direct / 2)
             - micros(relay / 2)
             - micros(self.interval())
-            - micros(silence_limit);
+            - micros(silence_limit)
+            - micros(self.paths[Path::Direct.index()].delay.jitter());
         Some(left as f64 / 1e3)
     }
 

@@ -1,0 +1,270 @@
+//! A lost direct path stalls no frame while the budget allows it, and the files say so.
+
+#[path = "common/lab.rs"]
+mod lab;
+
+use std::time::Duration;
+
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::EpisodeDocument;
+use bevy_rollback_lab::transport::LabNet;
+use lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
+
+struct Cut {
+    fps: u32,
+    delay: u32,
+    latency_ms: u32,
+    /// How far the second peer's ticks lie behind the first one's.
+    phase: Duration,
+}
+
+fn config(cut: &Cut) -> LabConfig {
+    let config = LabConfig::new("ws://lab", "room")
+        .fps(cut.fps)
+        .input_delay(cut.delay)
+        .frame_limit(cut.fps * 3)
+        .episodes(1)
+        .no_files();
+    match cut.latency_ms {
+        0 => config,
+        latency => config.conditions(format!("latency={latency}ms")),
+    }
+}
+
+fn fell_back(document: &EpisodeDocument) -> bool {
+    document
+        .quality
+        .p2p_fallback_triggered
+        .expect("a session over the lab's transport knows its fallback")
+}
+
+/// Plays three seconds, both direct paths cut after one of them.
+fn cut_run(cut: &Cut) -> Vec<EpisodeDocument> {
+    let hub = Hub::new(2, true);
+    let mut peers = vec![
+        lab_peer(&hub, config(cut), 1),
+        lab_peer(&hub, config(cut), 2),
+    ];
+    peers[1].clock.advance(cut.phase);
+    let by = frame(cut.fps);
+    let playing = run_until(&mut peers, by, 2_000, |peers| {
+        peers.iter().all(|peer| peer.frame() >= cut.fps as i32)
+    });
+    assert!(playing, "the match runs");
+    for peer in &peers {
+        peer.app.world().resource::<LabNet>().cut_direct();
+    }
+    let documents = play(&mut peers, by, 4_000);
+    documents.into_iter().flatten().collect()
+}
+
+#[test]
+fn no_frame_stalls_inside_the_budget_at_any_phase_of_the_cut() {
+    let mut edge: Option<f64> = None;
+    let mut inside = 0;
+    for fps in [30, 60, 120] {
+        for delay in 0..=3 {
+            for latency_ms in [0, 10, 20] {
+                for step in 0..3 {
+                    let phase = frame(fps) * step / 3;
+                    let cut = Cut {
+                        fps,
+                        delay,
+                        latency_ms,
+                        phase,
+                    };
+                    for document in cut_run(&cut) {
+                        let margin = document.quality.failover_margin_ms.min;
+                        let what = format!(
+                            "{fps} fps, input delay {delay}, latency {latency_ms} ms, phase {step}/3, margin {margin:?} ms"
+                        );
+                        let stalled = document.frames.stalled;
+                        if document.quality.failover_feasible == Some(true) {
+                            inside += 1;
+                            assert_eq!(
+                                stalled, 0,
+                                "a cut inside the budget stalls no frame: {what}"
+                            );
+                        } else if stalled > 0 {
+                            edge = [edge, margin].into_iter().flatten().reduce(f64::max);
+                        }
+                        assert!(fell_back(&document), "the route is promoted: {what}");
+                        let cause = document.quality.fallback_cause.as_deref();
+                        assert!(
+                            matches!(cause, Some("dead" | "peerPromoted")),
+                            "for its death or the peer's word of it, not {cause:?}: {what}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    eprintln!(
+        "{inside} files inside the budget, none stalled; highest margin that stalled: {edge:?} ms"
+    );
+    assert!(
+        inside > 100,
+        "the grid tests the budget, {inside} files lie inside"
+    );
+}
+
+fn two_peers(config: impl Fn() -> LabConfig) -> (Hub, Vec<LabPeer>) {
+    let hub = Hub::new(2, true);
+    let peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    (hub, peers)
+}
+
+fn long_config() -> LabConfig {
+    LabConfig::new("ws://lab", "room")
+        .frame_limit(1_200)
+        .episodes(1)
+        .no_files()
+}
+
+fn run_to_frame(peers: &mut [LabPeer], frames: i32) {
+    let there = run_until(peers, frame(60), 5_000, |peers| {
+        peers.iter().all(|peer| peer.frame() >= frames)
+    });
+    assert!(there, "the match reaches frame {frames}");
+}
+
+#[test]
+fn a_wifi_spike_is_doubted_and_never_promoted() {
+    let (hub, mut peers) = two_peers(long_config);
+    run_to_frame(&mut peers, 300);
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    run_until(&mut peers, frame(60), 9, |_| false); // 150 ms
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        assert!(!fell_back(document), "a spike is no promotion");
+        let changes: Vec<_> = document
+            .quality
+            .route_changes
+            .iter()
+            .map(|c| c.to.as_str())
+            .collect();
+        assert_eq!(changes, ["suspect", "direct"], "doubt, then trust again");
+        let both = document
+            .quality
+            .both_paths_ms
+            .expect("the transport measures it");
+        assert!(
+            both < 1_000.0,
+            "both-path sending ends within a second: {both} ms"
+        );
+        assert_eq!(document.frames.stalled, 0);
+    }
+}
+
+#[test]
+fn a_one_way_cut_promotes_both_ends_and_the_match_goes_on() {
+    let (hub, mut peers) = two_peers(long_config);
+    run_to_frame(&mut peers, 300);
+    hub.faults(|faults| faults.cut_from_first = true);
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        assert!(fell_back(document), "both ends leave the direct path");
+        assert_eq!(document.frames.stalled, 0);
+    }
+}
+
+#[test]
+fn a_healed_path_is_never_returned_to() {
+    let (hub, mut peers) = two_peers(long_config);
+    run_to_frame(&mut peers, 300);
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    run_to_frame(&mut peers, 400);
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        let last = document
+            .quality
+            .route_changes
+            .last()
+            .expect("the route changed");
+        assert_eq!(
+            last.to, "relay",
+            "promotion is final under the default policy"
+        );
+    }
+}
+
+#[test]
+fn when_the_relay_dies_too_the_healed_direct_path_carries_the_match() {
+    let (hub, mut peers) = two_peers(long_config);
+    run_to_frame(&mut peers, 300);
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    run_to_frame(&mut peers, 400);
+    hub.faults(|faults| {
+        (faults.cut_from_first, faults.cut_from_others) = (false, false);
+        faults.relay_dead = true;
+    });
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        let states: Vec<_> = document
+            .quality
+            .route_changes
+            .iter()
+            .map(|c| c.to.as_str())
+            .collect();
+        assert!(
+            states.contains(&"survival"),
+            "both paths are used as survival: {states:?}"
+        );
+    }
+}
+
+#[test]
+fn duplicates_never_reach_ggrs() {
+    let (hub, mut peers) = two_peers(long_config);
+    hub.faults(|faults| faults.duplicate = true);
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        let direct = &document.quality.paths[0];
+        assert!(
+            direct.datagrams.duplicate > 1_000,
+            "every datagram came twice and was counted"
+        );
+        assert_eq!(document.frames.stalled, 0);
+    }
+}
+
+#[test]
+fn a_frozen_peer_is_no_reason_to_leave_the_direct_path() {
+    let (_hub, mut peers) = two_peers(long_config);
+    run_to_frame(&mut peers, 300);
+    for _ in 0..30 {
+        peers[0].step(frame(60)); // the second peer hangs for half a second
+    }
+    peers[1].clock.advance(frame(60) * 30);
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        assert!(!fell_back(document), "a hitch is no promotion");
+    }
+    assert!(
+        documents[0][0].frames.stalled > 0,
+        "the other peer waited for it, and its file says how long"
+    );
+}
+
+#[test]
+fn a_peer_that_polls_at_15_hz_keeps_the_direct_path() {
+    let (_hub, mut peers) = two_peers(long_config);
+    for _ in 0..2_400 {
+        for _ in 0..4 {
+            peers[0].step(frame(60));
+        }
+        peers[1].step(frame(60) * 4);
+        if peers
+            .iter()
+            .all(|peer| peer.phase() == SessionPhase::Finished)
+        {
+            break;
+        }
+    }
+    for document in checked(&peers).iter().flatten() {
+        assert_eq!(document.episode.end_frame, 1_200);
+        assert!(!fell_back(document), "slow polling is no promotion");
+    }
+}

@@ -1,0 +1,279 @@
+//! Several episodes follow each other in one lab session, each with a file, a seed and a world of
+//! its own.
+
+#[path = "common/lab.rs"]
+mod lab;
+
+use bevy::prelude::*;
+use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
+use bevy_rollback_lab::metrics::EpisodeRecord;
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::SyncStatus;
+use bevy_rollback_lab::transport::LabNet;
+use lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
+
+fn config() -> LabConfig {
+    LabConfig::new("ws://lab", "room")
+        .frame_limit(400)
+        .episodes(4)
+        .input_delay(0)
+        .conditions("latency=20ms,jitter=8ms")
+        .no_files()
+}
+
+/// A walker whose history hits a rare value scores; predicted histories score too, and are undone.
+fn score(
+    walkers: Query<&lab::Walker>,
+    frame: Res<RollbackFrameCount>,
+    mut episode: ResMut<Episode>,
+) {
+    if frame.0 > 150 && walkers.iter().any(|walker| walker.state % 97 == 0) {
+        episode.end("goal");
+    }
+}
+
+fn note_every_hundredth(frame: Res<RollbackFrameCount>, mut record: ResMut<EpisodeRecord>) {
+    let simulated = frame.0 - 1;
+    if simulated % 100 == 50 {
+        record.event(simulated, "mark", simulated);
+    }
+}
+
+fn scoring_peers(hub: &Hub) -> Vec<LabPeer> {
+    [1, 2]
+        .map(|seed| {
+            let mut peer = lab_peer(hub, config(), seed);
+            peer.app.add_systems(
+                GgrsSchedule,
+                (score, note_every_hundredth).chain().after(lab::walk),
+            );
+            peer
+        })
+        .into()
+}
+
+#[test]
+fn episodes_end_on_confirmed_state_and_leave_nothing_behind() {
+    let hub = Hub::new(2, true);
+    let mut peers = scoring_peers(&hub);
+    let documents = play(&mut peers, frame(60), 10_000);
+    let [first, second] = documents.as_slice() else {
+        panic!("two peers");
+    };
+    assert_eq!(
+        (first.len(), second.len()),
+        (4, 4),
+        "four episodes, four files each"
+    );
+    let mut seeds = Vec::new();
+    for (ours, theirs) in first.iter().zip(second) {
+        assert_eq!(
+            ours.episode.end_frame, theirs.episode.end_frame,
+            "both end at the same frame"
+        );
+        assert_eq!(ours.episode.end_reason, theirs.episode.end_reason);
+        assert_eq!(ours.sync.status, SyncStatus::Verified);
+        assert_eq!(ours.sync.history_digest, theirs.sync.history_digest);
+        assert!(!ours.episode.is_partial);
+        assert!(
+            ours.rollbacks.count > 0,
+            "40 ms of round trip without delay cause rollbacks"
+        );
+        seeds.push(ours.episode.seed);
+        let marks: Vec<_> = ours.custom.events.iter().map(|event| event.frame).collect();
+        let expected: Vec<_> = (0..ours.episode.end_frame)
+            .filter(|f| f % 100 == 50)
+            .collect();
+        assert_eq!(
+            marks, expected,
+            "an event of a frame is written once, however often it ran"
+        );
+    }
+    seeds.dedup();
+    assert_eq!(seeds.len(), 4, "every episode has its own seed");
+    let goals = first
+        .iter()
+        .filter(|d| d.episode.end_reason.as_deref() == Some("goal"))
+        .count();
+    assert!(
+        goals > 0,
+        "the simulation ended at least one episode by itself"
+    );
+}
+
+#[test]
+fn an_episode_after_a_promotion_says_that_it_started_on_the_relay() {
+    let hub = Hub::new(2, true);
+    let config = || {
+        LabConfig::new("ws://lab", "room")
+            .frame_limit(300)
+            .episodes(3)
+            .no_files()
+    };
+    let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    let there = run_until(&mut peers, frame(60), 3_000, |peers| peers[0].frame() > 100);
+    assert!(there);
+    for peer in &peers {
+        peer.app.world().resource::<LabNet>().cut_direct();
+    }
+    let documents = play(&mut peers, frame(60), 10_000);
+    for episodes in &documents {
+        let started: Vec<_> = episodes
+            .iter()
+            .map(|d| d.connection.peers[0].started_on_relay)
+            .collect();
+        assert_eq!(started, [Some(false), Some(true), Some(true)]);
+        let fell: Vec<_> = episodes
+            .iter()
+            .map(|d| d.quality.p2p_fallback_triggered)
+            .collect();
+        assert_eq!(
+            fell,
+            [Some(true), Some(false), Some(false)],
+            "the promotion belongs to the episode in which it happened"
+        );
+        assert!(episodes.iter().all(|d| d.frames.stalled == 0));
+    }
+}
+
+#[test]
+fn a_held_episode_waits_until_the_game_is_ready_on_every_peer() {
+    let hub = Hub::new(2, true);
+    let config = || {
+        LabConfig::new("ws://lab", "room")
+            .frame_limit(100)
+            .episodes(1)
+            .auto_start(false)
+            .no_files()
+    };
+    let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    run_until(&mut peers, frame(60), 600, |_| false);
+    assert!(
+        peers
+            .iter()
+            .all(|peer| peer.phase() == SessionPhase::Between),
+        "nobody starts alone"
+    );
+    peers[0].app.world_mut().trigger(ReadyForEpisode);
+    run_until(&mut peers, frame(60), 600, |_| false);
+    assert_eq!(
+        peers[0].phase(),
+        SessionPhase::Starting,
+        "one peer waits for the other"
+    );
+    peers[1].app.world_mut().trigger(ReadyForEpisode);
+    let documents = play(&mut peers, frame(60), 2_000);
+    assert_eq!(documents[0].len(), 1);
+}
+
+#[test]
+fn the_session_document_tells_every_phase_and_file() {
+    let hub = Hub::new(2, true);
+    let config = || {
+        LabConfig::new("ws://lab", "room")
+            .frame_limit(60)
+            .episodes(2)
+            .no_files()
+    };
+    let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    play(&mut peers, frame(60), 3_000);
+    for (player, peer) in peers.iter().enumerate() {
+        let [session] = &peer.sessions()[..] else {
+            panic!(
+                "one session document; what was written before everybody was known is superseded"
+            );
+        };
+        assert_eq!(session.end_reason.as_deref(), Some("completed"));
+        assert_eq!(
+            session.episodes,
+            [
+                format!("episode-0.player-{player}.json"),
+                format!("episode-1.player-{player}.json")
+            ]
+        );
+        let phases: Vec<_> = session
+            .phases
+            .iter()
+            .map(|phase| phase.phase.as_str())
+            .collect();
+        assert!(
+            phases.ends_with(&["playing", "ending", "between", "finished"]),
+            "{phases:?}"
+        );
+        assert!(session.waited_ms.is_some());
+    }
+}
+
+#[test]
+fn three_and_four_players_get_the_same_handles_everywhere() {
+    for players in [3, 4] {
+        let hub = Hub::new(players, true);
+        let config = || {
+            LabConfig::new("ws://lab", "room")
+                .players(players)
+                .frame_limit(200)
+                .episodes(1)
+                .conditions("latency=15ms")
+                .no_files()
+        };
+        let mut peers: Vec<_> = (0..players as u64)
+            .map(|seed| lab_peer(&hub, config(), seed + 1))
+            .collect();
+        let documents = play(&mut peers, frame(60), 5_000);
+        for (handle, peer) in peers.iter().enumerate() {
+            let info = peer.app.world().resource::<SessionInfo>();
+            assert_eq!(
+                info.local_player, handle,
+                "handles follow the order of arrival"
+            );
+            assert_eq!(documents[handle][0].sync.status, SyncStatus::Verified);
+        }
+    }
+}
+
+#[test]
+fn observing_changes_no_state() {
+    // The same inputs, once with rollbacks and once without any, lead to the same hashes.
+    let run = |conditions: &'static str, lose_one_in: u64| {
+        let hub = Hub::new(2, true);
+        let config = || {
+            LabConfig::new("ws://lab", "room")
+                .frame_limit(240)
+                .episodes(1)
+                .conditions(conditions)
+                .no_files()
+        };
+        let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+        run_until(&mut peers, frame(60), 3_000, |peers| peers[0].frame() > 0);
+        hub.faults(|faults| faults.lose_one_in = lose_one_in);
+        let documents = play(&mut peers, frame(60), 3_000);
+        (
+            documents[0][0].sync.hashes.clone(),
+            documents[0][0].rollbacks.count,
+        )
+    };
+    let (calm, none) = run("", 0);
+    let (rough, some) = run("latency=50ms,jitter=15ms", 10);
+    assert_eq!(none, 0);
+    assert!(some > 0, "the rough run rolls back");
+    assert_eq!(calm, rough, "rollbacks leave no trace in confirmed state");
+}
+
+/// The config of the harness is a plain one, as a game's would be.
+#[test]
+fn the_lab_session_is_a_resource_a_game_can_read() {
+    let hub = Hub::new(1, true);
+    let config = LabConfig::new("ws://lab", "room")
+        .players(1)
+        .frame_limit(50)
+        .episodes(1)
+        .no_files();
+    let mut peers = vec![lab_peer(&hub, config, 1)];
+    let documents = play(&mut peers, frame(60), 500);
+    assert_eq!(
+        documents[0][0].episode.end_frame, 50,
+        "one player alone plays too"
+    );
+    let session = peers[0].app.world().resource::<LabSession<TestConfig>>();
+    assert_eq!(session.failure(), None);
+}
