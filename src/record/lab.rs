@@ -480,31 +480,17 @@ fn keep_trail<C: Config<Address = PeerId>>(
         SessionPhase::Playing if trail.document.waited_ms.is_none() => {
             trail.document.waited_ms = trail.joined.map(|joined| millis(now - joined));
         }
-        SessionPhase::Finished => {
-            let reason = session
-                .failure()
-                .map_or("completed", |error| error.end_reason());
-            trail
-                .document
-                .end_reason
-                .get_or_insert_with(|| reason.to_owned());
-        }
-        SessionPhase::Failed => {
-            let reason = session
-                .failure()
-                .map_or("neverConnected", |error| error.end_reason());
-            trail
-                .document
-                .end_reason
-                .get_or_insert_with(|| reason.to_owned());
-        }
         _ => {}
+    }
+    if let Some(reason) = session.end_reason() {
+        let end_reason = &mut trail.document.end_reason;
+        end_reason.get_or_insert_with(|| reason.to_owned());
     }
     match &info {
         Some(info) => describe_session(&mut trail.document.session, info),
         // Nobody but this peer is known: the trail stands under an id of its own.
         None => {
-            let Some(id) = session.provisional_id() else {
+            let Some(id) = session.provisional_id(clock.origin_unix_ms()) else {
                 return;
             };
             trail.document.session.session_id = id;

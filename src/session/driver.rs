@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bevy::ecs::message::MessageCursor;
 use bevy::prelude::*;
 use bevy_ggrs::{ConfirmedFrameCount, RollbackFrameRate, Session};
 use bevy_matchbox::matchbox_socket::PeerId;
@@ -16,7 +17,7 @@ use super::{
     SessionSettings,
 };
 use crate::clock::LabClock;
-use crate::rollback::TraceLog;
+use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
 use crate::transport::ggrs_wire::MAX_VARIABLE_INPUT;
 use crate::transport::network::NetEvent;
 use crate::transport::wire::relay::Notice;
@@ -77,6 +78,8 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     ended_sent: bool,
     lingering: Option<P2PSession<C>>,
     failure: Option<SessionError>,
+    quit: bool,
+    told: MessageCursor<SessionEvent>,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
     changes: Vec<(PeerId, crate::transport::route::RouteChange)>,
@@ -108,6 +111,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             ended_sent: false,
             lingering: None,
             failure: None,
+            quit: false,
+            told: MessageCursor::default(),
             events: Vec::new(),
             control: Vec::new(),
             changes: Vec::new(),
@@ -126,12 +131,30 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.failure.as_ref()
     }
 
+    /// How the session ended, for its document; none while it lives.
+    pub(crate) fn end_reason(&self) -> Option<&'static str> {
+        match (self.phase, &self.failure) {
+            (SessionPhase::Finished | SessionPhase::Failed, Some(error)) => {
+                Some(error.end_reason())
+            }
+            (SessionPhase::Finished, None) if self.quit => Some("localQuit"),
+            (SessionPhase::Finished, None) => Some("completed"),
+            _ => None,
+        }
+    }
+
     /// The id under which a peer leaves its trail until everybody is known: of the room, those who
-    /// are there, and the server's nonce.
-    pub(crate) fn provisional_id(&self) -> Option<String> {
-        let members = [(0, self.local?)];
-        let alone = lobby::seats(self.local?, &members);
-        Some(lobby::session_id(&self.settings.room, &alone, &self.nonce))
+    /// are there, and the server's nonce. A session that failed before the server named this peer
+    /// is told apart by when it began.
+    pub(crate) fn provisional_id(&self, origin_unix_ms: u64) -> Option<String> {
+        let room = &self.settings.room;
+        let Some(local) = self.local else {
+            let nonce = u128::from(origin_unix_ms).to_le_bytes();
+            let failed = self.phase == SessionPhase::Failed;
+            return failed.then(|| lobby::session_id(room, &[], &nonce));
+        };
+        let alone = lobby::seats(local, &[(0, local)]);
+        Some(lobby::session_id(room, &alone, &self.nonce))
     }
 
     fn epoch(&self) -> u16 {
@@ -177,6 +200,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         self.stop_here(world, now, error.end_reason(), true);
         self.settle(world, net);
+        // An episode that was still shaking hands must not begin after all.
+        if world.remove_resource::<Session<C>>().is_some() {
+            net.end_epoch();
+        }
         self.failure = Some(error.clone());
         self.enter(world, SessionPhase::Failed, now);
         world.trigger(SessionFailed { error });
@@ -189,12 +216,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.on_network(world, net, event);
         }
         self.events = events;
-        let mut control = std::mem::take(&mut self.control);
-        net.drain_control(&mut control);
-        for (peer, message) in control.drain(..) {
-            self.on_control(world, now, peer, message);
+        if !self.seats.is_empty() {
+            self.take_in_control(world, net, now);
         }
-        self.control = control;
         let mut changes = std::mem::take(&mut self.changes);
         net.drain_route_changes(&mut changes);
         let frame = world
@@ -224,6 +248,16 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             });
         }
         self.changes = changes;
+    }
+
+    /// A peer that saw everybody first greets at once; its words wait until it is known who is who.
+    fn take_in_control(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        let mut control = std::mem::take(&mut self.control);
+        net.drain_control(&mut control);
+        for (peer, message) in control.drain(..) {
+            self.on_control(world, now, peer, message);
+        }
+        self.control = control;
     }
 
     fn on_network(&mut self, world: &mut World, net: &LabNet, event: NetEvent) {
@@ -355,6 +389,17 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     /// Peers that left by their own word, or by the server's while both paths are silent.
     fn notice_gone(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let mut gone: Vec<(PeerId, &'static str)> = Vec::new();
+        if let Some(told) = world.get_resource::<Messages<SessionEvent>>() {
+            for event in self.told.read(told) {
+                if matches!(event.kind, SessionEventKind::Disconnected) {
+                    let silent = self
+                        .seats
+                        .iter()
+                        .filter(|s| event.players.contains(&s.handle));
+                    gone.extend(silent.map(|seat| (seat.peer, "nothing came from it for 35 s")));
+                }
+            }
+        }
         for peer in self.left.drain(..) {
             gone.push((peer, "it said goodbye"));
         }
@@ -447,7 +492,20 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.enter(world, SessionPhase::Meeting, now);
     }
 
+    /// Without all its players a session cannot go on.
+    fn fail_if_gone(&mut self, world: &mut World, net: &LabNet, now: Duration) -> bool {
+        let Some(&(peer, reason)) = self.gone.first() else {
+            return false;
+        };
+        let player = self.player_of(peer).unwrap_or_default();
+        self.fail(world, net, now, SessionError::PeerGone { player, reason });
+        true
+    }
+
     fn meeting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self.fail_if_gone(world, net, now) {
+            return;
+        }
         let unreachable = self.remotes().map(|seat| seat.peer).find(|peer| {
             net.link(*peer, |link| link.failed().is_some())
                 .unwrap_or(false)
@@ -459,6 +517,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let greeted = self.remotes().all(|seat| self.greeted.contains(&seat.peer));
         if greeted && net.all_usable() {
             self.enter(world, SessionPhase::Between, now);
+        } else if now.saturating_sub(self.since) >= self.settings.wait_timeout {
+            self.gone.extend(
+                self.remotes()
+                    .filter(|seat| !self.greeted.contains(&seat.peer))
+                    .map(|seat| (seat.peer, "it never said hello"))
+                    .collect::<Vec<_>>(),
+            );
+            self.fail_if_gone(world, net, now);
         }
     }
 
@@ -477,6 +543,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 );
             }
             self.enter(world, SessionPhase::Finished, now);
+            return;
+        }
+        if self.fail_if_gone(world, net, now) {
             return;
         }
         if !self.settings.auto_start && !self.game_ready {
@@ -520,6 +589,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     fn starting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self.fail_if_gone(world, net, now) {
+            return;
+        }
         let Some(built_at) = self.built_at else {
             self.build_when_all_ready(world, net, now);
             return;
@@ -617,9 +689,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some((end_frame, reason)) = end {
             self.stop_at(world, end_frame, reason, false);
             self.enter(world, SessionPhase::Ending, now);
-        } else if let Some(&(peer, reason)) = self.gone.first() {
-            let player = self.player_of(peer).unwrap_or_default();
-            self.fail(world, net, now, SessionError::PeerGone { player, reason });
+        } else {
+            self.fail_if_gone(world, net, now);
         }
     }
 
@@ -696,17 +767,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             self.settle(world, net);
             self.number += 1;
-            if let Some(&(peer, reason)) = self.gone.first() {
-                let last = self
-                    .settings
-                    .episodes
-                    .is_some_and(|episodes| self.number >= episodes);
-                if !last {
-                    let player = self.player_of(peer).unwrap_or_default();
-                    self.fail(world, net, now, SessionError::PeerGone { player, reason });
-                    return;
-                }
-            }
+            // Whether somebody is missing matters only if another episode follows.
             self.enter(world, SessionPhase::Between, now);
         }
     }
@@ -807,6 +868,7 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
         session.stop_here(world, now, "localQuit", true);
         session.settle(world, &net);
         session.phase = SessionPhase::Finished;
+        session.quit = true;
         net.poll();
     }
     world.insert_resource(session);

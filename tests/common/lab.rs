@@ -43,6 +43,10 @@ pub struct Faults {
     pub relay_dead: bool,
     /// Every packet is delivered twice.
     pub duplicate: bool,
+    /// Game packets vanish on both paths; everything else passes.
+    pub game_dead: bool,
+    /// No data channel opens to peers that join from now on.
+    pub no_direct: bool,
     /// One direct packet in so many is lost; 0 loses none.
     pub lose_one_in: u64,
 }
@@ -64,7 +68,22 @@ struct HubState {
     dice: u64,
     relayed_game_packets: u64,
     relayed_game_bytes: u64,
+    tapped: Vec<Tapped>,
 }
+
+/// A datagram that passed the hub.
+#[derive(Clone, Debug)]
+pub struct Tapped {
+    /// Slot of its sender.
+    pub from: usize,
+    /// Its path.
+    pub path: Path,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Datagrams that the hub remembers at most.
+const TAPPED: usize = 4_096;
 
 /// Server, relay and data channels of one room.
 #[derive(Clone, Default)]
@@ -103,6 +122,28 @@ impl Hub {
             .push_back((path, from, bytes.to_vec()));
     }
 
+    /// The same from a peer that nobody knows.
+    pub fn inject_unknown(&self, slot: usize, path: Path, from: PeerId, bytes: &[u8]) {
+        self.state().peers[slot]
+            .inbox
+            .push_back((path, from, bytes.to_vec()));
+    }
+
+    /// Tells the peer in `slot` of something outside.
+    pub fn tell(&self, slot: usize, event: NetEvent) {
+        self.state().peers[slot].events.push(event);
+    }
+
+    /// The datagrams that passed since the last call, the first few thousand at most.
+    pub fn tapped(&self) -> Vec<Tapped> {
+        std::mem::take(&mut self.state().tapped)
+    }
+
+    /// Whether the peer in `slot` has left the room.
+    pub fn closed(&self, slot: usize) -> bool {
+        self.state().peers[slot].closed
+    }
+
     fn join(&self) -> MemoryNetwork {
         let mut state = self.state();
         let slot = state.peers.len();
@@ -134,7 +175,8 @@ impl Hub {
                 peer.events.push(NetEvent::NoRelay);
             }
         }
-        for other in 0..slot {
+        let directs = if state.faults.no_direct { 0 } else { slot };
+        for other in 0..directs {
             let other_id = state.peers[other].id.unwrap();
             state.peers[other].events.push(NetEvent::DirectOpened(id));
             state.peers[slot]
@@ -175,6 +217,16 @@ impl Network for MemoryNetwork {
         let own = state.peers[self.slot].id.unwrap();
         let faults = state.faults;
         let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Data);
+        if state.tapped.len() < TAPPED {
+            state.tapped.push(Tapped {
+                from: self.slot,
+                path,
+                bytes: datagram.to_vec(),
+            });
+        }
+        if game && faults.game_dead {
+            return Ok(());
+        }
         match path {
             Path::Direct if self.slot == 0 && faults.cut_from_first => return Ok(()),
             Path::Direct if self.slot != 0 && faults.cut_from_others => return Ok(()),
@@ -271,11 +323,19 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
         &Conditions::parse(&config.conditions).unwrap(),
         seed,
     );
-    app.add_plugins((MinimalPlugins, StatesPlugin))
-        .insert_resource(clock.clone())
+    app.insert_resource(clock.clone())
         .insert_resource(net)
+        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
+    add_game(&mut app, config, seed);
+    app.finish();
+    app.cleanup();
+    LabPeer { app, clock }
+}
+
+/// The test game and its lab session, over whichever network the app has.
+pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
+    app.add_plugins((MinimalPlugins, StatesPlugin))
         .insert_resource(Presser { seed, hold: 12 })
-        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO))
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()
@@ -292,9 +352,6 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
         })
         .add_systems(ReadInputs, press)
         .add_systems(GgrsSchedule, walk);
-    app.finish();
-    app.cleanup();
-    LabPeer { app, clock }
 }
 
 fn press(
