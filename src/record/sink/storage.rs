@@ -18,8 +18,11 @@ pub trait Storage: Send + Sync {
     /// When it could not be stored; then no part of it is there, and an older one is as it was.
     fn store(&mut self, path: &Path, bytes: &[u8]) -> io::Result<PathBuf>;
 
-    /// Removes a file, and its folder if that is empty then. One that is not there is no error.
-    fn remove(&mut self, path: &Path);
+    /// Removes a superseded file, and its folder if that is empty then. One that is not there is no
+    /// error; a storage that cannot remove keeps it.
+    fn remove(&mut self, path: &Path) {
+        let _kept = path;
+    }
 
     /// Where a file of this relative path belongs.
     fn locate(&self, path: &Path) -> PathBuf {
