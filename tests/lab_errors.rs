@@ -506,11 +506,14 @@ fn an_unwritable_folder_is_refused_before_the_match() {
     assert!(text.contains("cannot be written"), "{text}");
 }
 
+/// Files by path, seen from the test and from the writer thread.
+type Stored = Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>;
+
 /// A disk that is full until told otherwise.
 #[derive(Clone, Default)]
 struct Disk {
     has_room: Arc<AtomicBool>,
-    files: Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>,
+    files: Stored,
 }
 
 impl Storage for Disk {
