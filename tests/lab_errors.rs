@@ -522,6 +522,13 @@ impl Storage for Disk {
         files.push((path.to_owned(), bytes.to_vec()));
         Ok(path.to_owned())
     }
+
+    fn remove(&mut self, path: &FilePath) {
+        self.files
+            .lock()
+            .unwrap()
+            .retain(|(known, _)| known != path);
+    }
 }
 
 #[test]
