@@ -506,11 +506,14 @@ fn an_unwritable_folder_is_refused_before_the_match() {
     assert!(text.contains("cannot be written"), "{text}");
 }
 
+/// Where it is, and what stands in it.
+type StoredFile = (PathBuf, Vec<u8>);
+
 /// A disk that is full until told otherwise.
 #[derive(Clone, Default)]
 struct Disk {
     has_room: Arc<AtomicBool>,
-    files: Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>,
+    files: Arc<Mutex<Vec<StoredFile>>>,
 }
 
 impl Storage for Disk {
