@@ -506,14 +506,14 @@ fn an_unwritable_folder_is_refused_before_the_match() {
     assert!(text.contains("cannot be written"), "{text}");
 }
 
-/// Files by path, seen from the test and from the writer thread.
-type Stored = Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>;
+/// Where it is, and what stands in it.
+type StoredFile = (PathBuf, Vec<u8>);
 
 /// A disk that is full until told otherwise.
 #[derive(Clone, Default)]
 struct Disk {
     has_room: Arc<AtomicBool>,
-    files: Stored,
+    files: Arc<Mutex<Vec<StoredFile>>>,
 }
 
 impl Storage for Disk {
@@ -524,6 +524,13 @@ impl Storage for Disk {
         let mut files = self.files.lock().unwrap();
         files.push((path.to_owned(), bytes.to_vec()));
         Ok(path.to_owned())
+    }
+
+    fn remove(&mut self, path: &FilePath) {
+        self.files
+            .lock()
+            .unwrap()
+            .retain(|(known, _)| known != path);
     }
 }
 

@@ -202,6 +202,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.settle(world, net);
         // An episode that was still shaking hands must not begin after all.
         if world.remove_resource::<Session<C>>().is_some() {
+            world.resource_mut::<TraceLog<C>>().close(now);
             net.end_epoch();
         }
         self.failure = Some(error.clone());
