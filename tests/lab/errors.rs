@@ -6,15 +6,13 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
-#[path = "common/lab.rs"]
-mod lab;
-
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::lab::{Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until};
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_ggrs::{RollbackFrameCount, Session};
@@ -26,7 +24,6 @@ use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind};
 use bevy_rollback_lab::session::{PeerNotice, SessionError};
 use bevy_rollback_lab::transport::network::NetEvent;
 use bevy_rollback_lab::transport::wire::relay::Notice;
-use lab::{Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until};
 
 /// Why the session failed, as its event told it.
 #[derive(Resource, Clone, Default)]
