@@ -129,7 +129,8 @@ pub struct RollbackEvent {
     /// Frames at the session's rate, stalled ones included, from the first simulation of `frame`
     /// until its input was known.
     pub late_by_frames: u32,
-    /// How it came.
+    /// How the first copy of the corrected input came; where none was seen, the route in use when
+    /// the rollback ran.
     pub via: Via,
     /// What `cause` was decided from.
     pub evidence: Evidence,
