@@ -318,6 +318,29 @@ fn a_rollback_names_the_path_that_brought_its_input_and_not_the_route_in_use() {
 }
 
 #[test]
+fn focus_that_nobody_watches_is_null_and_never_zero() {
+    let focus = |note: fn(&mut SessionMetrics<Pad>)| {
+        let plan = Plan::default();
+        let mut metrics = SessionMetrics::default();
+        metrics.begin(sim::meta(&plan));
+        note(&mut metrics);
+        sim::play(&plan, &mut metrics);
+        metrics.close(Some(300), None, false);
+        let focus = metrics.export().unwrap().focus_loss;
+        assert_eq!(focus.background_periods, []);
+        serde_json::to_value(&focus).unwrap()
+    };
+    let unwatched = json!({
+        "backgroundPeriods": [], "totalBackgroundMs": null, "periodCount": null,
+        "timeoutMs": null, "wasTimeoutTriggered": null,
+    });
+    assert_eq!(focus(|_| ()), unwatched);
+    let watched = focus(SessionMetrics::note_focus_watched);
+    assert_eq!(watched["periodCount"], 0);
+    assert_eq!(watched["wasTimeoutTriggered"], false);
+}
+
+#[test]
 fn the_running_episode_is_exported_as_partial_and_the_last_one_stays() {
     let plan = Plan::default();
     let mut metrics = SessionMetrics::<Pad>::default();
