@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::EpisodeDocument;
+use bevy_rollback_lab::record::{EpisodeDocument, RollbackEvent, Via};
 use bevy_rollback_lab::transport::LabNet;
 
 struct Cut {
@@ -123,6 +123,34 @@ fn run_to_frame(peers: &mut [LabPeer], frames: i32) {
         peers.iter().all(|peer| peer.frame() >= frames)
     });
     assert!(there, "the match reaches frame {frames}");
+}
+
+#[test]
+fn a_rollback_after_a_cut_names_the_relay_although_the_route_is_only_suspect() {
+    let (_hub, mut peers) = two_peers(|| {
+        long_config()
+            .input_delay(0)
+            .conditions("direct:latency=40ms;relay:latency=45ms")
+    });
+    run_to_frame(&mut peers, 300);
+    for peer in &peers {
+        peer.app.world().resource::<LabNet>().cut_direct();
+    }
+    let cut = peers.iter().map(LabPeer::frame).max().unwrap_or_default();
+    let documents = play(&mut peers, frame(60), 5_000);
+    let mut suspect = 0;
+    for document in documents.iter().flatten() {
+        let fallback = document.quality.p2p_fallback_frame.expect("it fell back");
+        let later = |event: &&RollbackEvent| event.frame > cut;
+        for event in document.rollbacks.events.iter().filter(later) {
+            assert_eq!(event.via, Via::Relay, "frame {}", event.frame);
+            suspect += usize::from(event.current_frame < fallback);
+        }
+        let before = document.rollbacks.events.iter().filter(|e| e.frame < 290);
+        let direct = before.filter(|event| event.via == Via::Direct).count();
+        assert!(direct > 5, "before the cut inputs came peer to peer");
+    }
+    assert!(suspect > 0, "some ran before the route was given up");
 }
 
 #[test]

@@ -78,6 +78,15 @@ fn episodes_end_on_confirmed_state_and_leave_nothing_behind() {
             ours.rollbacks.count > 0,
             "40 ms of round trip without delay cause rollbacks"
         );
+        let realised = &ours.quality.conditions.realised["direct"];
+        let direct = &ours.quality.paths[0];
+        let sent = direct.datagrams.sent;
+        assert!(
+            realised.offered.abs_diff(sent) <= sent / 20,
+            "what is realised is this episode's: {realised:?} of {sent} datagrams"
+        );
+        let mean = realised.mean_delay_ms.expect("packets were let through");
+        assert!((19.0..21.0).contains(&mean), "{mean} ms");
         seeds.push(ours.episode.seed);
         let marks: Vec<_> = ours.custom.events.iter().map(|event| event.frame).collect();
         let expected: Vec<_> = (0..ours.episode.end_frame)
