@@ -26,9 +26,13 @@ use crate::transport::{EpisodeBounds, LabNet};
 
 /// ggrs's own handshake waits for ever; four round trips of a bad link fit into this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Above the 30 s in which a lost server connection may be resumed, so that a fail-over always
-/// fits inside; peers that are gone for good are disconnected by `bye` or the server's word.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(35);
+/// Silence of a peer on both paths after which it is gone. Above the 30 s in which a lost server
+/// connection may be resumed, so that a fail-over always fits inside; peers that are gone for good
+/// are mostly known earlier, by `bye` or the server's word.
+const LOST_SILENCE: Duration = Duration::from_secs(35);
+/// Out of ggrs's reach: its own disconnect replaces the inputs of the lost player by defaults and
+/// may roll back to a frame that it no longer holds. A day outlasts every silence that counts here.
+const GGRS_DISCONNECT: Duration = Duration::from_secs(24 * 60 * 60);
 /// ggrs's default; only a notice.
 const DISCONNECT_NOTIFY: Duration = Duration::from_millis(500);
 /// How long the end of an episode waits for the others before its record is completed without
@@ -396,7 +400,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                         .seats
                         .iter()
                         .filter(|s| event.players.contains(&s.handle));
-                    gone.extend(silent.map(|seat| (seat.peer, "nothing came from it for 35 s")));
+                    gone.extend(silent.map(|seat| (seat.peer, "ggrs gave it up")));
                 }
             }
         }
@@ -412,6 +416,20 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             !silent
         });
+        // Before that nobody need have said anything yet; meeting has a limit of its own.
+        if matches!(
+            self.phase,
+            SessionPhase::Between
+                | SessionPhase::Starting
+                | SessionPhase::Playing
+                | SessionPhase::Ending
+        ) {
+            let silent = self.remotes().filter(|seat| {
+                net.link(seat.peer, |link| link.peer_silence(now))
+                    .is_none_or(|silence| silence >= LOST_SILENCE)
+            });
+            gone.extend(silent.map(|seat| (seat.peer, "nothing came from it for 35 s")));
+        }
         for (peer, reason) in gone {
             let Some(player) = self.player_of(peer) else {
                 continue;
@@ -662,7 +680,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .with_fps(settings.fps as usize)?
             .with_max_prediction_window(settings.max_prediction as usize)
             .with_input_delay(settings.input_delay as usize)
-            .with_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .with_disconnect_timeout(GGRS_DISCONNECT)
             .with_disconnect_notify_delay(DISCONNECT_NOTIFY)
             .with_desync_detection_mode(DesyncDetection::On {
                 interval: settings.desync_interval,
