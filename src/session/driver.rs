@@ -24,6 +24,11 @@ use crate::transport::wire::relay::Notice;
 use crate::transport::wire::{ByeReason, ControlMessage};
 use crate::transport::{EpisodeBounds, LabNet};
 
+/// A server that took the connection and never says a word. Above the 17 s of three attempts to
+/// connect, whose own errors say more.
+const CONNECTING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Everybody is named and in the room: twice what a path may take to come up.
+const MEETING_TIMEOUT: Duration = Duration::from_secs(30);
 /// ggrs's own handshake waits for ever; four round trips of a bad link fit into this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence of a peer on both paths after which it is gone. Above the 30 s in which a lost server
@@ -38,6 +43,8 @@ const DISCONNECT_NOTIFY: Duration = Duration::from_millis(500);
 /// How long the end of an episode waits for the others before its record is completed without
 /// their word: a promotion and several repeats of a lost message fit inside.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a peer tells that computes no digest of its history.
+const NO_DIGEST: u64 = 0;
 /// How long leaving waits for the last messages to be acknowledged.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Silence on both paths after which the server's word that a peer is gone is believed.
@@ -62,6 +69,8 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     settings: SessionSettings,
     phase: SessionPhase,
     since: Duration,
+    /// The first step: how long an app takes to start is not held against the server.
+    opened_at: Option<Duration>,
     local: Option<PeerId>,
     members: Vec<(u8, PeerId)>,
     roster_known: bool,
@@ -80,6 +89,8 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     built_at: Option<Duration>,
     stop: Option<Frame>,
     ended_sent: bool,
+    /// The frame at which a peer ended and this one did not.
+    desync: Option<Frame>,
     lingering: Option<P2PSession<C>>,
     failure: Option<SessionError>,
     quit: bool,
@@ -95,6 +106,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             settings,
             phase: SessionPhase::Connecting,
             since: Duration::ZERO,
+            opened_at: None,
             local: None,
             members: Vec::new(),
             roster_known: false,
@@ -113,6 +125,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             built_at: None,
             stop: None,
             ended_sent: false,
+            desync: None,
             lingering: None,
             failure: None,
             quit: false,
@@ -203,11 +216,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             );
         }
         self.stop_here(world, now, error.end_reason(), true);
-        self.settle(world, net);
-        // An episode that was still shaking hands must not begin after all.
-        if world.remove_resource::<Session<C>>().is_some() {
-            net.end_epoch();
-        }
+        self.settle(world);
+        // An episode that was still waiting or shaking hands must not begin after all.
+        self.let_go(world, net);
         self.failure = Some(error.clone());
         self.enter(world, SessionPhase::Failed, now);
         world.trigger(SessionFailed { error });
@@ -445,9 +456,22 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
     }
 
-    fn connecting(&mut self, world: &mut World, now: Duration) {
+    fn connecting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        let since = *self.opened_at.get_or_insert(now);
         if self.local.is_some() && (self.roster_known || self.stock) {
             self.enter(world, SessionPhase::Gathering, now);
+        } else if now.saturating_sub(since) >= CONNECTING_TIMEOUT {
+            let missing = if self.local.is_some() {
+                "tell who is in the room"
+            } else {
+                "name this peer"
+            };
+            let error = format!(
+                "the server of room {} did not {missing} within {}s",
+                self.settings.room,
+                CONNECTING_TIMEOUT.as_secs()
+            );
+            self.fail(world, net, now, SessionError::ServerUnreachable { error });
         }
     }
 
@@ -535,14 +559,19 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let greeted = self.remotes().all(|seat| self.greeted.contains(&seat.peer));
         if greeted && net.all_usable() {
             self.enter(world, SessionPhase::Between, now);
-        } else if now.saturating_sub(self.since) >= self.settings.wait_timeout {
-            self.gone.extend(
-                self.remotes()
-                    .filter(|seat| !self.greeted.contains(&seat.peer))
-                    .map(|seat| (seat.peer, "it never said hello"))
-                    .collect::<Vec<_>>(),
-            );
-            self.fail_if_gone(world, net, now);
+        } else if now.saturating_sub(self.since) >= MEETING_TIMEOUT {
+            // Of several, one that said nothing at all; else one whose path broke at once.
+            let missing = self
+                .remotes()
+                .find(|seat| !self.greeted.contains(&seat.peer))
+                .or_else(|| {
+                    let usable = |peer| net.link(peer, |link| link.usable()).unwrap_or(false);
+                    self.remotes().find(|seat| !usable(seat.peer))
+                });
+            if let Some(player) = missing.map(|seat| seat.handle) {
+                let waited = MEETING_TIMEOUT;
+                self.fail(world, net, now, SessionError::NoAnswer { player, waited });
+            }
         }
     }
 
@@ -707,9 +736,25 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some((end_frame, reason)) = end {
             self.stop_at(world, end_frame, reason, false);
             self.enter(world, SessionPhase::Ending, now);
+        } else if let Some(frame) = self.disputed_end(world, confirmed) {
+            // The other peer sends no inputs beyond its end: waiting would last for ever.
+            self.stop_at(world, frame, "desync", true);
+            self.desync = Some(frame);
+            self.enter(world, SessionPhase::Ending, now);
         } else {
             self.fail_if_gone(world, net, now);
         }
+    }
+
+    /// The end that a peer told, if the same state is confirmed here and does not end.
+    fn disputed_end(&self, world: &World, confirmed: Frame) -> Option<Frame> {
+        let flags = world.resource::<EndFlags>();
+        self.ended
+            .iter()
+            .filter(|ended| ended.epoch == self.epoch())
+            .map(|ended| ended.end_frame)
+            .filter(|&frame| flags.goes_on(frame, confirmed))
+            .min()
     }
 
     /// Takes the ggrs session out of the world; it keeps answering until everybody has ended.
@@ -754,8 +799,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some(session) = &mut self.lingering {
             session.poll_remote_clients();
         }
-        let (epoch, digest) = (self.epoch(), world.resource::<HistoryDigest>().0);
-        if let (Some(end_frame), Some(digest), false) = (self.stop, digest, self.ended_sent) {
+        let epoch = self.epoch();
+        if !self.ended_sent
+            && let Some(end_frame) = self.stop
+        {
+            // The record has closed the episode in the update that stopped it.
+            let digest = world.resource::<HistoryDigest>().0.unwrap_or(NO_DIGEST);
             for seat in self.remotes() {
                 net.send_control(
                     seat.peer,
@@ -775,23 +824,29 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                     .iter()
                     .any(|e| e.peer == seat.peer && e.epoch == epoch)
         });
-        let late = now.saturating_sub(self.since) >= SETTLE_TIMEOUT;
-        if (self.ended_sent && all_ended) || late {
-            if late && !all_ended {
-                warn!(
-                    "episode {}: not every peer told its end; its file says so",
-                    self.number
-                );
+        if self.ended_sent && all_ended {
+            self.settle(world);
+            self.let_go(world, net);
+            if let Some(frame) = self.desync.take() {
+                self.fail(world, net, now, SessionError::Desync { frame });
+                return;
             }
-            self.settle(world, net);
             self.number += 1;
             // Whether somebody is missing matters only if another episode follows.
             self.enter(world, SessionPhase::Between, now);
+        } else if self.stop.is_some() && now.saturating_sub(self.since) >= SETTLE_TIMEOUT {
+            warn!(
+                "episode {}: not every peer told its end; its file says so",
+                self.number
+            );
+            // The file does not wait any longer. A peer that stood still does: it needs the last
+            // inputs of this one to reach the end.
+            self.settle(world);
         }
     }
 
     /// Completes the record of the stopped episode with what the peers said.
-    fn settle(&mut self, world: &mut World, net: &LabNet) {
+    fn settle(&mut self, world: &mut World) {
         if self.stop.take().is_none() {
             return;
         }
@@ -799,15 +854,20 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let digests = self
             .ended
             .iter()
-            .filter(|ended| ended.epoch == epoch)
+            .filter(|ended| ended.epoch == epoch && ended.digest != NO_DIGEST)
             .filter_map(|e| Some((self.player_of(e.peer)?, e.end_frame, e.digest)))
             .collect();
-        self.lingering = None;
-        net.end_epoch();
         world.write_message(EpisodeSettled {
             number: self.number,
             digests,
         });
+    }
+
+    /// Ends the ggrs session, running or lingering, and closes the packets of its episode.
+    fn let_go(&mut self, world: &mut World, net: &LabNet) {
+        self.lingering = None;
+        world.remove_resource::<Session<C>>();
+        net.end_epoch();
     }
 
     fn finished(&mut self, net: &LabNet, now: Duration) {
@@ -836,7 +896,7 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
         }
     }
     match session.phase {
-        SessionPhase::Connecting => session.connecting(world, now),
+        SessionPhase::Connecting => session.connecting(world, &net, now),
         SessionPhase::Gathering => session.gathering(world, &net, now),
         SessionPhase::Meeting => session.meeting(world, &net, now),
         SessionPhase::Between => session.between(world, &net, now),
@@ -884,7 +944,8 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
             );
         }
         session.stop_here(world, now, "localQuit", true);
-        session.settle(world, &net);
+        session.settle(world);
+        session.let_go(world, &net);
         session.phase = SessionPhase::Finished;
         session.quit = true;
         net.poll();
