@@ -11,6 +11,7 @@ use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilde
 
 use super::episode::{self, EndFlags};
 use super::lobby::{self, Seat};
+use super::margin::MarginWatch;
 use super::{
     EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, HistoryDigest, PeerNotice,
     ReadyForEpisode, RouteChanged, SessionError, SessionFailed, SessionInfo, SessionPhase,
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::clock::LabClock;
 use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
-use crate::transport::ggrs_wire::MAX_VARIABLE_INPUT;
+use crate::transport::ggrs_wire::{MAX_MESSAGE, MAX_VARIABLE_INPUT};
+use crate::transport::link::{IDLE_EPOCH, Link};
 use crate::transport::network::NetEvent;
 use crate::transport::wire::relay::Notice;
 use crate::transport::wire::{ByeReason, ControlMessage};
@@ -45,10 +47,26 @@ const DISCONNECT_NOTIFY: Duration = Duration::from_millis(500);
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a peer tells that computes no digest of its history.
 const NO_DIGEST: u64 = 0;
-/// How long leaving waits for the last messages to be acknowledged.
+/// How long leaving waits at least: the others' last messages want their acknowledgement too.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long it waits at most for the acknowledgement of its own.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Silence on both paths after which the server's word that a peer is gone is believed.
 const GONE_SILENCE: Duration = Duration::from_secs(1);
+
+/// What observers are told once [`LabSession`] is back in the world: they may read it, and trigger
+/// [`ReadyForEpisode`].
+enum Telling {
+    Starting(EpisodeStarting),
+    Started(EpisodeStarted),
+    Failed(SessionFailed),
+}
+
+/// What else stands in an input message: its head and one status per player, and what a run-length
+/// encoding adds to bytes that do not repeat.
+const INPUT_OVERHEAD: usize = 160;
+/// The largest input that one message can carry.
+const MAX_INPUT_BYTES: usize = MAX_MESSAGE - INPUT_OVERHEAD;
 
 struct Ready {
     peer: PeerId,
@@ -89,15 +107,21 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     built_at: Option<Duration>,
     stop: Option<Frame>,
     ended_sent: bool,
+    /// The epoch of the episode that is starting is open, and the peers know that.
+    opened: bool,
+    tellings: Vec<Telling>,
+    margin: MarginWatch,
     /// The frame at which a peer ended and this one did not.
     desync: Option<Frame>,
     lingering: Option<P2PSession<C>>,
     failure: Option<SessionError>,
     quit: bool,
+    /// The room is left.
+    closed: bool,
     told: MessageCursor<SessionEvent>,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
-    changes: Vec<(PeerId, crate::transport::route::RouteChange)>,
+    changes: Vec<(PeerId, Option<Frame>, crate::transport::route::RouteChange)>,
 }
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
@@ -125,10 +149,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             built_at: None,
             stop: None,
             ended_sent: false,
+            opened: false,
+            tellings: Vec::new(),
+            margin: MarginWatch::default(),
             desync: None,
             lingering: None,
             failure: None,
             quit: false,
+            closed: false,
             told: MessageCursor::default(),
             events: Vec::new(),
             control: Vec::new(),
@@ -175,8 +203,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     fn epoch(&self) -> u16 {
-        // Validated: at most `u16::MAX` episodes.
-        self.number as u16
+        // A remainder fits. The last value stands for no episode at all.
+        (self.number % u32::from(IDLE_EPOCH)) as u16
     }
 
     fn remotes(&self) -> impl Iterator<Item = &Seat> {
@@ -221,7 +249,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.let_go(world, net);
         self.failure = Some(error.clone());
         self.enter(world, SessionPhase::Failed, now);
-        world.trigger(SessionFailed { error });
+        self.tellings.push(Telling::Failed(SessionFailed { error }));
     }
 
     fn take_in(&mut self, world: &mut World, net: &LabNet, now: Duration) {
@@ -236,18 +264,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         let mut changes = std::mem::take(&mut self.changes);
         net.drain_route_changes(&mut changes);
-        let frame = world
-            .get_resource::<Session<C>>()
-            .and_then(|session| match session {
-                Session::P2P(session) => Some(session.current_frame()),
-                _ => None,
-            });
         if self.seats.is_empty() {
             // Told once it is known who is who.
             self.changes = changes;
             return;
         }
-        for (peer, change) in changes.drain(..) {
+        for (peer, frame, change) in changes.drain(..) {
             let Some(player) = self.player_of(peer) else {
                 continue;
             };
@@ -385,8 +407,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 end_frame,
                 digest,
             } => {
-                self.ended
-                    .retain(|ended| ended.peer != peer || ended.epoch != epoch);
+                // Nobody can end an episode that this peer has not begun.
+                if epoch != self.epoch() {
+                    return;
+                }
+                self.ended.retain(|ended| ended.peer != peer);
                 self.ended.push(Ended {
                     peer,
                     epoch,
@@ -600,21 +625,29 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         self.game_ready = false;
         let seed = lobby::episode_seed(self.settings.seed, &self.session_id, self.number);
-        episode::reset(world, self.number, seed);
         self.stop = None;
         self.ended_sent = false;
         self.built_at = None;
-        world.resource_mut::<HistoryDigest>().0 = None;
+        self.opened = false;
+        self.margin = MarginWatch::default();
+        // What was said about episodes long over; epochs wrap.
+        self.ended.clear();
         let local_player = world.resource::<SessionInfo>().local_player;
-        world.trigger(EpisodeStarting {
+        self.tellings.push(Telling::Starting(EpisodeStarting {
             number: self.number,
             seed,
             players: self.seats.len(),
             local_player,
-        });
+        }));
+        self.enter(world, SessionPhase::Starting, now);
+    }
+
+    /// The game has its world: its packets may come.
+    fn open(&mut self, world: &World, net: &LabNet) {
+        let (epoch, seed) = (self.epoch(), world.resource::<super::Episode>().seed());
         // Open before the barrier falls: a peer that passes it first may already send.
         net.start_epoch(
-            self.epoch(),
+            epoch,
             EpisodeBounds {
                 seats: self
                     .seats
@@ -629,15 +662,17 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             },
         );
         for seat in self.remotes() {
-            let epoch = self.epoch();
             net.send_control(seat.peer, ControlMessage::Ready { epoch, seed });
         }
-        self.enter(world, SessionPhase::Starting, now);
+        self.opened = true;
     }
 
     fn starting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         if self.fail_if_gone(world, net, now) {
             return;
+        }
+        if !self.opened {
+            self.open(world, net);
         }
         let Some(built_at) = self.built_at else {
             self.build_when_all_ready(world, net, now);
@@ -648,9 +683,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             Some(Session::P2P(session)) if session.current_state() == SessionState::Running
         );
         if running {
-            world.trigger(EpisodeStarted {
+            self.tellings.push(Telling::Started(EpisodeStarted {
                 number: self.number,
-            });
+            }));
             self.enter(world, SessionPhase::Playing, now);
         } else if now.saturating_sub(built_at) >= HANDSHAKE_TIMEOUT {
             let error = SessionError::HandshakeTimeout {
@@ -728,6 +763,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     fn playing(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         if let Some(Session::P2P(session)) = world.get_resource::<Session<C>>() {
             net.set_current_frame(session.current_frame());
+            net.set_skew(session.frames_ahead());
+            self.watch_margin(net, now);
         }
         let confirmed = world.resource::<ConfirmedFrameCount>().0;
         let end = world
@@ -743,6 +780,27 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.enter(world, SessionPhase::Ending, now);
         } else {
             self.fail_if_gone(world, net, now);
+        }
+    }
+
+    /// Says once per episode when a lost direct path would stall the game, and what would help.
+    fn watch_margin(&mut self, net: &LabNet, now: Duration) {
+        let Self {
+            seats,
+            margin,
+            settings,
+            ..
+        } = self;
+        for seat in seats.iter().filter(|seat| !seat.local) {
+            // After a promotion there is no failover left to judge.
+            let left = net
+                .link(seat.peer, |link| {
+                    link.p2p_healthy().then(|| link.margin()).flatten()
+                })
+                .flatten();
+            if let Some(margin_ms) = margin.note(now, seat.handle, left) {
+                warn!("{}", settings.margin_advice(seat.handle, margin_ms));
+            }
         }
     }
 
@@ -871,8 +929,13 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     fn finished(&mut self, net: &LabNet, now: Duration) {
-        if now.saturating_sub(self.since) >= FAREWELL {
+        let waited = now.saturating_sub(self.since);
+        let heard = self.remotes().all(|seat| {
+            self.is_gone(seat.peer) || net.link(seat.peer, Link::unacked_control).unwrap_or(0) == 0
+        });
+        if !self.closed && (waited >= FAREWELL_MAX || (heard && waited >= FAREWELL)) {
             net.close();
+            self.closed = true;
         }
     }
 }
@@ -905,7 +968,19 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
         SessionPhase::Ending => session.ending(world, &net, now),
         SessionPhase::Finished | SessionPhase::Failed => session.finished(&net, now),
     }
+    let tellings = std::mem::take(&mut session.tellings);
     world.insert_resource(session);
+    for telling in tellings {
+        match telling {
+            Telling::Starting(starting) => {
+                episode::reset(world, starting.number, starting.seed);
+                world.insert_resource(HistoryDigest::default());
+                world.trigger(starting);
+            }
+            Telling::Started(started) => world.trigger(started),
+            Telling::Failed(failed) => world.trigger(failed),
+        }
+    }
 }
 
 /// Larger inputs are taken to have a fixed size; smaller ones may vary, as those of an enum do.
@@ -913,6 +988,18 @@ fn fixed_input_bytes<C: Config>() -> Option<usize> {
     let size = bincode::serialized_size(&C::Input::default()).ok()?;
     let size = usize::try_from(size).ok()?;
     (size > MAX_VARIABLE_INPUT).then_some(size)
+}
+
+/// An input whose size is fixed and that no datagram holds would never arrive.
+pub(super) fn check_input<C: Config>() -> Result<(), String> {
+    let size = bincode::serialized_size(&C::Input::default())
+        .map_err(|error| format!("its default value cannot be serialized: {error}"))?;
+    if size > MAX_INPUT_BYTES as u64 {
+        return Err(format!(
+            "one serialized input has {size} bytes, at most {MAX_INPUT_BYTES} fit into a datagram"
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn note_ready<C: Config<Address = PeerId>>(
