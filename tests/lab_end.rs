@@ -11,7 +11,8 @@ mod lab;
 use std::time::Duration;
 
 use bevy::prelude::*;
-use bevy_ggrs::{GgrsSchedule, RollbackFrameCount, Session};
+use bevy::state::app::StatesPlugin;
+use bevy_ggrs::{GgrsConfig, GgrsSchedule, RollbackFrameCount, Session};
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
@@ -240,4 +241,127 @@ fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
          is `rollback-lab serve` running there?"
     );
     assert_eq!(end_reason(&peers[0]).as_deref(), Some("serverLost"));
+}
+
+/// What observers saw of the session while they ran.
+#[derive(Resource, Default)]
+struct Seen(Vec<(&'static str, SessionPhase)>);
+
+#[test]
+fn observers_of_the_session_may_read_it_and_trigger_readiness() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, || config().frame_limit(60));
+    type Session = LabSession<TestConfig>;
+    peers[0]
+        .app
+        .init_resource::<Seen>()
+        .add_observer(
+            |_: On<EpisodeStarting>,
+             session: Res<Session>,
+             mut seen: ResMut<Seen>,
+             mut commands: Commands| {
+                seen.0.push(("starting", session.phase()));
+                commands.trigger(ReadyForEpisode);
+            },
+        )
+        .add_observer(
+            |_: On<EpisodeStarted>, session: Res<Session>, mut seen: ResMut<Seen>| {
+                seen.0.push(("started", session.phase()));
+            },
+        )
+        .add_observer(
+            |failed: On<SessionFailed>, session: Res<Session>, mut seen: ResMut<Seen>| {
+                assert_eq!(session.failure(), Some(&failed.error));
+                seen.0.push(("failed", session.phase()));
+            },
+        );
+    until_frame(&mut peers, 30);
+    peers[1].app.world_mut().write_message(AppExit::Success);
+    peers[1].step(frame(60));
+    peers.truncate(1);
+    let failed = run_until(&mut peers, frame(60), 30, |peers| {
+        peers[0].phase() == SessionPhase::Failed
+    });
+    assert!(failed);
+    assert_eq!(
+        peers[0].app.world().resource::<Seen>().0,
+        [
+            ("starting", SessionPhase::Starting),
+            ("started", SessionPhase::Playing),
+            ("failed", SessionPhase::Failed),
+        ]
+    );
+}
+
+#[test]
+fn leaving_waits_until_the_others_have_heard_of_it() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, || config().frame_limit(60));
+    let finished = run_until(&mut peers, frame(60), 2_000, |peers| {
+        peers[0].phase() == SessionPhase::Finished
+    });
+    assert!(finished);
+    // The goodbye is lost for a second.
+    let deaf = |hub: &Hub, deaf| {
+        hub.faults(|faults| {
+            faults.cut_from_first = deaf;
+            faults.cut_from_others = deaf;
+            faults.relay_dead = deaf;
+        });
+    };
+    deaf(&hub, true);
+    run_until(&mut peers, frame(60), seconds(1), |_| false);
+    assert!(!hub.closed(0), "its goodbye is not acknowledged");
+    deaf(&hub, false);
+    run_until(&mut peers, frame(60), seconds(3), |_| false);
+    assert!(hub.closed(0) && hub.closed(1));
+}
+
+/// Buttons of a game that sends whole pictures.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Picture([[u64; 16]; 16]);
+
+impl Default for Picture {
+    fn default() -> Self {
+        Self([[0; 16]; 16])
+    }
+}
+
+#[test]
+fn an_input_that_no_datagram_holds_is_refused_at_once() {
+    let refused = std::panic::catch_unwind(|| {
+        App::new()
+            .add_plugins((MinimalPlugins, StatesPlugin))
+            .add_plugins(RollbackLabPlugins::<GgrsConfig<Picture, PeerId>>::new(
+                config(),
+            ));
+    })
+    .expect_err("the plugin refuses the input");
+    let text = refused.downcast_ref::<String>().unwrap();
+    assert!(
+        text.contains("one serialized input has 2048 bytes"),
+        "{text}"
+    );
+    assert!(text.contains("fit into a datagram"), "{text}");
+}
+
+#[test]
+fn a_route_change_is_stamped_with_the_next_frame_to_simulate() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    until_frame(&mut peers, 100);
+    peers[0].app.world().resource::<LabNet>().cut_direct();
+    let mut checked = 0;
+    for _ in 0..120 {
+        let next = peers[0].frame();
+        for peer in &mut peers {
+            peer.step(frame(60));
+        }
+        let routes = peers[0].app.world().resource::<Messages<RouteChanged>>();
+        for changed in routes.iter_current_update_messages() {
+            assert_eq!(changed.frame, Some(next), "{:?}", changed.change);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2, "doubt and promotion at least, not {checked}");
 }

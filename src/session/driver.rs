@@ -246,7 +246,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.stop_here(world, now, error.end_reason(), true);
         self.settle(world);
         // An episode that was still waiting or shaking hands must not begin after all.
-        self.let_go(world, net);
+        self.let_go(world, net, now);
         self.failure = Some(error.clone());
         self.enter(world, SessionPhase::Failed, now);
         self.tellings.push(Telling::Failed(SessionFailed { error }));
@@ -884,7 +884,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         });
         if self.ended_sent && all_ended {
             self.settle(world);
-            self.let_go(world, net);
+            self.let_go(world, net, now);
             if let Some(frame) = self.desync.take() {
                 self.fail(world, net, now, SessionError::Desync { frame });
                 return;
@@ -922,9 +922,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     /// Ends the ggrs session, running or lingering, and closes the packets of its episode.
-    fn let_go(&mut self, world: &mut World, net: &LabNet) {
+    fn let_go(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         self.lingering = None;
-        world.remove_resource::<Session<C>>();
+        if world.remove_resource::<Session<C>>().is_some() {
+            world.resource_mut::<TraceLog<C>>().close(now);
+        }
         net.end_epoch();
     }
 
@@ -1032,7 +1034,7 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
         }
         session.stop_here(world, now, "localQuit", true);
         session.settle(world);
-        session.let_go(world, &net);
+        session.let_go(world, &net, now);
         session.phase = SessionPhase::Finished;
         session.quit = true;
         net.poll();
