@@ -45,7 +45,8 @@ pub struct SessionMetrics<I: Send + Sync + 'static> {
     template: EpisodeMeta,
     begun: u32,
     hash_every: u32,
-    auto_close: bool,
+    /// Reason with which an episode closes on its own when its ggrs session is gone.
+    auto_close: Option<&'static str>,
 }
 
 impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
@@ -57,7 +58,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
             template: EpisodeMeta::default(),
             begun: 0,
             hash_every: HASH_EVERY_FRAMES,
-            auto_close: false,
+            auto_close: None,
         }
     }
 }
@@ -96,7 +97,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     pub fn closing_with_session(template: EpisodeMeta) -> Self {
         Self {
             template,
-            auto_close: true,
+            auto_close: Some("sessionRemoved"),
             ..Self::default()
         }
     }
@@ -129,8 +130,8 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
             return;
         };
         current.fold(fact);
-        if self.auto_close && current.trace_closed {
-            self.close(None, Some("sessionRemoved"), false);
+        if current.trace_closed && self.auto_close.is_some() {
+            self.close(None, self.auto_close, false);
         }
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from left to right; a room imports only from itself and from its left. `lib` stands
 /// for whatever the crate root itself defines or re-exports.
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 9] = [
     "clock",
     "transport",
     "rollback",
@@ -19,6 +19,7 @@ const ORDER: [&str; 8] = [
     "metrics",
     "record",
     "config",
+    "plugins",
     "lib",
 ];
 

@@ -280,6 +280,67 @@ fn frames_beyond_the_end_are_overrun_and_leave_nothing_in_the_file() {
 }
 
 #[test]
+fn a_rollback_names_the_path_that_brought_its_input_and_not_the_route_in_use() {
+    let plan = Plan {
+        frames: 100,
+        ..Plan::default()
+    };
+    let via = |by: Carrier, types: (&str, &str)| {
+        let mut metrics = SessionMetrics::default();
+        metrics.begin(sim::meta(&plan));
+        metrics.note_received(1, 0, 99, by);
+        sim::play(&plan, &mut metrics);
+        for id in 0..100 {
+            metrics.note_cause(id, Cause::RouteChange, Via::Direct, Evidence::default());
+        }
+        let report = LinkReport {
+            candidate_types: Some((types.0.to_owned(), types.1.to_owned())),
+            ..LinkReport::default()
+        };
+        metrics.link(1, report);
+        metrics.close(Some(100), None, false);
+        let events = metrics.export().unwrap().rollbacks.events;
+        assert!(events.len() > 2, "the plan rolls back");
+        let mut vias: Vec<_> = events.iter().map(|event| event.via).collect();
+        vias.dedup();
+        vias
+    };
+    let host = ("host", "host");
+    assert_eq!(
+        via(Carrier::Relay, host),
+        [Via::Relay],
+        "as while suspected"
+    );
+    assert_eq!(via(Carrier::P2p, host), [Via::Direct]);
+    assert_eq!(via(Carrier::P2p, ("relay", "host")), [Via::Turn]);
+    let unseen = via(Carrier::Nothing, host);
+    assert_eq!(unseen, [Via::Direct], "no copy was seen: the route in use");
+}
+
+#[test]
+fn focus_that_nobody_watches_is_null_and_never_zero() {
+    let focus = |note: fn(&mut SessionMetrics<Pad>)| {
+        let plan = Plan::default();
+        let mut metrics = SessionMetrics::default();
+        metrics.begin(sim::meta(&plan));
+        note(&mut metrics);
+        sim::play(&plan, &mut metrics);
+        metrics.close(Some(300), None, false);
+        let focus = metrics.export().unwrap().focus_loss;
+        assert_eq!(focus.background_periods, []);
+        serde_json::to_value(&focus).unwrap()
+    };
+    let unwatched = json!({
+        "backgroundPeriods": [], "totalBackgroundMs": null, "periodCount": null,
+        "timeoutMs": null, "wasTimeoutTriggered": null,
+    });
+    assert_eq!(focus(|_| ()), unwatched);
+    let watched = focus(SessionMetrics::note_focus_watched);
+    assert_eq!(watched["periodCount"], 0);
+    assert_eq!(watched["wasTimeoutTriggered"], false);
+}
+
+#[test]
 fn the_running_episode_is_exported_as_partial_and_the_last_one_stays() {
     let plan = Plan::default();
     let mut metrics = SessionMetrics::<Pad>::default();

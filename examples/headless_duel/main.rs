@@ -62,7 +62,8 @@ fn main() -> ExitCode {
         (None, Some(server)) => server.url(),
         (None, None) => unreachable!("without --server one is embedded"),
     };
-    let outcomes = play(&options, &server);
+    let mut outcomes = play(&options, &server);
+    outcomes.sort_by_key(|peer| peer.player);
     if let Some(server) = embedded {
         server.shutdown();
     }

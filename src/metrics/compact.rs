@@ -48,6 +48,17 @@ impl<T: Copy + PartialEq> Runs<T> {
         })
     }
 
+    /// The value at `index`.
+    pub fn at(&self, index: u32) -> Option<T> {
+        let mut after = 0;
+        let mut runs = self.runs.iter();
+        runs.find(|(_, count)| {
+            after += count;
+            after > index
+        })
+        .map(|&(value, _)| value)
+    }
+
     /// How many of the first `limit` values equal `value`.
     pub fn count(&self, value: T, limit: u32) -> u64 {
         let runs = self.up_to(limit).filter(|(of, _)| *of == value);
@@ -113,6 +124,9 @@ mod tests {
         assert_eq!(runs.up_to(4).collect::<Vec<_>>(), [(1, 2), (2, 2)]);
         assert_eq!(runs.up_to(9).collect::<Vec<_>>(), [(1, 2), (2, 3), (1, 1)]);
         assert_eq!((runs.count(1, 5), runs.count(1, 6), runs.len()), (2, 3, 6));
+        let values: Vec<_> = (0..7).map(|index| runs.at(index)).collect();
+        let wanted = [1, 1, 2, 2, 2, 1].map(Some);
+        assert_eq!((&values[..6], values[6]), (&wanted[..], None));
     }
 
     #[test]

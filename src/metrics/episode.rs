@@ -70,6 +70,8 @@ pub(crate) struct Episode<I> {
     pub resumes: Vec<LossNote>,
     pub reconnect_attempts: u64,
     pub paused: Duration,
+    /// Whether somebody tells when the game is in the background.
+    pub focus_watched: bool,
     pub background: Vec<(Duration, Option<Duration>)>,
     pub focus_timeout: bool,
 
@@ -172,6 +174,7 @@ impl<I: Copy + PartialEq> Episode<I> {
             resumes: Vec::new(),
             reconnect_attempts: 0,
             paused: Duration::ZERO,
+            focus_watched: false,
             background: Vec::new(),
             focus_timeout: false,
             annotations: BTreeMap::new(),

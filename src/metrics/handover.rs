@@ -21,4 +21,26 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
             current.meta.fps = fps;
         }
     }
+
+    /// The app ends: this is why an episode closes now, if it does so on its own.
+    pub(crate) fn note_app_exit(&mut self) {
+        if let Some(reason) = &mut self.auto_close {
+            *reason = "appExit";
+        }
+    }
+
+    /// Drops the running episode, so that no file tells of it and the next one gets its number.
+    /// Returns whether one was running.
+    pub(crate) fn abandon(&mut self) -> bool {
+        let running = self.current.take().is_some();
+        self.begun -= u32::from(running);
+        running
+    }
+
+    /// Sets the prediction window of the running episode, where nobody else says.
+    pub(crate) fn set_max_prediction(&mut self, frames: u32) {
+        if let Some(current) = &mut self.current {
+            current.meta.max_prediction_frames = frames;
+        }
+    }
 }

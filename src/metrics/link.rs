@@ -114,7 +114,7 @@ pub struct Datagrams {
     pub lost: u64,
     /// Came after a later one.
     pub reordered: u64,
-    /// Their data had come before, on either path.
+    /// Of the received ones, copies of a datagram that had come on this path before.
     pub duplicate: u64,
     /// Refused, by reason.
     pub malformed: BTreeMap<String, u64>,

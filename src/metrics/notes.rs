@@ -148,9 +148,16 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.edit(|episode| episode.paused += duration);
     }
 
+    /// Somebody watches whether the game is in the background. Without this, or one of the notes
+    /// below, the file claims nothing about it.
+    pub fn note_focus_watched(&mut self) {
+        self.edit(|episode| episode.focus_watched = true);
+    }
+
     /// The game went into the background.
     pub fn note_focus_lost(&mut self, at: Duration) {
         self.edit(|episode| {
+            episode.focus_watched = true;
             if episode
                 .background
                 .last()
@@ -164,6 +171,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// The game came back from the background.
     pub fn note_focus_gained(&mut self, at: Duration) {
         self.edit(|episode| {
+            episode.focus_watched = true;
             if let Some((_, end @ None)) = episode.background.last_mut() {
                 *end = Some(at);
             }
@@ -172,7 +180,10 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
 
     /// The game was in the background longer than allowed.
     pub fn note_focus_timeout(&mut self) {
-        self.edit(|episode| episode.focus_timeout = true);
+        self.edit(|episode| {
+            episode.focus_watched = true;
+            episode.focus_timeout = true;
+        });
     }
 
     /// The newest frame was drawn. Never called when headless.

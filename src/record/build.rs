@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::metrics::{Episode as Gathered, NOT_COME, RollbackRow, SessionMetrics, input_json};
+use crate::metrics::{
+    Carrier, Episode as Gathered, NOT_COME, RollbackRow, SessionMetrics, input_json,
+};
 use crate::rollback::trace::Frame as FrameNumber;
 
 mod network;
@@ -243,7 +245,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             resim_time_us: crate::metrics::micros(record.resim_time),
             cause: row.cause,
             late_by_frames: record.late_by_frames,
-            via: row.via,
+            via: self.via(row),
             evidence: rounded(row.evidence),
             also_mispredicted: also
                 .filter(|pair| self.keeps(pair.frame))
@@ -255,6 +257,29 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
                 })
                 .collect(),
         }
+    }
+
+    /// The path of the first copy of the corrected input: it may have come by another one than the
+    /// route in use. That route stands in where no copy was seen.
+    fn via(&self, row: &RollbackRow<I>) -> Via {
+        let (player, frame) = (row.record.player, row.record.frame);
+        let received = self.of.received.get(player);
+        let came = u32::try_from(frame)
+            .ok()
+            .and_then(|frame| received?.at(frame));
+        match came {
+            Some(Carrier::Relay) => Via::Relay,
+            Some(Carrier::P2p) if row.via == Via::Turn || self.has_turn(player) => Via::Turn,
+            Some(Carrier::P2p) => Via::Direct,
+            Some(Carrier::Both | Carrier::Nothing) | None => row.via,
+        }
+    }
+
+    /// Whether the peer-to-peer path to `player` led through a TURN server.
+    fn has_turn(&self, player: usize) -> bool {
+        let link = self.of.links.get(&player);
+        let types = link.and_then(|link| link.candidate_types.as_ref());
+        types.is_some_and(|(ours, theirs)| ours == "relay" || theirs == "relay")
     }
 
     fn frames(&self, rollbacks: &Rollbacks) -> Frames {

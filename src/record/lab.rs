@@ -22,6 +22,7 @@ use crate::session::{
     EpisodeSettled, EpisodeStarting, EpisodeStopped, HistoryDigest, LabSession, PeerNotice,
     RouteChanged, SessionFailed, SessionInfo, SessionPhase,
 };
+use crate::transport::conditions::Realised;
 use crate::transport::link::{LinkStats, PathStats};
 use crate::transport::route::RouteState;
 use crate::transport::wire::Path;
@@ -47,6 +48,8 @@ struct Watched {
 #[derive(Resource, Default)]
 struct LinkWatch {
     links: Vec<Watched>,
+    /// What the conditions had done when the episode began, by path.
+    conditions: [Realised; 2],
     next_sample: Duration,
     arrivals: Vec<InputArrival>,
     departures: Vec<InputDeparture>,
@@ -173,6 +176,7 @@ fn begin_episode<C: Config<Address = PeerId>>(
             jitter_ms: default(),
         })
         .collect();
+    watch.conditions = Path::ALL.map(|path| net.realised(path));
     watch.next_sample = clock.now() + SAMPLE_EVERY;
 }
 
@@ -331,15 +335,15 @@ fn close_stopped<C: Config<Address = PeerId>>(
                 metrics.link(watched.player, report(net, watched));
             }
             for path in Path::ALL {
-                let realised = net.realised(path);
-                let passed = realised.offered > realised.lost + realised.cut;
+                let before = &watch.conditions[path.index()];
+                let realised = net.realised(path).since(before);
                 metrics.note_conditions(
                     path.as_str(),
                     ConditionRealised {
                         offered: realised.offered,
                         dropped: realised.lost + realised.cut,
-                        mean_delay_ms: passed.then_some(realised.mean_delay_ms),
-                        p95_delay_ms: passed.then_some(realised.p95_delay_ms),
+                        mean_delay_ms: realised.mean_delay_ms(),
+                        p95_delay_ms: realised.p95_delay_ms(),
                     },
                 );
             }
@@ -437,8 +441,7 @@ fn write_settled<C: Config<Address = PeerId>>(
             metrics.note_peer_digest(player, end_frame, digest);
         }
         for (document, summary) in metrics.take_finished() {
-            let document_of = super::sink::Document::from(document.clone());
-            if let Some(name) = document_of.path().file_name() {
+            if let Some(name) = document.path().file_name() {
                 trail
                     .document
                     .episodes
@@ -497,7 +500,7 @@ fn keep_trail<C: Config<Address = PeerId>>(
             trail.document.session.local_player_id = Some(0);
         }
     }
-    let document = super::sink::Document::from(trail.document.clone());
+    let document = trail.document.clone();
     let path = document.path();
     match trail.written.replace(path.clone()) {
         Some(old) if old != path => sink.supersede(old, document),

@@ -129,7 +129,8 @@ pub struct RollbackEvent {
     /// Frames at the session's rate, stalled ones included, from the first simulation of `frame`
     /// until its input was known.
     pub late_by_frames: u32,
-    /// How it came.
+    /// How the first copy of the corrected input came; where none was seen, the route in use when
+    /// the rollback ran.
     pub via: Via,
     /// What `cause` was decided from.
     pub evidence: Evidence,
@@ -266,7 +267,8 @@ pub struct Disconnection {
     pub reason: Option<String>,
 }
 
-/// `focusLoss`: times the game was in the background.
+/// `focusLoss`: times the game was in the background. Empty and `null` where nobody watched, as in
+/// a game without a window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -274,13 +276,13 @@ pub struct FocusLoss {
     /// Every period, in order.
     pub background_periods: Vec<Period>,
     /// Their sum.
-    pub total_background_ms: f64,
+    pub total_background_ms: Option<f64>,
     /// Their number.
-    pub period_count: u64,
+    pub period_count: Option<u64>,
     /// Length after which the session ends. `null` when there is no such rule.
     pub timeout_ms: Option<f64>,
     /// Whether it did.
-    pub was_timeout_triggered: bool,
+    pub was_timeout_triggered: Option<bool>,
 }
 
 /// A period in the background.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bevy::ecs::schedule::ScheduleLabel;
 use bevy::log::tracing;
 use bevy::prelude::*;
-use bevy_ggrs::{AdvanceWorld, AdvanceWorldSystems};
+use bevy_ggrs::{AdvanceWorld, AdvanceWorldSystems, Session};
 use ggrs::Config;
 
 use super::EpisodeDocument;
@@ -17,7 +17,7 @@ use super::sink::{RecordSink, SinkError, SinkEvent};
 use crate::clock::LabClock;
 use crate::metrics::{EpisodeMeta, EpisodeRecord, LiveNumbers, SessionMetrics, fold_metrics};
 use crate::metrics::{track_simulated_frame, track_simulation_end};
-use crate::rollback::RollbackLabSystems;
+use crate::rollback::{RollbackLabSystems, SessionKind, TraceLog};
 
 /// How long the end of the app waits for its last files.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -52,6 +52,9 @@ pub struct RecordPlugin<C> {
 
 impl<C: Config> RecordPlugin<C> {
     /// For a game that delimits its own sessions: an episode is the life of one.
+    ///
+    /// Only P2P sessions leave files. A spectator reads no inputs and a sync test predicts nothing:
+    /// the ledger of ticks and predictions would not balance. The log says so once.
     #[must_use]
     pub fn observing(export_dir: Option<PathBuf>) -> Self {
         Self {
@@ -163,6 +166,12 @@ fn build_observing<C: Config>(app: &mut App) {
     };
     app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template));
     app.add_systems(
+        Last,
+        note_exit::<C>
+            .run_if(on_message::<AppExit>)
+            .in_set(RollbackLabSystems::Observe),
+    );
+    app.add_systems(
         RecordSchedule,
         write_closed::<C>
             .in_set(RollbackLabSystems::Record)
@@ -180,14 +189,31 @@ fn process_id() -> u32 {
     0
 }
 
+fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
+    metrics.note_app_exit();
+}
+
 fn write_closed<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
     mut outbox: ResMut<Outbox>,
     rate: Option<Res<bevy_ggrs::RollbackFrameRate>>,
+    session: Option<Res<Session<C>>>,
+    log: Res<TraceLog<C>>,
+    mut said: Local<bool>,
 ) {
+    if log.kind() != SessionKind::P2P && metrics.abandon() && !std::mem::replace(&mut *said, true) {
+        info!(
+            "a {:?} session leaves no file: only P2P sessions do",
+            log.kind()
+        );
+    }
     if let Some(rate) = rate {
         metrics.set_fps(u32::try_from(rate.0).unwrap_or(u32::MAX));
+    }
+    if let Some(Session::P2P(session)) = session.as_deref() {
+        let window = session.max_prediction();
+        metrics.set_max_prediction(u32::try_from(window).unwrap_or(u32::MAX));
     }
     for (document, summary) in metrics.take_finished() {
         outbox.post(&mut sink, document, summary);
@@ -236,9 +262,9 @@ impl Outbox {
         summary: LiveNumbers,
     ) {
         log_summary(&document, &summary);
-        let key = super::sink::Document::from(document.clone()).path();
-        self.waiting
-            .insert(key, (Box::new(document.clone()), summary));
+        // One copy goes to the file, one waits to be told about.
+        let told = Box::new(document.clone());
+        self.waiting.insert(document.path(), (told, summary));
         sink.write(document);
     }
 

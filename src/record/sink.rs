@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bevy::prelude::Resource;
 
-use super::{EpisodeDocument, SessionDocument};
+use super::{EpisodeDocument, Session, SessionDocument};
 
 mod storage;
 #[cfg(not(target_arch = "wasm32"))]
@@ -42,21 +42,14 @@ impl From<SessionDocument> for Document {
 }
 
 impl Document {
-    /// Where it belongs below the output folder: `<sessionId>/episode-<n>.player-<k>.json` or
-    /// `<sessionId>/session.player-<k>.json`. Without a local player it ends in `.spectator.json`.
+    /// Where it belongs below the output folder, as [`EpisodeDocument::path`] and
+    /// [`SessionDocument::path`] tell.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        let (session, stem) = match self {
-            Self::Episode(document) => (
-                &document.session,
-                format!("episode-{}", document.episode.episode_num),
-            ),
-            Self::Session(document) => (&document.session, "session".to_owned()),
-        };
-        let who = session
-            .local_player_id
-            .map_or("spectator".to_owned(), |player| format!("player-{player}"));
-        Path::new(&folder_name(&session.session_id)).join(format!("{stem}.{who}.json"))
+        match self {
+            Self::Episode(document) => document.path(),
+            Self::Session(document) => document.path(),
+        }
     }
 
     /// The bytes of the file.
@@ -71,6 +64,32 @@ impl Document {
         bytes.push(b'\n');
         Ok(bytes)
     }
+}
+
+impl EpisodeDocument {
+    /// Where its file belongs below the output folder: `<sessionId>/episode-<n>.player-<k>.json`.
+    /// Without a local player it ends in `.spectator.json`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let stem = format!("episode-{}", self.episode.episode_num);
+        file_path(&self.session, &stem)
+    }
+}
+
+impl SessionDocument {
+    /// Where its file belongs below the output folder: `<sessionId>/session.player-<k>.json`.
+    /// Without a local player it ends in `.spectator.json`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        file_path(&self.session, "session")
+    }
+}
+
+fn file_path(session: &Session, stem: &str) -> PathBuf {
+    let who = session
+        .local_player_id
+        .map_or("spectator".to_owned(), |player| format!("player-{player}"));
+    Path::new(&folder_name(&session.session_id)).join(format!("{stem}.{who}.json"))
 }
 
 /// A session id as a folder name: what a path could read as more than a name is replaced.

@@ -67,7 +67,7 @@ impl Cause {
     }
 }
 
-/// The route over which the first copy of an input came.
+/// A route to a player, or the path that a copy of an input took.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -42,7 +42,7 @@ pub struct RollbackCompleted<I: Send + Sync + 'static> {
     pub cause: Cause,
     /// Ticks from the first simulation of `frame` until its input was known.
     pub late_by_frames: u32,
-    /// The route over which the input came.
+    /// The route in use when the rollback ran. The episode's file tells how the input itself came.
     pub via: Via,
     /// What was known of the player's link when the rollback ran.
     pub evidence: Evidence,

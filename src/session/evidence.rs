@@ -28,6 +28,8 @@ pub(super) fn gather(
         let link = net.link(seat.peer, |link| {
             let late = link.late_evidence(now);
             let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+            // A variation and a gap both lie between two packets.
+            let measured = link.stats().path(link.route_path()).received >= 2;
             PlayerLink {
                 via: match link.route() {
                     RouteState::Direct | RouteState::Suspect if turn => Via::Turn,
@@ -39,8 +41,8 @@ pub(super) fn gather(
                 },
                 evidence: Evidence {
                     rtt_ms: late.rtt.map(millis),
-                    jitter_ms: Some(millis(late.jitter)),
-                    lost_packets: Some(late.lost_packets),
+                    jitter_ms: measured.then(|| millis(late.jitter)),
+                    lost_packets: measured.then_some(late.lost_packets),
                     frames_ahead: None,
                     peer_silence_ms: Some(millis(late.peer_silence)),
                 },

@@ -1,6 +1,8 @@
 //! The real network: matchbox data channels for the direct path, our server's websocket for the
 //! relay. It maps peers to slots and moves bytes, and judges nothing.
 
+use std::collections::HashMap;
+
 use bevy_matchbox::matchbox_socket::{
     CandidatePair, ChannelConfig, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket,
     WebRtcSocketBuilder,
@@ -45,6 +47,9 @@ pub struct MatchboxNetwork {
     socket: WebRtcSocket,
     server: ServerConnection,
     slots: Vec<(u8, PeerId)>,
+    /// The last candidates of every peer: matchbox forgets them with the data channel, and the
+    /// record asks afterwards.
+    pairs: HashMap<PeerId, CandidatePair>,
     relayed: Vec<(u8, Vec<u8>)>,
     /// The server has let this peer in: what it closes from then on is a loss, no refusal.
     joined: bool,
@@ -73,6 +78,7 @@ impl MatchboxNetwork {
             socket,
             server,
             slots: Vec::new(),
+            pairs: HashMap::new(),
             relayed: Vec::new(),
             joined: false,
         }
@@ -138,6 +144,11 @@ impl Network for MatchboxNetwork {
                 PeerState::Disconnected => NetEvent::DirectClosed(peer),
             });
         }
+        for &(_, peer) in &self.slots {
+            if let Some(pair) = self.socket.candidate_pair(peer) {
+                self.pairs.insert(peer, pair);
+            }
+        }
     }
 
     fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
@@ -176,7 +187,7 @@ impl Network for MatchboxNetwork {
     }
 
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
-        self.socket.candidate_pair(peer)
+        self.pairs.get(&peer).copied()
     }
 
     fn close(&mut self) {

@@ -465,6 +465,7 @@ pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<Episod
 /// The documents of every peer, after the identities were checked in each and between them.
 pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
     let documents: Vec<_> = peers.iter().map(LabPeer::episodes).collect();
+    assert_schemas(peers);
     for episode in documents.iter().flatten() {
         let violations = check_episode(episode);
         assert!(
@@ -479,4 +480,31 @@ pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
         }
     }
     documents
+}
+
+/// Every file written so far is what its committed schema says.
+fn assert_schemas(peers: &[LabPeer]) {
+    let schema = |text| jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap();
+    let episode = schema(include_str!("../../assets/episode.schema.json"));
+    let session = schema(include_str!("../../assets/session.schema.json"));
+    for (path, bytes) in peers
+        .iter()
+        .flat_map(|peer| peer.app.world().resource::<RecordSink>().files())
+    {
+        let validator = if path.to_string_lossy().contains("episode-") {
+            &episode
+        } else {
+            &session
+        };
+        let document = serde_json::from_slice(&bytes).unwrap();
+        let errors: Vec<_> = validator
+            .iter_errors(&document)
+            .map(|error| error.to_string())
+            .collect();
+        assert!(
+            errors.is_empty(),
+            "{} fits its schema: {errors:#?}",
+            path.display()
+        );
+    }
 }

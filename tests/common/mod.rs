@@ -19,6 +19,7 @@ use bevy_ggrs::{
     RollbackFrameCount, SaveWorld, SaveWorldSystems,
 };
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::record::RecordPlugin;
 use bevy_rollback_lab::rollback::trace::Fact;
 use bevy_rollback_lab::rollback::{
     ObservePlugin, RollbackCompleted, RollbackReloaded, SessionEvent, StallEnded,
@@ -115,6 +116,10 @@ pub struct Settings {
     pub input_delay: usize,
     pub sparse: bool,
     pub observed: bool,
+    /// Records in memory what is observed.
+    pub recorded: bool,
+    /// Player 0 hosts a spectator at address 2.
+    pub watched: bool,
 }
 
 impl Default for Settings {
@@ -124,12 +129,25 @@ impl Default for Settings {
             input_delay: 0,
             sparse: false,
             observed: true,
+            recorded: false,
+            watched: false,
         }
     }
 }
 
 /// An app with the game and the witness, without a session.
 pub fn game(clock: &LabClock, observed: bool) -> App {
+    game_by(
+        clock,
+        Settings {
+            observed,
+            ..default()
+        },
+    )
+}
+
+/// The same, recorded if the settings say so.
+pub fn game_by(clock: &LabClock, settings: Settings) -> App {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, GgrsPlugin::<TestConfig>::default()))
         .insert_resource(TimeUpdateStrategy::ManualDuration(STEP))
@@ -145,7 +163,10 @@ pub fn game(clock: &LabClock, observed: bool) -> App {
             witness_frame.in_set(AdvanceWorldSystems::First),
         )
         .add_systems(SaveWorld, witness_save.after(SaveWorldSystems::Snapshot));
-    if observed {
+    if settings.recorded {
+        app.add_plugins(RecordPlugin::<TestConfig>::observing(None));
+    }
+    if settings.observed {
         app.add_plugins(ObservePlugin::<TestConfig>::default())
             .add_systems(
                 Last,
@@ -231,7 +252,7 @@ impl Duel {
             ..default()
         }));
         let apps = [0, 1].map(|me| {
-            let mut app = game(&clock, settings.observed);
+            let mut app = game_by(&clock, settings);
             app.insert_resource(session(me, settings, &clock, &net));
             app
         });
@@ -304,12 +325,28 @@ pub fn session(
         };
         builder = builder.add_player(kind, player).unwrap();
     }
+    if settings.watched && me == 0 {
+        builder = builder.add_player(PlayerType::Spectator(2), 2).unwrap();
+    }
     let socket = Socket {
         me,
         clock: clock.clone(),
         net: net.clone(),
     };
     Session::P2P(builder.start_p2p_session(socket).unwrap())
+}
+
+/// The session of a spectator at address 2 whom player 0 hosts.
+pub fn spectator(clock: &LabClock, net: &Arc<Mutex<Net>>) -> Session<TestConfig> {
+    let socket = Socket {
+        me: 2,
+        clock: clock.clone(),
+        net: net.clone(),
+    };
+    let builder = SessionBuilder::<TestConfig>::new()
+        .with_num_players(2)
+        .unwrap();
+    Session::Spectator(builder.start_spectator_session(0, socket))
 }
 
 /// The P2P session of an app.

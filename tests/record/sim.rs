@@ -97,6 +97,7 @@ pub fn meta(plan: &Plan) -> EpisodeMeta {
             ..Session::default()
         },
         fps: 60,
+        input_delay_frames: (0..plan.players).map(|player| (player, 0)).collect(),
         max_prediction_frames: WINDOW as u32,
         seed: Some(7),
         origin_unix_ms: 1_700_000_000_000,

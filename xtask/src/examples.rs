@@ -3,12 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{cargo, root, run, run_within, target_folder};
+use crate::process::{
+    cargo, program, root, run, run_within, shown as shown_command, target_folder,
+};
 
 /// An example is built before; this bounds a match that never ends.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -16,8 +21,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Run {
     example: &'static str,
     options: &'static str,
-    /// What must lie in `--out` afterwards; without it the exit status alone counts.
-    files: Option<Files>,
+    setting: Setting,
+}
+
+enum Setting {
+    /// Takes `--out`, where these files must lie afterwards.
+    Out(Files),
+    /// Writes so many episode files into `exports` of its working folder.
+    Folder(usize),
+    /// Two of them meet on a server of their own; they write into `exports` of their folder.
+    PairOnServer(Files),
 }
 
 struct Files {
@@ -32,7 +45,7 @@ const RUNS: &[Run] = &[
     Run {
         example: "headless_duel",
         options: "--frames 300 --seed 1",
-        files: Some(Files {
+        setting: Setting::Out(Files {
             episodes: 1,
             players: 2,
             frames: 300,
@@ -42,7 +55,7 @@ const RUNS: &[Run] = &[
     Run {
         example: "headless_duel",
         options: "--frames 120 --episodes 2 --seed 2 --input-delay 0 --cut-direct-at never",
-        files: Some(Files {
+        setting: Setting::Out(Files {
             episodes: 2,
             players: 2,
             frames: 120,
@@ -52,40 +65,145 @@ const RUNS: &[Run] = &[
     Run {
         example: "minimal",
         options: "",
-        files: None,
+        setting: Setting::PairOnServer(Files {
+            episodes: 1,
+            players: 2,
+            frames: 600,
+            fallback: false,
+        }),
     },
     Run {
         example: "observe_existing",
         options: "",
-        files: None,
+        setting: Setting::Folder(2),
     },
 ];
 
 pub fn check() -> Result<(), String> {
     let listed: BTreeSet<&str> = RUNS.iter().map(|run| run.example).collect();
     compare(&listed, &present()?)?;
-    run(&mut cargo("build --locked --release --examples"))?;
+    run(&mut cargo(
+        "build --locked --release --features server --bins --examples",
+    ))?;
+    let built = target_folder()?.join("release");
     let exports = target_folder()?.join("xtask/exports");
     if exports.exists() {
         fs::remove_dir_all(&exports).map_err(|error| format!("old exports: {error}"))?;
     }
     for (number, row) in RUNS.iter().enumerate() {
-        let mut command = cargo(&format!(
-            "run --quiet --locked --release --example {}",
-            row.example
-        ));
-        command.arg("--").args(row.options.split_whitespace());
         let out = exports.join(number.to_string());
-        if row.files.is_some() {
-            command.arg("--out").arg(&out);
-        }
-        run_within(&mut command, LIMIT)?;
-        if let Some(files) = &row.files {
-            read_match(&out, files)
-                .map_err(|error| format!("{} {}: {error}", row.example, row.options))?;
-        }
+        play(row, &built, &out)
+            .map_err(|error| format!("{} {}: {error}", row.example, row.options))?;
     }
     Ok(())
+}
+
+/// Runs one row; its files go below `out`.
+fn play(row: &Run, built: &Path, out: &Path) -> Result<(), String> {
+    fs::create_dir_all(out).map_err(|error| error.to_string())?;
+    let command = || {
+        let name = built.join("examples").join(row.example);
+        let mut command = program(&name.to_string_lossy());
+        command
+            .current_dir(out)
+            .args(row.options.split_whitespace());
+        command
+    };
+    match &row.setting {
+        Setting::Out(files) => {
+            run_within(command().arg("--out").arg(out), LIMIT)?;
+            read_match(out, files)
+        }
+        Setting::Folder(files) => {
+            run_within(&mut command(), LIMIT)?;
+            read_folder(&out.join("exports"), *files)
+        }
+        Setting::PairOnServer(files) => {
+            let server = Server::start(built)?;
+            let [first, second] = [(), ()].map(|()| {
+                let mut command = command();
+                command.arg(&server.url);
+                thread::spawn(move || run_within(&mut command, LIMIT))
+            });
+            for peer in [first, second] {
+                peer.join().map_err(|_| "a peer's thread panicked")??;
+            }
+            read_match(&out.join("exports"), files)
+        }
+    }
+}
+
+/// The server's own program on a port that the system chose; ended with this value.
+struct Server {
+    process: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(built: &Path) -> Result<Self, String> {
+        let name = built.join("rollback-lab");
+        let mut command = program(&name.to_string_lossy());
+        command.args(["serve", "--bind", "127.0.0.1:0"]);
+        println!("$ {}", shown_command(&command));
+        let mut process = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("the server does not start: {error}"))?;
+        let mut line = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .map_err(|error| format!("the server says nothing: {error}"))?;
+        }
+        let url = line
+            .trim()
+            .rsplit(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let server = Self { process, url };
+        if server.url.starts_with("ws://") {
+            Ok(server)
+        } else {
+            Err(format!("the server's first line names no address: {line}"))
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Counts the episode files below a folder and reads each.
+fn read_folder(folder: &Path, expected: usize) -> Result<(), String> {
+    let entries = |path: &Path| -> Result<Vec<PathBuf>, String> {
+        let entries = fs::read_dir(path).map_err(|error| format!("no exports: {error}"))?;
+        Ok(entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect())
+    };
+    let mut found = 0;
+    for session in entries(folder)? {
+        for file in entries(&session)? {
+            let document = read(&file)?;
+            if document.pointer("/frames/total").and_then(Value::as_u64) == Some(0) {
+                return Err(format!("{} tells of no frame", file.display()));
+            }
+            found += 1;
+        }
+    }
+    if found == expected {
+        println!("{found} episode files");
+        Ok(())
+    } else {
+        Err(format!(
+            "{expected} episode files were expected, {found} were written"
+        ))
+    }
 }
 
 /// The examples that lie in the folder: `name.rs` or `name/main.rs`.

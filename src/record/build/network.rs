@@ -90,17 +90,18 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
         }
     }
 
-    /// Frame 0 counts as a change only if its input was read, that is without input delay.
+    /// Frame 0 counts as a change only if its input was read, that is without input delay. With an
+    /// unknown delay nobody knows when an input was read.
     fn local_changes(&self) -> Vec<LocalChange> {
         let sampled: Vec<u64> = self.of.sampled_at.iter().collect();
         let mut changes = Vec::new();
         for player_id in self.of.local_players() {
             let delays = &self.of.meta.input_delay_frames;
-            let delay = delays.get(&player_id).copied().unwrap_or(0);
+            let delay = delays.get(&player_id).copied();
             let mut frame = 0u32;
             for (_, count) in self.of.confirmed[player_id].up_to(self.end) {
-                let read_at = frame.checked_sub(delay);
-                if frame > 0 || delay == 0 {
+                let read_at = delay.and_then(|delay| frame.checked_sub(delay));
+                if frame > 0 || delay == Some(0) {
                     changes.push(LocalChange {
                         player_id,
                         frame: i32::try_from(frame).unwrap_or(i32::MAX),
@@ -243,12 +244,14 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
                 duration_ms: millis(end.unwrap_or(last_frame).saturating_sub(start)),
             })
             .collect();
+        let watched = self.of.focus_watched;
         FocusLoss {
-            total_background_ms: periods.iter().map(|period| period.duration_ms).sum(),
-            period_count: periods.len() as u64,
+            total_background_ms: watched
+                .then(|| periods.iter().map(|period| period.duration_ms).sum()),
+            period_count: watched.then_some(periods.len() as u64),
             background_periods: periods,
             timeout_ms: self.of.meta.focus_timeout_ms,
-            was_timeout_triggered: self.of.focus_timeout,
+            was_timeout_triggered: watched.then_some(self.of.focus_timeout),
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum Direction {
 }
 
 /// What the conditions did to one path.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Realised {
     /// Packets that this peer sent on the path.
     pub offered: u64,
@@ -39,10 +39,53 @@ pub struct Realised {
     pub cut: u64,
     /// Packets that a cut kept from coming in. Not in `offered`.
     pub cut_incoming: u64,
-    /// Mean delay of the packets let through, in milliseconds.
-    pub mean_delay_ms: f64,
-    /// Their 95th percentile, in milliseconds, rounded up; 1,024 or more is 1,024.
-    pub p95_delay_ms: f64,
+    /// Sum of the delays of the packets let through.
+    delay_sum: Duration,
+    /// Packets let through by their delay in milliseconds, rounded up. Empty is none.
+    delays: Vec<u32>,
+}
+
+impl Realised {
+    /// What was realised since `before`, an earlier state of the same path.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let earlier = before.delays.iter().copied().chain(std::iter::repeat(0));
+        Self {
+            offered: self.offered.saturating_sub(before.offered),
+            lost: self.lost.saturating_sub(before.lost),
+            cut: self.cut.saturating_sub(before.cut),
+            cut_incoming: self.cut_incoming.saturating_sub(before.cut_incoming),
+            delay_sum: self.delay_sum.saturating_sub(before.delay_sum),
+            delays: std::iter::zip(&self.delays, earlier)
+                .map(|(now, then)| now.saturating_sub(then))
+                .collect(),
+        }
+    }
+
+    /// Packets let through.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.delays.iter().map(|&count| u64::from(count)).sum()
+    }
+
+    /// Mean delay of the packets let through, in milliseconds. `None` of none.
+    #[must_use]
+    pub fn mean_delay_ms(&self) -> Option<f64> {
+        let passed = self.passed();
+        (passed > 0).then(|| self.delay_sum.as_secs_f64() * 1e3 / passed as f64)
+    }
+
+    /// Their 95th percentile, in milliseconds, rounded up; 1,024 or more is 1,024. `None` of none.
+    #[must_use]
+    pub fn p95_delay_ms(&self) -> Option<f64> {
+        let rank = (self.passed() * 95).div_ceil(100);
+        let mut seen = 0;
+        let bucket = self.delays.iter().position(|&count| {
+            seen += u64::from(count);
+            count > 0 && seen >= rank
+        });
+        bucket.map(|bucket| bucket as f64)
+    }
 }
 
 /// A packet that is due.
@@ -91,9 +134,6 @@ struct Lane {
     rng: Xoshiro256PlusPlus,
     cut: [bool; 2],
     realised: Realised,
-    delay_sum: Duration,
-    passed: u64,
-    delays: Box<[u32; DELAY_BUCKETS + 1]>,
 }
 
 /// Shapes what one peer sends.
@@ -118,10 +158,10 @@ impl<T> Shaper<T> {
                 shape: conditions.shape(player, path),
                 rng: Xoshiro256PlusPlus::seed_from_u64(seed),
                 cut: [false; 2],
-                realised: Realised::default(),
-                delay_sum: Duration::ZERO,
-                passed: 0,
-                delays: Box::new([0; DELAY_BUCKETS + 1]),
+                realised: Realised {
+                    delays: vec![0; DELAY_BUCKETS + 1],
+                    ..Realised::default()
+                },
             }
         };
         Self {
@@ -218,13 +258,12 @@ impl<T> Shaper<T> {
             return None;
         }
         let waiting = self.queue.pop()?;
-        let lane = &mut self.lanes[waiting.shaped.path.index()];
+        let realised = &mut self.lanes[waiting.shaped.path.index()].realised;
         // By its due time, not by the tick at which somebody asked.
         let delay = waiting.due.saturating_sub(waiting.pushed);
-        lane.delay_sum += delay;
-        lane.passed += 1;
+        realised.delay_sum += delay;
         let bucket = usize::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(usize::MAX);
-        lane.delays[bucket.min(DELAY_BUCKETS)] += 1;
+        realised.delays[bucket.min(DELAY_BUCKETS)] += 1;
         Some(waiting.shaped)
     }
 
@@ -244,19 +283,7 @@ impl<T> Shaper<T> {
     /// What was realised on `path` so far.
     #[must_use]
     pub fn realised(&self, path: Path) -> Realised {
-        let lane = &self.lanes[path.index()];
-        let mut realised = lane.realised;
-        if lane.passed > 0 {
-            realised.mean_delay_ms = lane.delay_sum.as_secs_f64() * 1e3 / lane.passed as f64;
-            let rank = (lane.passed * 95).div_ceil(100);
-            let mut seen = 0;
-            let bucket = lane.delays.iter().position(|count| {
-                seen += u64::from(*count);
-                seen >= rank
-            });
-            realised.p95_delay_ms = bucket.unwrap_or(DELAY_BUCKETS) as f64;
-        }
-        realised
+        self.lanes[path.index()].realised.clone()
     }
 }
 

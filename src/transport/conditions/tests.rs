@@ -93,10 +93,38 @@ fn realised_statistics_tell_what_happened() {
     assert_eq!(realised.offered, 10_000);
     let loss = realised.lost as f64 / realised.offered as f64;
     assert!((0.13..0.17).contains(&loss), "{loss}");
-    assert!((49.5..50.5).contains(&realised.mean_delay_ms));
+    assert!((49.5..50.5).contains(&realised.mean_delay_ms().unwrap()));
     // Uniform between 40 and 60 ms: the 95th percentile is 59.
-    assert!((58.0..=60.0).contains(&realised.p95_delay_ms));
-    assert_eq!(shaper.realised(Path::Relay).offered, 0);
+    assert!((58.0..=60.0).contains(&realised.p95_delay_ms().unwrap()));
+    let relay = shaper.realised(Path::Relay);
+    assert_eq!((relay.offered, relay.mean_delay_ms()), (0, None));
+}
+
+#[test]
+fn what_is_realised_since_a_moment_leaves_out_what_was_before() {
+    let mut shaper = shaper("latency=80ms", 0, 1);
+    let send = |shaper: &mut Shaper<()>, at: u32, count| {
+        (0..count).for_each(|_| shaper.push(MS * at, Path::Direct, &[1], ()));
+        while shaper.pop_due(MS * (at + 500)).is_some() {}
+        shaper.realised(Path::Direct)
+    };
+    let before = send(&mut shaper, 0, 100);
+    let shorter = Shape {
+        latency: 20 * MS,
+        ..shaper.shape(Path::Direct)
+    };
+    shaper.set_shape(Path::Direct, shorter);
+    let all = send(&mut shaper, 1_000, 10);
+    let since = all.since(&before);
+    assert_eq!((since.offered, since.passed()), (10, 10));
+    assert_eq!(since.mean_delay_ms(), Some(20.0));
+    assert_eq!(since.p95_delay_ms(), Some(20.0));
+    assert_eq!(
+        all.p95_delay_ms(),
+        Some(80.0),
+        "the whole is another number"
+    );
+    assert_eq!(all.since(&all).p95_delay_ms(), None);
 }
 
 #[test]

@@ -219,7 +219,7 @@ impl Sent {
         self.last_lost
     }
 
-    /// Runs of at least [`LOSS_RUN`] losses noticed since `since`, counted up to three.
+    /// Runs of at least `LOSS_RUN` losses noticed since `since`, counted up to three.
     #[must_use]
     pub fn loss_runs_since(&self, since: Duration) -> usize {
         self.runs

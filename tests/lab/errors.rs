@@ -6,15 +6,13 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
-#[path = "common/lab.rs"]
-mod lab;
-
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::lab::{Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until};
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_ggrs::{RollbackFrameCount, Session};
@@ -26,7 +24,6 @@ use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind};
 use bevy_rollback_lab::session::{PeerNotice, SessionError};
 use bevy_rollback_lab::transport::network::NetEvent;
 use bevy_rollback_lab::transport::wire::relay::Notice;
-use lab::{Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until};
 
 /// Why the session failed, as its event told it.
 #[derive(Resource, Clone, Default)]
@@ -503,11 +500,14 @@ fn an_unwritable_folder_is_refused_before_the_match() {
     assert!(text.contains("cannot be written"), "{text}");
 }
 
+/// Where it is, and what stands in it.
+type StoredFile = (PathBuf, Vec<u8>);
+
 /// A disk that is full until told otherwise.
 #[derive(Clone, Default)]
 struct Disk {
     has_room: Arc<AtomicBool>,
-    files: Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>,
+    files: Arc<Mutex<Vec<StoredFile>>>,
 }
 
 impl Storage for Disk {
@@ -518,6 +518,13 @@ impl Storage for Disk {
         let mut files = self.files.lock().unwrap();
         files.push((path.to_owned(), bytes.to_vec()));
         Ok(path.to_owned())
+    }
+
+    fn remove(&mut self, path: &FilePath) {
+        self.files
+            .lock()
+            .unwrap()
+            .retain(|(known, _)| known != path);
     }
 }
 

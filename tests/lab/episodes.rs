@@ -1,16 +1,13 @@
 //! Several episodes follow each other in one lab session, each with a file, a seed and a world of
 //! its own.
 
-#[path = "common/lab.rs"]
-mod lab;
-
+use crate::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 use bevy::prelude::*;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
 use bevy_rollback_lab::metrics::EpisodeRecord;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
 use bevy_rollback_lab::transport::LabNet;
-use lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")
@@ -23,7 +20,7 @@ fn config() -> LabConfig {
 
 /// A walker whose history hits a rare value scores; predicted histories score too, and are undone.
 fn score(
-    walkers: Query<&lab::Walker>,
+    walkers: Query<&crate::lab::Walker>,
     frame: Res<RollbackFrameCount>,
     mut episode: ResMut<Episode>,
 ) {
@@ -45,7 +42,9 @@ fn scoring_peers(hub: &Hub) -> Vec<LabPeer> {
             let mut peer = lab_peer(hub, config(), seed);
             peer.app.add_systems(
                 GgrsSchedule,
-                (score, note_every_hundredth).chain().after(lab::walk),
+                (score, note_every_hundredth)
+                    .chain()
+                    .after(crate::lab::walk),
             );
             peer
         })

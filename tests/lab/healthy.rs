@@ -1,11 +1,8 @@
 //! Ten healthy minutes send no game byte over the relay, at any frame rate.
 
-#[path = "common/lab.rs"]
-mod lab;
-
+use crate::lab::{Hub, frame, lab_peer, play};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
-use lab::{Hub, frame, lab_peer, play};
 
 fn ten_healthy_minutes(fps: u32) {
     let frames = fps * 600;

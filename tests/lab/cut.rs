@@ -1,14 +1,11 @@
 //! A lost direct path stalls no frame while the budget allows it, and the files say so.
 
-#[path = "common/lab.rs"]
-mod lab;
-
 use std::time::Duration;
 
+use crate::lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::EpisodeDocument;
 use bevy_rollback_lab::transport::LabNet;
-use lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
 
 struct Cut {
     fps: u32,

@@ -6,11 +6,9 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
-#[path = "common/lab.rs"]
-mod lab;
-
 use std::collections::BTreeMap;
 
+use crate::lab::{Hub, LabPeer, frame, lab_peer, peer_id, play, run_until};
 use bevy::prelude::AppExit;
 use bevy_ggrs::RollbackFrameCount;
 use bevy_rollback_lab::prelude::*;
@@ -21,7 +19,6 @@ use bevy_rollback_lab::transport::wire::relay::{DropReason, Member, Notice, Rost
 use bevy_rollback_lab::transport::wire::{
     ControlMessage, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, PathAck, encode_control,
 };
-use lab::{Hub, LabPeer, frame, lab_peer, peer_id, play, run_until};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngAlgorithm, TestRng, TestRunner};

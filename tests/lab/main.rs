@@ -1,0 +1,14 @@
+//! Lab sessions of two and more apps over an in-memory network in virtual time.
+//!
+//! One binary, because every app brings the whole of Bevy's generics with it; one behaviour a file.
+
+#[path = "../common/lab.rs"]
+mod lab;
+
+mod cut;
+mod end;
+mod episodes;
+mod errors;
+mod healthy;
+mod hostile;
+mod policies;
