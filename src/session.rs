@@ -6,6 +6,7 @@ mod episode;
 mod error;
 mod evidence;
 pub mod lobby;
+mod margin;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -173,7 +174,8 @@ pub struct RouteChanged {
     pub player: PlayerHandle,
     /// The remote peer.
     pub peer: PeerId,
-    /// The next frame to simulate when it changed; none outside an episode.
+    /// The next frame to simulate when it changed; 0 before the first one, none outside an
+    /// episode.
     pub frame: Option<Frame>,
     /// From, to, cause, metric, value, threshold.
     pub change: RouteChange,
@@ -215,6 +217,10 @@ pub enum PeerNotice {
 /// Runs the lab session of `C` over the [`LabNet`] resource.
 ///
 /// Part of [`RollbackLabPlugins`](crate::RollbackLabPlugins), which also inserts the network.
+///
+/// # Panics
+/// Adding it to a game whose inputs cannot travel: one player's serialized input must fit into a
+/// datagram.
 pub struct SessionPlugin<C> {
     settings: SessionSettings,
     config: PhantomData<fn() -> C>,
@@ -233,6 +239,9 @@ impl<C> SessionPlugin<C> {
 
 impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
     fn build(&self, app: &mut App) {
+        if let Err(error) = driver::check_input::<C>() {
+            panic!("input of the game: {error}");
+        }
         app.insert_resource(self.settings.clone())
             .insert_resource(LabSession::<C>::new(self.settings.clone()))
             .init_resource::<LabClock>()

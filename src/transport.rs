@@ -89,8 +89,9 @@ impl LabNet {
         messages.append(&mut self.core().control);
     }
 
-    /// Moves the route changes since the last call to `changes`.
-    pub fn drain_route_changes(&self, changes: &mut Vec<(PeerId, RouteChange)>) {
+    /// Moves the route changes since the last call to `changes`, each with the next frame to
+    /// simulate when it happened, if an episode was open.
+    pub fn drain_route_changes(&self, changes: &mut Vec<(PeerId, Option<Frame>, RouteChange)>) {
         changes.append(&mut self.core().route_changes);
     }
 
@@ -141,6 +142,17 @@ impl LabNet {
     /// Tells where the simulation stands: the next frame to simulate.
     pub fn set_current_frame(&self, frame: Frame) {
         self.core().current_frame = frame;
+    }
+
+    /// Tells by how many frames this peer runs ahead of the others (negative: behind).
+    pub fn set_skew(&self, frames: i32) {
+        self.core().for_each_link(|link| link.set_skew(frames));
+    }
+
+    /// What came in and was thrown away, oldest first, because nobody took it.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        self.core().overflowed
     }
 
     /// Tells whether this peer's tab or window is hidden.

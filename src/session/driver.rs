@@ -11,6 +11,7 @@ use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilde
 
 use super::episode::{self, EndFlags};
 use super::lobby::{self, Seat};
+use super::margin::MarginWatch;
 use super::{
     EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, HistoryDigest, PeerNotice,
     ReadyForEpisode, RouteChanged, SessionError, SessionFailed, SessionInfo, SessionPhase,
@@ -18,26 +19,54 @@ use super::{
 };
 use crate::clock::LabClock;
 use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
-use crate::transport::ggrs_wire::MAX_VARIABLE_INPUT;
+use crate::transport::ggrs_wire::{MAX_MESSAGE, MAX_VARIABLE_INPUT};
+use crate::transport::link::{IDLE_EPOCH, Link};
 use crate::transport::network::NetEvent;
 use crate::transport::wire::relay::Notice;
 use crate::transport::wire::{ByeReason, ControlMessage};
 use crate::transport::{EpisodeBounds, LabNet};
 
+/// A server that took the connection and never says a word. Above the 17 s of three attempts to
+/// connect, whose own errors say more.
+const CONNECTING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Everybody is named and in the room: twice what a path may take to come up.
+const MEETING_TIMEOUT: Duration = Duration::from_secs(30);
 /// ggrs's own handshake waits for ever; four round trips of a bad link fit into this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Above the 30 s in which a lost server connection may be resumed, so that a fail-over always
-/// fits inside; peers that are gone for good are disconnected by `bye` or the server's word.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(35);
+/// Silence of a peer on both paths after which it is gone. Above the 30 s in which a lost server
+/// connection may be resumed, so that a fail-over always fits inside; peers that are gone for good
+/// are mostly known earlier, by `bye` or the server's word.
+const LOST_SILENCE: Duration = Duration::from_secs(35);
+/// Out of ggrs's reach: its own disconnect replaces the inputs of the lost player by defaults and
+/// may roll back to a frame that it no longer holds. A day outlasts every silence that counts here.
+const GGRS_DISCONNECT: Duration = Duration::from_secs(24 * 60 * 60);
 /// ggrs's default; only a notice.
 const DISCONNECT_NOTIFY: Duration = Duration::from_millis(500);
 /// How long the end of an episode waits for the others before its record is completed without
 /// their word: a promotion and several repeats of a lost message fit inside.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long leaving waits for the last messages to be acknowledged.
+/// What a peer tells that computes no digest of its history.
+const NO_DIGEST: u64 = 0;
+/// How long leaving waits at least: the others' last messages want their acknowledgement too.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long it waits at most for the acknowledgement of its own.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Silence on both paths after which the server's word that a peer is gone is believed.
 const GONE_SILENCE: Duration = Duration::from_secs(1);
+
+/// What observers are told once [`LabSession`] is back in the world: they may read it, and trigger
+/// [`ReadyForEpisode`].
+enum Telling {
+    Starting(EpisodeStarting),
+    Started(EpisodeStarted),
+    Failed(SessionFailed),
+}
+
+/// What else stands in an input message: its head and one status per player, and what a run-length
+/// encoding adds to bytes that do not repeat.
+const INPUT_OVERHEAD: usize = 160;
+/// The largest input that one message can carry.
+const MAX_INPUT_BYTES: usize = MAX_MESSAGE - INPUT_OVERHEAD;
 
 struct Ready {
     peer: PeerId,
@@ -58,6 +87,8 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     settings: SessionSettings,
     phase: SessionPhase,
     since: Duration,
+    /// The first step: how long an app takes to start is not held against the server.
+    opened_at: Option<Duration>,
     local: Option<PeerId>,
     members: Vec<(u8, PeerId)>,
     roster_known: bool,
@@ -76,13 +107,21 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     built_at: Option<Duration>,
     stop: Option<Frame>,
     ended_sent: bool,
+    /// The epoch of the episode that is starting is open, and the peers know that.
+    opened: bool,
+    tellings: Vec<Telling>,
+    margin: MarginWatch,
+    /// The frame at which a peer ended and this one did not.
+    desync: Option<Frame>,
     lingering: Option<P2PSession<C>>,
     failure: Option<SessionError>,
     quit: bool,
+    /// The room is left.
+    closed: bool,
     told: MessageCursor<SessionEvent>,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
-    changes: Vec<(PeerId, crate::transport::route::RouteChange)>,
+    changes: Vec<(PeerId, Option<Frame>, crate::transport::route::RouteChange)>,
 }
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
@@ -91,6 +130,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             settings,
             phase: SessionPhase::Connecting,
             since: Duration::ZERO,
+            opened_at: None,
             local: None,
             members: Vec::new(),
             roster_known: false,
@@ -109,9 +149,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             built_at: None,
             stop: None,
             ended_sent: false,
+            opened: false,
+            tellings: Vec::new(),
+            margin: MarginWatch::default(),
+            desync: None,
             lingering: None,
             failure: None,
             quit: false,
+            closed: false,
             told: MessageCursor::default(),
             events: Vec::new(),
             control: Vec::new(),
@@ -158,8 +203,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     fn epoch(&self) -> u16 {
-        // Validated: at most `u16::MAX` episodes.
-        self.number as u16
+        // A remainder fits. The last value stands for no episode at all.
+        (self.number % u32::from(IDLE_EPOCH)) as u16
     }
 
     fn remotes(&self) -> impl Iterator<Item = &Seat> {
@@ -199,15 +244,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             );
         }
         self.stop_here(world, now, error.end_reason(), true);
-        self.settle(world, net);
-        // An episode that was still shaking hands must not begin after all.
-        if world.remove_resource::<Session<C>>().is_some() {
-            world.resource_mut::<TraceLog<C>>().close(now);
-            net.end_epoch();
-        }
+        self.settle(world);
+        // An episode that was still waiting or shaking hands must not begin after all.
+        self.let_go(world, net, now);
         self.failure = Some(error.clone());
         self.enter(world, SessionPhase::Failed, now);
-        world.trigger(SessionFailed { error });
+        self.tellings.push(Telling::Failed(SessionFailed { error }));
     }
 
     fn take_in(&mut self, world: &mut World, net: &LabNet, now: Duration) {
@@ -222,18 +264,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         let mut changes = std::mem::take(&mut self.changes);
         net.drain_route_changes(&mut changes);
-        let frame = world
-            .get_resource::<Session<C>>()
-            .and_then(|session| match session {
-                Session::P2P(session) => Some(session.current_frame()),
-                _ => None,
-            });
         if self.seats.is_empty() {
             // Told once it is known who is who.
             self.changes = changes;
             return;
         }
-        for (peer, change) in changes.drain(..) {
+        for (peer, frame, change) in changes.drain(..) {
             let Some(player) = self.player_of(peer) else {
                 continue;
             };
@@ -371,8 +407,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 end_frame,
                 digest,
             } => {
-                self.ended
-                    .retain(|ended| ended.peer != peer || ended.epoch != epoch);
+                // Nobody can end an episode that this peer has not begun.
+                if epoch != self.epoch() {
+                    return;
+                }
+                self.ended.retain(|ended| ended.peer != peer);
                 self.ended.push(Ended {
                     peer,
                     epoch,
@@ -397,7 +436,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                         .seats
                         .iter()
                         .filter(|s| event.players.contains(&s.handle));
-                    gone.extend(silent.map(|seat| (seat.peer, "nothing came from it for 35 s")));
+                    gone.extend(silent.map(|seat| (seat.peer, "ggrs gave it up")));
                 }
             }
         }
@@ -413,6 +452,20 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             !silent
         });
+        // Before that nobody need have said anything yet; meeting has a limit of its own.
+        if matches!(
+            self.phase,
+            SessionPhase::Between
+                | SessionPhase::Starting
+                | SessionPhase::Playing
+                | SessionPhase::Ending
+        ) {
+            let silent = self.remotes().filter(|seat| {
+                net.link(seat.peer, |link| link.peer_silence(now))
+                    .is_none_or(|silence| silence >= LOST_SILENCE)
+            });
+            gone.extend(silent.map(|seat| (seat.peer, "nothing came from it for 35 s")));
+        }
         for (peer, reason) in gone {
             let Some(player) = self.player_of(peer) else {
                 continue;
@@ -428,9 +481,22 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
     }
 
-    fn connecting(&mut self, world: &mut World, now: Duration) {
+    fn connecting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        let since = *self.opened_at.get_or_insert(now);
         if self.local.is_some() && (self.roster_known || self.stock) {
             self.enter(world, SessionPhase::Gathering, now);
+        } else if now.saturating_sub(since) >= CONNECTING_TIMEOUT {
+            let missing = if self.local.is_some() {
+                "tell who is in the room"
+            } else {
+                "name this peer"
+            };
+            let error = format!(
+                "the server of room {} did not {missing} within {}s",
+                self.settings.room,
+                CONNECTING_TIMEOUT.as_secs()
+            );
+            self.fail(world, net, now, SessionError::ServerUnreachable { error });
         }
     }
 
@@ -518,14 +584,19 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let greeted = self.remotes().all(|seat| self.greeted.contains(&seat.peer));
         if greeted && net.all_usable() {
             self.enter(world, SessionPhase::Between, now);
-        } else if now.saturating_sub(self.since) >= self.settings.wait_timeout {
-            self.gone.extend(
-                self.remotes()
-                    .filter(|seat| !self.greeted.contains(&seat.peer))
-                    .map(|seat| (seat.peer, "it never said hello"))
-                    .collect::<Vec<_>>(),
-            );
-            self.fail_if_gone(world, net, now);
+        } else if now.saturating_sub(self.since) >= MEETING_TIMEOUT {
+            // Of several, one that said nothing at all; else one whose path broke at once.
+            let missing = self
+                .remotes()
+                .find(|seat| !self.greeted.contains(&seat.peer))
+                .or_else(|| {
+                    let usable = |peer| net.link(peer, |link| link.usable()).unwrap_or(false);
+                    self.remotes().find(|seat| !usable(seat.peer))
+                });
+            if let Some(player) = missing.map(|seat| seat.handle) {
+                let waited = MEETING_TIMEOUT;
+                self.fail(world, net, now, SessionError::NoAnswer { player, waited });
+            }
         }
     }
 
@@ -554,21 +625,29 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         self.game_ready = false;
         let seed = lobby::episode_seed(self.settings.seed, &self.session_id, self.number);
-        episode::reset(world, self.number, seed);
         self.stop = None;
         self.ended_sent = false;
         self.built_at = None;
-        world.resource_mut::<HistoryDigest>().0 = None;
+        self.opened = false;
+        self.margin = MarginWatch::default();
+        // What was said about episodes long over; epochs wrap.
+        self.ended.clear();
         let local_player = world.resource::<SessionInfo>().local_player;
-        world.trigger(EpisodeStarting {
+        self.tellings.push(Telling::Starting(EpisodeStarting {
             number: self.number,
             seed,
             players: self.seats.len(),
             local_player,
-        });
+        }));
+        self.enter(world, SessionPhase::Starting, now);
+    }
+
+    /// The game has its world: its packets may come.
+    fn open(&mut self, world: &World, net: &LabNet) {
+        let (epoch, seed) = (self.epoch(), world.resource::<super::Episode>().seed());
         // Open before the barrier falls: a peer that passes it first may already send.
         net.start_epoch(
-            self.epoch(),
+            epoch,
             EpisodeBounds {
                 seats: self
                     .seats
@@ -583,15 +662,17 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             },
         );
         for seat in self.remotes() {
-            let epoch = self.epoch();
             net.send_control(seat.peer, ControlMessage::Ready { epoch, seed });
         }
-        self.enter(world, SessionPhase::Starting, now);
+        self.opened = true;
     }
 
     fn starting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         if self.fail_if_gone(world, net, now) {
             return;
+        }
+        if !self.opened {
+            self.open(world, net);
         }
         let Some(built_at) = self.built_at else {
             self.build_when_all_ready(world, net, now);
@@ -602,9 +683,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             Some(Session::P2P(session)) if session.current_state() == SessionState::Running
         );
         if running {
-            world.trigger(EpisodeStarted {
+            self.tellings.push(Telling::Started(EpisodeStarted {
                 number: self.number,
-            });
+            }));
             self.enter(world, SessionPhase::Playing, now);
         } else if now.saturating_sub(built_at) >= HANDSHAKE_TIMEOUT {
             let error = SessionError::HandshakeTimeout {
@@ -663,7 +744,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .with_fps(settings.fps as usize)?
             .with_max_prediction_window(settings.max_prediction as usize)
             .with_input_delay(settings.input_delay as usize)
-            .with_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .with_disconnect_timeout(GGRS_DISCONNECT)
             .with_disconnect_notify_delay(DISCONNECT_NOTIFY)
             .with_desync_detection_mode(DesyncDetection::On {
                 interval: settings.desync_interval,
@@ -682,6 +763,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     fn playing(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         if let Some(Session::P2P(session)) = world.get_resource::<Session<C>>() {
             net.set_current_frame(session.current_frame());
+            net.set_skew(session.frames_ahead());
+            self.watch_margin(net, now);
         }
         let confirmed = world.resource::<ConfirmedFrameCount>().0;
         let end = world
@@ -690,9 +773,46 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some((end_frame, reason)) = end {
             self.stop_at(world, end_frame, reason, false);
             self.enter(world, SessionPhase::Ending, now);
+        } else if let Some(frame) = self.disputed_end(world, confirmed) {
+            // The other peer sends no inputs beyond its end: waiting would last for ever.
+            self.stop_at(world, frame, "desync", true);
+            self.desync = Some(frame);
+            self.enter(world, SessionPhase::Ending, now);
         } else {
             self.fail_if_gone(world, net, now);
         }
+    }
+
+    /// Says once per episode when a lost direct path would stall the game, and what would help.
+    fn watch_margin(&mut self, net: &LabNet, now: Duration) {
+        let Self {
+            seats,
+            margin,
+            settings,
+            ..
+        } = self;
+        for seat in seats.iter().filter(|seat| !seat.local) {
+            // After a promotion there is no failover left to judge.
+            let left = net
+                .link(seat.peer, |link| {
+                    link.p2p_healthy().then(|| link.margin()).flatten()
+                })
+                .flatten();
+            if let Some(margin_ms) = margin.note(now, seat.handle, left) {
+                warn!("{}", settings.margin_advice(seat.handle, margin_ms));
+            }
+        }
+    }
+
+    /// The end that a peer told, if the same state is confirmed here and does not end.
+    fn disputed_end(&self, world: &World, confirmed: Frame) -> Option<Frame> {
+        let flags = world.resource::<EndFlags>();
+        self.ended
+            .iter()
+            .filter(|ended| ended.epoch == self.epoch())
+            .map(|ended| ended.end_frame)
+            .filter(|&frame| flags.goes_on(frame, confirmed))
+            .min()
     }
 
     /// Takes the ggrs session out of the world; it keeps answering until everybody has ended.
@@ -737,8 +857,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some(session) = &mut self.lingering {
             session.poll_remote_clients();
         }
-        let (epoch, digest) = (self.epoch(), world.resource::<HistoryDigest>().0);
-        if let (Some(end_frame), Some(digest), false) = (self.stop, digest, self.ended_sent) {
+        let epoch = self.epoch();
+        if !self.ended_sent
+            && let Some(end_frame) = self.stop
+        {
+            // The record has closed the episode in the update that stopped it.
+            let digest = world.resource::<HistoryDigest>().0.unwrap_or(NO_DIGEST);
             for seat in self.remotes() {
                 net.send_control(
                     seat.peer,
@@ -758,23 +882,29 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                     .iter()
                     .any(|e| e.peer == seat.peer && e.epoch == epoch)
         });
-        let late = now.saturating_sub(self.since) >= SETTLE_TIMEOUT;
-        if (self.ended_sent && all_ended) || late {
-            if late && !all_ended {
-                warn!(
-                    "episode {}: not every peer told its end; its file says so",
-                    self.number
-                );
+        if self.ended_sent && all_ended {
+            self.settle(world);
+            self.let_go(world, net, now);
+            if let Some(frame) = self.desync.take() {
+                self.fail(world, net, now, SessionError::Desync { frame });
+                return;
             }
-            self.settle(world, net);
             self.number += 1;
             // Whether somebody is missing matters only if another episode follows.
             self.enter(world, SessionPhase::Between, now);
+        } else if self.stop.is_some() && now.saturating_sub(self.since) >= SETTLE_TIMEOUT {
+            warn!(
+                "episode {}: not every peer told its end; its file says so",
+                self.number
+            );
+            // The file does not wait any longer. A peer that stood still does: it needs the last
+            // inputs of this one to reach the end.
+            self.settle(world);
         }
     }
 
     /// Completes the record of the stopped episode with what the peers said.
-    fn settle(&mut self, world: &mut World, net: &LabNet) {
+    fn settle(&mut self, world: &mut World) {
         if self.stop.take().is_none() {
             return;
         }
@@ -782,20 +912,32 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let digests = self
             .ended
             .iter()
-            .filter(|ended| ended.epoch == epoch)
+            .filter(|ended| ended.epoch == epoch && ended.digest != NO_DIGEST)
             .filter_map(|e| Some((self.player_of(e.peer)?, e.end_frame, e.digest)))
             .collect();
-        self.lingering = None;
-        net.end_epoch();
         world.write_message(EpisodeSettled {
             number: self.number,
             digests,
         });
     }
 
+    /// Ends the ggrs session, running or lingering, and closes the packets of its episode.
+    fn let_go(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        self.lingering = None;
+        if world.remove_resource::<Session<C>>().is_some() {
+            world.resource_mut::<TraceLog<C>>().close(now);
+        }
+        net.end_epoch();
+    }
+
     fn finished(&mut self, net: &LabNet, now: Duration) {
-        if now.saturating_sub(self.since) >= FAREWELL {
+        let waited = now.saturating_sub(self.since);
+        let heard = self.remotes().all(|seat| {
+            self.is_gone(seat.peer) || net.link(seat.peer, Link::unacked_control).unwrap_or(0) == 0
+        });
+        if !self.closed && (waited >= FAREWELL_MAX || (heard && waited >= FAREWELL)) {
             net.close();
+            self.closed = true;
         }
     }
 }
@@ -819,7 +961,7 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
         }
     }
     match session.phase {
-        SessionPhase::Connecting => session.connecting(world, now),
+        SessionPhase::Connecting => session.connecting(world, &net, now),
         SessionPhase::Gathering => session.gathering(world, &net, now),
         SessionPhase::Meeting => session.meeting(world, &net, now),
         SessionPhase::Between => session.between(world, &net, now),
@@ -828,7 +970,19 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
         SessionPhase::Ending => session.ending(world, &net, now),
         SessionPhase::Finished | SessionPhase::Failed => session.finished(&net, now),
     }
+    let tellings = std::mem::take(&mut session.tellings);
     world.insert_resource(session);
+    for telling in tellings {
+        match telling {
+            Telling::Starting(starting) => {
+                episode::reset(world, starting.number, starting.seed);
+                world.insert_resource(HistoryDigest::default());
+                world.trigger(starting);
+            }
+            Telling::Started(started) => world.trigger(started),
+            Telling::Failed(failed) => world.trigger(failed),
+        }
+    }
 }
 
 /// Larger inputs are taken to have a fixed size; smaller ones may vary, as those of an enum do.
@@ -836,6 +990,18 @@ fn fixed_input_bytes<C: Config>() -> Option<usize> {
     let size = bincode::serialized_size(&C::Input::default()).ok()?;
     let size = usize::try_from(size).ok()?;
     (size > MAX_VARIABLE_INPUT).then_some(size)
+}
+
+/// An input whose size is fixed and that no datagram holds would never arrive.
+pub(super) fn check_input<C: Config>() -> Result<(), String> {
+    let size = bincode::serialized_size(&C::Input::default())
+        .map_err(|error| format!("its default value cannot be serialized: {error}"))?;
+    if size > MAX_INPUT_BYTES as u64 {
+        return Err(format!(
+            "one serialized input has {size} bytes, at most {MAX_INPUT_BYTES} fit into a datagram"
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn note_ready<C: Config<Address = PeerId>>(
@@ -867,7 +1033,8 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
             );
         }
         session.stop_here(world, now, "localQuit", true);
-        session.settle(world, &net);
+        session.settle(world);
+        session.let_go(world, &net, now);
         session.phase = SessionPhase::Finished;
         session.quit = true;
         net.poll();

@@ -107,6 +107,15 @@ impl EndFlags {
             })
     }
 
+    /// Whether the confirmed state of `frame` is known and does not end the episode.
+    pub(super) fn goes_on(&self, frame: Frame, confirmed: Frame) -> bool {
+        frame <= confirmed.saturating_add(1)
+            && self
+                .states
+                .iter()
+                .any(|&(state, ended)| state == frame && ended.is_none())
+    }
+
     pub(super) fn clear(&mut self) {
         self.states.clear();
     }

@@ -66,6 +66,20 @@ pub enum SessionError {
         /// The peer.
         peer: PeerId,
     },
+    /// A peer is in the room and did not greet, or could not be reached again.
+    #[error("player {player} did not answer within {}s", waited.as_secs())]
+    NoAnswer {
+        /// The player's handle.
+        player: usize,
+        /// How long.
+        waited: Duration,
+    },
+    /// The simulations differ: an episode ended on a peer and goes on here.
+    #[error("desync: the episode ended at frame {frame} on another peer, and goes on here")]
+    Desync {
+        /// The frame at which it ended there.
+        frame: i32,
+    },
     /// A peer left or fell silent for good.
     #[error("player {player} is gone: {reason}")]
     PeerGone {
@@ -95,7 +109,11 @@ impl SessionError {
             Self::ServerUnreachable { .. } | Self::ServerLost { .. } => "serverLost",
             Self::RoomRefused { .. } | Self::Mismatch { .. } => "refused",
             Self::WaitTimeout { .. } => "waitTimeout",
-            Self::NoPath { .. } | Self::HandshakeTimeout { .. } | Self::Ggrs(_) => "neverConnected",
+            Self::NoPath { .. }
+            | Self::NoAnswer { .. }
+            | Self::HandshakeTimeout { .. }
+            | Self::Ggrs(_) => "neverConnected",
+            Self::Desync { .. } => "desync",
             Self::PeerGone { .. } => "peerLeft",
         }
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bevy::log::error;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 
@@ -128,6 +129,19 @@ impl Peer {
 /// there is one probe a second, of which two may get lost.
 const CLOSED_SILENCE: Duration = Duration::from_millis(2_500);
 
+/// Messages kept while nobody takes them: some ten seconds of one peer, of which the newest matter.
+const UNREAD_MAX: usize = 1_024;
+/// Arrivals and departures kept while no record takes them: above a minute of one peer, so that a
+/// long hitch costs the record nothing.
+const FACTS_MAX: usize = 8_192;
+
+/// Drops the oldest of what nobody takes; tells how many.
+fn bound<T>(kept: &mut Vec<T>, max: usize) -> u64 {
+    let excess = kept.len().saturating_sub(max);
+    kept.drain(..excess);
+    excess as u64
+}
+
 pub(super) struct Core {
     pub(super) network: Box<dyn Network>,
     pub(super) clock: LabClock,
@@ -135,10 +149,13 @@ pub(super) struct Core {
     pub(super) shaper: Shaper<PeerId>,
     pub(super) events: Vec<NetEvent>,
     pub(super) control: Vec<(PeerId, ControlMessage)>,
-    pub(super) route_changes: Vec<(PeerId, RouteChange)>,
+    pub(super) route_changes: Vec<(PeerId, Option<Frame>, RouteChange)>,
     pub(super) arrivals: Vec<InputArrival>,
     pub(super) departures: Vec<InputDeparture>,
     pub(super) current_frame: Frame,
+    /// What was thrown away because nobody took it.
+    pub(super) overflowed: u64,
+    told_unsendable: bool,
     settings: LinkSettings,
     relay_available: Option<bool>,
     open: Vec<PeerId>,
@@ -169,6 +186,8 @@ impl Core {
             arrivals: Vec::new(),
             departures: Vec::new(),
             current_frame: 0,
+            overflowed: 0,
+            told_unsendable: false,
             settings,
             relay_available: None,
             open: Vec::new(),
@@ -243,6 +262,8 @@ impl Core {
         let now = self.clock.now();
         self.current_frame = 0;
         self.inbox.clear();
+        self.arrivals.clear();
+        self.departures.clear();
         for peer in &mut self.peers {
             peer.link.start_epoch(now, epoch);
             peer.sent_pings = SentPings::default();
@@ -289,8 +310,12 @@ impl Core {
             shaper,
             network,
             route_changes,
+            bounds,
+            current_frame,
+            overflowed,
             ..
         } = self;
+        let frame = bounds.is_some().then_some(*current_frame);
         for Peer {
             id,
             link,
@@ -311,8 +336,9 @@ impl Core {
             if usable_at.is_none() && link.usable() {
                 *usable_at = Some(now);
             }
-            route_changes.extend(link.drain_changes().map(|change| (*id, change)));
+            route_changes.extend(link.drain_changes().map(|change| (*id, frame, change)));
         }
+        *overflowed += bound(route_changes, UNREAD_MAX);
     }
 
     /// Sends what the conditions held back and takes in what came.
@@ -334,6 +360,7 @@ impl Core {
             inbox,
             arrivals,
             current_frame,
+            overflowed,
             ..
         } = self;
         let current_frame = *current_frame;
@@ -377,6 +404,8 @@ impl Core {
                 Err(_counted) => {}
             }
         });
+        *overflowed += bound(inbox, UNREAD_MAX) + bound(control, UNREAD_MAX);
+        *overflowed += bound(arrivals, FACTS_MAX);
     }
 
     fn note_new_events(&mut self, now: Duration) {
@@ -415,16 +444,31 @@ impl Core {
             peers,
             shaper,
             network,
+            route_changes,
+            bounds,
+            current_frame,
+            overflowed,
+            departures,
+            told_unsendable,
             ..
         } = self;
         let Some(peer) = peers.iter_mut().find(|peer| peer.id == to) else {
             return;
         };
+        let mut unsendable = |link: &mut Link, reason| {
+            if !std::mem::replace(told_unsendable, true) {
+                error!(
+                    "a message of the game cannot be sent ({reason}): are its inputs too large? \
+                     One message holds all inputs that are not acknowledged"
+                );
+            }
+            link.count_unsendable(reason);
+        };
         let mut buffer = [0_u8; MAX_DATAGRAM];
         let length = match ggrs_wire::encode(message, &mut buffer) {
             Ok(length) => length,
             Err(error) => {
-                peer.link.count_unsendable(error.reason());
+                unsendable(&mut peer.link, error.reason());
                 return;
             }
         };
@@ -432,7 +476,7 @@ impl Core {
         let outgoing = match ggrs_wire::inspect_outgoing(payload) {
             Ok(outgoing) => outgoing,
             Err(error) => {
-                peer.link.count_unsendable(error.reason());
+                unsendable(&mut peer.link, error.reason());
                 return;
             }
         };
@@ -445,6 +489,10 @@ impl Core {
             outgoing.newest_input_frame.is_some(),
             &mut |path, bytes| hand_over(shaper, network.as_mut(), now, path, to, bytes),
         );
+        // What the refusal of a packet decided: the frame has not been simulated yet.
+        let frame = bounds.is_some().then_some(*current_frame);
+        let changes = peer.link.drain_changes();
+        route_changes.extend(changes.map(|change| (to, frame, change)));
         let Some(last) = outgoing.newest_input_frame else {
             return;
         };
@@ -457,12 +505,13 @@ impl Core {
                 .first_input_frame
                 .map_or(last, |first| first.max(peer.carried + 1));
             peer.carried = last;
-            self.departures.push(InputDeparture {
+            departures.push(InputDeparture {
                 peer: to,
                 first,
                 last,
                 by: sent,
             });
+            *overflowed += bound(departures, FACTS_MAX);
         }
     }
 

@@ -6,6 +6,7 @@
 mod lab;
 
 mod cut;
+mod end;
 mod episodes;
 mod errors;
 mod healthy;

@@ -1,0 +1,356 @@
+//! How a lab session ends when the peers do not end alike: late, never, or at another frame.
+
+use std::time::Duration;
+
+use crate::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
+use bevy::prelude::*;
+use bevy::state::app::StatesPlugin;
+use bevy_ggrs::{GgrsConfig, GgrsSchedule, RollbackFrameCount, Session};
+use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::SyncStatus;
+use bevy_rollback_lab::session::SessionError;
+use bevy_rollback_lab::transport::LabNet;
+use bevy_rollback_lab::transport::conditions::Conditions;
+use bevy_rollback_lab::transport::link::{IDLE_EPOCH, SendFailed};
+use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::transport::wire::{Header, Path};
+
+fn config() -> LabConfig {
+    LabConfig::new("ws://lab", "room")
+        .frame_limit(300)
+        .episodes(1)
+        .no_files()
+}
+
+fn pair(hub: &Hub, config: impl Fn() -> LabConfig) -> Vec<LabPeer> {
+    vec![lab_peer(hub, config(), 1), lab_peer(hub, config(), 2)]
+}
+
+/// Updates at 60 Hz in so many seconds.
+fn seconds(seconds: usize) -> usize {
+    seconds * 60
+}
+
+fn until_frame(peers: &mut [LabPeer], at: i32) {
+    let reached = run_until(peers, frame(60), 2_000, |peers| {
+        peers.iter().all(|peer| peer.frame() >= at)
+    });
+    assert!(reached, "everybody plays frame {at}");
+}
+
+fn failure(peer: &LabPeer) -> Option<SessionError> {
+    let session = peer.app.world().resource::<LabSession<TestConfig>>();
+    session.failure().cloned()
+}
+
+fn end_reason(peer: &LabPeer) -> Option<String> {
+    let [trail] = &peer.sessions()[..] else {
+        panic!("one trail");
+    };
+    trail.end_reason.clone()
+}
+
+fn score_at_200(frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
+    if frame.0 >= 200 {
+        episode.end("goal");
+    }
+}
+
+#[test]
+fn an_end_that_only_one_peer_sees_is_a_desync_and_hangs_nobody() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, || config().episodes(2));
+    peers[0].app.add_systems(GgrsSchedule, score_at_200);
+    let over = run_until(&mut peers, frame(60), seconds(15), |peers| {
+        peers
+            .iter()
+            .all(|peer| peer.phase() == SessionPhase::Failed)
+    });
+    let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
+    assert!(over, "nobody waits for ever, but they stand in {phases:?}");
+    run_until(&mut peers, frame(60), 5, |_| false);
+    let end = peers[0].episodes()[0].episode.end_frame;
+    assert_eq!(
+        failure(&peers[1]),
+        Some(SessionError::Desync { frame: end })
+    );
+    assert_eq!(end_reason(&peers[1]).as_deref(), Some("desync"));
+    let cut = &peers[1].episodes()[0].episode;
+    assert_eq!(cut.end_reason.as_deref(), Some("desync"));
+    assert_eq!((cut.end_frame, cut.is_partial), (end, true));
+    assert!(matches!(
+        failure(&peers[0]),
+        Some(SessionError::PeerGone { player: 1, .. })
+    ));
+}
+
+#[test]
+fn a_peer_that_stood_still_just_before_the_end_still_reaches_it() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    until_frame(&mut peers, 292);
+    // The second peer hears nothing of the first one from now on, which hears everything.
+    hub.faults(|faults| {
+        faults.cut_from_first = true;
+        faults.relay_dead = true;
+    });
+    let ended = run_until(&mut peers, frame(60), 60, |peers| {
+        peers[0].phase() == SessionPhase::Ending
+    });
+    assert!(ended, "the first peer knows all inputs");
+    run_until(&mut peers, frame(60), seconds(8), |_| false);
+    assert_eq!(
+        peers[0].episodes().len(),
+        1,
+        "its file does not wait for the other peer"
+    );
+    assert_eq!(peers[0].phase(), SessionPhase::Ending);
+    assert_eq!(peers[1].phase(), SessionPhase::Playing);
+    hub.faults(|faults| {
+        faults.cut_from_first = false;
+        faults.relay_dead = false;
+    });
+    let documents = play(&mut peers, frame(60), seconds(5));
+    assert_eq!(documents[0][0].sync.status, SyncStatus::ConfirmedOnly);
+    assert_eq!(documents[1][0].sync.status, SyncStatus::Verified);
+    assert_eq!(documents[1][0].episode.end_frame, 300);
+}
+
+#[test]
+fn a_peer_that_vanishes_is_gone_after_35_seconds_without_a_word_of_the_server() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    until_frame(&mut peers, 100);
+    peers.truncate(1);
+    run_until(&mut peers, frame(60), seconds(34), |_| false);
+    assert_eq!(peers[0].phase(), SessionPhase::Playing, "it may come back");
+    run_until(&mut peers, frame(60), seconds(2), |_| false);
+    assert_eq!(peers[0].phase(), SessionPhase::Failed);
+    assert_eq!(
+        failure(&peers[0]).unwrap().to_string(),
+        "player 1 is gone: nothing came from it for 35 s"
+    );
+    assert_eq!(end_reason(&peers[0]).as_deref(), Some("peerLeft"));
+}
+
+#[test]
+fn a_peer_that_vanishes_at_the_barrier_is_gone_too() {
+    let hub = Hub::new(2, true);
+    let mut peers = vec![
+        lab_peer(&hub, config(), 1),
+        lab_peer(&hub, config().auto_start(false), 2),
+    ];
+    let waiting = run_until(&mut peers, frame(60), 300, |peers| {
+        peers[0].phase() == SessionPhase::Starting && peers[1].phase() == SessionPhase::Between
+    });
+    assert!(waiting);
+    peers.truncate(1);
+    let failed = run_until(&mut peers, frame(60), seconds(36), |peers| {
+        peers[0].phase() == SessionPhase::Failed
+    });
+    assert!(failed, "without a ggrs session silence counts as well");
+    hub.tapped();
+    run_until(&mut peers, frame(60), seconds(1), |_| false);
+    let epochs: Vec<_> = hub
+        .tapped()
+        .iter()
+        .map(|datagram| Header::decode(&datagram.bytes).unwrap().0.epoch)
+        .collect();
+    assert!(!epochs.is_empty(), "the bye is repeated");
+    assert!(
+        epochs.iter().all(|epoch| *epoch == IDLE_EPOCH),
+        "no episode is open any longer: {epochs:?}"
+    );
+    assert!(
+        !peers[0]
+            .app
+            .world()
+            .contains_resource::<Session<TestConfig>>()
+    );
+}
+
+#[test]
+fn a_peer_in_the_room_that_never_greets_is_given_up_after_30_seconds() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    // The second one is in the room and never runs.
+    let silent = peers.pop();
+    let failed = run_until(&mut peers, frame(60), seconds(31), |peers| {
+        peers[0].phase() == SessionPhase::Failed
+    });
+    assert!(failed);
+    drop(silent);
+    assert_eq!(
+        failure(&peers[0]).unwrap().to_string(),
+        "player 1 did not answer within 30s"
+    );
+    run_until(&mut peers, frame(60), 5, |_| false);
+    assert_eq!(end_reason(&peers[0]).as_deref(), Some("neverConnected"));
+}
+
+/// A server that takes the connection and says nothing.
+struct Mute;
+
+impl Network for Mute {
+    fn poll_events(&mut self, _: &mut Vec<NetEvent>) {}
+
+    fn send(&mut self, _: Path, _: PeerId, _: &[u8]) -> Result<(), SendFailed> {
+        Err(SendFailed)
+    }
+
+    fn receive(&mut self, _: &mut dyn FnMut(Path, PeerId, &[u8])) {}
+
+    fn candidate_pair(&self, _: PeerId) -> Option<CandidatePair> {
+        None
+    }
+
+    fn close(&mut self) {}
+}
+
+#[test]
+fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
+    let clock = LabClock::manual(1_700_000_000_000);
+    // An app that takes a minute to start has not waited for the server yet.
+    clock.advance(Duration::from_secs(60));
+    let settings = config().link_settings();
+    let net = LabNet::new(Mute, clock.clone(), settings, &Conditions::default(), 1);
+    let mut app = App::new();
+    app.insert_resource(clock.clone()).insert_resource(net);
+    crate::lab::add_game(&mut app, config(), 1);
+    app.finish();
+    app.cleanup();
+    let mut peers = vec![LabPeer { app, clock }];
+    run_until(&mut peers, frame(60), seconds(19), |_| false);
+    assert_eq!(peers[0].phase(), SessionPhase::Connecting);
+    run_until(&mut peers, frame(60), seconds(2), |_| false);
+    let error = failure(&peers[0]).unwrap();
+    assert!(matches!(error, SessionError::ServerUnreachable { .. }));
+    assert_eq!(
+        error.to_string(),
+        "the server of room room did not name this peer within 20s; \
+         is `rollback-lab serve` running there?"
+    );
+    assert_eq!(end_reason(&peers[0]).as_deref(), Some("serverLost"));
+}
+
+/// What observers saw of the session while they ran.
+#[derive(Resource, Default)]
+struct Seen(Vec<(&'static str, SessionPhase)>);
+
+#[test]
+fn observers_of_the_session_may_read_it_and_trigger_readiness() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, || config().frame_limit(60));
+    type Session = LabSession<TestConfig>;
+    peers[0]
+        .app
+        .init_resource::<Seen>()
+        .add_observer(
+            |_: On<EpisodeStarting>,
+             session: Res<Session>,
+             mut seen: ResMut<Seen>,
+             mut commands: Commands| {
+                seen.0.push(("starting", session.phase()));
+                commands.trigger(ReadyForEpisode);
+            },
+        )
+        .add_observer(
+            |_: On<EpisodeStarted>, session: Res<Session>, mut seen: ResMut<Seen>| {
+                seen.0.push(("started", session.phase()));
+            },
+        )
+        .add_observer(
+            |failed: On<SessionFailed>, session: Res<Session>, mut seen: ResMut<Seen>| {
+                assert_eq!(session.failure(), Some(&failed.error));
+                seen.0.push(("failed", session.phase()));
+            },
+        );
+    until_frame(&mut peers, 30);
+    peers[1].app.world_mut().write_message(AppExit::Success);
+    peers[1].step(frame(60));
+    peers.truncate(1);
+    let failed = run_until(&mut peers, frame(60), 30, |peers| {
+        peers[0].phase() == SessionPhase::Failed
+    });
+    assert!(failed);
+    assert_eq!(
+        peers[0].app.world().resource::<Seen>().0,
+        [
+            ("starting", SessionPhase::Starting),
+            ("started", SessionPhase::Playing),
+            ("failed", SessionPhase::Failed),
+        ]
+    );
+}
+
+#[test]
+fn leaving_waits_until_the_others_have_heard_of_it() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, || config().frame_limit(60));
+    let done = |peers: &[LabPeer]| {
+        let finished = |peer: &LabPeer| peer.phase() == SessionPhase::Finished;
+        peers.iter().position(finished)
+    };
+    let finished = run_until(&mut peers, frame(60), 2_000, |peers| done(peers).is_some());
+    assert!(finished);
+    let first = done(&peers).unwrap();
+    // The goodbye is lost for a second.
+    let deaf = |hub: &Hub, deaf| {
+        hub.faults(|faults| {
+            faults.cut_from_first = deaf;
+            faults.cut_from_others = deaf;
+            faults.relay_dead = deaf;
+        });
+    };
+    deaf(&hub, true);
+    run_until(&mut peers, frame(60), seconds(1), |_| false);
+    assert!(!hub.closed(first), "its goodbye is not acknowledged");
+    deaf(&hub, false);
+    run_until(&mut peers, frame(60), seconds(3), |_| false);
+    assert!(hub.closed(0) && hub.closed(1));
+}
+
+/// Buttons of a game that sends whole pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Picture([[u64; 16]; 16]);
+
+#[test]
+fn an_input_that_no_datagram_holds_is_refused_at_once() {
+    let refused = std::panic::catch_unwind(|| {
+        App::new()
+            .add_plugins((MinimalPlugins, StatesPlugin))
+            .add_plugins(RollbackLabPlugins::<GgrsConfig<Picture, PeerId>>::new(
+                config(),
+            ));
+    })
+    .expect_err("the plugin refuses the input");
+    let text = refused.downcast_ref::<String>().unwrap();
+    assert!(
+        text.contains("one serialized input has 2048 bytes"),
+        "{text}"
+    );
+    assert!(text.contains("fit into a datagram"), "{text}");
+}
+
+#[test]
+fn a_route_change_is_stamped_with_the_next_frame_to_simulate() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    until_frame(&mut peers, 100);
+    peers[0].app.world().resource::<LabNet>().cut_direct();
+    let mut checked = 0;
+    for _ in 0..120 {
+        let next = peers[0].frame();
+        for peer in &mut peers {
+            peer.step(frame(60));
+        }
+        let routes = peers[0].app.world().resource::<Messages<RouteChanged>>();
+        for changed in routes.iter_current_update_messages() {
+            assert_eq!(changed.frame, Some(next), "{:?}", changed.change);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2, "doubt and promotion at least, not {checked}");
+}
