@@ -122,7 +122,7 @@ pub struct EpisodeStarting {
     pub local_player: PlayerHandle,
 }
 
-/// Everybody is synchronized: frame 0 is next.
+/// Everybody is synchronized and the episode runs; its first frames may have been simulated.
 #[derive(Event, Clone, Debug)]
 pub struct EpisodeStarted {
     /// Number of the episode, from 0.
