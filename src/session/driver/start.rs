@@ -1,0 +1,165 @@
+//! Owns the way into an episode: a clean world, the start barrier, the ggrs session.
+
+use super::*;
+
+impl<C: Config<Address = PeerId>> LabSession<C> {
+    pub(super) fn between(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self
+            .settings
+            .episodes
+            .is_some_and(|episodes| self.number >= episodes)
+        {
+            for seat in self.remotes() {
+                net.send_control(
+                    seat.peer,
+                    ControlMessage::Bye {
+                        reason: ByeReason::Finished,
+                    },
+                );
+            }
+            self.enter(world, SessionPhase::Finished, now);
+            return;
+        }
+        if self.fail_if_gone(world, net, now) {
+            return;
+        }
+        if !self.settings.auto_start && !self.game_ready {
+            return;
+        }
+        self.game_ready = false;
+        let seed = lobby::episode_seed(self.settings.seed, &self.session_id, self.number);
+        self.stop = None;
+        self.ended_sent = false;
+        self.built_at = None;
+        self.opened = false;
+        self.margin = MarginWatch::default();
+        // What was said about episodes long over; epochs wrap.
+        self.ended.clear();
+        let local_player = world.resource::<SessionInfo>().local_player;
+        self.tellings.push(Telling::Starting(EpisodeStarting {
+            number: self.number,
+            seed,
+            players: self.seats.len(),
+            local_player,
+        }));
+        self.enter(world, SessionPhase::Starting, now);
+    }
+
+    /// The game has its world: its packets may come.
+    pub(super) fn open(&mut self, world: &World, net: &LabNet) {
+        let (epoch, seed) = (self.epoch(), world.resource::<Episode>().seed());
+        // Open before the barrier falls: a peer that passes it first may already send.
+        net.start_epoch(
+            epoch,
+            EpisodeBounds {
+                seats: self
+                    .seats
+                    .iter()
+                    .map(|seat| (!seat.local).then_some(seat.peer))
+                    .collect(),
+                input_bytes: fixed_input_bytes::<C>(),
+                // Validated: both are small.
+                max_prediction: self.settings.max_prediction as Frame,
+                max_input_delay: self.settings.input_delay as Frame,
+                desync_interval: Some(self.settings.desync_interval),
+            },
+        );
+        for seat in self.remotes() {
+            net.send_control(seat.peer, ControlMessage::Ready { epoch, seed });
+        }
+        self.opened = true;
+    }
+
+    pub(super) fn starting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self.fail_if_gone(world, net, now) {
+            return;
+        }
+        if !self.opened {
+            self.open(world, net);
+        }
+        let Some(built_at) = self.built_at else {
+            self.build_when_all_ready(world, net, now);
+            return;
+        };
+        let running = matches!(
+            world.get_resource::<Session<C>>(),
+            Some(Session::P2P(session)) if session.current_state() == SessionState::Running
+        );
+        if running {
+            self.tellings.push(Telling::Started(EpisodeStarted {
+                number: self.number,
+            }));
+            self.enter(world, SessionPhase::Playing, now);
+        } else if now.saturating_sub(built_at) >= HANDSHAKE_TIMEOUT {
+            let error = SessionError::HandshakeTimeout {
+                episode: self.number,
+                waited: HANDSHAKE_TIMEOUT,
+            };
+            self.fail(world, net, now, error);
+        }
+    }
+
+    pub(super) fn build_when_all_ready(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        let epoch = self.epoch();
+        let all_ready = self.remotes().all(|seat| {
+            self.ready
+                .iter()
+                .any(|r| r.peer == seat.peer && r.epoch == epoch)
+        });
+        if !all_ready {
+            return;
+        }
+        let seed = world.resource::<Episode>().seed();
+        if let Some(other) = self
+            .ready
+            .iter()
+            .find(|r| r.epoch == epoch && r.seed != seed)
+        {
+            let error = SessionError::Mismatch {
+                player: self.player_of(other.peer).unwrap_or_default(),
+                field: "seed",
+                ours: seed.to_string(),
+                theirs: other.seed.to_string(),
+            };
+            self.fail(world, net, now, error);
+            return;
+        }
+        match self.build(net) {
+            Ok(session) => {
+                let local: Vec<bool> = self.seats.iter().map(|seat| seat.local).collect();
+                world.insert_resource(RollbackFrameRate(self.settings.fps as usize));
+                let begun = world.resource_mut::<TraceLog<C>>().begin(&local, now);
+                if let Err(error) = begun {
+                    self.fail(world, net, now, SessionError::Ggrs(error.to_string()));
+                    return;
+                }
+                world.insert_resource(Session::P2P(session));
+                self.built_at = Some(now);
+            }
+            Err(error) => self.fail(world, net, now, SessionError::Ggrs(error.to_string())),
+        }
+    }
+
+    pub(super) fn build(&self, net: &LabNet) -> Result<P2PSession<C>, ggrs::GgrsError> {
+        let settings = &self.settings;
+        let mut builder = SessionBuilder::<C>::new()
+            .with_num_players(self.seats.len())?
+            .with_fps(settings.fps as usize)?
+            .with_max_prediction_window(settings.max_prediction as usize)
+            .with_input_delay(settings.input_delay as usize)
+            .with_disconnect_timeout(GGRS_DISCONNECT)
+            .with_disconnect_notify_delay(DISCONNECT_NOTIFY)
+            .with_desync_detection_mode(DesyncDetection::On {
+                interval: settings.desync_interval,
+            });
+        for seat in &self.seats {
+            let player = if seat.local {
+                PlayerType::Local
+            } else {
+                PlayerType::Remote(seat.peer)
+            };
+            builder = builder.add_player(player, seat.handle)?;
+        }
+        builder.start_p2p_session(net.socket())
+    }
+}
