@@ -1,128 +1,25 @@
 //! Owns what [`LabNet`](super::LabNet) shares between the session and its ggrs sockets: the
 //! network, one link per peer, and what came in. It moves packets and never decides a route.
 
+mod peer;
+
 use std::time::Duration;
 
 use bevy::log::error;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 
+pub(super) use self::peer::Peer;
+use self::peer::limits;
+pub use self::peer::{InputArrival, InputDeparture};
 use super::EpisodeBounds;
 use super::conditions::{Conditions, Direction, Shaper};
-use super::ggrs_wire::{self, Checked, Limits, Owner, Player, SentPings};
-use super::link::{Incoming, Link, LinkSettings, SendFailed, SentBy};
+use super::ggrs_wire::{self, Owner, Player, SentPings};
+use super::link::{Incoming, Link, LinkSettings, SendFailed};
 use super::network::{NetEvent, Network};
 use super::route::RouteChange;
 use super::wire::{ControlMessage, MAX_DATAGRAM, Path};
 use crate::clock::LabClock;
-
-/// Local inputs that a datagram carried first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InputDeparture {
-    /// To whom.
-    pub peer: PeerId,
-    /// First input frame.
-    pub first: Frame,
-    /// Last input frame.
-    pub last: Frame,
-    /// The path or paths that took the datagram.
-    pub by: SentBy,
-}
-
-/// Remote inputs that were new when a datagram brought them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InputArrival {
-    /// Who pressed.
-    pub peer: PeerId,
-    /// First new input frame.
-    pub first: Frame,
-    /// Last new input frame.
-    pub last: Frame,
-    /// The path of the first copy.
-    pub via: Path,
-    /// The next frame to simulate when they came.
-    pub current_frame: Frame,
-    /// When they came.
-    pub at: Duration,
-}
-
-/// One remote peer.
-pub(super) struct Peer {
-    pub(super) id: PeerId,
-    pub(super) link: Link,
-    players: Vec<Player>,
-    sent_pings: SentPings,
-    magic: Option<u16>,
-    /// Newest local input that some path took.
-    carried: Frame,
-    heard_direct: Duration,
-    closing: Option<Duration>,
-    named_at: Duration,
-    usable_at: Option<Duration>,
-}
-
-impl Peer {
-    /// From being named to a usable path.
-    pub(super) fn connect_time(&self) -> Option<Duration> {
-        Some(self.usable_at?.saturating_sub(self.named_at))
-    }
-}
-
-impl Peer {
-    /// Books the inputs that a checked message brought first.
-    fn note_inputs(
-        &mut self,
-        checked: &Checked,
-        via: Path,
-        current_frame: Frame,
-        at: Duration,
-    ) -> Option<InputArrival> {
-        let known = self.newest(Owner::Sender);
-        let last = checked.newest_input_frame.filter(|&last| last > known)?;
-        // With input delay the first packet starts at the delay: the frames before it hold the
-        // default input and never travel.
-        let first = checked
-            .first_input_frame
-            .map_or(last, |first| first.max(known + 1));
-        self.set_newest(Owner::Sender, last);
-        Some(InputArrival {
-            peer: self.id,
-            first,
-            last,
-            via,
-            current_frame,
-            at,
-        })
-    }
-
-    /// Another peer's inputs are known here, so this one may tell of them.
-    fn heard_of(&mut self, bounds: &EpisodeBounds, other: PeerId, last: Frame) {
-        for (player, seat) in self.players.iter_mut().zip(&bounds.seats) {
-            if *seat == Some(other) {
-                player.last_frame = player.last_frame.max(last);
-            }
-        }
-    }
-
-    fn newest(&self, owner: Owner) -> Frame {
-        self.players
-            .iter()
-            .filter(|player| player.owner == owner)
-            .map(|player| player.last_frame)
-            .max()
-            .unwrap_or(NULL_FRAME)
-    }
-
-    fn set_newest(&mut self, owner: Owner, frame: Frame) {
-        for player in self
-            .players
-            .iter_mut()
-            .filter(|player| player.owner == owner)
-        {
-            player.last_frame = frame;
-        }
-    }
-}
 
 /// matchbox reports a peer that only left the server like one whose data channel closed. Silence
 /// for this long tells the two apart; doubt has put both paths to use long before. Between episodes
@@ -518,19 +415,6 @@ impl Core {
     pub(super) fn receive_data(&mut self) -> Vec<(PeerId, GgrsMessage)> {
         self.pump();
         std::mem::take(&mut self.inbox)
-    }
-}
-
-fn limits<'a>(bounds: &EpisodeBounds, peer: &'a Peer, current_frame: Frame) -> Limits<'a> {
-    Limits {
-        players: &peer.players,
-        input_bytes: bounds.input_bytes,
-        max_prediction: bounds.max_prediction,
-        max_input_delay: bounds.max_input_delay,
-        desync_interval: bounds.desync_interval,
-        current_frame,
-        remote_magic: peer.magic,
-        sent_pings: &peer.sent_pings,
     }
 }
 

@@ -1,0 +1,136 @@
+//! Owns what is kept of one remote peer beside its link: which inputs it is known to have, which
+//! arrived, and the bounds its messages are checked against. It never sends.
+
+use std::time::Duration;
+
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::{Frame, NULL_FRAME};
+
+use crate::transport::EpisodeBounds;
+use crate::transport::ggrs_wire::{Checked, Limits, Owner, Player, SentPings};
+use crate::transport::link::{Link, SentBy};
+use crate::transport::wire::Path;
+
+/// Local inputs that a datagram carried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputDeparture {
+    /// To whom.
+    pub peer: PeerId,
+    /// First input frame.
+    pub first: Frame,
+    /// Last input frame.
+    pub last: Frame,
+    /// The path or paths that took the datagram.
+    pub by: SentBy,
+}
+
+/// Remote inputs that were new when a datagram brought them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputArrival {
+    /// Who pressed.
+    pub peer: PeerId,
+    /// First new input frame.
+    pub first: Frame,
+    /// Last new input frame.
+    pub last: Frame,
+    /// The path of the first copy.
+    pub via: Path,
+    /// The next frame to simulate when they came.
+    pub current_frame: Frame,
+    /// When they came.
+    pub at: Duration,
+}
+
+/// One remote peer.
+pub(in crate::transport) struct Peer {
+    pub(in crate::transport) id: PeerId,
+    pub(in crate::transport) link: Link,
+    pub(super) players: Vec<Player>,
+    pub(super) sent_pings: SentPings,
+    pub(super) magic: Option<u16>,
+    /// Newest local input that some path took.
+    pub(super) carried: Frame,
+    pub(super) heard_direct: Duration,
+    pub(super) closing: Option<Duration>,
+    pub(super) named_at: Duration,
+    pub(super) usable_at: Option<Duration>,
+}
+
+impl Peer {
+    /// From being named to a usable path.
+    pub(in crate::transport) fn connect_time(&self) -> Option<Duration> {
+        Some(self.usable_at?.saturating_sub(self.named_at))
+    }
+
+    /// Books the inputs that a checked message brought first.
+    pub(super) fn note_inputs(
+        &mut self,
+        checked: &Checked,
+        via: Path,
+        current_frame: Frame,
+        at: Duration,
+    ) -> Option<InputArrival> {
+        let known = self.newest(Owner::Sender);
+        let last = checked.newest_input_frame.filter(|&last| last > known)?;
+        // With input delay the first packet starts at the delay: the frames before it hold the
+        // default input and never travel.
+        let first = checked
+            .first_input_frame
+            .map_or(last, |first| first.max(known + 1));
+        self.set_newest(Owner::Sender, last);
+        Some(InputArrival {
+            peer: self.id,
+            first,
+            last,
+            via,
+            current_frame,
+            at,
+        })
+    }
+
+    /// Another peer's inputs are known here, so this one may tell of them.
+    pub(super) fn heard_of(&mut self, bounds: &EpisodeBounds, other: PeerId, last: Frame) {
+        for (player, seat) in self.players.iter_mut().zip(&bounds.seats) {
+            if *seat == Some(other) {
+                player.last_frame = player.last_frame.max(last);
+            }
+        }
+    }
+
+    pub(super) fn newest(&self, owner: Owner) -> Frame {
+        self.players
+            .iter()
+            .filter(|player| player.owner == owner)
+            .map(|player| player.last_frame)
+            .max()
+            .unwrap_or(NULL_FRAME)
+    }
+
+    pub(super) fn set_newest(&mut self, owner: Owner, frame: Frame) {
+        for player in self
+            .players
+            .iter_mut()
+            .filter(|player| player.owner == owner)
+        {
+            player.last_frame = frame;
+        }
+    }
+}
+
+/// The bounds that a message of `peer` is checked against.
+pub(super) fn limits<'a>(
+    bounds: &EpisodeBounds,
+    peer: &'a Peer,
+    current_frame: Frame,
+) -> Limits<'a> {
+    Limits {
+        players: &peer.players,
+        input_bytes: bounds.input_bytes,
+        max_prediction: bounds.max_prediction,
+        max_input_delay: bounds.max_input_delay,
+        desync_interval: bounds.desync_interval,
+        current_frame,
+        remote_magic: peer.magic,
+        sent_pings: &peer.sent_pings,
+    }
+}
