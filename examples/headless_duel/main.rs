@@ -3,7 +3,7 @@
 //!     cargo run --release --example headless_duel
 //!
 //! needs nothing but Rust: an embedded server, one app per bot, one episode, one file per peer,
-//! a summary. `--help` lists the options; [`summary`] documents what `--json` prints.
+//! a summary. `--help` lists the options; `summary.rs` documents what `--json` prints.
 //! The exit status is 0 if everything went well, 1 if a session failed, a desync was seen, a file
 //! could not be written or files disagree, and 2 if the options cannot work.
 
