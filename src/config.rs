@@ -61,6 +61,9 @@ pub struct LabConfig {
     pub seed: Option<u64>,
     /// Which path game packets take. Defaults to [`RoutePolicy::P2pFirst`].
     pub route_policy: RoutePolicy,
+    /// Whether a promoted route may return to a direct path that stayed good for 15 s. Defaults to
+    /// false: fallback is final. Every peer must say the same.
+    pub return_to_direct: bool,
     /// Artificial network conditions of what this peer sends, for experiments and tests.
     pub conditions: String,
     /// ICE servers (STUN, TURN). Defaults to none, which suits loopback and a local network.
@@ -172,6 +175,7 @@ impl LabConfig {
             auto_start: true,
             seed: None,
             route_policy: RoutePolicy::default(),
+            return_to_direct: false,
             conditions: String::new(),
             ice_servers: Vec::new(),
             ice_username: None,
@@ -200,6 +204,8 @@ impl LabConfig {
         auto_start: bool,
         /// Sets the route policy.
         route_policy: RoutePolicy,
+        /// Sets whether a promoted route may return to the direct path.
+        return_to_direct: bool,
         /// Sets how long to wait for the other players.
         wait_timeout: Duration,
         /// Sets what stands in the files about the study.
@@ -339,6 +345,7 @@ impl LabConfig {
             "frameLimit": self.frame_limit,
             "episodes": self.episodes,
             "seed": self.seed,
+            "returnToDirect": self.return_to_direct,
         });
         seahash::hash(shared.to_string().as_bytes())
     }
@@ -370,6 +377,7 @@ impl LabConfig {
             fps: self.fps,
             max_prediction: self.max_prediction,
             input_delay: self.input_delay,
+            return_to_direct: self.return_to_direct,
         }
     }
 

@@ -152,7 +152,8 @@ fn run_record(world: &mut World) {
 fn build_observing<C: Config>(app: &mut App) {
     let origin = app.world().resource::<LabClock>().origin_unix_ms();
     let template = EpisodeMeta {
-        software: software("game", "0"),
+        // The game has not said what it is.
+        software: software("", ""),
         session: crate::metrics::Session {
             // Two games on one machine may start in the same millisecond.
             session_id: format!("observed-{origin:x}-{:x}", process_id()),

@@ -50,6 +50,8 @@ pub struct LinkSettings {
     pub max_prediction: u32,
     /// Input delay in frames. Defaults to 2.
     pub input_delay: u32,
+    /// Whether a promoted route may return to a direct path that healed. Defaults to false.
+    pub return_to_direct: bool,
 }
 
 impl Default for LinkSettings {
@@ -59,6 +61,7 @@ impl Default for LinkSettings {
             fps: 60,
             max_prediction: 8,
             input_delay: 2,
+            return_to_direct: false,
         }
     }
 }
@@ -245,7 +248,7 @@ impl Link {
         };
         Self {
             settings,
-            router: Router::new(settings.policy, now),
+            router: Router::new(settings.policy, now).returning(settings.return_to_direct),
             cadence: Cadence::new(frame(settings.fps)),
             paths: [PathHealth::default(), PathHealth::default()],
             dedupe: Dedupe::default(),

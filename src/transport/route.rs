@@ -21,6 +21,15 @@ pub const PROVISIONAL_LIMIT: Duration = Duration::from_secs(30);
 pub const DEAD_SILENCE: Duration = Duration::from_millis(250);
 /// Packets by relay alone before a path counts as dead, at 60 Hz: proof that the peer lives and sends.
 pub const DEAD_PACKETS: u32 = 8;
+/// Direct silence that ends a good stretch after a promotion: two of its probes, one a second, may
+/// get lost.
+pub const RETURN_SILENCE: Duration = Duration::from_millis(2_500);
+/// How long a healed direct path must stay good before a policy that allows it returns to it.
+pub const RETURN_AFTER: Duration = Duration::from_secs(15);
+/// What a path that was left again waits on top; doubled by every further promotion.
+pub const QUARANTINE: Duration = Duration::from_secs(5);
+/// Longest quarantine.
+pub const QUARANTINE_MAX: Duration = Duration::from_secs(300);
 /// Relay silence before the direct path is used again beside it. Longer than one lost TCP segment
 /// (200 ms is the smallest retransmission time-out of common stacks).
 pub const RELAY_SILENCE: Duration = Duration::from_millis(250);
@@ -81,6 +90,9 @@ pub struct Router {
     named: Option<Duration>,
     failed: bool,
     doubt: bool,
+    returns: bool,
+    good_since: Option<Duration>,
+    returned: u32,
 }
 
 impl Router {
@@ -94,7 +106,48 @@ impl Router {
             named: None,
             failed: false,
             doubt: false,
+            returns: false,
+            good_since: None,
+            returned: 0,
         }
+    }
+
+    /// Allows a promoted route to return to a direct path that healed. Off by default: fallback is
+    /// final.
+    #[must_use]
+    pub const fn returning(mut self, allowed: bool) -> Self {
+        self.returns = allowed;
+        self
+    }
+
+    /// Whether promotions may be taken back.
+    #[must_use]
+    pub const fn returns(&self) -> bool {
+        self.returns
+    }
+
+    /// Whether our headers say `promoted`. A peer that is ready to return no longer says so, and
+    /// both return once neither does.
+    #[must_use]
+    pub fn says_promoted(&self, now: Duration) -> bool {
+        self.state.promoted() && !self.ready_to_return(now)
+    }
+
+    fn ready_to_return(&self, now: Duration) -> bool {
+        self.returns
+            && self.state == RouteState::Relay
+            && self
+                .good_since
+                .is_some_and(|since| now.saturating_sub(since) >= self.return_after())
+    }
+
+    /// Good time needed: after every return that did not last, the quarantine doubles.
+    fn return_after(&self) -> Duration {
+        let quarantine = match self.returned {
+            0 => Duration::ZERO,
+            returned => QUARANTINE * 2_u32.saturating_pow((returned - 1).min(10)),
+        };
+        RETURN_AFTER + quarantine.min(QUARANTINE_MAX)
     }
 
     /// Starts the clocks of the connection: the roster named the peer.
@@ -151,7 +204,7 @@ impl Router {
             RouteState::Provisional => self.provisional(now, evidence),
             RouteState::Direct => self.direct(evidence),
             RouteState::Suspect => self.suspect(evidence),
-            RouteState::Relay => self.relay(evidence),
+            RouteState::Relay => self.relay(now, evidence),
             RouteState::Survival => self.survival(evidence),
         }?;
         let (cause, metric, value, threshold) = reason;
@@ -166,6 +219,8 @@ impl Router {
         };
         self.state = to;
         self.since = now;
+        self.good_since = None;
+        self.returned += u32::from(cause == RouteCause::Returned);
         if to == RouteState::Relay || to == RouteState::Direct {
             self.doubt = false;
         }
@@ -249,7 +304,26 @@ impl Router {
         ))
     }
 
-    fn relay(&mut self, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn relay(&mut self, now: Duration, e: &Evidence) -> Option<(RouteState, Reason)> {
+        // What came before the promotion proves nothing.
+        let proven = RETURN_SILENCE.min(now.saturating_sub(self.since));
+        if e.direct_open && e.silence < proven && self.policy.directs() {
+            self.good_since.get_or_insert(now);
+        } else {
+            self.good_since = None;
+        }
+        if self.ready_to_return(now) && !e.peer_promoted {
+            let good = now.saturating_sub(self.good_since.unwrap_or(now));
+            return Some((
+                RouteState::Direct,
+                (
+                    RouteCause::Returned,
+                    "goodMs",
+                    ms(good),
+                    ms(self.return_after()),
+                ),
+            ));
+        }
         let own = self.relay_doubt(e);
         self.doubt = own.is_some();
         let reason = own.or_else(|| {

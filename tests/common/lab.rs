@@ -386,6 +386,14 @@ impl LabPeer {
         self.app.update();
     }
 
+    /// One update after `by` of virtual time in which the game's own time stands still.
+    pub fn poll_paused(&mut self, by: Duration) {
+        self.clock.advance(by);
+        self.app
+            .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
+        self.app.update();
+    }
+
     /// The episode documents written so far.
     pub fn episodes(&self) -> Vec<EpisodeDocument> {
         let files = self.app.world().resource::<RecordSink>().files();

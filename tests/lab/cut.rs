@@ -293,3 +293,59 @@ fn a_peer_that_polls_at_15_hz_keeps_the_direct_path() {
         assert!(!fell_back(document), "slow polling is no promotion");
     }
 }
+
+#[test]
+fn a_policy_that_allows_it_returns_to_a_path_that_stayed_good_for_fifteen_seconds() {
+    let config = || long_config().frame_limit(2_400).return_to_direct(true);
+    let (hub, mut peers) = two_peers(config);
+    run_to_frame(&mut peers, 300);
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    run_to_frame(&mut peers, 400);
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        let last = document
+            .quality
+            .route_changes
+            .last()
+            .expect("the route changed");
+        assert_eq!(
+            (last.to.as_str(), last.cause.as_str()),
+            ("direct", "returned")
+        );
+        let healed = 400;
+        assert!(
+            last.frame >= healed + 15 * 60,
+            "fifteen good seconds, not by frame {}",
+            last.frame
+        );
+        assert_eq!(document.frames.stalled, 0);
+    }
+}
+
+#[test]
+fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
+    let (_hub, mut peers) = two_peers(long_config);
+    run_to_frame(&mut peers, 300);
+    peers[1].app.world().resource::<LabNet>().set_hidden(true);
+    // A hidden tab is woken once a second; its game stands still in between.
+    for _ in 0..3 {
+        for _ in 0..60 {
+            peers[0].step(frame(60));
+        }
+        peers[1].step(frame(60) * 60);
+    }
+    peers[1].app.world().resource::<LabNet>().set_hidden(false);
+    // A paused game polls the network, and its time stands still.
+    for _ in 0..120 {
+        peers[0].step(frame(60));
+        peers[1].poll_paused(frame(60));
+    }
+    let documents = play(&mut peers, frame(60), 5_000);
+    for document in documents.iter().flatten() {
+        assert!(
+            !fell_back(document),
+            "neither hiding nor pausing is a promotion"
+        );
+    }
+}

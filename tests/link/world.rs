@@ -131,6 +131,7 @@ impl World {
                 fps: setup.fps,
                 max_prediction: setup.max_prediction,
                 input_delay: setup.input_delay,
+                return_to_direct: false,
             };
             let spec = Conditions::parse(setup.conditions).unwrap();
             let mut shaper = Shaper::new(&spec, index, setup.seed);

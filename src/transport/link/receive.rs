@@ -129,7 +129,8 @@ impl Link {
                 clock: sent_at,
                 interval: header.interval,
                 doubt: header.doubt,
-                promoted: self.peer.promoted || header.promoted,
+                // Monotone, unless the policy allows a return.
+                promoted: header.promoted || (self.peer.promoted && !self.router.returns()),
                 hidden: header.hidden,
                 epoch: header.epoch,
                 silence: header.silence,

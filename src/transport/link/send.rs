@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Echo, Header, IDLE_EPOCH, Kind, Link, MAX_PAYLOAD, Out, Path, SentBy, frame};
 use crate::transport::{
-    route::RouteState,
+    route::{RouteCause, RouteState},
     wire::{HEADER_LEN, wrap_micros},
 };
 
@@ -14,6 +14,8 @@ use crate::transport::{
 const PROBE: Duration = Duration::from_secs(1);
 /// Probes while it matters whether a path works: the doubt should not wait for a second.
 const PROBE_URGENT: Duration = Duration::from_millis(200);
+/// How long a direct path may be silent after a return: above any round trip that plays well.
+const RETURN_GRACE: Duration = Duration::from_millis(500);
 /// Decisions kept while nobody drains them.
 const CHANGES_MAX: usize = 256;
 /// Control payloads per poll, so that a full queue does not burst.
@@ -120,6 +122,10 @@ impl Link {
                 {
                     self.fallback.get_or_insert(change);
                 }
+            }
+            if change.cause == RouteCause::Returned {
+                // The peer returns one way later: until then it sends one probe a second.
+                self.direct_grace = self.cadence.awake(now) + RETURN_GRACE;
             }
             self.last_change = Some(now);
             // Drained every tick; the bound only holds memory while nobody does.
@@ -274,7 +280,7 @@ impl Link {
         let stamp = wrap_micros(now);
         let header = Header {
             doubt: self.router.doubt(),
-            promoted: self.router.state().promoted(),
+            promoted: self.router.says_promoted(now),
             hidden: self.hidden,
             interval: Some(self.advertised()),
             epoch: self.episode.map_or(IDLE_EPOCH, |episode| episode.epoch),

@@ -115,7 +115,7 @@ impl RouteState {
         }
     }
 
-    /// Whether this state stands for a promotion, which is never taken back.
+    /// Whether this state stands for a promotion.
     #[must_use]
     pub const fn promoted(self) -> bool {
         matches!(self, Self::Relay | Self::Survival)
@@ -164,6 +164,8 @@ pub enum RouteCause {
     RelaySilent,
     /// The relay is steady again.
     RelayBack,
+    /// The direct path healed, and the policy allows a return.
+    Returned,
 }
 
 impl RouteCause {
@@ -187,6 +189,7 @@ impl RouteCause {
             Self::Policy => "policy",
             Self::RelaySilent => "relaySilent",
             Self::RelayBack => "relayBack",
+            Self::Returned => "returned",
         }
     }
 

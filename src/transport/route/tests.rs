@@ -306,3 +306,54 @@ fn p2p_only_knows_no_promotion() {
         None
     );
 }
+
+#[test]
+fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
+    let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO).returning(true);
+    let healthy = healthy();
+    let closed = Evidence {
+        direct_open: false,
+        ..healthy
+    };
+    let mut now = Duration::ZERO;
+    router.judge(now, &healthy).expect("the direct path opens");
+    for needed in [15, 20, 25, 35] {
+        let promotion = router.judge(now, &closed).expect("a closed path is left");
+        assert_eq!(promotion.to, RouteState::Relay);
+        let left = now;
+        let back = loop {
+            now += Duration::from_millis(100);
+            let promised = router.says_promoted(now);
+            if let Some(change) = router.judge(now, &healthy) {
+                break change;
+            }
+            assert!(promised, "as long as it stays it says so");
+        };
+        assert_eq!(
+            (back.to, back.cause),
+            (RouteState::Direct, RouteCause::Returned)
+        );
+        let waited = (now - left).as_secs();
+        assert_eq!(
+            waited, needed,
+            "15 good seconds, and a quarantine of 0, 5, 10, 20 s"
+        );
+    }
+}
+
+#[test]
+fn without_the_policy_a_promotion_is_final() {
+    let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO);
+    let healthy = healthy();
+    router.judge(Duration::ZERO, &healthy);
+    let closed = Evidence {
+        direct_open: false,
+        ..healthy
+    };
+    router.judge(Duration::ZERO, &closed);
+    for second in 1..3_600 {
+        let now = Duration::from_secs(second);
+        assert_eq!(router.judge(now, &healthy), None);
+        assert!(router.says_promoted(now));
+    }
+}
