@@ -224,7 +224,7 @@ pub struct Header {
     /// Episode that the datagram belongs to; data of another epoch is dropped and counted.
     pub epoch: u16,
     /// Sequence of the data packet, shared by both paths: what de-duplication goes by.
-    /// Other kinds carry the newest one used.
+    /// Heartbeats take their own; probes and control packets carry the newest one used.
     pub data_seq: u16,
     /// Sequence of this datagram on the path it travels.
     pub path_seq: u16,

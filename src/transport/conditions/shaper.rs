@@ -259,8 +259,8 @@ impl<T> Shaper<T> {
         }
         let waiting = self.queue.pop()?;
         let realised = &mut self.lanes[waiting.shaped.path.index()].realised;
-        // By its due time, not by the tick at which somebody asked.
-        let delay = waiting.due.saturating_sub(waiting.pushed);
+        // What the packet met, the wait for the tick that took it out included.
+        let delay = now.saturating_sub(waiting.pushed);
         realised.delay_sum += delay;
         let bucket = usize::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(usize::MAX);
         realised.delays[bucket.min(DELAY_BUCKETS)] += 1;
