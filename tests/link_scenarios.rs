@@ -10,6 +10,8 @@ mod agreement;
 mod grid;
 #[path = "link/healthy.rs"]
 mod healthy;
+#[path = "link/lossy.rs"]
+mod lossy;
 #[path = "link/relay.rs"]
 mod relay;
 #[path = "link/trouble.rs"]

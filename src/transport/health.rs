@@ -8,13 +8,15 @@ use std::time::Duration;
 
 mod delay;
 mod received;
+mod recurrence;
 mod rtt;
 mod sent;
 
 pub use delay::Delay;
 pub use received::Received;
+pub use recurrence::Recurrence;
 pub use rtt::Rtt;
-pub use sent::{AckBeyondSent, Sent};
+pub use sent::{AckBeyondSent, SLOW_APART, Sent};
 
 /// Packets remembered per path and direction: over half a second of everything that
 /// ggrs sends at 120 Hz (three datagrams a tick), which is what the recovery rule looks at.
@@ -34,6 +36,10 @@ pub struct Quality {
     pub judged: u32,
     /// Those that arrived, and in time.
     pub on_time: u32,
+    /// Those that arrived at all.
+    pub arrived: u32,
+    /// Those that are lost for sure: a later one arrived. The rest is still under way.
+    pub lost: u32,
     /// Two neighbours were both lost.
     pub two_in_a_row: bool,
     /// The stretch is covered from its beginning to now.
@@ -48,6 +54,15 @@ impl Quality {
             0.0
         } else {
             f64::from(self.on_time) / f64::from(self.judged)
+        }
+    }
+
+    /// Share of the packets of known fate that are lost; zero when none is known.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        match self.arrived + self.lost {
+            0 => 0.0,
+            known => f64::from(self.lost) / f64::from(known),
         }
     }
 

@@ -6,13 +6,12 @@
 //! first packets nothing is allocated but control messages.
 //!
 //! Per tick the caller first feeds every datagram that is due to [`Link::receive`], then calls
-//! [`Link::poll`], then lets the game send through [`Link::send_data`], and calls
-//! [`Link::finish_tick`] at the end.
+//! [`Link::poll`], then lets the game send through [`Link::send_data`].
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    health::PathHealth,
+    health::{PathHealth, Recurrence, SLOW_APART},
     route::{RouteChange, RoutePolicy, RouteState, Router},
     wire::{
         ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WireError,
@@ -27,10 +26,12 @@ mod evidence;
 mod receive;
 mod send;
 mod stats;
+mod trouble;
 
 use cadence::Cadence;
 use dedupe::Dedupe;
-pub use stats::{LateEvidence, LinkStats, PathStats, Trouble};
+pub use stats::{LateEvidence, LinkStats, PathStats};
+use trouble::BothPaths;
 
 /// Largest payload of a data packet.
 pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - HEADER_LEN;
@@ -190,8 +191,6 @@ pub struct Link {
     control: ControlChannel,
     stats: LinkStats,
     changes: VecDeque<RouteChange>,
-    fallback: Option<RouteChange>,
-    started_on_relay: Option<bool>,
     last_change: Option<Duration>,
 
     direct_open: bool,
@@ -213,6 +212,7 @@ pub struct Link {
     carried: (bool, bool),
     /// When the direct path last refused a packet, by the awake clock.
     last_refusal: Option<Duration>,
+    refusals: Recurrence,
     /// The newest `now` seen.
     latest: Duration,
     last_flow: Option<Duration>,
@@ -220,7 +220,7 @@ pub struct Link {
     quiet: bool,
     last_sent: [Option<Duration>; 2],
     last_poll: Option<Duration>,
-    both_paths_by_second: [(u64, Duration); 10],
+    both_paths: BothPaths,
     buffer: [u8; MAX_DATAGRAM],
 
     peer: PeerView,
@@ -228,7 +228,6 @@ pub struct Link {
     stamps: [Option<(u32, Duration)>; 2],
     /// Per path: the last of our own stamps that gave a sample.
     sampled: [Option<u32>; 2],
-    echo_relay_next: bool,
     /// Peer's clock at its newest packet that came directly.
     direct_clock: Duration,
     relay_alone: u32,
@@ -255,8 +254,6 @@ impl Link {
             control: ControlChannel::new(),
             stats: LinkStats::default(),
             changes: VecDeque::with_capacity(16),
-            fallback: None,
-            started_on_relay: None,
             last_change: None,
             direct_open: false,
             direct_grace: now,
@@ -277,12 +274,13 @@ impl Link {
             sent_since_poll: false,
             carried: (false, false),
             last_refusal: None,
+            refusals: Recurrence::new(SLOW_APART),
             latest: now,
             last_flow: None,
             quiet: false,
             last_sent: [None; 2],
             last_poll: None,
-            both_paths_by_second: [(0, Duration::ZERO); 10],
+            both_paths: BothPaths::default(),
             buffer: [0; MAX_DATAGRAM],
             peer: PeerView {
                 epoch: IDLE_EPOCH,
@@ -290,7 +288,6 @@ impl Link {
             },
             stamps: [None; 2],
             sampled: [None; 2],
-            echo_relay_next: false,
             direct_clock: Duration::ZERO,
             relay_alone: 0,
             alone_clock: Duration::ZERO,
@@ -347,10 +344,6 @@ impl Link {
         self.farewell = 0;
         self.newest_input.present = false;
         self.relay_alone = 0;
-        self.started_on_relay.get_or_insert(!matches!(
-            self.router.state(),
-            RouteState::Direct | RouteState::Suspect
-        ));
     }
 
     /// The episode is over: heartbeats end, nothing is judged until the next one.
@@ -409,18 +402,6 @@ impl Link {
     #[must_use]
     pub fn failed(&self) -> Option<NoPath> {
         self.router.failed().then_some(NoPath)
-    }
-
-    /// The first promotion after play began that took the direct path away.
-    #[must_use]
-    pub const fn fallback(&self) -> Option<&RouteChange> {
-        self.fallback.as_ref()
-    }
-
-    /// Whether the first episode began before a direct path was there.
-    #[must_use]
-    pub fn started_on_relay(&self) -> bool {
-        self.started_on_relay.unwrap_or(false)
     }
 
     /// Counters.

@@ -37,6 +37,20 @@ pub const RELAY_SILENCE: Duration = Duration::from_millis(250);
 /// A measured value that crossed its limit.
 type Reason = (RouteCause, &'static str, f64, f64);
 
+/// How long both paths may carry the game at a stretch while the relay loses less: a doubt that
+/// recovers ends within one second.
+pub const BOTH_TOGETHER: Duration = Duration::from_secs(2);
+/// How long they may in any ten seconds: as often as not means that the doubt keeps coming back.
+pub const BOTH_OF_10S: Duration = Duration::from_secs(3);
+/// Runs of losses in ten seconds that a player notices as a pattern.
+pub const LOSS_RUNS: usize = 3;
+/// Delay above its own minimum at which a direct path queues: three frames at 60 Hz, above what
+/// Wi-Fi's aggregation and scans add on average over a second.
+pub const QUEUED_MS: f64 = 50.0;
+/// Occurrences within a second, a quarter of a second apart, that make slow or refused packets a
+/// queue: once is a spike.
+pub const SLOW_TIMES: usize = 3;
+
 /// What is known about both paths at the moment of judging.
 ///
 /// Silences run on the awake clock: they pause while this peer does not poll.
@@ -79,6 +93,21 @@ pub struct Evidence {
     pub peer_doubt: bool,
     /// The peer has promoted.
     pub peer_promoted: bool,
+    /// Time in which both paths carried the game without a break.
+    pub both_together: Duration,
+    /// Time in which they did within the last ten seconds.
+    pub both_of_10s: Duration,
+    /// Runs of losses on the direct path within the last ten seconds, counted up to three.
+    pub loss_runs: usize,
+    /// The relay delivers what the direct path loses, in time. Only filled in Suspect.
+    pub relay_loses_less: bool,
+    /// Least delay of the direct path above its own minimum in each of the last three seconds,
+    /// if it was slower than the relay in all of them.
+    pub queued_ms: Option<f64>,
+    /// How often within a second direct packets arrived far too late while the relay is faster.
+    pub slow_acks: usize,
+    /// How often within a second the direct path refused packets.
+    pub refusals: usize,
 }
 
 /// The route machine for one peer.
@@ -361,20 +390,56 @@ impl Router {
             flag(RouteCause::PeerPromoted, "peerPromoted")
         } else if !e.direct_open && e.relay_up {
             flag(RouteCause::Closed, "closed")
+        } else if self.policy != RoutePolicy::DualPath && e.judging && e.relay_usable {
+            self.dead(e)
+                .or_else(|| self.lossy(e))
+                .or_else(|| Self::congested(e))?
         } else {
-            let silence = Self::dead_silence(e.silence_limit, e.interval);
-            let dead = self.state == RouteState::Suspect
-                && self.policy != RoutePolicy::DualPath
-                && e.judging
-                && e.relay_usable
-                && e.silence >= silence
-                && e.relay_alone >= Self::dead_packets(e.interval);
-            if !dead {
-                return None;
-            }
-            (RouteCause::Dead, "silenceMs", ms(e.silence), ms(silence))
+            return None;
         };
         Some((RouteState::Relay, reason))
+    }
+
+    fn dead(&self, e: &Evidence) -> Option<Reason> {
+        let silence = Self::dead_silence(e.silence_limit, e.interval);
+        let dead = self.state == RouteState::Suspect
+            && e.silence >= silence
+            && e.relay_alone >= Self::dead_packets(e.interval);
+        dead.then(|| (RouteCause::Dead, "silenceMs", ms(e.silence), ms(silence)))
+    }
+
+    /// Single losses are masked: every input packet carries all unacknowledged inputs. This is for
+    /// doubts that do not end, and it bounds them. Where the relay loses as much (a bad last mile
+    /// of one peer), both paths stay in use: that is the best there is.
+    fn lossy(&self, e: &Evidence) -> Option<Reason> {
+        if self.state != RouteState::Suspect || !e.relay_loses_less {
+            return None;
+        }
+        let (metric, value, limit) = if e.both_together > BOTH_TOGETHER {
+            ("bothPathsMs", ms(e.both_together), ms(BOTH_TOGETHER))
+        } else if e.both_of_10s > BOTH_OF_10S {
+            ("bothPathsOf10sMs", ms(e.both_of_10s), ms(BOTH_OF_10S))
+        } else if e.loss_runs >= LOSS_RUNS {
+            ("lossRunsOf10s", e.loss_runs as f64, LOSS_RUNS as f64)
+        } else {
+            return None;
+        };
+        Some((RouteCause::Lossy, metric, value, limit))
+    }
+
+    fn congested(e: &Evidence) -> Option<Reason> {
+        let times = SLOW_TIMES as f64;
+        let (metric, value, limit) = if let Some(queued) = e.queued_ms.filter(|ms| *ms > QUEUED_MS)
+        {
+            ("delayAboveMinMs", queued, QUEUED_MS)
+        } else if e.slow_acks >= SLOW_TIMES {
+            ("slowAcksOf1s", e.slow_acks as f64, times)
+        } else if e.refusals >= SLOW_TIMES {
+            ("sendFailuresOf1s", e.refusals as f64, times)
+        } else {
+            return None;
+        };
+        Some((RouteCause::Congested, metric, value, limit))
     }
 
     fn own_doubt(e: &Evidence) -> Option<Reason> {

@@ -128,17 +128,11 @@ fn a_match_without_a_direct_path_starts_over_the_relay() {
     world.start(1);
     world.run_for(5 * SECOND);
     assert_eq!(world.stalls(), 0);
-    assert!(world.peers[0].link.started_on_relay());
 
     world.run_to(40 * SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2]);
     assert_eq!(world.causes_into(RouteState::Relay)[0], RouteCause::Never);
-    assert!(
-        world
-            .peers
-            .iter()
-            .all(|peer| peer.link.fallback().is_none())
-    );
+    assert!(world.peers.iter().all(|peer| peer.fallback().is_none()));
 }
 
 #[test]
@@ -211,7 +205,7 @@ fn relay_only_never_sends_the_game_directly() {
         assert_eq!(peer.link.stats().game_packets_direct, 0);
         assert_eq!(peer.changes.len(), 1);
         assert_eq!(peer.changes[0].cause, RouteCause::Policy);
-        assert!(peer.link.fallback().is_none());
+        assert!(peer.fallback().is_none());
     }
 }
 

@@ -41,7 +41,7 @@ fn a_link_down_for_five_seconds_stays_promoted_after_it_heals() {
     assert_eq!(direct(&world), before, "no game packet goes direct again");
     assert_eq!(world.promotions(), 2, "one promotion per peer");
     for peer in &world.peers {
-        let fallback = peer.link.fallback().unwrap();
+        let fallback = peer.fallback().unwrap();
         assert!(fallback.cause.is_fallback());
         assert!(!peer.link.p2p_healthy());
     }
@@ -199,10 +199,7 @@ fn a_closed_channel_promotes_at_once() {
     world.run_for(SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2]);
     assert_eq!(world.peers[0].changes[1].cause, RouteCause::Closed);
-    assert_eq!(
-        world.peers[1].link.fallback().unwrap().to,
-        RouteState::Relay
-    );
+    assert_eq!(world.peers[1].fallback().unwrap().to, RouteState::Relay);
     assert_eq!(world.stalls(), 0);
 }
 

@@ -377,12 +377,18 @@ impl World {
         for _ in 0..steps {
             game.step(world, setup, link, local, &mut out);
         }
-        link.finish_tick(local, &mut out);
         changes.extend(link.drain_changes());
     }
 }
 
 impl Peer {
+    /// The first promotion that took a direct path away.
+    pub fn fallback(&self) -> Option<&RouteChange> {
+        let promotion =
+            |change: &&RouteChange| change.to == RouteState::Relay && change.cause.is_fallback();
+        self.changes.iter().find(promotion)
+    }
+
     /// This peer's clock at a moment of the world.
     pub fn clock(&self, world: Duration) -> Duration {
         world + self.offset

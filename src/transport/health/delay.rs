@@ -74,6 +74,15 @@ impl Delay {
         (count > 0).then(|| sum / count)
     }
 
+    /// Mean transit of the second that ended `seconds` full seconds before this one began, zero for
+    /// the last full one, at most eight.
+    #[must_use]
+    pub fn mean_of_full_second(&self, now: Duration, seconds: u64) -> Option<i64> {
+        let second = now.as_secs().checked_sub(seconds)?;
+        let bucket = &self.buckets[Self::slot(second)];
+        (bucket.second == second && bucket.count > 0).then(|| bucket.sum / bucket.count)
+    }
+
     fn recent(&self, now: Duration, seconds: u64) -> impl Iterator<Item = &Bucket> {
         let newest = now.as_secs() + 1;
         let oldest = newest

@@ -153,6 +153,8 @@ impl Received {
             // Counted only now: what is missing before the first arrival of the stretch is
             // covered by the gap to its start.
             quality.judged += 1 + missing;
+            quality.arrived += 1;
+            quality.lost += missing;
             quality.two_in_a_row |= missing >= 2;
             missing = 0;
             quality.on_time += u32::from(entry.on_time);

@@ -5,16 +5,21 @@
 
 use std::time::Duration;
 
-use super::{Quality, RING};
+use super::{Quality, RING, Recurrence};
 use crate::transport::wire::{PathAck, seq_diff};
 
 /// A packet is lost when one three later was acknowledged and it was not
 /// (RFC 9002, section 6.1.1: tolerates the reordering seen in practice).
 const REORDER_TOLERANCE: u16 = 3;
 
-/// Losses in a row that count as a run: four packets at 60 Hz are longer than the silence rule
-/// forgives, so a run is what the player may notice.
-pub const LOSS_RUN: u32 = 4;
+/// Time between the first and the last of several packets lost in a row that counts as a run: four
+/// ticks at 60 Hz, less what polls jitter, are longer than the silence rule forgives, so a run is
+/// what the player may notice. A time and no count, because ggrs sends one to three packets a tick;
+/// at 20 Hz and below two lost ticks are a run.
+pub const LOSS_RUN: Duration = Duration::from_millis(45);
+
+/// Slow packets within this time are one occurrence: what a path held back it delivers at once.
+pub const SLOW_APART: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum Fate {
@@ -48,9 +53,12 @@ pub struct Sent {
     acked: PathAck,
     /// Oldest sequence whose loss has not been judged.
     unjudged: u16,
-    run: u32,
+    /// When the first packet of the running row of losses was sent, and whether it counts as a run.
+    run: Option<(Duration, bool)>,
     lost: u64,
-    runs: [Option<Duration>; 3],
+    runs: Recurrence,
+    slow_after: Duration,
+    slow: Recurrence,
     last_ack: Option<Duration>,
     last_lost: Option<Duration>,
 }
@@ -63,9 +71,11 @@ impl Default for Sent {
             total: 0,
             acked: PathAck::EMPTY,
             unjudged: 0,
-            run: 0,
+            run: None,
             lost: 0,
-            runs: [None; 3],
+            runs: Recurrence::new(Duration::ZERO),
+            slow_after: Duration::MAX,
+            slow: Recurrence::new(SLOW_APART),
             last_ack: None,
             last_lost: None,
         }
@@ -138,6 +148,9 @@ impl Sent {
             }
             entry.fate = Fate::Acked;
             entry.latency = now.saturating_sub(entry.at);
+            if entry.latency > self.slow_after {
+                self.slow.note(now);
+            }
             confirmed += 1;
         }
         if confirmed > 0 {
@@ -219,13 +232,21 @@ impl Sent {
         self.last_lost
     }
 
-    /// Runs of at least `LOSS_RUN` losses noticed since `since`, counted up to three.
+    /// Runs of losses, [`LOSS_RUN`] and longer, noticed since `since`, counted up to three.
     #[must_use]
     pub fn loss_runs_since(&self, since: Duration) -> usize {
-        self.runs
-            .iter()
-            .filter(|at| at.is_some_and(|at| at >= since))
-            .count()
+        self.runs.since(since)
+    }
+
+    /// From now on a packet confirmed later than this after it was sent is slow.
+    pub const fn set_slow_after(&mut self, limit: Duration) {
+        self.slow_after = limit;
+    }
+
+    /// How often since `since` packets were slow, [`SLOW_APART`] apart, counted up to three.
+    #[must_use]
+    pub fn slow_since(&self, since: Duration) -> usize {
+        self.slow.since(since)
     }
 
     /// Judges the packets sent since `start`: confirmed within `limit` is on time, unconfirmed for
@@ -250,6 +271,8 @@ impl Sent {
             }
             quality.judged += 1;
             let missing = entry.fate != Fate::Acked;
+            quality.arrived += u32::from(!missing);
+            quality.lost += u32::from(entry.fate == Fate::Lost);
             quality.two_in_a_row |= missing && missing_neighbour;
             missing_neighbour = missing;
             quality.on_time += u32::from(!missing && entry.latency <= limit);
@@ -269,13 +292,13 @@ impl Sent {
             entry.fate = Fate::Lost;
             self.lost += 1;
             self.last_lost = Some(now);
-            self.run += 1;
-            if self.run == LOSS_RUN {
-                self.runs.rotate_right(1);
-                self.runs[0] = Some(now);
+            let (from, counted) = self.run.get_or_insert((entry.at, false));
+            if !*counted && entry.at.saturating_sub(*from) >= LOSS_RUN {
+                *counted = true;
+                self.runs.note(now);
             }
         } else {
-            self.run = 0;
+            self.run = None;
         }
         self.unjudged = self.unjudged.wrapping_add(1);
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ClockOffset, LateEvidence, Link, Path, Trouble, frame, micros};
+use super::{ClockOffset, LateEvidence, Link, Path, frame, micros};
 use crate::transport::{
     health::{Quality, RECOVERY},
     route::{Evidence, RouteState, tolerance},
@@ -58,9 +58,9 @@ impl Link {
     }
 
     /// The failover margin in milliseconds: what is left of the prediction window when a cut is
-    /// noticed and relayed. Not negative: a lost path stalls no frame. The direct path's jitter is
-    /// taken off beside the terms of the budget: the last packet before a cut was that much early
-    /// or late. `None` until both paths were measured.
+    /// noticed and relayed. Not negative: a lost path stalls no frame. The jitter of both paths is
+    /// taken off beside the terms of the budget: the last packet before a cut and the first one
+    /// relayed were that much early or late. `None` until both paths were measured.
     #[must_use]
     pub fn margin(&self) -> Option<f64> {
         self.margin_ms_at(self.silence_limit())
@@ -141,28 +141,6 @@ impl Link {
         }
     }
 
-    /// Evidence for the causes `lossy` and `congested`.
-    #[must_use]
-    pub fn trouble(&self, now: Duration) -> Trouble {
-        let awake = self.cadence.awake(now);
-        let [direct, relay] = &self.paths;
-        let ms = |us: i64| us as f64 / 1e3;
-        let recent = direct.delay.mean_over(now, 1);
-        Trouble {
-            both_paths_10s: self.both_paths_10s(now),
-            loss_runs_10s: direct
-                .sent
-                .loss_runs_since(awake.saturating_sub(Duration::from_secs(10))),
-            direct_minus_relay_ms: recent
-                .zip(relay.delay.mean_over(now, 1))
-                .map(|(direct, relay)| ms(direct - relay)),
-            direct_above_min_ms: recent
-                .zip(direct.delay.min_over(now, 9))
-                .map(|(recent, min)| ms(recent - min)),
-            direct_send_failures: self.stats.direct_send_failures,
-        }
-    }
-
     /// The send interval in our headers.
     pub(super) fn advertised(&self) -> Duration {
         self.cadence.interval().max(frame(self.settings.fps))
@@ -234,6 +212,16 @@ impl Link {
                 && self.relay_steady(awake, limit),
             peer_doubt: self.peer.doubt,
             peer_promoted: self.peer.promoted,
+            both_together: self.both_together(awake),
+            both_of_10s: self.both_of_10s(awake),
+            loss_runs: self.loss_runs(awake),
+            relay_loses_less: self.router.state() == RouteState::Suspect
+                && self.relay_loses_less(awake),
+            queued_ms: self.queued_ms(now),
+            slow_acks: self.slow_acks(awake),
+            refusals: self
+                .refusals
+                .since(awake.saturating_sub(Duration::from_secs(1))),
         }
     }
 
@@ -241,7 +229,11 @@ impl Link {
     /// interval as its acknowledgement delay, and one interval more, because the packet that
     /// would have brought the acknowledgement may be a single lost one.
     pub(super) fn unacked_limit(&self, interval: Duration) -> Duration {
-        let rtt = &self.paths[0].rtt;
+        self.ack_limit(Path::Direct, interval)
+    }
+
+    pub(super) fn ack_limit(&self, path: Path, interval: Duration) -> Duration {
+        let rtt = &self.paths[path.index()].rtt;
         match rtt.get() {
             Some(srtt) => srtt + (rtt.variation * 4).max(interval) + interval * 2,
             None => EXCHANGE_GRACE,
@@ -299,34 +291,12 @@ impl Link {
             - micros(relay / 2)
             - micros(self.interval())
             - micros(silence_limit)
-            - micros(self.paths[Path::Direct.index()].delay.jitter());
+            - self
+                .paths
+                .iter()
+                .map(|health| micros(health.delay.jitter()))
+                .sum::<i64>();
         Some(left as f64 / 1e3)
-    }
-
-    pub(super) fn count_both_paths(&mut self, now: Duration) {
-        let Some(last) = self.last_poll else {
-            return;
-        };
-        if self.episode.is_some() && self.carriers() == (true, true) {
-            let span = now.saturating_sub(last);
-            self.stats.both_paths += span;
-            let second = now.as_secs() + 1;
-            let slot = &mut self.both_paths_by_second
-                [usize::try_from(second % 10).expect("a remainder of ten fits")];
-            if slot.0 != second {
-                *slot = (second, Duration::ZERO);
-            }
-            slot.1 += span;
-        }
-    }
-
-    fn both_paths_10s(&self, now: Duration) -> Duration {
-        let newest = now.as_secs() + 1;
-        self.both_paths_by_second
-            .iter()
-            .filter(|(second, _)| *second > 0 && newest.saturating_sub(*second) < 10)
-            .map(|(_, span)| *span)
-            .sum()
     }
 
     pub(super) fn refresh_stats(&mut self) {

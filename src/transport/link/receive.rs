@@ -106,7 +106,7 @@ impl Link {
             self.stamps[path.index()] = Some((header.sent, now));
         }
 
-        if let Some(echo) = header.echo.filter(|_| !hitching) {
+        if let Some(echo) = header.echo.filter(|echo| !hitching && echo.path == path) {
             self.note_echo(now, sent_at, header, echo);
         }
         for path in Path::ALL {
@@ -145,8 +145,8 @@ impl Link {
         sent_at
     }
 
-    /// Only the newest confirmed packet of a path, with the very stamp it was sent with, and only
-    /// once, gives a sample: nothing else can move the round trip.
+    /// Only the newest confirmed packet of a path, with the very stamp it was sent with, echoed over
+    /// the same path, and only once, gives a sample: nothing else can move the round trip.
     fn note_echo(&mut self, now: Duration, sent_at: Duration, header: &Header, echo: Echo) {
         let index = echo.path.index();
         let health = &mut self.paths[index];

@@ -73,6 +73,7 @@ impl Link {
         self.enter(now);
         self.cadence.poll(now);
         self.count_both_paths(now);
+        self.expect_acks();
         self.decide(now, false, out);
         self.send_heartbeat(now, out);
         self.send_control_due(now, out);
@@ -80,14 +81,6 @@ impl Link {
         self.sent_since_poll = false;
         self.last_poll = Some(now);
         self.refresh_stats();
-    }
-
-    /// The game has run in this tick: a heartbeat takes the place of what it did not send. Without
-    /// this call the next [`Link::poll`] does it, one tick later.
-    pub fn finish_tick(&mut self, now: Duration, out: &mut Out<'_>) {
-        if self.episode.is_some() {
-            self.send_heartbeat(now, out);
-        }
     }
 
     /// Which of (direct, relay) carry game packets now.
@@ -116,12 +109,6 @@ impl Link {
             };
             if change.to.promoted() {
                 self.relay_grace = self.cadence.awake(now);
-                if self.started_on_relay.is_some()
-                    && !change.from.promoted()
-                    && change.cause.is_fallback()
-                {
-                    self.fallback.get_or_insert(change);
-                }
             }
             if change.cause == RouteCause::Returned {
                 // The peer returns one way later: until then it sends one probe a second.
@@ -225,16 +212,23 @@ impl Link {
     }
 
     fn send_probes(&mut self, now: Duration, out: &mut Out<'_>) {
-        let urgent = !matches!(self.router.state(), RouteState::Direct | RouteState::Relay);
+        // Before play it is cheap to learn the round trips well.
+        let urgent = self.episode.is_none()
+            || !matches!(self.router.state(), RouteState::Direct | RouteState::Relay);
         for path in Path::ALL {
-            let (open, every) = match path {
-                // Before play both paths are new; after a promotion the direct path is asked
-                // once a second and never carries more.
-                Path::Direct => (self.direct_open, PROBE),
-                Path::Relay => (self.relay_up, if urgent { PROBE_URGENT } else { PROBE }),
+            let (open, calm) = match path {
+                // After a promotion the direct path is asked once a second and never carries more.
+                Path::Direct => (self.direct_open, self.router.state().promoted()),
+                Path::Relay => (self.relay_up, false),
             };
-            let due =
-                self.last_sent[path.index()].is_none_or(|last| now.saturating_sub(last) >= every);
+            let every = if urgent && !calm { PROBE_URGENT } else { PROBE };
+            // A probe that comes to a quiet path is answered at once, so that its echo is fresh at
+            // any frame rate; one that crossed ours waits.
+            let asked = self.stamps[path.index()].map(|(_, at)| at);
+            let due = self.last_sent[path.index()].is_none_or(|last| {
+                now.saturating_sub(last) >= every
+                    || asked.is_some_and(|at| at.saturating_sub(last) >= every / 2)
+            });
             if open && due {
                 let seq = self.data_seq;
                 self.transmit(now, path, Kind::Probe, seq, &[], out);
@@ -289,7 +283,7 @@ impl Link {
             acks: [self.paths[0].received.ack(), self.paths[1].received.ack()],
             silence: self.silence(Path::Direct, awake),
             sent: stamp,
-            echo: self.next_echo(now),
+            echo: self.echo(now, path),
             ..Header::new(kind)
         };
         let len = HEADER_LEN + payload.len();
@@ -306,6 +300,7 @@ impl Link {
             if path == Path::Direct {
                 self.stats.direct_send_failures += 1;
                 self.last_refusal = Some(awake);
+                self.refusals.note(awake);
             }
             return false;
         }
@@ -334,24 +329,14 @@ impl Link {
         true
     }
 
-    /// Echoes alternate between the paths; a stamp too old for the wire gives way to the other.
-    fn next_echo(&mut self, now: Duration) -> Option<Echo> {
-        let of = |path: Path, stamp: Option<(u32, Duration)>| {
-            stamp
-                .map(|(sent, at)| Echo {
-                    path,
-                    sent,
-                    hold: now.saturating_sub(at),
-                })
-                .filter(|echo| echo.hold < Duration::from_millis(1_048))
-        };
-        let direct = of(Path::Direct, self.stamps[0]);
-        let relay = of(Path::Relay, self.stamps[1]);
-        self.echo_relay_next = !self.echo_relay_next;
-        if self.echo_relay_next {
-            relay.or(direct)
-        } else {
-            direct.or(relay)
-        }
+    /// Every path echoes itself: what comes back another way measures neither of them.
+    fn echo(&self, now: Duration, path: Path) -> Option<Echo> {
+        self.stamps[path.index()]
+            .map(|(sent, at)| Echo {
+                path,
+                sent,
+                hold: now.saturating_sub(at),
+            })
+            .filter(|echo| echo.hold < Duration::from_millis(1_048))
     }
 }

@@ -77,21 +77,6 @@ impl LinkStats {
     }
 }
 
-/// Evidence for the causes `lossy` and `congested`, measured before any rule uses it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Trouble {
-    /// Both-path time within the last ten seconds.
-    pub both_paths_10s: Duration,
-    /// Runs of four and more direct packets lost in the last ten seconds, up to three.
-    pub loss_runs_10s: usize,
-    /// Direct delay minus relay delay over the last second, in milliseconds. The clock offset cancels out.
-    pub direct_minus_relay_ms: Option<f64>,
-    /// Direct delay of the last second above its own minimum of ten, in milliseconds.
-    pub direct_above_min_ms: Option<f64>,
-    /// Direct sends that failed.
-    pub direct_send_failures: u64,
-}
-
 /// What explains a late input, for the causes of rollbacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LateEvidence {

@@ -260,7 +260,7 @@ proptest! {
             let _ = link.receive(now, path, &datagram(&header, payload));
             link.poll(now, &mut |_, _| Ok(()));
             link.send_data(now, &[1], true, &mut |_, _| Ok(()));
-            let _ = (link.margin(), link.trouble(now), link.late_evidence(now), link.clock_offset());
+            let _ = (link.margin(), link.late_evidence(now), link.clock_offset());
             let stats = link.stats();
             for path in &stats.paths {
                 prop_assert!(path.lost <= path.sent);

@@ -357,3 +357,105 @@ fn without_the_policy_a_promotion_is_final() {
         assert!(router.says_promoted(now));
     }
 }
+
+/// A path that works, beside a relay that works better: one sign each.
+fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
+    let lossy = Evidence {
+        peer_doubt: true,
+        relay_loses_less: true,
+        ..healthy()
+    };
+    vec![
+        (
+            Evidence {
+                both_together: 2_001 * MS,
+                ..lossy
+            },
+            RouteCause::Lossy,
+            "bothPathsMs",
+        ),
+        (
+            Evidence {
+                both_of_10s: 3_001 * MS,
+                ..lossy
+            },
+            RouteCause::Lossy,
+            "bothPathsOf10sMs",
+        ),
+        (
+            Evidence {
+                loss_runs: 3,
+                ..lossy
+            },
+            RouteCause::Lossy,
+            "lossRunsOf10s",
+        ),
+        (
+            Evidence {
+                queued_ms: Some(50.1),
+                ..healthy()
+            },
+            RouteCause::Congested,
+            "delayAboveMinMs",
+        ),
+        (
+            Evidence {
+                slow_acks: 3,
+                ..healthy()
+            },
+            RouteCause::Congested,
+            "slowAcksOf1s",
+        ),
+        (
+            Evidence {
+                refusals: 3,
+                ..healthy()
+            },
+            RouteCause::Congested,
+            "sendFailuresOf1s",
+        ),
+    ]
+}
+
+#[test]
+fn a_path_that_is_worse_than_the_relay_is_left_and_the_file_can_say_why() {
+    for (evidence, cause, metric) in signs() {
+        let mut router = direct(RoutePolicy::P2pFirst);
+        let mut change = router.judge(2 * MS, &evidence).unwrap();
+        if change.to == RouteState::Suspect {
+            change = router.judge(3 * MS, &evidence).unwrap();
+        }
+        assert_eq!(
+            (change.to, change.cause, change.metric),
+            (RouteState::Relay, cause, metric)
+        );
+        assert!(change.value >= change.threshold, "{change:?}");
+    }
+}
+
+#[test]
+fn a_path_is_not_left_for_a_relay_that_is_unproven_or_no_better() {
+    for (evidence, cause, metric) in signs() {
+        let unproven = Evidence {
+            relay_usable: false,
+            ..evidence
+        };
+        let no_better = Evidence {
+            relay_loses_less: false,
+            ..evidence
+        };
+        let mut tried = vec![(RoutePolicy::P2pFirst, unproven)];
+        tried
+            .extend([RoutePolicy::P2pOnly, RoutePolicy::DualPath].map(|policy| (policy, evidence)));
+        if cause == RouteCause::Lossy {
+            tried.push((RoutePolicy::P2pFirst, no_better));
+        }
+        for (policy, evidence) in tried {
+            let mut router = direct(policy);
+            for at in 2..6 {
+                router.judge(at * MS, &evidence);
+            }
+            assert!(!router.state().promoted(), "{metric} under {policy}");
+        }
+    }
+}
