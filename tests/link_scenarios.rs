@@ -12,6 +12,8 @@ mod grid;
 mod healthy;
 #[path = "link/lossy.rs"]
 mod lossy;
+#[path = "link/rates.rs"]
+mod rates;
 #[path = "link/relay.rs"]
 mod relay;
 #[path = "link/trouble.rs"]
