@@ -129,6 +129,11 @@ impl LabNet {
         self.core().set_player(player);
     }
 
+    /// Changes what happens to the packets that this peer sends from now on.
+    pub fn set_conditions(&self, conditions: &Conditions) {
+        self.core().set_conditions(conditions);
+    }
+
     /// Opens the packets of episode `epoch`; packets of any other are dropped and counted.
     pub fn start_epoch(&self, epoch: u16, bounds: EpisodeBounds) {
         self.core().start_epoch(epoch, bounds);

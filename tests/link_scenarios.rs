@@ -6,6 +6,8 @@
 
 #[path = "link/agreement.rs"]
 mod agreement;
+#[path = "link/cuts.rs"]
+mod cuts;
 #[path = "link/grid.rs"]
 mod grid;
 #[path = "link/healthy.rs"]

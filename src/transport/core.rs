@@ -59,6 +59,7 @@ pub(super) struct Core {
     inbox: Vec<(PeerId, GgrsMessage)>,
     bounds: Option<EpisodeBounds>,
     conditions: Conditions,
+    player: usize,
     seed: u64,
     direct_cut: bool,
     event_start: usize,
@@ -91,6 +92,7 @@ impl Core {
             inbox: Vec::new(),
             bounds: None,
             conditions: conditions.clone(),
+            player: 0,
             seed,
             direct_cut: false,
             event_start: 0,
@@ -99,8 +101,17 @@ impl Core {
 
     /// Applies the conditions of `player`, once it is known which player this peer is.
     pub(super) fn set_player(&mut self, player: usize) {
+        self.player = player;
         self.shaper = Shaper::new(&self.conditions, player, self.seed);
         self.set_direct_cut(self.direct_cut);
+    }
+
+    pub(super) fn set_conditions(&mut self, conditions: &Conditions) {
+        self.conditions = conditions.clone();
+        for path in Path::ALL {
+            let shape = conditions.shape(self.player, path);
+            self.shaper.set_shape(path, shape);
+        }
     }
 
     pub(super) fn peer(&self, id: PeerId) -> Option<&Peer> {

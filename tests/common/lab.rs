@@ -293,13 +293,14 @@ pub struct Walker {
 pub struct Presser {
     /// Seed of the presses.
     pub seed: u64,
-    /// Frames between two changes.
-    pub hold: u64,
+    /// Changes of the buttons in so many frames.
+    pub per: (u64, u64),
 }
 
 impl Presser {
     fn keys(self, frame: u64) -> Keys {
-        let slot = (frame + self.seed * 5) / self.hold;
+        let (changes, frames) = self.per;
+        let slot = (frame + self.seed * 5) * changes / frames;
         Keys((lcg(lcg(slot ^ (self.seed << 32))) >> 40) as u8 & 0x0f)
     }
 }
@@ -335,7 +336,7 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
 /// The test game and its lab session, over whichever network the app has.
 pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
     app.add_plugins((MinimalPlugins, StatesPlugin))
-        .insert_resource(Presser { seed, hold: 12 })
+        .insert_resource(Presser { seed, per: (1, 12) })
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()

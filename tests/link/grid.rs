@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bevy_rollback_lab::transport::{route::RouteState, wire::Path};
 
+use crate::cuts::{self, Cut};
 use crate::world::{MS, Setup, World};
 
 /// The reference figure: 60 Hz, 20 ms round trip, window 8, no input delay.
@@ -34,82 +35,14 @@ fn a_cut_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
     );
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Cut {
-    Both,
-    /// With what was on its way.
-    BothAndInFlight,
-    /// Only what peer 0 sends.
-    OneWay,
-}
-
-/// One cut: (margin before it in ms, stalled frames).
-fn cut_once(setup: Setup, phase: Duration, cut: Cut) -> (f64, u32) {
-    let mut world = World::playing(setup, 1_500 * MS + phase);
-    let margin = world.margin();
-    world.reset_counts();
-    match cut {
-        Cut::Both => world.cut_both(Path::Direct),
-        Cut::OneWay => world.cut(0, Path::Direct),
-        Cut::BothAndInFlight => {
-            world.cut_both(Path::Direct);
-            for peer in &mut world.peers {
-                peer.shaper.lose_in_flight(Path::Direct);
-            }
-        }
-    }
-    world.run_for(1_500 * MS);
-    assert_eq!(world.routes(), [RouteState::Relay; 2], "{:?}", world.setup);
-    (margin, world.stalls())
-}
-
 /// The whole grid; `fps` apart, so that the rates run beside each other.
 fn grid(fps: u32, other_phase: Duration, cut: Cut) {
-    let (mut runs, mut inside, mut stalled_runs) = (0, 0, 0);
-    // Edge: the highest margin that stalled, the lowest that did not.
-    let (mut worst, mut best) = (f64::NEG_INFINITY, f64::INFINITY);
-    for rtt in [0_u32, 20, 40, 60, 80] {
-        for input_delay in 0..4 {
-            for skew in 0..3 {
-                for phase in 0..17_u32 {
-                    let setup = Setup {
-                        fps,
-                        input_delay,
-                        skew,
-                        direct: MS * rtt / 2,
-                        relay: MS * rtt / 2,
-                        phase: other_phase,
-                        seed: u64::from(phase),
-                        ..Setup::default()
-                    };
-                    let described = format!("{setup:?}");
-                    let (margin, stalls) = cut_once(setup, phase * MS, cut);
-                    runs += 1;
-                    let needed = match cut {
-                        Cut::OneWay => f64::from(rtt) / 2.0 + 1e3 / f64::from(fps),
-                        Cut::Both | Cut::BothAndInFlight => 0.0,
-                    };
-                    inside += u32::from(margin >= needed);
-                    if stalls > 0 {
-                        stalled_runs += 1;
-                        worst = worst.max(margin);
-                    } else {
-                        best = best.min(margin);
-                    }
-                    assert!(
-                        margin < needed || stalls == 0,
-                        "{stalls} frames stalled at a margin of {margin} ms: {described}"
-                    );
-                }
-            }
-        }
-    }
-    println!(
-        "{fps} fps, {cut:?}: {runs} cuts, {inside} inside the budget, {stalled_runs} stalled; \
-         highest margin that stalled {worst:.1} ms, lowest that did not {best:.1} ms"
-    );
+    let grid = cuts::grid(fps, other_phase, cut);
+    println!("{fps} fps, {cut:?}: {grid:?}");
+    assert_eq!(grid.undecided, 0, "every cut promotes both peers");
+    assert_eq!(grid.broken, 0, "{:?}", grid.broken_setup);
     assert!(
-        inside > 0 && inside < runs,
+        grid.inside > 0 && grid.inside < grid.cuts,
         "the grid has both sides of the edge"
     );
 }
@@ -132,7 +65,6 @@ fn a_cut_inside_the_budget_stalls_nothing_at_120_fps() {
     grid(120, 7 * MS, Cut::BothAndInFlight);
 }
 
-/// The side that still hears must be told: one more delay and one more tick.
 #[test]
 fn a_one_way_cut_inside_the_budget_stalls_nothing() {
     grid(30, 20 * MS, Cut::OneWay);

@@ -5,6 +5,12 @@
 //! max_prediction`, a stalled game is quiet but for a retry after 200 ms, and every input packet
 //! received is acknowledged.
 
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared by programs that do not use all of it; a model that cannot go on says where"
+)]
+
 use std::{collections::HashSet, time::Duration};
 
 use bevy_rollback_lab::transport::{

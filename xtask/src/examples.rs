@@ -29,6 +29,8 @@ enum Setting {
     Out(Files),
     /// Writes so many episode files into `exports` of its working folder.
     Folder(usize),
+    /// Judges itself: its exit status is the verdict.
+    Judge,
     /// Two of them meet on a server of their own; they write into `exports` of their folder.
     PairOnServer(Files),
 }
@@ -77,6 +79,11 @@ const RUNS: &[Run] = &[
         options: "",
         setting: Setting::Folder(2),
     },
+    Run {
+        example: "scenarios",
+        options: "--quick",
+        setting: Setting::Judge,
+    },
 ];
 
 pub fn check() -> Result<(), String> {
@@ -114,6 +121,7 @@ fn play(row: &Run, built: &Path, out: &Path) -> Result<(), String> {
             run_within(command().arg("--out").arg(out), LIMIT)?;
             read_match(out, files)
         }
+        Setting::Judge => run_within(&mut command(), LIMIT),
         Setting::Folder(files) => {
             run_within(&mut command(), LIMIT)?;
             read_folder(&out.join("exports"), *files)

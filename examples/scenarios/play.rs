@@ -1,0 +1,308 @@
+//! Scenario 9, the hard case and the comparison with always-both: whole apps with real ggrs
+//! sessions over an in-memory network, judged by the episode files that they wrote.
+
+use bevy::prelude::*;
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::check::{check_episode, check_pair};
+use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
+use bevy_rollback_lab::transport::LabNet;
+use bevy_rollback_lab::transport::conditions::Conditions;
+
+use crate::lab::{Hub, LabPeer, Presser, frame, lab_peer, run_until};
+use crate::options::Options;
+use crate::routes::side_by_side;
+use crate::table::Row;
+
+/// One match of two.
+#[derive(Clone)]
+struct Match {
+    policy: RoutePolicy,
+    fps: u32,
+    frames: u32,
+    input_delay: u32,
+    /// In force once everybody is synchronized: ggrs repeats the packets of its handshake by the
+    /// wall clock, which virtual time outruns.
+    conditions: &'static str,
+    seed: u64,
+    /// Changes of each player's buttons in so many frames.
+    presses: [(u64, u64); 2],
+}
+
+/// What it came to.
+struct Played {
+    files: [EpisodeDocument; 2],
+    relayed_bytes: u64,
+}
+
+#[derive(Resource)]
+struct OncePlaying(Conditions);
+
+fn played(game: &Match) -> Result<Played, String> {
+    let hub = Hub::new(2, true);
+    let conditions = Conditions::parse(game.conditions).map_err(|error| error.to_string())?;
+    let mut peers = Vec::new();
+    for (slot, per) in game.presses.into_iter().enumerate() {
+        let config = LabConfig::new("ws://lab", "room")
+            .route_policy(game.policy)
+            .fps(game.fps)
+            .input_delay(game.input_delay)
+            .frame_limit(game.frames)
+            .episodes(1)
+            .no_files();
+        let seed = game.seed * 2 + slot as u64;
+        let mut peer = lab_peer(&hub, config, seed);
+        let presser = Presser { seed, per };
+        peer.app
+            .insert_resource(presser)
+            .insert_resource(OncePlaying(conditions.clone()))
+            .add_observer(begin);
+        peers.push(peer);
+    }
+    let limit = game.frames as usize * 2 + 3_000;
+    let done = run_until(&mut peers, frame(game.fps), limit, |peers| {
+        peers
+            .iter()
+            .all(|peer| peer.phase() == SessionPhase::Finished)
+    });
+    if !done {
+        let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
+        return Err(format!("the match does not end: {phases:?}"));
+    }
+    let mut files = peers.iter().flat_map(LabPeer::episodes);
+    let (Some(first), Some(second), None) = (files.next(), files.next(), files.next()) else {
+        return Err("one file per peer".to_owned());
+    };
+    Ok(Played {
+        files: [first, second],
+        relayed_bytes: hub.relayed_game().1,
+    })
+}
+
+fn begin(_: On<EpisodeStarted>, conditions: Res<OncePlaying>, net: Res<LabNet>) {
+    net.set_conditions(&conditions.0);
+}
+
+impl Played {
+    /// What the two files have against themselves and each other.
+    fn disagreement(&self, frames: u32) -> Option<String> {
+        let [first, second] = &self.files;
+        let mut against: Vec<String> = check_pair(first, second)
+            .into_iter()
+            .chain(self.files.iter().flat_map(check_episode))
+            .map(|violation| violation.to_string())
+            .collect();
+        for file in &self.files {
+            if file.sync.status != SyncStatus::Verified {
+                against.push(format!("status {:?}", file.sync.status));
+            }
+            if file.episode.end_frame != frames as i32 || file.episode.is_partial {
+                against.push(format!("ended at frame {}", file.episode.end_frame));
+            }
+            if file.sync.p2p_hash_mismatches > 0 {
+                against.push("hashes differ".to_owned());
+            }
+        }
+        (!against.is_empty()).then(|| against.join("; "))
+    }
+
+    fn stalls(&self) -> u64 {
+        self.files
+            .iter()
+            .map(|file| u64::from(file.frames.stalled))
+            .sum()
+    }
+
+    fn depths(&self) -> impl Iterator<Item = u32> + '_ {
+        self.files
+            .iter()
+            .flat_map(|file| &file.rollbacks.events)
+            .map(|event| event.rollback_frames)
+    }
+
+    fn promoted(&self) -> bool {
+        let triggered = |file: &EpisodeDocument| file.quality.p2p_fallback_triggered == Some(true);
+        self.files.iter().any(triggered)
+    }
+}
+
+/// Many matches together.
+#[derive(Default)]
+struct Tally {
+    matches: u64,
+    failed: Vec<String>,
+    stalls: u64,
+    depths: Vec<u32>,
+    promoted: u64,
+    relayed_bytes: u64,
+}
+
+impl Tally {
+    fn of(games: &[Match]) -> Self {
+        let mut tally = Self::default();
+        let results = side_by_side(games, |game| {
+            let played = played(game)?;
+            match played.disagreement(game.frames) {
+                Some(against) => Err(against),
+                None => Ok((
+                    played.stalls(),
+                    played.depths().collect::<Vec<_>>(),
+                    played.promoted(),
+                    played.relayed_bytes,
+                )),
+            }
+        });
+        for (game, result) in games.iter().zip(results) {
+            tally.matches += 1;
+            match result {
+                Ok((stalls, depths, promoted, bytes)) => {
+                    tally.stalls += stalls;
+                    tally.depths.extend(depths);
+                    tally.promoted += u64::from(promoted);
+                    tally.relayed_bytes += bytes;
+                }
+                Err(error) => tally.failed.push(format!("seed {}: {error}", game.seed)),
+            }
+        }
+        tally.depths.sort_unstable();
+        tally
+    }
+
+    /// The depth that so many percent of the rollbacks do not exceed; 0 of none.
+    fn depth(&self, percent: usize) -> u32 {
+        let rank = (self.depths.len() * percent).div_ceil(100).max(1);
+        self.depths.get(rank - 1).copied().unwrap_or(0)
+    }
+
+    fn measured(&self) -> String {
+        format!(
+            "{} stalls, {} rollbacks of depth {} / {} / {} (p50 / p99 / max), {} left the direct \
+             path, {} of {} file pairs agree",
+            self.stalls,
+            self.depths.len(),
+            self.depth(50),
+            self.depth(99),
+            self.depth(100),
+            self.promoted,
+            self.matches - self.failed.len() as u64,
+            self.matches,
+        )
+    }
+
+    fn row(&self, what: impl Into<String>) -> Row {
+        let failed = self.failed.first().cloned().unwrap_or_default();
+        Row::new(what, self.matches, self.measured())
+            .require(self.failed.is_empty(), format!("all files agree: {failed}"))
+    }
+}
+
+/// 9: a ladder of ever worse direct paths with bursts of losses, beside a clean relay that is as
+/// far away.
+pub fn ladder(options: &Options) -> Vec<Row> {
+    let seeds = if options.quick { 1 } else { 5 };
+    let mut rows = Vec::new();
+    for rung in LADDER {
+        for policy in [
+            RoutePolicy::P2pOnly,
+            RoutePolicy::P2pFirst,
+            RoutePolicy::DualPath,
+        ] {
+            let games: Vec<Match> = (0..seeds)
+                .map(|seed| Match {
+                    policy,
+                    fps: 60,
+                    frames: 3_600,
+                    input_delay: 2,
+                    conditions: rung.1,
+                    seed,
+                    presses: [(1, 9), (1, 12)],
+                })
+                .collect();
+            rows.push(Tally::of(&games).row(format!("{}, {policy}", rung.0)));
+        }
+    }
+    rows
+}
+
+/// The rungs: their names and conditions.
+const LADDER: &[(&str, &str)] = &[
+    ("8 ms, 0.1 %", "latency=8ms; direct:loss=0.1%"),
+    ("225 ms, 12 %", "latency=225ms; direct:loss=12%"),
+];
+
+/// The hard case of the platform whose scripts read our files: 450 frames at 30 fps, 15 % loss and
+/// 50 ms on one peer, inputs that change every 150 and 200 ms; and harsher ones with bursts.
+pub fn hard_case(options: &Options) -> Vec<Row> {
+    let cases = [(
+        "15 % loss and 50 ms on one peer",
+        "p1:loss=15%,latency=50ms",
+    )];
+    let mut rows = Vec::new();
+    for (what, conditions) in cases {
+        for policy in [RoutePolicy::P2pOnly, RoutePolicy::P2pFirst] {
+            let games: Vec<Match> = (0..options.seeds)
+                .map(|seed| Match {
+                    policy,
+                    fps: 30,
+                    frames: 450,
+                    input_delay: 0,
+                    conditions,
+                    seed,
+                    presses: [(2, 9), (1, 6)],
+                })
+                .collect();
+            rows.push(Tally::of(&games).row(format!("{what}, {policy}")));
+        }
+    }
+    rows
+}
+
+/// Against everything on both paths, always: the only other way to lose a path without a stall.
+pub fn always_both(options: &Options) -> Vec<Row> {
+    let minutes = if options.quick { 1 } else { 10 };
+    let mut rows = Vec::new();
+    for (what, conditions) in [
+        (
+            "30 ms round trip, 5 ms jitter, 1 % loss",
+            "latency=15ms,jitter=5ms,loss=1%",
+        ),
+        (
+            "the same, the relay loses nothing",
+            "latency=15ms,jitter=5ms; direct:loss=1%",
+        ),
+        ("30 ms round trip, clean", "latency=15ms"),
+    ] {
+        let games = |policy| -> Vec<Match> {
+            (0..2)
+                .map(|seed| Match {
+                    policy,
+                    fps: 60,
+                    frames: minutes * 3_600,
+                    input_delay: 0,
+                    conditions,
+                    seed,
+                    presses: [(1, 9), (1, 12)],
+                })
+                .collect()
+        };
+        let both = Tally::of(&games(RoutePolicy::DualPath));
+        let ours = Tally::of(&games(RoutePolicy::P2pFirst));
+        let share = ours.relayed_bytes as f64 / both.relayed_bytes as f64;
+        let with_bytes = |tally: &Tally, name: &str| {
+            let mut row = tally.row(format!("{minutes} min, {what}: {name}"));
+            row.measured += &format!(", {} game bytes relayed", tally.relayed_bytes);
+            row
+        };
+        rows.push(with_bytes(&both, "always both"));
+        let mut row = with_bytes(&ours, "p2p-first")
+            .require(ours.stalls <= both.stalls, "no more stalls")
+            .require(ours.depth(99) <= both.depth(99) + 1, "p99 depth")
+            .require(share <= 0.01, "at most 1 % of the relay bytes")
+            .require(
+                !what.ends_with("clean") || ours.relayed_bytes == 0,
+                "none when clean",
+            );
+        row.measured += &format!(" ({:.2} % of always both)", share * 100.0);
+        rows.push(row);
+    }
+    rows
+}
