@@ -36,6 +36,7 @@ const SCENARIOS: &[Scenario] = &[
     ("5-peer", routes::peers),
     ("6-heal", routes::heals),
     ("8-agree", routes::agreement),
+    ("8-agree", play::agreement),
     ("9-ladder", play::ladder),
     ("hard-case", play::hard_case),
     ("always-both", play::always_both),

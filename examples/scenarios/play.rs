@@ -8,7 +8,7 @@ use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::conditions::Conditions;
 
-use crate::lab::{Hub, LabPeer, Presser, frame, lab_peer, run_until};
+use crate::lab::{Faults, Hub, LabPeer, Presser, frame, lab_peer, run_until};
 use crate::options::Options;
 use crate::routes::side_by_side;
 use crate::table::Row;
@@ -26,7 +26,11 @@ struct Match {
     seed: u64,
     /// Changes of each player's buttons in so many frames.
     presses: [(u64, u64); 2],
+    faults: &'static [Fault],
 }
+
+/// A fault of the network from an update on.
+type Fault = (usize, fn(&mut Faults));
 
 /// What it came to.
 struct Played {
@@ -59,7 +63,12 @@ fn played(game: &Match) -> Result<Played, String> {
         peers.push(peer);
     }
     let limit = game.frames as usize * 2 + 3_000;
+    let mut updates = 0;
     let done = run_until(&mut peers, frame(game.fps), limit, |peers| {
+        updates += 1;
+        for (_, fault) in game.faults.iter().filter(|(at, _)| *at == updates) {
+            hub.faults(fault);
+        }
         peers
             .iter()
             .all(|peer| peer.phase() == SessionPhase::Finished)
@@ -195,6 +204,32 @@ impl Tally {
     }
 }
 
+/// 8, in whole apps: the two directions are cut apart, every packet comes twice and out of order.
+pub fn agreement(options: &Options) -> Vec<Row> {
+    let games: Vec<Match> = (0..options.seeds.min(300))
+        .map(|seed| Match {
+            policy: RoutePolicy::P2pFirst,
+            fps: 60,
+            frames: 600,
+            input_delay: 2,
+            conditions: "latency=30ms,jitter=30ms,loss=2%",
+            seed,
+            presses: [(1, 9), (1, 12)],
+            faults: &[
+                (100, |faults| faults.duplicate = true),
+                (300, |faults| faults.cut_from_first = true),
+                (400, |faults| faults.cut_from_others = true),
+            ],
+        })
+        .collect();
+    let tally = Tally::of(&games);
+    vec![
+        tally
+            .row("whole apps: cut one way, then the other, every packet twice, 30 ms jitter")
+            .require(tally.promoted == tally.matches, "every match is promoted"),
+    ]
+}
+
 /// 9: a ladder of ever worse direct paths with bursts of losses, beside a clean relay that is as
 /// far away.
 pub fn ladder(options: &Options) -> Vec<Row> {
@@ -215,6 +250,7 @@ pub fn ladder(options: &Options) -> Vec<Row> {
                     conditions: rung.1,
                     seed,
                     presses: [(1, 9), (1, 12)],
+                    faults: &[],
                 })
                 .collect();
             rows.push(Tally::of(&games).row(format!("{}, {policy}", rung.0)));
@@ -248,6 +284,7 @@ pub fn hard_case(options: &Options) -> Vec<Row> {
                     conditions,
                     seed,
                     presses: [(2, 9), (1, 6)],
+                    faults: &[],
                 })
                 .collect();
             rows.push(Tally::of(&games).row(format!("{what}, {policy}")));
@@ -257,8 +294,8 @@ pub fn hard_case(options: &Options) -> Vec<Row> {
 }
 
 /// Against everything on both paths, always: the only other way to lose a path without a stall.
-pub fn always_both(options: &Options) -> Vec<Row> {
-    let minutes = if options.quick { 1 } else { 10 };
+pub fn always_both(_: &Options) -> Vec<Row> {
+    let minutes = 10;
     let mut rows = Vec::new();
     for (what, conditions) in [
         (
@@ -281,6 +318,7 @@ pub fn always_both(options: &Options) -> Vec<Row> {
                     conditions,
                     seed,
                     presses: [(1, 9), (1, 12)],
+                    faults: &[],
                 })
                 .collect()
         };

@@ -314,6 +314,37 @@ pub fn heals(_: &Options) -> Vec<Row> {
     ]
 }
 
+/// Losses of the direct path alone, beside a relay that is as fast and loses nothing.
+const LOSSES: [&str; 5] = [
+    "direct:loss=5%",
+    "direct:loss=10%",
+    "direct:loss=20%",
+    "direct:loss=40%",
+    "direct:loss=60%",
+];
+/// Two seconds of both paths decide, as soon as the shares of both are known well enough.
+const DOUBT_BOUND: Duration = Duration::from_secs(3);
+
+/// The longest stretch in Suspect of either peer.
+fn longest_doubt(world: &World) -> Duration {
+    let mut longest = Duration::ZERO;
+    for peer in &world.peers {
+        let mut since = None;
+        for change in &peer.changes {
+            if let Some(since) = since.take() {
+                longest = longest.max(change.at.saturating_sub(since));
+            }
+            if change.to == RouteState::Suspect {
+                since = Some(change.at);
+            }
+        }
+        if let Some(since) = since {
+            longest = longest.max(peer.clock(world.now).saturating_sub(since));
+        }
+    }
+    longest
+}
+
 /// 8: both sides promote at once, or apart; packets come twice and out of order.
 pub fn agreement(_: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -356,6 +387,32 @@ pub fn agreement(_: &Options) -> Vec<Row> {
             reordered += peer.link.stats().path(Path::Direct).reordered;
         }
     }
+    let mut longest = Duration::ZERO;
+    let mut matches = 0;
+    for spec in LOSSES {
+        for fps in RATES {
+            for seed in 0..5 {
+                let setup = Setup {
+                    fps,
+                    input_delay: 2,
+                    conditions: spec,
+                    seed,
+                    ..Setup::default()
+                };
+                let world = World::playing(setup, 60 * SECOND);
+                longest = longest.max(longest_doubt(&world));
+                matches += 1;
+            }
+        }
+    }
+    rows.push(
+        Row::new(
+            "a minute with 5 to 60 % loss on the direct path, 10 to 120 fps",
+            matches,
+            format!("longest doubt {:.0} ms", ms(longest)),
+        )
+        .require(longest < DOUBT_BOUND, "no doubt outlives its bound"),
+    );
     // `Game::take` of the model panics when a packet reaches it twice or leaves a hole.
     rows.push(
         Row::new(

@@ -199,7 +199,8 @@ impl PathAck {
 /// timestamps of NTP (RFC 5905, section 8): RTT and clock offset of that path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
-    /// Path on which the echoed datagram arrived. Senders alternate between the paths.
+    /// Path on which the echoed datagram arrived. Senders echo a path over itself, and only such an
+    /// echo is measured.
     pub path: Path,
     /// The `sent` of the echoed datagram, untouched.
     pub sent: u32,
