@@ -1,11 +1,9 @@
 //! Scenario 9, the hard case and the comparison with always-both: whole apps with real ggrs
 //! sessions over an in-memory network, judged by the episode files that they wrote.
 
-use bevy::prelude::*;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::check::{check_episode, check_pair};
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
-use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::conditions::Conditions;
 
 use crate::lab::{Faults, Hub, LabPeer, Presser, frame, lab_peer, run_until};
@@ -20,8 +18,7 @@ struct Match {
     fps: u32,
     frames: u32,
     input_delay: u32,
-    /// In force once everybody is synchronized: ggrs repeats the packets of its handshake by the
-    /// wall clock, which virtual time outruns.
+    /// In force once everybody is synchronized.
     conditions: &'static str,
     seed: u64,
     /// Changes of each player's buttons in so many frames.
@@ -38,9 +35,6 @@ struct Played {
     relayed_bytes: u64,
 }
 
-#[derive(Resource)]
-struct OncePlaying(Conditions);
-
 fn played(game: &Match) -> Result<Played, String> {
     let hub = Hub::new(2, true);
     let conditions = Conditions::parse(game.conditions).map_err(|error| error.to_string())?;
@@ -56,10 +50,8 @@ fn played(game: &Match) -> Result<Played, String> {
         let seed = game.seed * 2 + slot as u64;
         let mut peer = lab_peer(&hub, config, seed);
         let presser = Presser { seed, per };
-        peer.app
-            .insert_resource(presser)
-            .insert_resource(OncePlaying(conditions.clone()))
-            .add_observer(begin);
+        peer.app.insert_resource(presser);
+        peer.once_playing(&conditions);
         peers.push(peer);
     }
     let limit = game.frames as usize * 2 + 3_000;
@@ -85,10 +77,6 @@ fn played(game: &Match) -> Result<Played, String> {
         files: [first, second],
         relayed_bytes: hub.relayed_game().1,
     })
-}
-
-fn begin(_: On<EpisodeStarted>, conditions: Res<OncePlaying>, net: Res<LabNet>) {
-    net.set_conditions(&conditions.0);
 }
 
 impl Played {

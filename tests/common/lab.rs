@@ -395,6 +395,16 @@ impl LabPeer {
         self.app.update();
     }
 
+    /// Puts `conditions` in force once everybody is synchronized: ggrs repeats the packets of its
+    /// handshake by the wall clock, which virtual time outruns.
+    pub fn once_playing(&mut self, conditions: &Conditions) {
+        let conditions = conditions.clone();
+        self.app
+            .add_observer(move |_: On<EpisodeStarted>, net: Res<LabNet>| {
+                net.set_conditions(&conditions);
+            });
+    }
+
     /// The episode documents written so far.
     pub fn episodes(&self) -> Vec<EpisodeDocument> {
         let files = self.app.world().resource::<RecordSink>().files();

@@ -11,4 +11,5 @@ mod episodes;
 mod errors;
 mod healthy;
 mod hostile;
+mod lossy;
 mod policies;

@@ -1,0 +1,70 @@
+//! A direct path that works badly is left for the relay, and the file says why.
+
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::EpisodeDocument;
+use bevy_rollback_lab::transport::conditions::Conditions;
+
+use crate::lab::{Hub, frame, lab_peer, play};
+
+/// Plays 40 seconds on a direct path of `conditions`; both files, checked.
+fn played(conditions: &str) -> Vec<EpisodeDocument> {
+    let hub = Hub::new(2, true);
+    let conditions = Conditions::parse(conditions).unwrap();
+    let peer = |seed| {
+        let config = LabConfig::new("ws://lab", "room")
+            .frame_limit(2_400)
+            .input_delay(3)
+            .episodes(1)
+            .no_files();
+        let mut peer = lab_peer(&hub, config, seed);
+        peer.once_playing(&conditions);
+        peer
+    };
+    let mut peers = vec![peer(1), peer(2)];
+    let documents = play(&mut peers, frame(60), 6_000);
+    documents.into_iter().flatten().collect()
+}
+
+/// The file of the peer that decided by its own evidence.
+fn decided<'a>(files: &'a [EpisodeDocument], cause: &str) -> &'a EpisodeDocument {
+    let causes: Vec<_> = files
+        .iter()
+        .map(|file| file.quality.fallback_cause.as_deref().unwrap())
+        .collect();
+    assert!(
+        causes
+            .iter()
+            .all(|told| [cause, "peerPromoted"].contains(told)),
+        "{causes:?}"
+    );
+    let own = files
+        .iter()
+        .find(|file| file.quality.fallback_cause.as_deref() == Some(cause));
+    own.unwrap()
+}
+
+#[test]
+fn a_lossy_path_is_left_and_the_file_says_why() {
+    let files = played("latency=10ms; direct:loss=30%");
+    let quality = &decided(&files, "lossy").quality;
+    let trigger = quality.fallback_trigger.as_ref().unwrap();
+    assert!(
+        ["bothPathsMs", "bothPathsOf10sMs", "lossRunsOf10s"].contains(&trigger.metric.as_str()),
+        "{trigger:?}"
+    );
+    assert!(trigger.value >= trigger.threshold, "{trigger:?}");
+    for file in &files {
+        assert_eq!(file.quality.p2p_fallback_triggered, Some(true));
+        let relayed = file.inputs.sent_via_relay.unwrap();
+        assert!(relayed > 0, "the rest of the match went by relay");
+        assert_eq!(file.frames.stalled, 0, "{:?}", file.frames.stalls);
+    }
+}
+
+#[test]
+fn a_single_loss_in_a_hundred_leaves_nothing() {
+    for file in played("latency=10ms; direct:loss=1%") {
+        assert_eq!(file.quality.p2p_fallback_triggered, Some(false));
+        assert_eq!(file.inputs.sent_via_relay, Some(0));
+    }
+}
