@@ -25,7 +25,7 @@ pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
 pub(crate) use compact::micros;
 pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
 
-use crate::rollback::trace::{Fact, Frame};
+use crate::rollback::trace::{Fact, Frame, SessionKind};
 
 /// Distance between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
 /// minute in the compressed file. The inputs of every frame are in the digest anyway.
@@ -47,6 +47,8 @@ pub struct SessionMetrics<I: Send + Sync + 'static> {
     hash_every: u32,
     /// Reason with which an episode closes on its own when its ggrs session is gone.
     auto_close: Option<&'static str>,
+    /// The trace tells of a sync test or of a spectator now: nothing that an episode counts.
+    apart: bool,
 }
 
 impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
@@ -59,6 +61,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
             begun: 0,
             hash_every: HASH_EVERY_FRAMES,
             auto_close: None,
+            apart: false,
         }
     }
 }
@@ -121,10 +124,17 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.current = Some(Episode::new(meta, self.hash_every));
     }
 
-    /// Adds the next fact of the trace.
+    /// Adds the next fact of the trace. Those of sync tests and of spectators are left out: the
+    /// first reloads without a rollback, the second has no ticks, so no ledger would balance.
     pub fn fold(&mut self, fact: &Fact<I>) {
-        if matches!(fact, Fact::Began { .. }) {
-            self.follow_trace();
+        if let Fact::Began { session, .. } = fact {
+            self.apart = *session != SessionKind::P2P;
+            if !self.apart {
+                self.follow_trace();
+            }
+        }
+        if self.apart {
+            return;
         }
         let Some(current) = &mut self.current else {
             return;

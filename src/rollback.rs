@@ -21,10 +21,11 @@ pub mod messages;
 mod observe;
 pub mod trace;
 
-pub use log::{SessionKind, TraceLog};
+pub use log::TraceLog;
 pub use messages::{
     DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
 };
+pub use trace::SessionKind;
 
 /// Where the lab's own work runs, in this order: in [`PreUpdate`] after ggrs's steps, and once
 /// more in [`Last`] of the update in which the app exits.
@@ -47,7 +48,9 @@ pub struct Links(pub cause::LinkEvidence);
 
 /// Observes any `bevy_ggrs` session of this config, and changes nothing about it.
 ///
-/// An episode is the life of the `Session` resource, unless [`TraceLog::begin`] and
+/// Sessions of every kind are observed, and every message says which kind it is about
+/// ([`SessionKind`]): a sync test reloads in every frame and a spectator never does, and neither
+/// has a rollback. An episode is the life of the `Session` resource, unless [`TraceLog::begin`] and
 /// [`TraceLog::close`] delimit it. Drains `session.events()`: read [`SessionEvent`] instead.
 pub struct ObservePlugin<C: Config>(PhantomData<C>);
 

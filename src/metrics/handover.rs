@@ -29,14 +29,6 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
-    /// Drops the running episode, so that no file tells of it and the next one gets its number.
-    /// Returns whether one was running.
-    pub(crate) fn abandon(&mut self) -> bool {
-        let running = self.current.take().is_some();
-        self.begun -= u32::from(running);
-        running
-    }
-
     /// Sets the prediction window of the running episode, where nobody else says.
     pub(crate) fn set_max_prediction(&mut self, frames: u32) {
         if let Some(current) = &mut self.current {

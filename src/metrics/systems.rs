@@ -6,7 +6,7 @@ use bevy_ggrs::RollbackFrameCount;
 
 use super::{DesyncNote, EpisodeRecord, SessionMetrics};
 use crate::rollback::trace::Fact;
-use crate::rollback::{DesyncDetected, RollbackCompleted};
+use crate::rollback::{DesyncDetected, RollbackCompleted, SessionKind};
 
 /// Folds the trace's facts, the causes of rollbacks, desyncs and the game's own events.
 ///
@@ -26,7 +26,8 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
         }
         metrics.fold(fact);
     }
-    for rollback in rollbacks.read() {
+    let real = |rollback: &&RollbackCompleted<I>| rollback.session == SessionKind::P2P;
+    for rollback in rollbacks.read().filter(real) {
         metrics.note_cause(
             rollback.rollback_id,
             rollback.cause,
@@ -113,6 +114,7 @@ mod tests {
         let mut app = app();
         play(&mut app, |world| {
             world.write_message(RollbackCompleted::<u8> {
+                session: SessionKind::P2P,
                 rollback_id: 0,
                 at: Duration::ZERO,
                 timestamp: 0,

@@ -53,8 +53,11 @@ pub struct RecordPlugin<C> {
 impl<C: Config> RecordPlugin<C> {
     /// For a game that delimits its own sessions: an episode is the life of one.
     ///
-    /// Only P2P sessions leave files. A spectator reads no inputs and a sync test predicts nothing:
-    /// the ledger of ticks and predictions would not balance. The log says so once.
+    /// Only P2P sessions leave files. A file's ticks are runs of `ReadInputs`, and a spectator has
+    /// none; its rollbacks are corrections of guesses, and a sync test guesses nothing and reloads
+    /// all the time. Neither ledger would balance, so neither is written; the log says so once.
+    /// Their messages are told all the same, tagged with their
+    /// [`SessionKind`](crate::rollback::SessionKind).
     #[must_use]
     pub fn observing(export_dir: Option<PathBuf>) -> Self {
         Self {
@@ -203,7 +206,8 @@ fn write_closed<C: Config>(
     log: Res<TraceLog<C>>,
     mut said: Local<bool>,
 ) {
-    if log.kind() != SessionKind::P2P && metrics.abandon() && !std::mem::replace(&mut *said, true) {
+    let kept_apart = log.kind() != SessionKind::P2P && log.trace().is_active();
+    if kept_apart && !std::mem::replace(&mut *said, true) {
         info!(
             "a {:?} session leaves no file: only P2P sessions do",
             log.kind()

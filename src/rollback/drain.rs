@@ -13,7 +13,7 @@ use super::log::TraceLog;
 use super::messages::{
     DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
 };
-use super::trace::Fact;
+use super::trace::{Fact, SessionKind};
 use crate::clock::LabClock;
 
 /// The messages about a trace.
@@ -70,12 +70,12 @@ pub(super) fn drain_trace<C: Config>(
         Some(Session::P2P(session)) => Some(session.frames_ahead()),
         _ => None,
     };
-    for fact in log.trace_mut().drain() {
+    for (kind, fact) in log.drain() {
         match &fact {
             Fact::RollbackRan(record) => {
                 let timestamp = clock.origin_unix_ms() + millis(record.at);
                 let mut rollback =
-                    RollbackCompleted::new(record, links.get(record.player), timestamp);
+                    RollbackCompleted::new(record, kind, links.get(record.player), timestamp);
                 rollback.evidence.frames_ahead = rollback.evidence.frames_ahead.or(ahead);
                 messages.rollbacks.write(rollback);
             }
@@ -86,6 +86,7 @@ pub(super) fn drain_trace<C: Config>(
                 resim_time,
             } => {
                 messages.reloads.write(RollbackReloaded {
+                    session: kind,
                     at,
                     loaded_frame,
                     resimulated_frames: resimulated,
@@ -93,7 +94,12 @@ pub(super) fn drain_trace<C: Config>(
                 });
             }
             &Fact::Stalled { frame, at, ticks } => {
-                messages.stalls.write(StallEnded { frame, at, ticks });
+                messages.stalls.write(StallEnded {
+                    session: kind,
+                    frame,
+                    at,
+                    ticks,
+                });
             }
             _ => {}
         }
@@ -114,11 +120,17 @@ pub(super) fn drain_ggrs_events<C: Config>(
     };
     // Draining is no change that anybody has to react to.
     let session = session.bypass_change_detection();
-    match session {
-        Session::P2P(session) => drained.extend(session.events()),
-        Session::Spectator(session) => drained.extend(session.events()),
-        Session::SyncTest(_) => {}
-    }
+    let of = match session {
+        Session::P2P(session) => {
+            drained.extend(session.events());
+            SessionKind::P2P
+        }
+        Session::Spectator(session) => {
+            drained.extend(session.events());
+            SessionKind::Spectator
+        }
+        Session::SyncTest(_) => SessionKind::SyncTest,
+    };
     let p2p = match session {
         Session::P2P(session) => Some(&*session),
         _ => None,
@@ -142,7 +154,12 @@ pub(super) fn drain_ggrs_events<C: Config>(
                 players: players.clone(),
             });
         }
-        events.write(SessionEvent { at, players, kind });
+        events.write(SessionEvent {
+            session: of,
+            at,
+            players,
+            kind,
+        });
     }
 }
 

@@ -7,24 +7,15 @@ use bevy::prelude::*;
 use bevy_ggrs::Session;
 use bevy_ggrs::ggrs::{Config, InputStatus};
 
-use super::trace::{Frame, Known, TooManyPlayers, Trace};
-
-/// What kind of ggrs session an episode is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SessionKind {
-    /// Players on several peers.
-    P2P,
-    /// A local check of determinism: it reloads all the time and predicts nothing.
-    SyncTest,
-    /// Follows others' game: no ticks, no predictions.
-    Spectator,
-}
+use super::trace::{Fact, Frame, Known, SessionKind, TooManyPlayers, Trace};
 
 /// The trace of the running episode, for sessions of one ggrs config.
 #[derive(Resource)]
 pub struct TraceLog<C: Config> {
     trace: Trace<C::Input>,
     kind: SessionKind,
+    /// The kind that the facts drained so far end in.
+    told: SessionKind,
     by_hand: bool,
     /// This session has too many players to be observed, and it was said.
     refused: bool,
@@ -37,6 +28,7 @@ impl<C: Config> Default for TraceLog<C> {
         Self {
             trace: Trace::default(),
             kind: SessionKind::P2P,
+            told: SessionKind::P2P,
             by_hand: false,
             refused: false,
             early_tick: None,
@@ -91,6 +83,17 @@ impl<C: Config> TraceLog<C> {
         &mut self.trace
     }
 
+    /// Takes the facts told so far, each with the kind of the session that it is about.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (SessionKind, Fact<C::Input>)> {
+        let Self { trace, told, .. } = self;
+        trace.drain().map(move |fact| {
+            if let Fact::Began { session, .. } = fact {
+                *told = session;
+            }
+            (*told, fact)
+        })
+    }
+
     /// Whether a session that is there should begin an episode.
     pub(super) fn awaits_session(&self) -> bool {
         !self.by_hand && !self.refused && !self.trace.is_active()
@@ -115,7 +118,7 @@ impl<C: Config> TraceLog<C> {
         };
         let players: Vec<bool> = (0..players).map(|handle| local.contains(&handle)).collect();
         self.kind = kind;
-        if let Err(error) = self.trace.begin(&players, now) {
+        if let Err(error) = self.trace.begin_as(kind, &players, now) {
             self.refused = true;
             warn!("this session is not observed: {error}");
         }
