@@ -14,6 +14,12 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.taken = !self.finished.is_empty();
     }
 
+    /// Sets the id under which later episodes are kept; the id that they had so far comes back.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn set_session_id(&mut self, id: String) -> String {
+        std::mem::replace(&mut self.template.session.session_id, id)
+    }
+
     /// Sets the frames per second of the running and later episodes, where nobody else says.
     pub(crate) fn set_fps(&mut self, fps: u32) {
         self.template.fps = fps;

@@ -175,6 +175,13 @@ fn build_observing<C: Config>(app: &mut App) {
             .run_if(on_message::<AppExit>)
             .in_set(RollbackLabSystems::Observe),
     );
+    #[cfg(feature = "matchbox")]
+    app.add_systems(
+        RecordSchedule,
+        share_session_id::<C>
+            .in_set(RollbackLabSystems::Measure)
+            .before(fold_metrics::<C::Input>),
+    );
     app.add_systems(
         RecordSchedule,
         write_closed::<C>
@@ -195,6 +202,27 @@ fn process_id() -> u32 {
 
 fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
     metrics.note_app_exit();
+}
+
+/// In a room of the lab's everybody knows one id, so that files of the same match lie together.
+#[cfg(feature = "matchbox")]
+fn share_session_id<C: Config>(
+    info: Option<Res<crate::session::SessionInfo>>,
+    mut metrics: ResMut<SessionMetrics<C::Input>>,
+    mut alone: Local<Option<String>>,
+) {
+    match info {
+        Some(info) if info.is_changed() => {
+            let before = metrics.set_session_id(info.session_id.clone());
+            alone.get_or_insert(before);
+        }
+        Some(_) => {}
+        None => {
+            if let Some(alone) = alone.take() {
+                metrics.set_session_id(alone);
+            }
+        }
+    }
 }
 
 fn write_closed<C: Config>(
@@ -281,13 +309,17 @@ impl Outbox {
 
 /// One line that tells how the episode went; the whole document at debug level.
 fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
-    let share = summary.share_sent_p2p.map_or_else(
-        || String::from("-"),
-        |share| format!("{:.1}%", share * 100.0),
-    );
-    let fallback = summary
-        .fallback_frame
-        .map_or_else(|| String::from("none"), |frame| frame.to_string());
+    // A game over another transport measures neither.
+    let (share, fallback) = match (summary.share_sent_p2p, summary.fallback_frame) {
+        (None, None) => (String::from("-"), String::from("-")),
+        (share, frame) => (
+            share.map_or_else(
+                || String::from("-"),
+                |share| format!("{:.1}%", share * 100.0),
+            ),
+            frame.map_or_else(|| String::from("none"), |frame| frame.to_string()),
+        ),
+    };
     info!(
         "episode {}: {} frames, {} rollbacks, max depth {}, {share} sent P2P, fallback frame {fallback}",
         document.episode.episode_num,

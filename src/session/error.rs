@@ -125,11 +125,13 @@ impl SessionError {
 #[non_exhaustive]
 pub enum StartError {
     /// Not everybody is there and reachable.
-    #[error("room {room} is not ready: {present} of {players} players are there")]
+    #[error(
+        "room {room} is not ready: {present} of {players} players came, and all must be reachable"
+    )]
     NotReady {
         /// The room.
         room: String,
-        /// Who is there, this peer included; all of them where one cannot be reached now.
+        /// Who is there, this peer included.
         present: usize,
         /// Who was expected.
         players: usize,

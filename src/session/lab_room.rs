@@ -15,7 +15,9 @@ use super::input::{check_input, fixed_input_bytes};
 use super::margin::MarginWatch;
 use super::room::Room;
 use super::routes::Untold;
-use super::{PeerNotice, RouteChanged, SessionError, StartError, evidence, poll_network};
+use super::{
+    PeerNotice, RouteChanged, SessionError, SessionPlugin, StartError, evidence, poll_network,
+};
 use crate::clock::LabClock;
 use crate::rollback::RollbackLabSystems;
 use crate::transport::ggrs_wire::MAX_INPUT_DELAY;
@@ -36,7 +38,8 @@ use crate::transport::{EpisodeBounds, LabNet, MatchboxSettings};
 ///
 /// # Panics
 /// Adding it to a game whose inputs cannot travel: one player's serialized input must fit into a
-/// datagram.
+/// datagram. Adding it beside [`RollbackLabPlugins`](crate::RollbackLabPlugins), which builds the
+/// sessions of its room itself.
 pub struct LabSocketPlugin<C>(PhantomData<fn() -> C>);
 
 impl<C> Default for LabSocketPlugin<C> {
@@ -72,6 +75,14 @@ impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
                     .after(RunGgrsSystems)
                     .in_set(RollbackLabSystems::Session),
             );
+    }
+
+    fn finish(&self, app: &mut App) {
+        assert!(
+            !app.is_plugin_added::<SessionPlugin<C>>(),
+            "RollbackLabPlugins builds the sessions of its room: LabSocketPlugin is for games that \
+             build their own"
+        );
     }
 }
 
