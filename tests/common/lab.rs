@@ -26,7 +26,7 @@ use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
 use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::conditions::Conditions;
-use bevy_rollback_lab::transport::link::SendFailed;
+use bevy_rollback_lab::transport::link::{LinkSettings, SendFailed};
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use bevy_rollback_lab::transport::wire::relay::{Member, Roster};
 use bevy_rollback_lab::transport::wire::{HEADER_LEN, Header, Kind, Path};
@@ -142,6 +142,17 @@ impl Hub {
     /// Whether the peer in `slot` has left the room.
     pub fn closed(&self, slot: usize) -> bool {
         self.state().peers[slot].closed
+    }
+
+    /// The next peer's way into the room.
+    pub fn net(&self, clock: &LabClock, link: LinkSettings, seed: u64) -> LabNet {
+        LabNet::new(
+            self.join(),
+            clock.clone(),
+            link,
+            &Conditions::default(),
+            seed,
+        )
     }
 
     fn join(&self) -> MemoryNetwork {
@@ -336,23 +347,28 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
 /// The test game and its lab session, over whichever network the app has.
 pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
     app.add_plugins((MinimalPlugins, StatesPlugin))
-        .insert_resource(Presser { seed, per: (1, 12) })
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
+        .add_observer(|starting: On<EpisodeStarting>, mut commands: Commands| {
+            spawn_walkers(&mut commands, starting.players, starting.seed);
+        });
+    add_walkers(app, seed);
+}
+
+/// The test game alone, over whichever session the app has.
+pub fn add_walkers(app: &mut App, seed: u64) {
+    app.insert_resource(Presser { seed, per: (1, 12) })
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()
-        .add_observer(|starting: On<EpisodeStarting>, mut commands: Commands| {
-            for player in 0..starting.players {
-                commands.spawn((
-                    Walker {
-                        player,
-                        state: starting.seed,
-                    },
-                    Rollback,
-                ));
-            }
-        })
         .add_systems(ReadInputs, press)
         .add_systems(GgrsSchedule, walk);
+}
+
+/// One walker for each player.
+pub fn spawn_walkers(commands: &mut Commands, players: usize, seed: u64) {
+    for player in 0..players {
+        let state = seed;
+        commands.spawn((Walker { player, state }, Rollback));
+    }
 }
 
 fn press(
