@@ -258,7 +258,7 @@ pub struct LabSocket {
 }
 
 impl Drop for LabSocket {
-    /// A peer that plays no longer must say so, or its silence looks like a lost path.
+    /// Without a session there is no match: heartbeats end, and the peers are told that they do.
     fn drop(&mut self) {
         let mut core = self.net.core();
         if self.ends == Some(core.epochs_opened) {

@@ -270,7 +270,7 @@ fn the_next_session_of_a_room_begins_anew() {
 }
 
 #[test]
-fn a_dropped_session_is_no_lost_path() {
+fn a_dropped_session_ends_its_packets_and_no_path_is_doubted() {
     let hub = Hub::new(2, true);
     let mut peers = playing(&hub, 2);
     stop(&mut peers[1]);
@@ -279,6 +279,19 @@ fn a_dropped_session_is_no_lost_path() {
     assert!(
         peers[0].frame() < before + 10,
         "the other one waits for inputs"
+    );
+    hub.tapped();
+    run_until(&mut peers, frame(60), 300, |_| false);
+    let sent = hub.tapped();
+    let from = |slot| sent.iter().filter(|packet| packet.from == slot).count();
+    let (playing, done) = (from(0), from(1));
+    assert!(
+        playing >= 300,
+        "a heartbeat in every tick of a match: {playing}"
+    );
+    assert!(
+        done < 150,
+        "probes and answers alone where none is played: {done}"
     );
     for peer in &peers {
         let to: Vec<_> = told(peer)
