@@ -163,7 +163,7 @@ impl LabRoom {
         }
     }
 
-    /// A room over a network that the app opened itself: for tests.
+    /// A room over a network that the app opened itself: one in memory, or one with conditions.
     #[must_use]
     pub fn over(net: LabNet, name: &str, players: usize) -> Self {
         let mut room = Self::new(name, players);

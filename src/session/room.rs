@@ -56,7 +56,9 @@ impl Heard {
                 debug!("relay dropped {count} packets: {reason:?}");
             }
             Self::ServerLost { reason } => {
-                warn!("connection to the server lost ({reason}); no fallback path until it is back")
+                warn!(
+                    "connection to the server lost ({reason}); no fallback path until it is back"
+                );
             }
             Self::Failed(error) => error!("{error}"),
         }
