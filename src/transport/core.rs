@@ -168,6 +168,7 @@ impl Core {
 
     pub(super) fn start_epoch(&mut self, epoch: u16, bounds: EpisodeBounds) {
         let now = self.clock.now();
+        self.shaper.begin_episode(now);
         self.current_frame = 0;
         self.inbox.clear();
         self.arrivals.clear();
