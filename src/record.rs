@@ -52,7 +52,7 @@ pub const EPISODE_SCHEMA: &str = "bevy_rollback_lab.episode";
 /// `schema.name` of a session file.
 pub const SESSION_SCHEMA: &str = "bevy_rollback_lab.session";
 /// Version of both files. An added field raises the minor number, a changed one the major.
-pub const SCHEMA_VERSION: &str = "1.0";
+pub const SCHEMA_VERSION: &str = "1.1";
 
 /// One episode as one peer saw it: the content of `episode-<n>.player-<k>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

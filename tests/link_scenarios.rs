@@ -1,8 +1,4 @@
 //! The scenarios of the two paths between two peers, in virtual time.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a model that cannot go on should say where"
-)]
 
 #[path = "link/agreement.rs"]
 mod agreement;

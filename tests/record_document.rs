@@ -221,7 +221,7 @@ fn a_file_of_another_major_version_is_refused_by_its_version() {
     let error = EpisodeDocument::parse(&value.to_string()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "schema version 2.3 is not supported, this build reads version 1.0"
+        "schema version 2.3 is not supported, this build reads version 1.1"
     );
     value["schema"]["version"] = json!("1.9");
     let error = EpisodeDocument::parse(&value.to_string()).unwrap_err();

@@ -1,6 +1,11 @@
 //! Two real `bevy_ggrs` apps in virtual time: what the observer tells is what a witness of every
 //! simulated frame saw, and observing changes nothing.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
 mod common;
 
 use std::time::Duration;

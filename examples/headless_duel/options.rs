@@ -49,8 +49,10 @@ pub struct Options {
     /// Defaults to half of the frames.
     #[arg(long, value_name = "FRAME|never")]
     pub cut_direct_at: Option<Cut>,
-    /// Network conditions, such as 'latency=50ms,jitter=10ms,loss=15%'. The prefix 'p1:' means one
-    /// player only, 'direct:' or 'relay:' one path; ';' separates several.
+    /// Network conditions, such as 'latency=50ms,jitter=10ms,loss=15%'; also burst=5%/4 (share lost
+    /// in bursts of so many packets), duplicate=1%, reorder=2%/30ms, rate=256kbit, cut=10s..12s
+    /// and preset=cable|dsl|lte|4g|3g|busy-wifi|bad-wifi. The prefix 'p1:' means what one player
+    /// sends, 'direct:' or 'relay:' one path; ';' separates several.
     #[arg(long, value_name = "SPEC", default_value = "")]
     pub conditions: String,
     /// Which path game packets take: p2p-first, p2p-only, relay-only or dual-path.

@@ -144,8 +144,27 @@ pub struct Summary {
 pub struct ConditionRealised {
     /// Packets that came to the shaper.
     pub offered: u64,
-    /// Packets it dropped.
+    /// Packets it dropped: `lost`, `cut` and `queueDropped` together.
     pub dropped: u64,
+    /// Lost one by one or in bursts.
+    #[serde(default)]
+    pub lost: u64,
+    /// Stretches of packets lost without one let through between them: `lost / lossRuns` is the
+    /// mean length of a burst.
+    #[serde(default)]
+    pub loss_runs: u64,
+    /// Sent while the path was cut.
+    #[serde(default)]
+    pub cut: u64,
+    /// Sent when too much waited for the rate limit already.
+    #[serde(default)]
+    pub queue_dropped: u64,
+    /// Second copies of packets that came twice; not in `offered`.
+    #[serde(default)]
+    pub duplicated: u64,
+    /// Let through after a packet that was sent later.
+    #[serde(default)]
+    pub reordered: u64,
     /// Mean added delay.
     pub mean_delay_ms: Option<f64>,
     /// 95th percentile of the added delay.

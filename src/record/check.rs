@@ -53,6 +53,7 @@ pub fn check_episode(document: &EpisodeDocument) -> Vec<Violation> {
     content::carriers_add_up(document, &mut found);
     content::nothing_lies_beyond_the_end(document, &mut found);
     content::fallback_is_explained(document, &mut found);
+    content::realised_conditions_add_up(document, &mut found);
     content::history_is_reproducible(document, &mut found);
     found.0
 }

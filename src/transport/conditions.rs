@@ -1,22 +1,67 @@
-//! Seeded network conditions for tests and experiments: what they are and how they are written.
+//! Seeded network conditions for tests and experiments: what they are, and to whom they apply.
 //!
-//! Owns the grammar of `--conditions`. Never touches packets; that is [`Shaper`]'s job. Every peer
-//! shapes what it sends, so latency is one-way.
+//! Never touches packets; that is [`Shaper`]'s job. Every peer shapes what it sends, so that
+//! everything here is one-way.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::wire::Path;
 
+mod grammar;
+mod preset;
+mod realised;
 mod shaper;
 
-pub use shaper::{Direction, Realised, Shaped, Shaper};
+pub use grammar::ConditionError;
+pub use preset::{PRESETS, Preset};
+pub use realised::Realised;
+pub use shaper::{Direction, Shaped, Shaper};
 
-/// Keys of the grammar, as error messages list them.
-const KNOWN_KEYS: &str = "latency, jitter, loss";
-/// Scopes of the grammar, as error messages list them.
-const KNOWN_SCOPES: &str = "p0 to p63, direct, relay";
-/// Longest latency or jitter: ten seconds is beyond every game and keeps queues bounded.
-const TIME_MAX: Duration = Duration::from_secs(10);
+/// Losses in bursts: the two states of Gilbert (1960) and Elliott (1963). In the bad one every
+/// packet is lost, in the good one [`Shape::loss`] applies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Burst {
+    /// Share of packets lost in bursts, from 0 up to, but not including, 1.
+    pub share: f64,
+    /// Mean length of a burst in packets, at least 1.
+    pub length: f64,
+}
+
+impl Burst {
+    /// The chances to enter and to leave the bad state, packet by packet. The bad state is held
+    /// for `1 / leave` packets on average, and for `enter / (enter + leave)` of all of them.
+    #[must_use]
+    pub fn chances(&self) -> (f64, f64) {
+        let leave = 1.0 / self.length;
+        (leave * self.share / (1.0 - self.share), leave)
+    }
+}
+
+/// Packets that are held back, so that later ones overtake them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reorder {
+    /// Share of packets held back, 0 to 1.
+    pub share: f64,
+    /// For how long, beyond their delay.
+    pub hold: Duration,
+}
+
+/// A stretch of every episode in which nothing that is sent arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Its begin, from the begin of the episode.
+    pub from: Duration,
+    /// Its end, from the begin of the episode. `None` lasts to the end.
+    pub to: Option<Duration>,
+}
+
+impl Outage {
+    /// Whether a packet sent so long after the episode began is lost.
+    #[must_use]
+    pub fn covers(&self, since: Duration) -> bool {
+        since >= self.from && self.to.is_none_or(|to| since < to)
+    }
+}
 
 /// What happens to the packets of one player on one path.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,7 +73,23 @@ pub struct Shape {
     pub jitter: Duration,
     /// Share of packets lost independently, 0 to 1. Defaults to 0.
     pub loss: f64,
+    /// Losses in bursts, beside `loss`. Defaults to none.
+    pub burst: Option<Burst>,
+    /// Share of packets that come twice, 0 to 1; the second copy is delayed on its own.
+    /// Defaults to 0.
+    pub duplicate: f64,
+    /// Packets held back beyond their delay. Defaults to none.
+    pub reorder: Option<Reorder>,
+    /// Bits per second that the path carries, payload alone, for all receivers together. Packets
+    /// wait for their turn, at most [`QUEUE_LIMIT`]; later ones are lost. Defaults to unlimited.
+    pub rate: Option<u64>,
+    /// When the path is down. Defaults to never.
+    pub cut: Option<Outage>,
 }
+
+/// What waits at a rate limit for longer is dropped: a household router's full buffer is worth
+/// about as much (Gettys and Nichols, "Bufferbloat", 2011, tell of several hundred milliseconds).
+pub const QUEUE_LIMIT: Duration = Duration::from_millis(300);
 
 impl Shape {
     /// Whether packets pass untouched.
@@ -38,29 +99,73 @@ impl Shape {
     }
 }
 
+/// The keys of one segment; `None` where the segment says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Keys {
+    latency: Option<Duration>,
+    jitter: Option<Duration>,
+    loss: Option<f64>,
+    burst: Option<Option<Burst>>,
+    duplicate: Option<f64>,
+    reorder: Option<Option<Reorder>>,
+    rate: Option<Option<u64>>,
+    cut: Option<Option<Outage>>,
+}
+
+impl Keys {
+    /// Puts what is said over `shape`.
+    fn apply(&self, shape: &mut Shape) {
+        *shape = Shape {
+            latency: self.latency.unwrap_or(shape.latency),
+            jitter: self.jitter.unwrap_or(shape.jitter),
+            loss: self.loss.unwrap_or(shape.loss),
+            burst: self.burst.unwrap_or(shape.burst),
+            duplicate: self.duplicate.unwrap_or(shape.duplicate),
+            reorder: self.reorder.unwrap_or(shape.reorder),
+            rate: self.rate.unwrap_or(shape.rate),
+            cut: self.cut.unwrap_or(shape.cut),
+        };
+    }
+}
+
 /// One segment of a specification.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rule {
     player: Option<u8>,
     path: Option<Path>,
-    latency: Option<Duration>,
-    jitter: Option<Duration>,
-    loss: Option<f64>,
+    preset: Option<&'static Preset>,
+    keys: Keys,
 }
 
 /// Conditions of all players and paths.
 ///
 /// `latency=50ms,jitter=10ms,loss=15%` holds for everyone on both paths; `p1:` in front makes a
-/// segment hold for one player, `direct:` or `relay:` for one path, `p1:direct:` for both;
-/// `;` separates segments. Where segments overlap, the later one wins, key by key.
+/// segment hold for what one player sends, `direct:` or `relay:` for one path, `p1:direct:` for
+/// both; `;` separates segments. Where segments overlap, the later one wins, key by key.
+///
+/// | key | value | meaning |
+/// |---|---|---|
+/// | `latency` | `50ms` | one-way delay, up to 10 s |
+/// | `jitter` | `10ms` | the delay varies by so much both ways |
+/// | `loss` | `15%` | packets lost one by one |
+/// | `burst` | `5%/4` | 5 % lost in bursts of 4 packets on average (Gilbert-Elliott) |
+/// | `duplicate` | `1%` | packets that come twice |
+/// | `reorder` | `2%/30ms` | packets held back by 30 ms, so that later ones overtake |
+/// | `rate` | `256kbit` | what the path carries per second; the queue before it is [`QUEUE_LIMIT`] long |
+/// | `cut` | `10s..12s` | nothing sent in this stretch of every episode arrives; `10s..` for good |
+/// | `preset` | `lte` | the keys of one of the [`PRESETS`]; other keys of the segment override it |
+///
+/// `none` takes back an earlier `burst`, `reorder`, `rate` or `cut`. A cut of one direction is
+/// that of one player's packets: `p0:direct:cut=10s..12s`.
 ///
 /// ```
 /// # use bevy_rollback_lab::transport::{conditions::Conditions, wire::Path};
 /// # use std::time::Duration;
-/// let conditions = Conditions::parse("latency=50ms,loss=1%; p1:direct:latency=80ms")?;
+/// let conditions = Conditions::parse("latency=50ms,loss=1%; p1:direct:latency=80ms,burst=5%/4")?;
 /// assert_eq!(conditions.shape(0, Path::Direct).latency, Duration::from_millis(50));
 /// assert_eq!(conditions.shape(1, Path::Direct).latency, Duration::from_millis(80));
 /// assert_eq!(conditions.shape(1, Path::Direct).loss, 0.01);
+/// assert!(conditions.shape(1, Path::Direct).burst.is_some());
 /// # Ok::<(), bevy_rollback_lab::transport::conditions::ConditionError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,7 +183,7 @@ impl Conditions {
             .split(';')
             .map(str::trim)
             .filter(|segment| !segment.is_empty())
-            .map(parse_rule)
+            .map(grammar::parse_rule)
             .collect::<Result<_, _>>()?;
         Ok(Self { rules })
     }
@@ -92,9 +197,10 @@ impl Conditions {
                 && rule.path.is_none_or(|only| only == path)
         };
         for rule in self.rules.iter().filter(holds) {
-            shape.latency = rule.latency.unwrap_or(shape.latency);
-            shape.jitter = rule.jitter.unwrap_or(shape.jitter);
-            shape.loss = rule.loss.unwrap_or(shape.loss);
+            if let Some(preset) = rule.preset {
+                preset.keys().apply(&mut shape);
+            }
+            rule.keys.apply(&mut shape);
         }
         shape
     }
@@ -130,163 +236,10 @@ impl fmt::Display for Conditions {
             if at > 0 {
                 f.write_str(";")?;
             }
-            if let Some(player) = rule.player {
-                write!(f, "p{player}:")?;
-            }
-            if let Some(path) = rule.path {
-                write!(f, "{path}:")?;
-            }
-            let mut comma = "";
-            let times = [("latency", rule.latency), ("jitter", rule.jitter)];
-            for (key, time) in times {
-                if let Some(time) = time {
-                    write!(f, "{comma}{key}={}ms", time.as_secs_f64() * 1e3)?;
-                    comma = ",";
-                }
-            }
-            if let Some(loss) = rule.loss {
-                write!(f, "{comma}loss={}%", loss * 100.0)?;
-            }
+            grammar::write_rule(f, rule)?;
         }
         Ok(())
     }
-}
-
-/// Why a specification is not understood.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConditionError {
-    /// No such key.
-    #[error("unknown condition {key:?}: known are {KNOWN_KEYS}")]
-    UnknownKey {
-        /// The key.
-        key: String,
-    },
-    /// No such scope.
-    #[error("unknown scope {scope:?} of a condition: known are {KNOWN_SCOPES}")]
-    UnknownScope {
-        /// The scope.
-        scope: String,
-    },
-    /// The same key or kind of scope twice in one segment.
-    #[error("{what:?} stands twice in condition {segment:?}")]
-    Twice {
-        /// What stands twice.
-        what: String,
-        /// The segment.
-        segment: String,
-    },
-    /// Neither `key=value` nor a scope.
-    #[error("condition {text:?} is not of the form key=value; known keys are {KNOWN_KEYS}")]
-    NotKeyValue {
-        /// The text.
-        text: String,
-    },
-    /// A value out of range or without its unit.
-    #[error("condition {key}={value}: expected {expected}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// The value.
-        value: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-}
-
-fn parse_rule(segment: &str) -> Result<Rule, ConditionError> {
-    let mut rule = Rule::default();
-    let twice = |what: &str| ConditionError::Twice {
-        what: what.to_owned(),
-        segment: segment.to_owned(),
-    };
-    let mut rest = segment;
-    while let Some((scope, after)) = rest.split_once(':') {
-        let scope = scope.trim();
-        let path = Path::ALL.into_iter().find(|path| path.as_str() == scope);
-        let player = scope
-            .strip_prefix('p')
-            .and_then(|digits| digits.parse::<u8>().ok())
-            .filter(|player| *player < 64);
-        let doubled = match (path, player) {
-            (Some(path), _) => rule.path.replace(path).is_some(),
-            (None, Some(player)) => rule.player.replace(player).is_some(),
-            (None, None) => {
-                return Err(ConditionError::UnknownScope {
-                    scope: scope.to_owned(),
-                });
-            }
-        };
-        if doubled {
-            return Err(twice(scope));
-        }
-        rest = after;
-    }
-    for pair in rest.split(',') {
-        let Some((key, value)) = pair.split_once('=') else {
-            return Err(ConditionError::NotKeyValue {
-                text: pair.trim().to_owned(),
-            });
-        };
-        let (key, value) = (key.trim(), value.trim());
-        let doubled = match key {
-            "latency" => rule
-                .latency
-                .replace(parse_time("latency", value)?)
-                .is_some(),
-            "jitter" => rule.jitter.replace(parse_time("jitter", value)?).is_some(),
-            "loss" => rule.loss.replace(parse_share("loss", value)?).is_some(),
-            _ => {
-                return Err(ConditionError::UnknownKey {
-                    key: key.to_owned(),
-                });
-            }
-        };
-        if doubled {
-            return Err(twice(key));
-        }
-    }
-    Ok(rule)
-}
-
-fn parse_time(key: &'static str, value: &str) -> Result<Duration, ConditionError> {
-    let (digits, scale) = if let Some(digits) = value.strip_suffix("ms") {
-        (digits, 1e-3)
-    } else if let Some(digits) = value.strip_suffix("us") {
-        (digits, 1e-6)
-    } else if let Some(digits) = value.strip_suffix('s') {
-        (digits, 1.0)
-    } else {
-        ("", 1.0)
-    };
-    number(digits)
-        .and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
-        .filter(|time| *time <= TIME_MAX)
-        .ok_or_else(|| ConditionError::Value {
-            key,
-            value: value.to_owned(),
-            expected: "a time up to 10 s with its unit, like 50ms",
-        })
-}
-
-fn parse_share(key: &'static str, value: &str) -> Result<f64, ConditionError> {
-    value
-        .strip_suffix('%')
-        .and_then(number)
-        .map(|percent| percent / 100.0)
-        .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| ConditionError::Value {
-            key,
-            value: value.to_owned(),
-            expected: "a percentage from 0% to 100%, like 15%",
-        })
-}
-
-/// A plain non-negative decimal number; Rust's own parser would let `inf`, `NaN` and `1e3` in.
-fn number(digits: &str) -> Option<f64> {
-    let digits = digits.trim();
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    plain.then(|| digits.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -171,6 +171,7 @@ impl Core {
 
     pub(super) fn start_epoch(&mut self, epoch: u16, bounds: EpisodeBounds) {
         let now = self.clock.now();
+        self.shaper.begin_episode(now);
         self.current_frame = 0;
         self.epochs_opened += 1;
         self.inbox.clear();

@@ -5,6 +5,7 @@
 #[path = "../common/lab.rs"]
 mod lab;
 
+mod conditions;
 mod cut;
 mod end;
 mod episodes;

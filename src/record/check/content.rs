@@ -245,6 +245,22 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
     );
 }
 
+/// Files of version 1.0 told of the sum alone.
+pub(super) fn realised_conditions_add_up(document: &EpisodeDocument, found: &mut Findings) {
+    if document.schema.version == "1.0" {
+        return;
+    }
+    for (path, realised) in &document.quality.conditions.realised {
+        found.same(
+            7,
+            format!("quality.conditions.realised.{path}.dropped"),
+            realised.dropped,
+            realised.lost + realised.cut + realised.queue_dropped,
+            "lost + cut + queueDropped",
+        );
+    }
+}
+
 pub(super) fn history_is_reproducible(document: &EpisodeDocument, found: &mut Findings) {
     let sync = &document.sync;
     found.same(

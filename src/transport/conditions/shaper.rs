@@ -1,23 +1,20 @@
 //! Delays and drops of the packets that one peer sends.
 //!
-//! Owns the packets between being sent and being due, and what was realised of the conditions.
-//! Fate and delay are decided when a packet is pushed, by a seeded generator per path, with the
-//! same number of draws for every packet: a packet's fate depends on the seed and its place in
-//! the order alone. Never reads a clock.
+//! Owns the packets between being sent and being due. Fate and delay are decided when a packet is
+//! pushed, by seeded generators per path, with the same number of draws for every packet: a
+//! packet's fate depends on the seed and its place in the order alone. Never reads a clock.
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::{Conditions, Shape};
+use super::{Burst, Conditions, QUEUE_LIMIT, Realised, Shape};
 use crate::transport::wire::Path;
 
 /// Packets that may wait at once; more are dropped. Ten seconds at 120 Hz with three datagrams a
 /// tick on both paths.
 const QUEUE_MAX: usize = 8_192;
-/// Buckets of a millisecond for the delay's 95th percentile; longer delays share the last.
-const DELAY_BUCKETS: usize = 1_024;
 
 /// Direction of a cut, seen from this peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,66 +23,6 @@ pub enum Direction {
     Outgoing,
     /// Packets that this peer would receive.
     Incoming,
-}
-
-/// What the conditions did to one path.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Realised {
-    /// Packets that this peer sent on the path.
-    pub offered: u64,
-    /// Of these, lost by `loss`.
-    pub lost: u64,
-    /// Of these, lost by a cut, or because too many waited.
-    pub cut: u64,
-    /// Packets that a cut kept from coming in. Not in `offered`.
-    pub cut_incoming: u64,
-    /// Sum of the delays of the packets let through.
-    delay_sum: Duration,
-    /// Packets let through by their delay in milliseconds, rounded up. Empty is none.
-    delays: Vec<u32>,
-}
-
-impl Realised {
-    /// What was realised since `before`, an earlier state of the same path.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        let earlier = before.delays.iter().copied().chain(std::iter::repeat(0));
-        Self {
-            offered: self.offered.saturating_sub(before.offered),
-            lost: self.lost.saturating_sub(before.lost),
-            cut: self.cut.saturating_sub(before.cut),
-            cut_incoming: self.cut_incoming.saturating_sub(before.cut_incoming),
-            delay_sum: self.delay_sum.saturating_sub(before.delay_sum),
-            delays: std::iter::zip(&self.delays, earlier)
-                .map(|(now, then)| now.saturating_sub(then))
-                .collect(),
-        }
-    }
-
-    /// Packets let through.
-    #[must_use]
-    pub fn passed(&self) -> u64 {
-        self.delays.iter().map(|&count| u64::from(count)).sum()
-    }
-
-    /// Mean delay of the packets let through, in milliseconds. `None` of none.
-    #[must_use]
-    pub fn mean_delay_ms(&self) -> Option<f64> {
-        let passed = self.passed();
-        (passed > 0).then(|| self.delay_sum.as_secs_f64() * 1e3 / passed as f64)
-    }
-
-    /// Their 95th percentile, in milliseconds, rounded up; 1,024 or more is 1,024. `None` of none.
-    #[must_use]
-    pub fn p95_delay_ms(&self) -> Option<f64> {
-        let rank = (self.passed() * 95).div_ceil(100);
-        let mut seen = 0;
-        let bucket = self.delays.iter().position(|&count| {
-            seen += u64::from(count);
-            count > 0 && seen >= rank
-        });
-        bucket.map(|bucket| bucket as f64)
-    }
 }
 
 /// A packet that is due.
@@ -104,6 +41,8 @@ struct Waiting<T> {
     due: Duration,
     order: u64,
     pushed: Duration,
+    /// A second copy, which counts as nothing but that.
+    copy: bool,
     shaped: Shaped<T>,
 }
 
@@ -128,12 +67,91 @@ impl<T> PartialEq for Waiting<T> {
 
 impl<T> Eq for Waiting<T> {}
 
+/// What one packet drew.
+struct Draws {
+    lost: f64,
+    late: f64,
+    turn: f64,
+    held: f64,
+    copied: f64,
+    copy_late: f64,
+}
+
 #[derive(Debug)]
 struct Lane {
     shape: Shape,
     rng: Xoshiro256PlusPlus,
+    /// Draws for what loss and jitter do not need: with them alone a seed means what it meant
+    /// before there was more.
+    more: Xoshiro256PlusPlus,
     cut: [bool; 2],
+    /// In the bad state of a burst.
+    bad: bool,
+    /// The last packet offered was lost.
+    losing: bool,
+    /// When the rate limit has sent everything that waits.
+    busy_until: Duration,
+    /// The newest packet let through, by its place in the order.
+    newest: u64,
     realised: Realised,
+}
+
+impl Lane {
+    fn draw(&mut self) -> Draws {
+        Draws {
+            lost: unit(&mut self.rng),
+            late: unit(&mut self.rng),
+            turn: unit(&mut self.more),
+            held: unit(&mut self.more),
+            copied: unit(&mut self.more),
+            copy_late: unit(&mut self.more),
+        }
+    }
+
+    /// Whether the packet is lost, by itself or in a burst.
+    fn loses(&mut self, draws: &Draws) -> bool {
+        self.bad = self.shape.burst.is_some_and(|burst: Burst| {
+            let (enter, leave) = burst.chances();
+            if self.bad {
+                draws.turn >= leave
+            } else {
+                draws.turn < enter
+            }
+        });
+        self.bad || draws.lost < self.shape.loss
+    }
+
+    fn is_cut(&self, since: Option<Duration>) -> bool {
+        let outage = self.shape.cut.zip(since);
+        self.cut[Direction::Outgoing as usize]
+            || outage.is_some_and(|(cut, since)| cut.covers(since))
+    }
+
+    /// The wait for the rate limit, or `None` if it is too long.
+    fn queue(&mut self, now: Duration, bytes: usize) -> Option<Duration> {
+        let Some(rate) = self.shape.rate else {
+            return Some(Duration::ZERO);
+        };
+        let start = self.busy_until.max(now);
+        if start - now > QUEUE_LIMIT {
+            return None;
+        }
+        self.busy_until = start + Duration::from_secs_f64(bytes as f64 * 8.0 / rate as f64);
+        Some(self.busy_until - now)
+    }
+
+    /// Latency and jitter.
+    fn delay(&self, late: f64) -> Duration {
+        (self.shape.latency + self.shape.jitter.mul_f64(2.0 * late))
+            .saturating_sub(self.shape.jitter)
+    }
+
+    fn hold(&self, held: f64) -> Duration {
+        self.shape
+            .reorder
+            .filter(|reorder| held < reorder.share)
+            .map_or(Duration::ZERO, |reorder| reorder.hold)
+    }
 }
 
 /// Shapes what one peer sends.
@@ -143,9 +161,11 @@ pub struct Shaper<T> {
     queue: BinaryHeap<Waiting<T>>,
     order: u64,
     spare: Vec<Vec<u8>>,
+    /// When the episode began, from which outages count.
+    episode: Option<Duration>,
 }
 
-impl<T> Shaper<T> {
+impl<T: Clone> Shaper<T> {
     /// The conditions of `player`, drawn from `seed`. Peers may share a seed: players and paths
     /// draw from different streams of it.
     #[must_use]
@@ -154,14 +174,19 @@ impl<T> Shaper<T> {
             let stream = (player as u64) * 2 + path.index() as u64 + 1;
             // An odd multiplier (2^64 / golden ratio) keeps streams of neighbouring seeds apart.
             let seed = seed ^ stream.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+            let mut more = rng.clone();
+            more.jump();
             Lane {
                 shape: conditions.shape(player, path),
-                rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+                rng,
+                more,
                 cut: [false; 2],
-                realised: Realised {
-                    delays: vec![0; DELAY_BUCKETS + 1],
-                    ..Realised::default()
-                },
+                bad: false,
+                losing: false,
+                busy_until: Duration::ZERO,
+                newest: 0,
+                realised: Realised::empty(),
             }
         };
         Self {
@@ -169,6 +194,7 @@ impl<T> Shaper<T> {
             queue: BinaryHeap::new(),
             order: 0,
             spare: Vec::new(),
+            episode: None,
         }
     }
 
@@ -181,6 +207,11 @@ impl<T> Shaper<T> {
     /// Changes what happens on `path` from now on.
     pub fn set_shape(&mut self, path: Path, shape: Shape) {
         self.lanes[path.index()].shape = shape;
+    }
+
+    /// An episode begins: outages count from here.
+    pub fn begin_episode(&mut self, now: Duration) {
+        self.episode = Some(now);
     }
 
     /// Blackholes one direction of `path` until it is healed. What is on its way still arrives.
@@ -201,9 +232,10 @@ impl<T> Shaper<T> {
 
     /// Loses what is on its way on `path`, as a cable does when it is pulled.
     pub fn lose_in_flight(&mut self, path: Path) {
-        let before = self.queue.len();
-        self.queue.retain(|waiting| waiting.shaped.path != path);
-        self.lanes[path.index()].realised.cut += (before - self.queue.len()) as u64;
+        let lost = |waiting: &Waiting<T>| waiting.shaped.path == path;
+        let originals = self.queue.iter().filter(|w| lost(w) && !w.copy).count();
+        self.queue.retain(|waiting| !lost(waiting));
+        self.lanes[path.index()].realised.cut += originals as u64;
     }
 
     /// Whether a packet that came in on `path` passes; counts it when it does not.
@@ -223,27 +255,56 @@ impl<T> Shaper<T> {
 
     /// Takes a packet that this peer sends.
     pub fn push(&mut self, now: Duration, path: Path, bytes: &[u8], tag: T) {
+        let full = self.queue.len() >= QUEUE_MAX;
+        let since = self.episode.map(|begun| now.saturating_sub(begun));
         let lane = &mut self.lanes[path.index()];
         lane.realised.offered += 1;
-        let (fate, late) = (unit(&mut lane.rng), unit(&mut lane.rng));
-        if lane.cut[Direction::Outgoing as usize] || self.queue.len() >= QUEUE_MAX {
+        let draws = lane.draw();
+        let lost = lane.loses(&draws);
+        if lane.is_cut(since) {
             lane.realised.cut += 1;
             return;
         }
-        if fate < lane.shape.loss {
+        if lost {
             lane.realised.lost += 1;
+            lane.realised.loss_runs += u64::from(!lane.losing);
+            lane.losing = true;
             return;
         }
-        let delay = (lane.shape.latency + lane.shape.jitter.mul_f64(2.0 * late))
-            .saturating_sub(lane.shape.jitter);
+        lane.losing = false;
+        let Some(wait) = lane.queue(now, bytes.len()).filter(|_| !full) else {
+            lane.realised.queue_dropped += 1;
+            return;
+        };
+        let due = now + wait + lane.delay(draws.late) + lane.hold(draws.held);
+        let copied = draws.copied < lane.shape.duplicate;
+        // The second copy is made behind the rate limit.
+        let copy_due = copied.then(|| now + wait + lane.delay(draws.copy_late));
+        lane.realised.duplicated += u64::from(copied);
+        self.order += 1;
+        if let Some(due) = copy_due {
+            self.wait(now, due, true, path, bytes, tag.clone());
+        }
+        self.wait(now, due, false, path, bytes, tag);
+    }
+
+    fn wait(
+        &mut self,
+        pushed: Duration,
+        due: Duration,
+        copy: bool,
+        path: Path,
+        bytes: &[u8],
+        tag: T,
+    ) {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(bytes);
-        self.order += 1;
         self.queue.push(Waiting {
-            due: now + delay,
+            due,
             order: self.order,
-            pushed: now,
+            pushed,
+            copy,
             shaped: Shaped {
                 path,
                 tag,
@@ -258,12 +319,13 @@ impl<T> Shaper<T> {
             return None;
         }
         let waiting = self.queue.pop()?;
-        let realised = &mut self.lanes[waiting.shaped.path.index()].realised;
-        // What the packet met, the wait for the tick that took it out included.
-        let delay = now.saturating_sub(waiting.pushed);
-        realised.delay_sum += delay;
-        let bucket = usize::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(usize::MAX);
-        realised.delays[bucket.min(DELAY_BUCKETS)] += 1;
+        let lane = &mut self.lanes[waiting.shaped.path.index()];
+        if !waiting.copy {
+            lane.realised.reordered += u64::from(waiting.order < lane.newest);
+            lane.newest = lane.newest.max(waiting.order);
+            // What the packet met, the wait for the tick that took it out included.
+            lane.realised.pass(now.saturating_sub(waiting.pushed));
+        }
         Some(waiting.shaped)
     }
 

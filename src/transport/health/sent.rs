@@ -232,7 +232,7 @@ impl Sent {
         self.last_lost
     }
 
-    /// Runs of losses, [`LOSS_RUN`] and longer, noticed since `since`, counted up to three.
+    /// Runs of losses as long as `LOSS_RUN` (45 ms), noticed since `since`, counted up to three.
     #[must_use]
     pub fn loss_runs_since(&self, since: Duration) -> usize {
         self.runs.since(since)

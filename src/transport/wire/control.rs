@@ -13,8 +13,10 @@ use super::{ControlMessage, WireError, decode_control, encode_control, seq_diff}
 /// First wait for an acknowledgement; doubled with every retry. Above the RTT of most
 /// connections, so that a healthy message travels once.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// Longest wait between two retries: a path that opens late carries the message within a second.
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// Longest wait between two retries. In the five seconds that the end of an episode waits for the
+/// others, a message goes a dozen times: bursts that lose every fourth packet do not lose them all
+/// (with a second between retries, one match of 300 stayed unverified for that).
+const LONGEST_RETRY: Duration = Duration::from_millis(400);
 /// Messages in flight at once; also how far ahead of the next expected one a receiver keeps
 /// messages, which bounds its memory to this many datagrams.
 const WINDOW: u16 = 16;
@@ -201,15 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn retries_back_off_to_one_second_and_never_end() {
+    fn retries_back_off_to_400_ms_and_never_end() {
         let mut channel = ControlChannel::new();
         channel.queue(ready(1)).unwrap();
-        let sent: Vec<u32> = (0..6_000)
+        let sent: Vec<u32> = (0..2_000)
             .filter(|ms| channel.poll(MS * *ms, Duration::ZERO).is_some())
             .collect();
-        assert_eq!(sent, [0, 100, 300, 700, 1_500, 2_500, 3_500, 4_500, 5_500]);
+        assert_eq!(sent, [0, 100, 300, 700, 1_100, 1_500, 1_900]);
         channel.retry_now();
-        assert!(channel.poll(MS * 6_000, Duration::ZERO).is_some());
+        assert!(channel.poll(MS * 2_000, Duration::ZERO).is_some());
         assert_eq!(channel.unacked(), 1);
     }
 
