@@ -56,7 +56,6 @@ use bevy_rollback_lab::record::EpisodeDocument;
 use bevy_rollback_lab::record::check::{check_episode, check_pair};
 use bevy_rollback_lab::server::{LabServer, ServerSettings};
 use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::route::RouteState;
 use serde::{Deserialize, Serialize};
 
 type BoxConfig = GgrsConfig<BoxInput, PeerId>;
@@ -82,8 +81,6 @@ struct Shared(Arc<Mutex<Outcome>>);
 #[derive(Default)]
 struct Outcome {
     file: Option<(String, EpisodeDocument)>,
-    routes: Vec<String>,
-    relayed: bool,
     failure: Option<String>,
 }
 
@@ -158,8 +155,12 @@ fn judge(outcome: &mut Outcome, exit: &AppExit) -> Result<EpisodeDocument, Failu
         "  {} frames, {} stalled, {} rollbacks, at most {} deep",
         frames.total, frames.stalled, rollbacks.count, rollbacks.max_frames
     );
-    for route in &outcome.routes {
-        println!("  {route}");
+    let quality = &document.quality;
+    for change in &quality.route_changes {
+        println!(
+            "  frame {}: {} -> {} ({})",
+            change.frame, change.from, change.to, change.cause
+        );
     }
     if let Some(violation) = check_episode(&document).first() {
         return Err(format!("{path}: {violation}").into());
@@ -170,8 +171,8 @@ fn judge(outcome: &mut Outcome, exit: &AppExit) -> Result<EpisodeDocument, Failu
     if !document.sync.desyncs.is_empty() {
         return Err(format!("{path}: the peers' states differ").into());
     }
-    if !outcome.relayed {
-        return Err(format!("{path}: no route became the relay after the cut").into());
+    if quality.p2p_fallback_triggered != Some(true) {
+        return Err(format!("{path}: the relay did not take over after the cut").into());
     }
     match exit {
         AppExit::Success => Ok(document),
@@ -219,7 +220,7 @@ fn app(room_url: String, shared: Shared) -> App {
     app.insert_resource(shared)
         .add_observer(keep_file)
         .add_observer(keep_failure)
-        .add_systems(Update, (keep_routes, give_up))
+        .add_systems(Update, give_up)
         .add_systems(
             Update,
             (cut_direct_path, end_match, leave).run_if(in_state(GameState::InGame)),
@@ -344,30 +345,6 @@ fn keep_file(ended: On<EpisodeEnded>, shared: Res<Shared>) {
 fn keep_failure(failed: On<SessionFailed>, shared: Res<Shared>, mut exit: MessageWriter<AppExit>) {
     shared.with(|outcome| outcome.failure = Some(failed.error.to_string()));
     exit.write(AppExit::error());
-}
-
-fn keep_routes(mut changes: MessageReader<RouteChanged>, shared: Res<Shared>) {
-    for RouteChanged {
-        player,
-        frame,
-        change,
-        ..
-    } in changes.read()
-    {
-        let frame = frame.map_or_else(
-            || "in the lobby".to_owned(),
-            |frame| format!("frame {frame}"),
-        );
-        shared.with(|outcome| {
-            outcome.relayed |= change.to == RouteState::Relay;
-            outcome.routes.push(format!(
-                "{frame}: to player {player} {} -> {} ({})",
-                change.from.as_str(),
-                change.to.as_str(),
-                change.cause.as_str()
-            ));
-        });
-    }
 }
 
 fn give_up(time: Res<Time<Real>>, shared: Res<Shared>, mut exit: MessageWriter<AppExit>) {

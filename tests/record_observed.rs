@@ -211,6 +211,10 @@ fn a_match_over_real_udp_leaves_two_files_that_tell_the_same_history() {
         assert!(!document.episode.is_partial);
         assert_eq!(document.frames.total, END as u64);
         assert_eq!(document.sync.desyncs, []);
+        assert_eq!(
+            document.quality.p2p_fallback_triggered, None,
+            "not measured over UDP, hence not told"
+        );
         document.clone()
     });
     let [ours, theirs] = &documents;

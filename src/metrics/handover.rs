@@ -20,6 +20,18 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         std::mem::replace(&mut self.template.session.session_id, id)
     }
 
+    /// Whether episodes that begin later run over the lab's links.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn set_has_transport(&mut self, has_transport: bool) {
+        self.template.has_transport = has_transport;
+    }
+
+    /// Whether the newest episode has ended and was not handed over yet.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn has_untaken(&self) -> bool {
+        self.current.is_none() && self.untaken().next().is_some()
+    }
+
     /// Sets the frames per second of the running and later episodes, where nobody else says.
     pub(crate) fn set_fps(&mut self, fps: u32) {
         self.template.fps = fps;

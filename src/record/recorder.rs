@@ -176,12 +176,7 @@ fn build_observing<C: Config>(app: &mut App) {
             .in_set(RollbackLabSystems::Observe),
     );
     #[cfg(feature = "matchbox")]
-    app.add_systems(
-        RecordSchedule,
-        share_session_id::<C>
-            .in_set(RollbackLabSystems::Measure)
-            .before(fold_metrics::<C::Input>),
-    );
+    super::links::observe_links::<C>(app);
     app.add_systems(
         RecordSchedule,
         write_closed::<C>
@@ -204,28 +199,8 @@ fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
     metrics.note_app_exit();
 }
 
-/// In a room of the lab's everybody knows one id, so that files of the same match lie together.
-#[cfg(feature = "matchbox")]
-fn share_session_id<C: Config>(
-    info: Option<Res<crate::session::SessionInfo>>,
-    mut metrics: ResMut<SessionMetrics<C::Input>>,
-    mut alone: Local<Option<String>>,
-) {
-    match info {
-        Some(info) if info.is_changed() => {
-            let before = metrics.set_session_id(info.session_id.clone());
-            alone.get_or_insert(before);
-        }
-        Some(_) => {}
-        None => {
-            if let Some(alone) = alone.take() {
-                metrics.set_session_id(alone);
-            }
-        }
-    }
-}
-
-fn write_closed<C: Config>(
+/// Hands ended episodes to the sink. Runs in [`RecordSchedule`].
+pub(super) fn write_closed<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
     mut outbox: ResMut<Outbox>,

@@ -74,7 +74,8 @@ impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
                     .chain()
                     .after(RunGgrsSystems)
                     .in_set(RollbackLabSystems::Session),
-            );
+            )
+            .add_systems(Last, attend::drop_unread.after(RollbackLabSystems::Record));
     }
 
     fn finish(&self, app: &mut App) {

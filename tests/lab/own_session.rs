@@ -192,6 +192,12 @@ fn a_games_own_session_outlives_its_direct_path() {
             document.frames
         );
         assert_eq!(document.frames.total, 400);
+        let (quality, inputs) = (&document.quality, &document.inputs);
+        assert_eq!(quality.p2p_fallback_triggered, Some(true));
+        let told: Vec<_> = quality.route_changes.iter().map(|of| &of.to[..]).collect();
+        assert_eq!(told, ["suspect", "relay"], "the file tells of the cut");
+        assert!(inputs.sent_via_p2p > Some(0) && inputs.sent_via_relay > Some(0));
+        assert_eq!(document.connection.route_type.as_deref(), Some("relay"));
     }
     for peer in &peers {
         let to: Vec<_> = told(peer)
@@ -265,6 +271,13 @@ fn the_next_session_of_a_room_begins_anew() {
     let documents = files(&mut peers, 100);
     for (document, peer) in documents.iter().zip(&peers) {
         assert_eq!(document.episode.episode_num, 1);
+        assert_eq!(document.quality.p2p_fallback_triggered, Some(false));
+        assert_eq!(document.inputs.sent_via_relay, Some(0));
+        assert!(
+            document.inputs.sent_via_p2p > Some(80),
+            "{:?}",
+            document.inputs
+        );
         assert_eq!(told(peer).routes.len(), 1, "{:?}", told(peer).routes);
     }
 }

@@ -95,7 +95,6 @@ pub(super) fn attend(
     mut commands: Commands,
     mut routes: MessageWriter<RouteChanged>,
     mut notices: MessageWriter<PeerNotice>,
-    mut unread: Local<(Vec<InputArrival>, Vec<InputDeparture>)>,
 ) {
     let Some(room) = room else {
         return;
@@ -109,11 +108,6 @@ pub(super) fn attend(
     tell_changes(&net, &room.room, &mut room.changes, |changed| {
         routes.write(changed);
     });
-    // No record asks for them; what is never taken would count as overflowed.
-    net.drain_arrivals(&mut unread.0);
-    net.drain_departures(&mut unread.1);
-    unread.0.clear();
-    unread.1.clear();
     if room.room.seats().is_empty() && room.failure.is_none() {
         room.gather(&net, now, &mut commands);
     }
@@ -123,6 +117,23 @@ pub(super) fn attend(
         error!("room {}: {error}", room.room.name());
         commands.trigger(SessionFailed { error });
     }
+}
+
+/// Throws away what no record took: left to itself it would pile up and count as overflowed.
+///
+/// Runs in [`Last`], after every record.
+pub(super) fn drop_unread(
+    net: Option<Res<LabNet>>,
+    mut arrivals: Local<Vec<InputArrival>>,
+    mut departures: Local<Vec<InputDeparture>>,
+) {
+    let Some(net) = net else {
+        return;
+    };
+    net.drain_arrivals(&mut arrivals);
+    net.drain_departures(&mut departures);
+    arrivals.clear();
+    departures.clear();
 }
 
 impl LabRoom {
