@@ -12,9 +12,7 @@ use super::{ControlMessage, WireError, decode_control, encode_control, seq_diff}
 
 /// Wait for an acknowledgement before a message goes again, and one and a half round trips at
 /// least, so that a healthy message travels once. It does not grow: a message is some 70 bytes, and
-/// in the five seconds that the end of an episode waits for the others it goes fifty times. (Doubled
-/// up to a second, it left a few matches in a thousand unverified on paths that lose a quarter of
-/// their packets in bursts of eight.)
+/// the last word of an episode must outlive a burst of losses.
 const RETRY: Duration = Duration::from_millis(100);
 /// Messages in flight at once; also how far ahead of the next expected one a receiver keeps
 /// messages, which bounds its memory to this many datagrams.
