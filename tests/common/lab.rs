@@ -497,6 +497,26 @@ pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<Episod
     checked(peers)
 }
 
+/// Plays an episode of two at 60 Hz under the conditions of `spec`; the files by player, checked.
+pub fn play_under(spec: &str, frames: u32, input_delay: u32) -> Vec<EpisodeDocument> {
+    let hub = Hub::new(2, true);
+    let conditions = Conditions::parse(spec).unwrap();
+    let mut peers = [1, 2].map(|seed| {
+        let config = LabConfig::new("ws://lab", "room")
+            .frame_limit(frames)
+            .input_delay(input_delay)
+            .episodes(1)
+            .no_files();
+        let mut peer = lab_peer(&hub, config, seed);
+        peer.once_playing(&conditions);
+        peer
+    });
+    let documents = play(&mut peers, frame(60), frames as usize * 2 + 3_000);
+    let mut files: Vec<_> = documents.into_iter().flatten().collect();
+    files.sort_by_key(|file| file.session.local_player_id);
+    files
+}
+
 /// The documents of every peer, after the identities were checked in each and between them.
 pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
     let documents: Vec<_> = peers.iter().map(LabPeer::episodes).collect();

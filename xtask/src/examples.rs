@@ -84,6 +84,11 @@ const RUNS: &[Run] = &[
         setting: Setting::Folder(2),
     },
     Run {
+        example: "lab_socket",
+        options: "",
+        setting: Setting::Folder(2),
+    },
+    Run {
         example: "scenarios",
         options: "",
         setting: Setting::Judge {
