@@ -104,7 +104,7 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     greeted: Vec<PeerId>,
     ready: Vec<Ready>,
     ended: Vec<Ended>,
-    left: Vec<PeerId>,
+    left: Vec<(PeerId, ByeReason)>,
     doubted: Vec<PeerId>,
     gone: Vec<(PeerId, &'static str)>,
     number: u32,
@@ -240,13 +240,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     fn fail(&mut self, world: &mut World, net: &LabNet, now: Duration, error: SessionError) {
         error!("lab session failed: {error}");
+        let reason = farewell(&error);
         for seat in self.remotes() {
-            net.send_control(
-                seat.peer,
-                ControlMessage::Bye {
-                    reason: ByeReason::Failed,
-                },
-            );
+            net.send_control(seat.peer, ControlMessage::Bye { reason });
         }
         self.stop_here(world, now, error.end_reason(), true);
         self.settle(world);
@@ -299,6 +295,15 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
             Telling::Failed(failed) => world.trigger(failed),
         }
     }
+}
+
+/// What a failed session tells the others: who is gone, if that is why.
+fn farewell(error: &SessionError) -> ByeReason {
+    let gone = match error {
+        SessionError::PeerGone { player, .. } => u8::try_from(*player).ok(),
+        _ => None,
+    };
+    gone.map_or(ByeReason::Failed, |player| ByeReason::PeerGone { player })
 }
 
 /// Larger inputs are taken to have a fixed size; smaller ones may vary, as those of an enum do.

@@ -12,4 +12,5 @@ mod errors;
 mod healthy;
 mod hostile;
 mod lossy;
+mod players;
 mod policies;

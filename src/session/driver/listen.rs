@@ -173,7 +173,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             ControlMessage::Bye { reason } => {
                 debug!("player {player} says bye: {reason:?}");
-                self.left.push(peer);
+                self.left.push((peer, reason));
             }
         }
     }
@@ -192,9 +192,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 }
             }
         }
-        for peer in self.left.drain(..) {
-            gone.push((peer, "it said goodbye"));
-        }
+        self.note_goodbyes(&mut gone);
         self.doubted.retain(|peer| {
             let silent = net
                 .link(*peer, |link| link.peer_silence(now))
@@ -231,5 +229,30 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 });
             }
         }
+    }
+
+    /// Notes who said goodbye, and before them who is gone by the word of others: whoever leaves
+    /// first takes all others along, and a peer may hear of that only from one of them.
+    fn note_goodbyes(&mut self, gone: &mut Vec<(PeerId, &'static str)>) {
+        let mut left = std::mem::take(&mut self.left);
+        left.sort_by_key(|(_, reason)| matches!(reason, ByeReason::PeerGone { .. }));
+        for (peer, reason) in left.drain(..) {
+            let why = match reason {
+                ByeReason::Finished | ByeReason::Left => "it said goodbye",
+                ByeReason::Mismatch | ByeReason::Failed => "its session failed",
+                ByeReason::PeerGone { player } => {
+                    let first = self.seats.iter().find(|s| s.handle == usize::from(player));
+                    match first {
+                        Some(first) if !first.local && first.peer != peer => {
+                            gone.push((first.peer, "another player says so"));
+                            "it does not go on without another player"
+                        }
+                        _ => "it took this player for gone",
+                    }
+                }
+            };
+            gone.push((peer, why));
+        }
+        self.left = left;
     }
 }
