@@ -94,7 +94,7 @@ impl Plugin for MeasurePlugin {
     fn build(&self, app: &mut App) {
         app.insert_resource(self.0.clone())
             .init_resource::<Measured>()
-            .add_systems(PreUpdate, note_facts.after(RollbackLabSystems::Observe))
+            // Once per update, after what the observers tell when an app exits.
             .add_systems(Last, note_facts.after(RollbackLabSystems::Observe))
             .add_systems(Update, make_cut);
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bevy::app::App;
+use bevy::app::{App, AppExit};
 use bevy::time::TimeUpdateStrategy;
 use bevy_rollback_lab::clock::LabClock;
 
@@ -23,14 +23,21 @@ pub fn tick() -> Duration {
     Duration::from_nanos(1_000_000_000 / u64::from(FPS) + 1)
 }
 
-/// Updates the app once per frame until it is over.
+/// Updates the app once per frame until it is over, and closes it: a stall that lasts is told then.
 ///
 /// # Errors
 /// It was not over in time.
-pub fn run(app: &mut App, mut over: impl FnMut(&App) -> bool) -> Result<(), String> {
+pub fn run(app: &mut App, over: impl FnMut(&App) -> bool) -> Result<(), String> {
     app.insert_resource(TimeUpdateStrategy::ManualDuration(tick()));
     app.finish();
     app.cleanup();
+    let ended = until(app, over);
+    app.world_mut().write_message(AppExit::Success);
+    app.update();
+    ended
+}
+
+fn until(app: &mut App, mut over: impl FnMut(&App) -> bool) -> Result<(), String> {
     let start = Instant::now();
     let mut next = start;
     while !over(app) {

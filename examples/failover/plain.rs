@@ -76,9 +76,6 @@ pub fn play(rules: &Rules) -> Result<Peer, String> {
         Some(at) => rules.clock.now() > at + AFTERMATH,
         None => confirmed(app) >= last,
     });
-    // A stall that lasts is told when the episode closes.
-    app.world_mut().write_message(AppExit::Success);
-    app.update();
     let end = match (gone(&app), ended) {
         (Some(at), _) => rules.cut.until(at).map_or_else(
             || End::Failed("the opponent was declared gone before the cut".to_owned()),
