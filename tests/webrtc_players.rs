@@ -197,54 +197,84 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
     assert_no_stall(&outcomes, "the cut stalls no frame");
 }
 
-#[test]
-fn a_player_who_quits_ends_the_match_of_both_others_and_all_files_agree() {
+/// The file of a peer who stayed when this player left: cut short for that reason, in order, and
+/// naming who it was.
+fn left_by(outcome: &Outcome, gone: usize) -> &EpisodeDocument {
+    let episode = partial(outcome, "peerLeft");
+    assert_eq!(outcome.phase, SessionPhase::Failed);
+    let failure = outcome.failure.as_deref().unwrap_or_default();
+    assert!(
+        failure.starts_with(&format!("player {gone} is gone: ")),
+        "who left first is named: {failure}"
+    );
+    let first = episode.reconnection.disconnections.first();
+    assert_eq!(first.map(|of| of.player_id), Some(Some(gone)));
+    episode
+}
+
+fn partial<'a>(outcome: &'a Outcome, reason: &str) -> &'a EpisodeDocument {
+    let episode = file(outcome);
+    assert_eq!(check_episode(episode), []);
+    assert!(episode.episode.is_partial);
+    assert_eq!(episode.episode.end_reason.as_deref(), Some(reason));
+    assert!(
+        episode.episode.end_frame > 60,
+        "the file holds the match until then, not {} frames",
+        episode.episode.end_frame
+    );
+    let trails: Vec<_> = outcome
+        .trails
+        .iter()
+        .map(|trail| trail.end_reason.as_deref())
+        .collect();
+    assert_eq!(trails, [Some(reason)]);
+    episode
+}
+
+/// Three players, of whom the last one follows the script and the others play on.
+fn play_left_by(script: RealPeer) -> Vec<Outcome> {
     let server = server();
     let config = config(&server.url()).players(3).frame_limit(2_000);
-    let quitter = RealPeer {
+    let stays = RealPeer::default();
+    let outcomes = play_real(&config, vec![stays.clone(), stays, script]);
+    server.shutdown();
+    outcomes
+}
+
+#[test]
+fn a_player_who_quits_ends_the_match_of_both_others_and_all_files_agree() {
+    let outcomes = play_left_by(RealPeer {
         quit_at: Some(90),
         ..RealPeer::default()
-    };
-    let stays = RealPeer::default();
-    let outcomes = play_real(&config, vec![stays.clone(), stays, quitter]);
-    server.shutdown();
+    });
     let [stay @ .., left] = outcomes.as_slice() else {
         panic!("three peers");
     };
-    assert_eq!(stay.len(), 2);
-    let gone = player(left);
-    for (outcome, reason) in [
-        (&stay[0], "peerLeft"),
-        (&stay[1], "peerLeft"),
-        (left, "localQuit"),
-    ] {
-        let episode = file(outcome);
-        assert_eq!(check_episode(episode), []);
-        assert!(episode.episode.is_partial);
-        assert_eq!(episode.episode.end_reason.as_deref(), Some(reason));
-        assert!(
-            episode.episode.end_frame > 60,
-            "the file holds the match until then, not {} frames",
-            episode.episode.end_frame
-        );
-        let trails: Vec<_> = outcome
-            .trails
-            .iter()
-            .map(|t| t.end_reason.as_deref())
-            .collect();
-        assert_eq!(trails, [Some(reason)]);
-    }
+    let mut files = vec![partial(left, "localQuit")];
     for outcome in stay {
-        assert_eq!(outcome.phase, SessionPhase::Failed);
-        let failure = outcome.failure.as_deref().unwrap_or_default();
-        assert!(
-            failure.starts_with(&format!("player {gone} is gone: ")),
-            "who left is named: {failure}"
-        );
-        let first = file(outcome).reconnection.disconnections.first();
-        assert_eq!(first.map(|of| of.player_id), Some(Some(gone)));
+        files.push(left_by(outcome, player(left)));
         let after = outcome.stopped.saturating_duration_since(left.stopped);
         assert!(after < Duration::from_secs(5), "noticed after {after:?}");
     }
-    every_pair_agrees(&outcomes.iter().map(file).collect::<Vec<_>>());
+    assert_eq!(files.len(), 3);
+    every_pair_agrees(&files);
+}
+
+#[test]
+fn a_player_who_vanishes_without_a_word_is_named_by_both_who_stay() {
+    let outcomes = play_left_by(RealPeer {
+        vanish_at: Some(90),
+        ..RealPeer::default()
+    });
+    let [first, second, vanished] = outcomes.as_slice() else {
+        panic!("three peers");
+    };
+    assert!(
+        vanished.episodes.is_empty(),
+        "a killed process writes nothing"
+    );
+    let gone = (0..3).find(|gone| ![player(first), player(second)].contains(gone));
+    let gone = gone.expect("two of three stayed");
+    let files = [first, second].map(|outcome| left_by(outcome, gone));
+    every_pair_agrees(&files);
 }

@@ -46,6 +46,8 @@ pub struct RealPeer {
     pub goal: Option<(u32, i32)>,
     /// Exits the app at this frame of episode 0.
     pub quit_at: Option<i32>,
+    /// Is gone without a word from this frame of episode 0 on, as a killed process is.
+    pub vanish_at: Option<i32>,
 }
 
 /// What a peer came to.
@@ -135,7 +137,7 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
     let mut over: Option<Instant> = None;
     while over.is_none_or(|since| since.elapsed() < FAREWELL) && start.elapsed() < PATIENCE {
         app.update();
-        if app.should_exit().is_some() {
+        if app.should_exit().is_some() || vanishes(&app) {
             break;
         }
         if is_over(&app) {
@@ -149,6 +151,16 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
         thread::sleep(next.saturating_duration_since(now));
     }
     outcome(&app, &witness, pulse, over.unwrap_or_else(Instant::now))
+}
+
+fn vanishes(app: &App) -> bool {
+    let world = app.world();
+    reached(
+        world.resource::<Script>().0.vanish_at,
+        world.resource::<Episode>(),
+        world.resource::<State<SessionPhase>>(),
+        world.resource::<RollbackFrameCount>(),
+    )
 }
 
 fn is_over(app: &App) -> bool {
