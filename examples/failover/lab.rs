@@ -20,7 +20,7 @@ use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use crate::Rules;
 use crate::bot::{BotPlugin, Bots};
 use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
-use crate::pace::{self, FPS};
+use crate::pace::{self, FPS, WINDOW};
 use crate::volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;
@@ -35,6 +35,7 @@ const FAREWELL: Duration = Duration::from_millis(700);
 pub fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
     let config = LabConfig::new(&rules.server, &rules.room)
         .fps(FPS)
+        .max_prediction(WINDOW)
         .input_delay(rules.input_delay)
         .frame_limit(rules.frames)
         .episodes(1)

@@ -1,4 +1,4 @@
-//! Owns time on a real machine: one update per frame at the wall clock's pace, and how long the
+//! Owns the pace of a match on a real machine: one update per frame at the wall clock's pace, and how long the
 //! machine kept this process from running. Never knows what is played.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,8 @@ use bevy_rollback_lab::clock::LabClock;
 
 /// Frames per second of every match.
 pub const FPS: u32 = 60;
+/// Prediction window of every match.
+pub const WINDOW: u32 = 8;
 /// Ticks a late loop makes up for; after a longer hitch it starts its rhythm anew.
 const CATCH_UP: u32 = 8;
 /// A match that takes this long has failed.

@@ -19,15 +19,13 @@ use ggrs::{Message, NonBlockingSocket, P2PSession};
 use crate::Rules;
 use crate::bot::BotPlugin;
 use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
-use crate::pace::{self, FPS};
+use crate::pace::{self, FPS, WINDOW};
 use crate::volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;
 
 const CHANNEL: usize = 0;
 const PLAYERS: usize = 2;
-/// The prediction window of this crate's default.
-const WINDOW: usize = 8;
 /// Two peers on one machine meet within a second.
 const MEETING: Duration = Duration::from_secs(15);
 /// What follows an opponent's loss is told within this time.
@@ -110,7 +108,7 @@ fn session(
     let mut builder = SessionBuilder::<Config>::new()
         .with_num_players(PLAYERS)?
         .with_fps(FPS as usize)?
-        .with_max_prediction_window(WINDOW)
+        .with_max_prediction_window(WINDOW as usize)
         .with_input_delay(rules.input_delay as usize);
     for (handle, player) in socket.players().into_iter().enumerate() {
         builder = builder.add_player(player, handle)?;

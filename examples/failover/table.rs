@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::measure::{End, Peer};
 use crate::options::Options;
-use crate::pace::{FPS, Pulse};
+use crate::pace::{FPS, Pulse, WINDOW};
 
 /// Pauses of the machine beyond this are no fault of a stack: it is the silence after which this
 /// crate doubts a path, at 60 Hz.
@@ -137,9 +137,11 @@ impl Match {
 
 /// Prints all matches, one row per stack and input delay.
 pub fn print(options: &Options, played: &[Match]) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
-        "Every direct packet dropped from frame {} of {} on; {FPS} Hz, window 8, two peers a match, \
-         {} matches a row; median / maximum over the peers, after the cut unless said otherwise.\n",
+        "Every direct packet dropped from frame {} of {} on; {FPS} Hz, window {WINDOW}, two peers a \
+         match, {} matches a row, {cores} cores; median / maximum over the peers, after the cut \
+         unless said otherwise.\n",
         options.cut_at, options.frames, options.runs
     );
     println!(

@@ -130,7 +130,10 @@ fn left_behind(peer: &LabPeer) -> (EpisodeDocument, String) {
     assert!(episode.episode.is_partial);
     assert_eq!(episode.episode.end_reason.as_deref(), Some("peerLeft"));
     let session = peer.app.world().resource::<LabSession<TestConfig>>();
-    (episode.clone(), session.failure().unwrap().to_string())
+    (
+        episode.clone(),
+        session.failure().expect("it failed").to_string(),
+    )
 }
 
 fn until_failed(peers: &mut [LabPeer], limit: Duration) {
