@@ -18,6 +18,10 @@ use crate::real::Outcome;
 /// silence that raises doubt, at 60 Hz.
 const MACHINE_PAUSE: Duration = Duration::from_millis(30);
 
+/// Doubts of one healthy path in a match of some seconds that a busy machine may cause without
+/// leaving a trace: a thread of WebRTC that waits for a core delays packets, and neither a hitch
+/// of a peer nor the pulse of another thread shows it. In virtual time there is none at all.
+pub const UNSEEN_DOUBTS: usize = 2;
 /// Stalled frames that a disturbed machine may cost beyond its measured pauses, half a second at
 /// 60 Hz: one thread's pauses are measured, and every peer has several. A match that lost its path
 /// and has no other one stalls for the rest of its time, which is more.
