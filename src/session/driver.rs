@@ -197,13 +197,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     fn fail(&mut self, world: &mut World, net: &LabNet, now: Duration, error: SessionError) {
         error!("lab session failed: {error}");
+        let reason = farewell(&error);
         for seat in self.room.remotes() {
-            net.send_control(
-                seat.peer,
-                ControlMessage::Bye {
-                    reason: ByeReason::Failed,
-                },
-            );
+            net.send_control(seat.peer, ControlMessage::Bye { reason });
         }
         self.stop_here(world, now, error.end_reason(), true);
         self.settle(world);
@@ -256,6 +252,15 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
             Telling::Failed(failed) => world.trigger(failed),
         }
     }
+}
+
+/// What a failed session tells the others: who is gone, if that is why.
+fn farewell(error: &SessionError) -> ByeReason {
+    let gone = match error {
+        SessionError::PeerGone { player, .. } => u8::try_from(*player).ok(),
+        _ => None,
+    };
+    gone.map_or(ByeReason::Failed, |player| ByeReason::PeerGone { player })
 }
 
 pub(super) fn note_ready<C: Config<Address = PeerId>>(

@@ -12,6 +12,7 @@ use ggrs::PlayerHandle;
 use super::lobby::{self, Seat};
 use super::{SessionError, SessionInfo};
 use crate::transport::network::NetEvent;
+use crate::transport::wire::ByeReason;
 use crate::transport::wire::relay::{DropReason, Notice};
 
 /// A server that took the connection and never says a word. Above the 17 s of three attempts to
@@ -78,7 +79,7 @@ pub(super) struct Room {
     nonce: [u8; 16],
     /// Empty until everybody is there; fixed from then on.
     seats: Vec<Seat>,
-    left: Vec<PeerId>,
+    left: Vec<(PeerId, ByeReason)>,
     doubted: Vec<PeerId>,
     gone: Vec<(PeerId, &'static str)>,
 }
@@ -283,8 +284,34 @@ impl Room {
     }
 
     /// A peer said goodbye.
-    pub(super) fn note_goodbye(&mut self, peer: PeerId) {
-        self.left.push(peer);
+    pub(super) fn note_goodbye(&mut self, peer: PeerId, reason: ByeReason) {
+        self.left.push((peer, reason));
+    }
+
+    /// Who said goodbye, and before them who is gone by the word of others: whoever leaves first
+    /// takes all others along, and a peer may hear of that only from one of them.
+    fn take_goodbyes(&mut self) -> Vec<(PeerId, &'static str)> {
+        let mut left = std::mem::take(&mut self.left);
+        left.sort_by_key(|(_, reason)| matches!(reason, ByeReason::PeerGone { .. }));
+        let mut gone = Vec::new();
+        for (peer, reason) in left {
+            let why = match reason {
+                ByeReason::Finished | ByeReason::Left => "it said goodbye",
+                ByeReason::Mismatch | ByeReason::Failed => "its session failed",
+                ByeReason::PeerGone { player } => {
+                    let first = self.seats.iter().find(|s| s.handle == usize::from(player));
+                    match first {
+                        Some(first) if !first.local && first.peer != peer => {
+                            gone.push((first.peer, "another player says so"));
+                            "it does not go on without another player"
+                        }
+                        _ => "it took this player for gone",
+                    }
+                }
+            };
+            gone.push((peer, why));
+        }
+        gone
     }
 
     pub(super) fn is_gone(&self, peer: PeerId) -> bool {
@@ -315,8 +342,7 @@ impl Room {
         met: bool,
         silence: impl Fn(PeerId) -> Option<Duration>,
     ) -> Vec<(PlayerHandle, &'static str)> {
-        let left = self.left.drain(..);
-        let mut gone: Vec<_> = left.map(|peer| (peer, "it said goodbye")).collect();
+        let mut gone = self.take_goodbyes();
         let silent = |peer: PeerId, limit: Duration| silence(peer).is_none_or(|s| s >= limit);
         self.doubted.retain(|&peer| {
             let believed = silent(peer, GONE_SILENCE);

@@ -49,6 +49,8 @@ pub struct Faults {
     pub no_direct: bool,
     /// One direct packet in so many is lost; 0 loses none.
     pub lose_one_in: u64,
+    /// No direct packet passes between the peers in these two slots.
+    pub cut_between: Option<[usize; 2]>,
 }
 
 #[derive(Default)]
@@ -236,6 +238,12 @@ impl Network for MemoryNetwork {
             });
         }
         if game && faults.game_dead {
+            return Ok(());
+        }
+        let to = state.peers.iter().position(|known| known.id == Some(peer));
+        let between =
+            |cut: [usize; 2]| cut.contains(&self.slot) && to.is_some_and(|to| cut.contains(&to));
+        if path == Path::Direct && faults.cut_between.is_some_and(between) {
             return Ok(());
         }
         match path {

@@ -14,4 +14,5 @@ mod healthy;
 mod hostile;
 mod lossy;
 mod own_session;
+mod players;
 mod policies;

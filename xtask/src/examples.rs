@@ -89,6 +89,11 @@ const RUNS: &[Run] = &[
         setting: Setting::Folder(2),
     },
     Run {
+        example: "failover",
+        options: "--quick",
+        setting: Setting::Judge { at_the_desk: "" },
+    },
+    Run {
         example: "scenarios",
         options: "",
         setting: Setting::Judge {

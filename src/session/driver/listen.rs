@@ -105,7 +105,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             ControlMessage::Bye { reason } => {
                 debug!("player {player} says bye: {reason:?}");
-                self.room.note_goodbye(peer);
+                self.room.note_goodbye(peer, reason);
             }
         }
     }

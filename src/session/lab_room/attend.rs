@@ -163,7 +163,7 @@ impl LabRoom {
                 continue;
             };
             match message {
-                ControlMessage::Bye { .. } => self.room.note_goodbye(peer),
+                ControlMessage::Bye { reason } => self.room.note_goodbye(peer, reason),
                 ControlMessage::Hidden => {
                     notices.write(PeerNotice::Hidden { player, at: now });
                 }
