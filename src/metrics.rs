@@ -1,12 +1,12 @@
 //! Owns the numbers of every episode: one fold over the trace's facts, with the notes that session
 //! and transport add. Never observes the session itself and never writes a file.
 
+use bevy::ecs::message::MessageCursor;
 use bevy::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
 mod compact;
-mod custom;
 pub mod digest;
 mod episode;
 mod handover;
@@ -15,17 +15,18 @@ mod meta;
 mod notes;
 mod systems;
 
-pub use custom::{EpisodeRecord, EventNote};
 pub use link::{
     Carrier, ConditionRealised, Datagrams, DesyncNote, LinkReport, PathReport, RouteNote, Summary,
 };
 pub use meta::{Consent, Display, EpisodeMeta, Kind, PeerClock, Player, Session, Software};
-pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
+pub use crate::rollback::{EpisodeRecord, EventNote};
+pub use systems::fold_metrics;
 
 pub(crate) use compact::micros;
 pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
 
 use crate::rollback::trace::{Fact, Frame};
+use crate::rollback::{DesyncDetected, RollbackCompleted};
 
 /// Distance between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
 /// minute in the compressed file. The inputs of every frame are in the digest anyway.
@@ -47,6 +48,26 @@ pub struct SessionMetrics<I: Send + Sync + 'static> {
     hash_every: u32,
     /// Reason with which an episode closes on its own when its ggrs session is gone.
     auto_close: Option<&'static str>,
+    heard: Heard<I>,
+}
+
+/// How far the messages were read. Kept here and not by a system: two schedules fold them, and
+/// each message counts once.
+#[derive(Debug)]
+struct Heard<I: Send + Sync + 'static> {
+    facts: MessageCursor<Fact<I>>,
+    rollbacks: MessageCursor<RollbackCompleted<I>>,
+    desyncs: MessageCursor<DesyncDetected>,
+}
+
+impl<I: Send + Sync + 'static> Default for Heard<I> {
+    fn default() -> Self {
+        Self {
+            facts: MessageCursor::default(),
+            rollbacks: MessageCursor::default(),
+            desyncs: MessageCursor::default(),
+        }
+    }
 }
 
 impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
@@ -59,6 +80,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
             begun: 0,
             hash_every: HASH_EVERY_FRAMES,
             auto_close: None,
+            heard: Heard::default(),
         }
     }
 }

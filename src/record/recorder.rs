@@ -9,14 +9,13 @@ use std::time::Duration;
 use bevy::ecs::schedule::ScheduleLabel;
 use bevy::log::tracing;
 use bevy::prelude::*;
-use bevy_ggrs::{AdvanceWorld, AdvanceWorldSystems, Session};
+use bevy_ggrs::Session;
 use ggrs::Config;
 
 use super::EpisodeDocument;
 use super::sink::{RecordSink, SinkError, SinkEvent};
 use crate::clock::LabClock;
 use crate::metrics::{EpisodeMeta, EpisodeRecord, LiveNumbers, SessionMetrics, fold_metrics};
-use crate::metrics::{track_simulated_frame, track_simulation_end};
 use crate::rollback::{RollbackLabSystems, SessionKind, TraceLog};
 
 /// How long the end of the app waits for its last files.
@@ -103,49 +102,46 @@ impl<C: Config> Plugin for RecordPlugin<C> {
         app.init_resource::<LabClock>()
             .init_resource::<EpisodeRecord>()
             .init_resource::<Outbox>()
-            .insert_resource(self.sink())
-            .add_systems(
-                AdvanceWorld,
-                (
-                    track_simulated_frame.in_set(AdvanceWorldSystems::First),
-                    track_simulation_end.in_set(AdvanceWorldSystems::Last),
-                ),
-            );
-        // One schedule, run from two places: its systems keep one reading position in the
-        // messages, so that nothing is folded twice.
-        app.init_schedule(RecordSchedule)
-            .configure_sets(
-                RecordSchedule,
-                (RollbackLabSystems::Measure, RollbackLabSystems::Record).chain(),
-            )
-            .add_systems(
-                RecordSchedule,
-                (
-                    fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
-                    tell_outcomes.in_set(RollbackLabSystems::Record),
-                ),
-            )
-            .add_systems(PreUpdate, run_record.in_set(RollbackLabSystems::Measure))
-            .add_systems(
-                Last,
-                (run_record, flush_on_exit)
-                    .chain()
-                    .run_if(on_message::<AppExit>)
-                    .in_set(RollbackLabSystems::Measure),
-            );
-        if !self.lab {
+            .insert_resource(self.sink());
+        if self.lab {
+            build_lab::<C>(app);
+        } else {
             build_observing::<C>(app);
         }
     }
 }
 
-/// Folds the metrics and writes what ended. Runs in [`PreUpdate`], and once more in [`Last`] when
-/// the app exits.
+/// Folds the metrics of a lab session and writes what ended. Runs in [`PreUpdate`], and once more
+/// in [`Last`] when the app exits: one schedule, so that its systems keep one reading position in
+/// the messages.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RecordSchedule;
 
 fn run_record(world: &mut World) {
     world.run_schedule(RecordSchedule);
+}
+
+fn build_lab<C: Config>(app: &mut App) {
+    app.init_schedule(RecordSchedule)
+        .configure_sets(
+            RecordSchedule,
+            (RollbackLabSystems::Measure, RollbackLabSystems::Record).chain(),
+        )
+        .add_systems(
+            RecordSchedule,
+            (
+                fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
+                tell_outcomes.in_set(RollbackLabSystems::Record),
+            ),
+        )
+        .add_systems(PreUpdate, run_record.in_set(RollbackLabSystems::Measure))
+        .add_systems(
+            Last,
+            (
+                run_record.in_set(RollbackLabSystems::Measure),
+                flush_on_exit.in_set(RollbackLabSystems::Record),
+            ),
+        );
 }
 
 /// An episode closes with its ggrs session, and its document goes to the sink.
@@ -165,19 +161,24 @@ fn build_observing<C: Config>(app: &mut App) {
         clock_resolution_us: Some(1),
         ..default()
     };
-    app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template));
-    app.add_systems(
-        Last,
-        note_exit::<C>
-            .run_if(on_message::<AppExit>)
-            .in_set(RollbackLabSystems::Observe),
-    );
-    app.add_systems(
-        RecordSchedule,
-        write_closed::<C>
-            .in_set(RollbackLabSystems::Record)
-            .before(tell_outcomes),
-    );
+    app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template))
+        .add_systems(
+            PreUpdate,
+            (
+                fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
+                write_closed::<C>.in_set(RollbackLabSystems::Record),
+            ),
+        )
+        .add_systems(
+            Last,
+            (
+                note_exit::<C>.in_set(RollbackLabSystems::Observe),
+                fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
+                (write_closed::<C>, flush_on_exit)
+                    .chain()
+                    .in_set(RollbackLabSystems::Record),
+            ),
+        );
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -194,6 +195,7 @@ fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
     metrics.note_app_exit();
 }
 
+/// Hands over what ended, and tells what became of it.
 fn write_closed<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
@@ -201,6 +203,7 @@ fn write_closed<C: Config>(
     rate: Option<Res<bevy_ggrs::RollbackFrameRate>>,
     session: Option<Res<Session<C>>>,
     log: Res<TraceLog<C>>,
+    commands: Commands,
     mut said: Local<bool>,
 ) {
     if log.kind() != SessionKind::P2P && metrics.abandon() && !std::mem::replace(&mut *said, true) {
@@ -219,6 +222,7 @@ fn write_closed<C: Config>(
     for (document, summary) in metrics.take_finished() {
         outbox.post(&mut sink, document, summary);
     }
+    tell_outcomes(sink, outbox, commands);
 }
 
 /// What runs, as far as this build knows it.

@@ -249,6 +249,10 @@ impl RecordSink {
 
     /// What became of documents since the last call. Never waits.
     pub fn poll(&mut self) -> Vec<SinkEvent> {
+        // Nearly always nothing is on its way, and this is asked in every update.
+        if self.waiting == 0 && self.events.is_empty() {
+            return Vec::new();
+        }
         #[cfg(not(target_arch = "wasm32"))]
         if let Backend::Thread(thread) = &self.backend {
             let outcomes: Vec<_> = thread.try_outcomes().collect();

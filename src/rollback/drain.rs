@@ -25,108 +25,127 @@ pub(super) struct TraceMessages<'w, I: Send + Sync + 'static> {
     stalls: MessageWriter<'w, StallEnded>,
 }
 
-/// Begins an episode when a session is there that was not before.
-pub(super) fn begin_new_session<C: Config>(
-    mut log: ResMut<TraceLog<C>>,
-    clock: Res<LabClock>,
-    session: Option<Res<Session<C>>>,
-) {
-    if log.awaits_session()
-        && let Some(session) = session
-    {
-        log.begin_session(&session, clock.now());
-    }
+/// The messages about ggrs's own events.
+#[derive(SystemParam)]
+pub(super) struct SessionMessages<'w> {
+    events: MessageWriter<'w, SessionEvent>,
+    desyncs: MessageWriter<'w, DesyncDetected>,
 }
 
-/// Tells what the update's last step confirmed; closes the episode of a session that is gone.
-pub(super) fn settle_trace<C: Config>(
+/// What the update's steps came to: begins the episode of a session that was not there before,
+/// tells what the last step confirmed, closes the episode of a session that is gone, and writes
+/// all messages.
+///
+/// One system and not one for each of these: in a small game it is their number that costs.
+pub(super) fn tell_steps<C: Config>(
     mut log: ResMut<TraceLog<C>>,
     clock: Res<LabClock>,
+    links: Res<Links>,
     confirmed: Option<Res<ConfirmedFrameCount>>,
-    session: Option<Res<Session<C>>>,
+    session: Option<ResMut<Session<C>>>,
+    mut drained: Local<Vec<GgrsEvent<C>>>,
+    mut trace_messages: TraceMessages<C::Input>,
+    mut session_messages: SessionMessages,
 ) {
     if let Some(confirmed) = confirmed {
         log.trace_mut().settle(confirmed.0);
     }
-    if session.is_none() {
-        log.session_gone(clock.now());
+    let mut ahead = None;
+    match session {
+        None => log.session_gone(),
+        Some(mut session) => {
+            // Draining is no change that anybody has to react to.
+            let session = session.bypass_change_detection();
+            log.notice_session(Some(session));
+            match session {
+                Session::P2P(session) => {
+                    ahead = Some(session.frames_ahead());
+                    drained.extend(session.events());
+                }
+                Session::Spectator(session) => drained.extend(session.events()),
+                Session::SyncTest(_) => {}
+            }
+            let p2p = match session {
+                Session::P2P(session) => Some(&*session),
+                _ => None,
+            };
+            for event in drained.drain(..) {
+                session_messages.write(event, p2p, clock.now());
+            }
+        }
     }
+    trace_messages.write(&mut log, &clock, &links, ahead);
 }
 
-/// Closes the episode when the app ends, unless somebody delimits episodes by hand.
-pub(super) fn close_on_exit<C: Config>(mut log: ResMut<TraceLog<C>>, clock: Res<LabClock>) {
-    log.session_gone(clock.now());
-}
-
-/// Turns the facts told since the last time into messages, in their order.
-pub(super) fn drain_trace<C: Config>(
+/// Closes the episode when the app ends, unless somebody delimits episodes by hand, and writes
+/// what is left to tell.
+pub(super) fn tell_exit<C: Config>(
     mut log: ResMut<TraceLog<C>>,
     clock: Res<LabClock>,
     links: Res<Links>,
     session: Option<Res<Session<C>>>,
     mut messages: TraceMessages<C::Input>,
 ) {
+    log.session_gone();
     let ahead = match session.as_deref() {
         Some(Session::P2P(session)) => Some(session.frames_ahead()),
         _ => None,
     };
-    for fact in log.trace_mut().drain() {
-        match &fact {
-            Fact::RollbackRan(record) => {
-                let timestamp = clock.origin_unix_ms() + millis(record.at);
-                let mut rollback =
-                    RollbackCompleted::new(record, links.get(record.player), timestamp);
-                rollback.evidence.frames_ahead = rollback.evidence.frames_ahead.or(ahead);
-                messages.rollbacks.write(rollback);
-            }
-            &Fact::Reloaded {
-                at,
-                loaded_frame,
-                resimulated,
-                resim_time,
-            } => {
-                messages.reloads.write(RollbackReloaded {
+    messages.write(&mut log, &clock, &links, ahead);
+}
+
+impl<I: Copy + PartialEq + Send + Sync + 'static> TraceMessages<'_, I> {
+    /// Turns the facts told since the last time into messages, in their order.
+    fn write<C: Config<Input = I>>(
+        &mut self,
+        log: &mut TraceLog<C>,
+        clock: &LabClock,
+        links: &Links,
+        frames_ahead: Option<i32>,
+    ) {
+        for fact in log.trace_mut().drain() {
+            match &fact {
+                Fact::RollbackRan(record) => {
+                    let timestamp = clock.origin_unix_ms() + millis(record.at);
+                    let mut rollback =
+                        RollbackCompleted::new(record, links.get(record.player), timestamp);
+                    rollback.evidence.frames_ahead =
+                        rollback.evidence.frames_ahead.or(frames_ahead);
+                    self.rollbacks.write(rollback);
+                }
+                &Fact::Reloaded {
                     at,
                     loaded_frame,
-                    resimulated_frames: resimulated,
+                    resimulated,
                     resim_time,
-                });
+                } => {
+                    self.reloads.write(RollbackReloaded {
+                        at,
+                        loaded_frame,
+                        resimulated_frames: resimulated,
+                        resim_time,
+                    });
+                }
+                &Fact::Stalled { frame, at, ticks } => {
+                    self.stalls.write(StallEnded { frame, at, ticks });
+                }
+                _ => {}
             }
-            &Fact::Stalled { frame, at, ticks } => {
-                messages.stalls.write(StallEnded { frame, at, ticks });
-            }
-            _ => {}
+            self.facts.write(fact);
         }
-        messages.facts.write(fact);
     }
 }
 
-/// Re-emits every event of the session as a message of the lab, players by handle.
-pub(super) fn drain_ggrs_events<C: Config>(
-    session: Option<ResMut<Session<C>>>,
-    clock: Res<LabClock>,
-    mut drained: Local<Vec<GgrsEvent<C>>>,
-    mut events: MessageWriter<SessionEvent>,
-    mut desyncs: MessageWriter<DesyncDetected>,
-) {
-    let Some(mut session) = session else {
-        return;
-    };
-    // Draining is no change that anybody has to react to.
-    let session = session.bypass_change_detection();
-    match session {
-        Session::P2P(session) => drained.extend(session.events()),
-        Session::Spectator(session) => drained.extend(session.events()),
-        Session::SyncTest(_) => {}
-    }
-    let p2p = match session {
-        Session::P2P(session) => Some(&*session),
-        _ => None,
-    };
-    let at = clock.now();
-    for event in drained.drain(..) {
+impl SessionMessages<'_> {
+    /// Re-emits an event of the session as a message of the lab, players by handle.
+    fn write<C: Config>(
+        &mut self,
+        event: GgrsEvent<C>,
+        session: Option<&P2PSession<C>>,
+        at: Duration,
+    ) {
         let (kind, address) = translate(event);
-        let mut players = handles(p2p, address);
+        let mut players = handles(session, address);
         players.sort_unstable();
         if let SessionEventKind::DesyncDetected {
             frame,
@@ -134,7 +153,7 @@ pub(super) fn drain_ggrs_events<C: Config>(
             remote_checksum,
         } = kind
         {
-            desyncs.write(DesyncDetected {
+            self.desyncs.write(DesyncDetected {
                 at,
                 frame,
                 local_checksum,
@@ -142,7 +161,7 @@ pub(super) fn drain_ggrs_events<C: Config>(
                 players: players.clone(),
             });
         }
-        events.write(SessionEvent { at, players, kind });
+        self.events.write(SessionEvent { at, players, kind });
     }
 }
 
