@@ -1,5 +1,5 @@
 //! What observers, metrics and recording cost a `bevy_ggrs` app: the same match bare and observed,
-//! for a profiler (`run`) and by the clock, both in one process (`pair`).
+//! for a profiler (`run`) and by the clock, in turn within one match (`pair`).
 //!
 //! `cargo xtask bench` runs it and prints the table; alone it prints one JSON object per line.
 
@@ -7,24 +7,27 @@
 mod duel;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use duel::{Duel, Observers, Script};
+use duel::{Duel, Observers, Script, bare_schedules};
 use serde_json::json;
 
-/// Frames before anything counts: the columns have grown, the caches are warm.
+/// Frames of a match before its time counts.
 const WARM_UP: i32 = 300;
-/// Frames per block: whole cycles of the script, short beside what disturbs a desk.
-const BLOCK: i32 = 50;
+/// Frames of one cycle of the script.
+const CYCLE: i32 = 10;
+/// Frames timed together: short beside what disturbs a desk.
+const TIMED: i32 = 3 * CYCLE;
 
 const USAGE: &str = "observer_cost [pair|run] [--observers none|memory|folder] [--entities N] \
-                     [--frames N] [--out DIR]";
+                     [--frames N] [--blocks N] [--out DIR]";
 
 struct Options {
     mode: String,
     observers: String,
     entities: Option<i32>,
     frames: i32,
+    blocks: i32,
     out: String,
 }
 
@@ -34,7 +37,8 @@ impl Options {
             mode: "pair".into(),
             observers: "memory".into(),
             entities: None,
-            frames: 3_000,
+            frames: 600,
+            blocks: 200,
             out: std::env::temp_dir()
                 .join("rollback-lab-bench")
                 .to_string_lossy()
@@ -49,6 +53,7 @@ impl Options {
                 "--observers" => options.observers = value()?,
                 "--entities" => options.entities = Some(number(value()?)?),
                 "--frames" => options.frames = number(value()?)?,
+                "--blocks" => options.blocks = number(value()?)?,
                 "--out" => options.out = value()?,
                 // What cargo adds of its own accord.
                 "--bench" => {}
@@ -85,7 +90,7 @@ fn measure(options: &Options) -> Result<(), String> {
         if options.mode == "run" {
             run(entities, &observers, options.frames);
         } else {
-            pair(entities, &observers, options.frames)?;
+            pair(entities, &observers, options.blocks)?;
         }
     }
     Ok(())
@@ -106,53 +111,88 @@ fn run(entities: i32, observers: &Observers, frames: i32) {
     );
 }
 
-/// Both matches, block by block in turn: whatever the machine does besides meets both alike.
-fn pair(entities: i32, observers: &Observers, frames: i32) -> Result<(), String> {
+/// One match whose schedules are exchanged in turn, with the observers' systems and without.
+///
+/// Two apps side by side differ by more than what is measured, by where they happen to lie in
+/// memory; here the game, its snapshots and its inputs are the very same. What both blocks have is
+/// not seen: Bevy's bookkeeping of the observers' message types.
+fn pair(entities: i32, observers: &Observers, blocks: i32) -> Result<(), String> {
     let script = Script::steady(entities);
-    let mut bare = Duel::new(script, &Observers::None, None);
-    let mut observed = Duel::new(script, observers, None);
-    bare.steps(WARM_UP);
-    observed.steps(WARM_UP);
-    let blocks = frames / BLOCK;
-    let (mut without, mut added) = (Vec::new(), Vec::new());
-    for block in 0..blocks {
-        // Who comes first has the colder caches: they take turns.
-        let (bare_us, observed_us) = if block % 2 == 0 {
-            let bare_us = block_us(&mut bare);
-            (bare_us, block_us(&mut observed))
-        } else {
-            let observed_us = block_us(&mut observed);
-            (block_us(&mut bare), observed_us)
-        };
-        without.push(bare_us);
-        added.push(observed_us - bare_us);
+    let mut duel = Duel::new(script, observers, None);
+    let mut outside = bare_schedules(script);
+    let seen = *observers != Observers::None;
+    if seen {
+        // From now on episodes are delimited by hand.
+        duel.observe(false);
     }
-    same_work(&bare, &observed)?;
-    let (without, added) = (median(without), median(added));
+    duel.steps(WARM_UP);
+    let (mut observed, mut without) = (Times::default(), Times::default());
+    for _ in 0..blocks {
+        if seen {
+            duel.observe(true);
+        }
+        observed.time(&mut duel);
+        if seen {
+            duel.observe(false);
+        }
+        // The document of the episode is built here.
+        duel.steps(CYCLE);
+        duel.exchange(&mut outside);
+        without.time(&mut duel);
+        duel.exchange(&mut outside);
+    }
+    let mut bare = Duel::new(script, &Observers::None, None);
+    bare.steps(duel.frames());
+    same_work(&bare, &duel)?;
+    let half = blocks as usize / 2;
+    let added = |from, to| observed.us(from, to) - without.us(from, to);
+    let (first, second) = (added(0, half), added(half, 2 * half));
+    let bare_us = without.us(0, 2 * half);
+    let added = added(0, 2 * half);
     println!(
         "{}",
         json!({
             "entities": entities,
-            "frames": blocks * BLOCK,
-            "simulated": bare.simulated(),
-            "bareUsPerFrame": without,
+            "observers": format!("{observers:?}"),
+            "blocks": blocks,
+            "framesPerBlock": TIMED,
+            "bareUsPerFrame": bare_us,
             "addedUsPerFrame": added,
-            "addedPercent": 100.0 * added / without,
+            "addedUsOfHalves": [first, second],
+            "addedPercent": 100.0 * added / bare_us,
         })
     );
     Ok(())
 }
 
-/// A block's time in the app's updates alone, per frame.
-fn block_us(duel: &mut Duel) -> f64 {
-    let mut spent = Duration::ZERO;
-    for _ in 0..BLOCK {
-        duel.step_peer();
-        let from = Instant::now();
-        duel.step_app();
-        spent += from.elapsed();
+/// The times of single updates, by their place in the script's cycle.
+#[derive(Default)]
+struct Times([Vec<f64>; CYCLE as usize]);
+
+impl Times {
+    /// Times the updates of a block, after a cycle that warms it up.
+    fn time(&mut self, duel: &mut Duel) {
+        duel.steps(CYCLE);
+        for frame in 0..TIMED {
+            duel.step_peer();
+            let from = Instant::now();
+            duel.step_app();
+            let spent = from.elapsed();
+            self.0[(frame % CYCLE) as usize].push(spent.as_secs_f64() * 1e6);
+        }
     }
-    spent.as_secs_f64() * 1e6 / f64::from(BLOCK)
+
+    /// Time per frame over a whole cycle in the blocks of a range. Each place tells its lower
+    /// quartile: whatever else the machine does only ever makes an update slower.
+    fn us(&self, from_block: usize, to_block: usize) -> f64 {
+        let per_block = (TIMED / CYCLE) as usize;
+        let places = self.0.iter().map(|times| {
+            let mut times = times[from_block * per_block..to_block * per_block].to_vec();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 4).copied().unwrap_or(f64::NAN)
+        });
+        places.sum::<f64>() / f64::from(CYCLE)
+    }
 }
 
 fn same_work(bare: &Duel, observed: &Duel) -> Result<(), String> {
@@ -167,9 +207,4 @@ fn same_work(bare: &Duel, observed: &Duel) -> Result<(), String> {
             work(observed)
         ))
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

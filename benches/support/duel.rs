@@ -22,10 +22,12 @@ use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::ggrs::{GgrsRequest, Message as GgrsMessage, NonBlockingSocket, P2PSession};
 use bevy_ggrs::ggrs::{PlayerType, SessionBuilder, SessionState};
 use bevy_ggrs::{
-    Checksum, GgrsConfig, GgrsPlugin, GgrsSchedule, LocalInputs, LocalPlayers, PlayerInputs,
-    ReadInputs, Rollback, RollbackApp, RollbackFrameCount, Session,
+    AdvanceWorld, Checksum, GgrsConfig, GgrsPlugin, GgrsSchedule, LoadWorld, LocalInputs,
+    LocalPlayers, PlayerInputs, ReadInputs, Rollback, RollbackApp, RollbackFrameCount, SaveWorld,
+    Session,
 };
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::rollback::TraceLog;
 use bevy_rollback_lab::RollbackObserverPlugins;
 use bevy_rollback_lab::transport::ggrs_wire::{self, MessageKind};
 use serde::{Deserialize, Serialize};
@@ -377,6 +379,29 @@ impl Duel {
         assert_eq!(self.frames(), self.ticks, "every update advances one frame");
     }
 
+    /// Puts other schedules of the same labels in force and takes out those that were.
+    pub fn exchange(&mut self, schedules: &mut [Schedule]) {
+        let mut inside = self.app.world_mut().resource_mut::<Schedules>();
+        for schedule in schedules {
+            let new = std::mem::take(schedule);
+            *schedule = inside.insert(new).unwrap();
+        }
+    }
+
+    /// Begins the episode that the observers see, or ends it.
+    pub fn observe(&mut self, seen: bool) {
+        let now = self.app.world().resource::<LabClock>().now();
+        let mut log = self
+            .app
+            .world_mut()
+            .resource_mut::<TraceLog<BenchConfig>>();
+        if seen {
+            log.begin(&[true, false], now).unwrap();
+        } else {
+            log.close(now);
+        }
+    }
+
     /// Frames advanced.
     pub fn frames(&self) -> i32 {
         self.app.world().resource::<RollbackFrameCount>().0
@@ -391,6 +416,25 @@ impl Duel {
     pub fn checksum(&self) -> u128 {
         self.app.world().resource::<Checksum>().0
     }
+}
+
+/// The schedules in which observers have systems, as the game alone fills them: to be exchanged
+/// against those of a match of the same script.
+pub fn bare_schedules(script: Script) -> Vec<Schedule> {
+    let mut app = game(script);
+    app.finish();
+    app.cleanup();
+    let mut schedules = app.world_mut().resource_mut::<Schedules>();
+    [
+        schedules.remove(PreUpdate),
+        schedules.remove(ReadInputs),
+        schedules.remove(LoadWorld),
+        schedules.remove(AdvanceWorld),
+        schedules.remove(SaveWorld),
+        schedules.remove(Last),
+    ]
+    .map(Option::unwrap)
+    .into()
 }
 
 /// All that is measured: the profiler counts what runs inside of it.
