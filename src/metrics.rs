@@ -45,6 +45,8 @@ pub struct SessionMetrics<I: Send + Sync + 'static> {
     taken: bool,
     template: EpisodeMeta,
     begun: u32,
+    /// An episode began and the record has not looked at it.
+    fresh: bool,
     hash_every: u32,
     /// Reason with which an episode closes on its own when its ggrs session is gone.
     auto_close: Option<&'static str>,
@@ -78,6 +80,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
             taken: false,
             template: EpisodeMeta::default(),
             begun: 0,
+            fresh: false,
             hash_every: HASH_EVERY_FRAMES,
             auto_close: None,
             heard: Heard::default(),
@@ -140,6 +143,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     pub fn begin(&mut self, meta: EpisodeMeta) {
         self.close(None, None, true);
         self.begun = meta.episode_num + 1;
+        self.fresh = true;
         self.current = Some(Episode::new(meta, self.hash_every));
     }
 

@@ -195,8 +195,22 @@ fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
     metrics.note_app_exit();
 }
 
-/// Hands over what ended, and tells what became of it.
-fn write_closed<C: Config>(
+/// Looks whether an episode began or ended, or a file is on its way. In most updates there is
+/// neither, and then nothing more of the world is asked for.
+fn write_closed<C: Config>(world: &mut World) {
+    let quiet = !world.resource::<SessionMetrics<C::Input>>().has_news()
+        && world.resource::<RecordSink>().is_quiet();
+    if quiet {
+        return;
+    }
+    if let Err(error) = world.run_system_cached(hand_over::<C>) {
+        error!("ended episodes were not handed over: {error}");
+    }
+}
+
+/// Completes what an episode that began says of itself, hands over those that ended, and tells
+/// what became of their files.
+fn hand_over<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
     mut outbox: ResMut<Outbox>,

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 use bevy_ggrs::ggrs::{Config, GgrsEvent, P2PSession};
 use bevy_ggrs::{ConfirmedFrameCount, Session};
@@ -13,138 +12,145 @@ use super::log::TraceLog;
 use super::messages::{
     DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
 };
-use super::trace::Fact;
+use super::trace::{Fact, RollbackRecord};
 use crate::clock::LabClock;
 
-/// The messages about a trace.
-#[derive(SystemParam)]
-pub(super) struct TraceMessages<'w, I: Send + Sync + 'static> {
-    facts: MessageWriter<'w, Fact<I>>,
-    rollbacks: MessageWriter<'w, RollbackCompleted<I>>,
-    reloads: MessageWriter<'w, RollbackReloaded>,
-    stalls: MessageWriter<'w, StallEnded>,
+/// What waits to be told, kept from update to update so that nothing is allocated.
+pub(super) struct Untold<C: Config> {
+    facts: Vec<Fact<C::Input>>,
+    events: Vec<GgrsEvent<C>>,
 }
 
-/// The messages about ggrs's own events.
-#[derive(SystemParam)]
-pub(super) struct SessionMessages<'w> {
-    events: MessageWriter<'w, SessionEvent>,
-    desyncs: MessageWriter<'w, DesyncDetected>,
+impl<C: Config> Default for Untold<C> {
+    fn default() -> Self {
+        Self {
+            facts: Vec::new(),
+            events: Vec::new(),
+        }
+    }
 }
 
 /// What the update's steps came to: begins the episode of a session that was not there before,
 /// tells what the last step confirmed, closes the episode of a session that is gone, and writes
 /// all messages.
 ///
-/// One system and not one for each of these: in a small game it is their number that costs.
-pub(super) fn tell_steps<C: Config>(
-    mut log: ResMut<TraceLog<C>>,
-    clock: Res<LabClock>,
-    links: Res<Links>,
-    confirmed: Option<Res<ConfirmedFrameCount>>,
-    session: Option<ResMut<Session<C>>>,
-    mut drained: Local<Vec<GgrsEvent<C>>>,
-    mut trace_messages: TraceMessages<C::Input>,
-    mut session_messages: SessionMessages,
-) {
+/// One exclusive system: most updates tell facts alone, and a system that asked for every kind of
+/// message beforehand would cost a small game more than the messages do.
+pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
+    let confirmed = world.get_resource::<ConfirmedFrameCount>().map(|count| count.0);
+    let mut log = world.resource_mut::<TraceLog<C>>();
     if let Some(confirmed) = confirmed {
-        log.trace_mut().settle(confirmed.0);
+        log.trace_mut().settle(confirmed);
     }
-    let mut ahead = None;
-    match session {
-        None => log.session_gone(),
+    let awaits_session = log.awaits_session();
+    let frames_ahead = match world.get_resource_mut::<Session<C>>() {
+        None => {
+            world.resource_mut::<TraceLog<C>>().session_gone();
+            None
+        }
         Some(mut session) => {
             // Draining is no change that anybody has to react to.
             let session = session.bypass_change_detection();
-            log.notice_session(Some(session));
-            match session {
-                Session::P2P(session) => {
-                    ahead = Some(session.frames_ahead());
-                    drained.extend(session.events());
-                }
-                Session::Spectator(session) => drained.extend(session.events()),
-                Session::SyncTest(_) => {}
+            let ahead = drain_session(session, &mut untold.events);
+            if awaits_session {
+                notice_session::<C>(world);
             }
-            let p2p = match session {
-                Session::P2P(session) => Some(&*session),
-                _ => None,
-            };
-            for event in drained.drain(..) {
-                session_messages.write(event, p2p, clock.now());
-            }
+            tell_events(world, &mut untold.events);
+            ahead
         }
-    }
-    trace_messages.write(&mut log, &clock, &links, ahead);
+    };
+    tell_facts::<C>(world, &mut untold.facts, frames_ahead);
 }
 
 /// Closes the episode when the app ends, unless somebody delimits episodes by hand, and writes
 /// what is left to tell.
-pub(super) fn tell_exit<C: Config>(
-    mut log: ResMut<TraceLog<C>>,
-    clock: Res<LabClock>,
-    links: Res<Links>,
-    session: Option<Res<Session<C>>>,
-    mut messages: TraceMessages<C::Input>,
-) {
-    log.session_gone();
-    let ahead = match session.as_deref() {
-        Some(Session::P2P(session)) => Some(session.frames_ahead()),
-        _ => None,
-    };
-    messages.write(&mut log, &clock, &links, ahead);
+pub(super) fn tell_exit<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
+    world.resource_mut::<TraceLog<C>>().session_gone();
+    tell_facts::<C>(world, &mut untold.facts, None);
 }
 
-impl<I: Copy + PartialEq + Send + Sync + 'static> TraceMessages<'_, I> {
-    /// Turns the facts told since the last time into messages, in their order.
-    fn write<C: Config<Input = I>>(
-        &mut self,
-        log: &mut TraceLog<C>,
-        clock: &LabClock,
-        links: &Links,
-        frames_ahead: Option<i32>,
-    ) {
-        for fact in log.trace_mut().drain() {
-            match &fact {
-                Fact::RollbackRan(record) => {
-                    let timestamp = clock.origin_unix_ms() + millis(record.at);
-                    let mut rollback =
-                        RollbackCompleted::new(record, links.get(record.player), timestamp);
-                    rollback.evidence.frames_ahead =
-                        rollback.evidence.frames_ahead.or(frames_ahead);
-                    self.rollbacks.write(rollback);
-                }
-                &Fact::Reloaded {
-                    at,
-                    loaded_frame,
-                    resimulated,
-                    resim_time,
-                } => {
-                    self.reloads.write(RollbackReloaded {
-                        at,
-                        loaded_frame,
-                        resimulated_frames: resimulated,
-                        resim_time,
-                    });
-                }
-                &Fact::Stalled { frame, at, ticks } => {
-                    self.stalls.write(StallEnded { frame, at, ticks });
-                }
-                _ => {}
-            }
-            self.facts.write(fact);
+fn notice_session<C: Config>(world: &mut World) {
+    world.resource_scope(|world, mut log: Mut<TraceLog<C>>| {
+        log.notice_session(world.get_resource::<Session<C>>());
+    });
+}
+
+/// Takes ggrs's events; tells by how many frames this peer is ahead, where that means something.
+fn drain_session<C: Config>(
+    session: &mut Session<C>,
+    events: &mut Vec<GgrsEvent<C>>,
+) -> Option<i32> {
+    match session {
+        Session::P2P(session) => {
+            events.extend(session.events());
+            Some(session.frames_ahead())
         }
+        Session::Spectator(session) => {
+            events.extend(session.events());
+            None
+        }
+        Session::SyncTest(_) => None,
     }
 }
 
-impl SessionMessages<'_> {
-    /// Re-emits an event of the session as a message of the lab, players by handle.
-    fn write<C: Config>(
-        &mut self,
-        event: GgrsEvent<C>,
-        session: Option<&P2PSession<C>>,
-        at: Duration,
-    ) {
+/// Turns the facts told since the last time into messages, in their order.
+fn tell_facts<C: Config>(
+    world: &mut World,
+    facts: &mut Vec<Fact<C::Input>>,
+    frames_ahead: Option<i32>,
+) {
+    facts.extend(world.resource_mut::<TraceLog<C>>().trace_mut().drain());
+    for fact in &*facts {
+        match fact {
+            Fact::RollbackRan(record) => {
+                let rollback = rollback(world, record, frames_ahead);
+                world.write_message(rollback);
+            }
+            &Fact::Reloaded {
+                at,
+                loaded_frame,
+                resimulated,
+                resim_time,
+            } => {
+                world.write_message(RollbackReloaded {
+                    at,
+                    loaded_frame,
+                    resimulated_frames: resimulated,
+                    resim_time,
+                });
+            }
+            &Fact::Stalled { frame, at, ticks } => {
+                world.write_message(StallEnded { frame, at, ticks });
+            }
+            _ => {}
+        }
+    }
+    if !facts.is_empty() {
+        world.write_message_batch(facts.drain(..));
+    }
+}
+
+fn rollback<I: Copy + Send + Sync + 'static>(
+    world: &World,
+    record: &RollbackRecord<I>,
+    frames_ahead: Option<i32>,
+) -> RollbackCompleted<I> {
+    let timestamp = world.resource::<LabClock>().origin_unix_ms() + millis(record.at);
+    let link = world.resource::<Links>().get(record.player);
+    let mut rollback = RollbackCompleted::new(record, link, timestamp);
+    rollback.evidence.frames_ahead = rollback.evidence.frames_ahead.or(frames_ahead);
+    rollback
+}
+
+/// Re-emits every event of the session as a message of the lab, players by handle.
+fn tell_events<C: Config>(world: &mut World, drained: &mut Vec<GgrsEvent<C>>) {
+    for event in drained.drain(..) {
+        let at = world.resource::<LabClock>().now();
         let (kind, address) = translate(event);
+        let session = match world.get_resource::<Session<C>>() {
+            Some(Session::P2P(session)) => Some(session),
+            _ => None,
+        };
         let mut players = handles(session, address);
         players.sort_unstable();
         if let SessionEventKind::DesyncDetected {
@@ -153,7 +159,7 @@ impl SessionMessages<'_> {
             remote_checksum,
         } = kind
         {
-            self.desyncs.write(DesyncDetected {
+            world.write_message(DesyncDetected {
                 at,
                 frame,
                 local_checksum,
@@ -161,7 +167,7 @@ impl SessionMessages<'_> {
                 players: players.clone(),
             });
         }
-        self.events.write(SessionEvent { at, players, kind });
+        world.write_message(SessionEvent { at, players, kind });
     }
 }
 

@@ -101,7 +101,7 @@ impl<C: Config> TraceLog<C> {
     }
 
     /// Whether a session that is there should begin an episode.
-    fn awaits_session(&self) -> bool {
+    pub(super) fn awaits_session(&self) -> bool {
         !self.by_hand && !self.refused && !self.trace.is_active()
     }
 
