@@ -46,7 +46,8 @@ fn main() {
 }
 
 fn frames() {
-    let sum = |observers| match_allocations(observers).0.iter().sum::<u64>();
+    let script = Script::steady(ENTITIES);
+    let sum = |observers| match_allocations(script, observers).0.iter().sum::<u64>();
     println!(
         "{}",
         json!({
@@ -87,7 +88,10 @@ fn memory(out: Option<PathBuf>) {
     let files = duel.app.world().resource::<RecordSink>().files();
     let (path, bytes) = files.iter().next().unwrap();
     let document = EpisodeDocument::parse(std::str::from_utf8(bytes).unwrap()).unwrap();
-    assert!(document.episode.end_frame > before - 10, "the hour is in it");
+    assert!(
+        document.episode.end_frame > before - 10,
+        "the hour is in it"
+    );
     if let Some(out) = out {
         std::fs::create_dir_all(&out).unwrap();
         std::fs::write(out.join("hour.json"), bytes).unwrap();

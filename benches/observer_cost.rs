@@ -9,7 +9,8 @@ mod duel;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use duel::{Duel, Observers, Script, bare_schedules};
+use duel::game::bare_schedules;
+use duel::{Duel, Observers, Script};
 use serde_json::json;
 
 /// Frames of a match before its time counts.

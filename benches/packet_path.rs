@@ -30,7 +30,11 @@ fn main() -> ExitCode {
             lab.push(replay(Lab::new(), &ticks));
         }
     }
-    if lab.iter().chain(&adapter).any(|(_, arrived)| *arrived != packets) {
+    if lab
+        .iter()
+        .chain(&adapter)
+        .any(|(_, arrived)| *arrived != packets)
+    {
         eprintln!("error: not every one of the {packets} packets arrived");
         return ExitCode::FAILURE;
     }

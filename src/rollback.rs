@@ -1,7 +1,7 @@
 //! Owns the observation of a `bevy_ggrs` session from outside: observers that note what ggrs makes
-//! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`]
-//! and nothing else; nothing here runs in `GgrsSchedule`, and no message is written inside a
-//! rollback schedule.
+//! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`],
+//! tell the game's [`EpisodeRecord`] which frame is simulated, and change nothing else; nothing
+//! here runs in `GgrsSchedule`, and no message is written inside a rollback schedule.
 
 use std::marker::PhantomData;
 
@@ -72,9 +72,7 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             .add_message::<SessionEvent>();
 
         let clock = app.world().resource::<LabClock>().clone();
-        app.world_mut()
-            .resource_mut::<TraceLog<C>>()
-            .follow(&clock);
+        app.world_mut().resource_mut::<TraceLog<C>>().follow(&clock);
         // The app may bring another one until it starts.
         app.add_systems(PreStartup, observe::follow_clock::<C>)
             .add_systems(ReadInputs, observe::tick::<C>)
@@ -100,7 +98,7 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             RollbackLabSystems::Measure,
             RollbackLabSystems::Record,
         );
-        app.configure_sets(PreUpdate, order.clone().chain().after(RunGgrsSystems))
+        app.configure_sets(PreUpdate, order.chain().after(RunGgrsSystems))
             // One condition for all: it is looked at in every update.
             .configure_sets(Last, order.chain().run_if(on_message::<AppExit>))
             .add_systems(

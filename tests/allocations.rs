@@ -11,20 +11,30 @@ mod steady;
 use allocation_counter::measure;
 use bevy_ggrs::ggrs::NonBlockingSocket;
 use bevy_matchbox::matchbox_socket::{ChannelConfig, WebRtcSocketBuilder};
-use duel::Observers;
+use duel::{Observers, Script};
 use packets::{Adapter, Lab, count, record};
 use steady::{FRAMES, WARM_UP, match_allocations, packet_allocations};
 
-/// Columns of the record that grow with the frames, the rollbacks or the changes of input.
-const COLUMNS: usize = 16;
+/// Columns of the record that grow with the frames, the rollbacks or the changes of input: 16. Each
+/// doubles, from 600 to 3,600 frames three times at most.
+const GROWTH: usize = 16 * 3;
 
 #[test]
 fn observed_frames_allocate_nothing_but_the_growth_of_the_record() {
-    let (bare, bare_duel) = match_allocations(&Observers::None);
-    let (observed, observed_duel) = match_allocations(&Observers::InMemory);
+    let script = Script::steady(20);
+    let (bare, bare_duel) = match_allocations(script, &Observers::None);
+    let (observed, observed_duel) = match_allocations(script, &Observers::InMemory);
     assert_eq!(
-        (bare_duel.frames(), bare_duel.simulated(), bare_duel.checksum()),
-        (observed_duel.frames(), observed_duel.simulated(), observed_duel.checksum()),
+        (
+            bare_duel.frames(),
+            bare_duel.simulated(),
+            bare_duel.checksum()
+        ),
+        (
+            observed_duel.frames(),
+            observed_duel.simulated(),
+            observed_duel.checksum()
+        ),
         "both did the same work"
     );
     let again = bare_duel.simulated() - u64::from(bare_duel.frames().unsigned_abs());
@@ -33,19 +43,35 @@ fn observed_frames_allocate_nothing_but_the_growth_of_the_record() {
         u64::from((WARM_UP + FRAMES).unsigned_abs() / 10) * 4,
         "4 frames are simulated again in every 10"
     );
-    // A column doubles: from 600 to 3,600 frames that is three times at most.
-    let growth = COLUMNS * 3;
-    let more = bare.iter().zip(&observed).filter(|(bare, observed)| observed > bare);
+    let more = bare
+        .iter()
+        .zip(&observed)
+        .filter(|(bare, observed)| observed > bare);
     let more = more.count();
     assert!(
-        more <= growth,
+        more <= GROWTH,
         "{more} of {FRAMES} frames allocated more than without observers"
     );
     let sum = |frames: &[u64]| frames.iter().sum::<u64>();
     let (bare, observed) = (sum(&bare), sum(&observed));
     assert!(
-        observed <= bare + growth as u64,
+        observed <= bare + GROWTH as u64,
         "{observed} allocations in {FRAMES} frames, {bare} without observers"
+    );
+}
+
+/// The list of what a rollback corrected beside its first input is made twice: in the fact, and in
+/// the message that a game may keep.
+#[test]
+fn a_rollback_that_corrects_several_inputs_at_once_allocates_twice() {
+    let script = Script::bursts(20);
+    let sum = |observers| match_allocations(script, observers).0.iter().sum::<u64>();
+    let (bare, observed) = (sum(&Observers::None), sum(&Observers::InMemory));
+    let rollbacks = u64::from(FRAMES.unsigned_abs()) / 10;
+    let more = observed - bare;
+    assert!(
+        (2 * rollbacks..=2 * rollbacks + GROWTH as u64).contains(&more),
+        "{more} more allocations with {rollbacks} rollbacks"
     );
 }
 
@@ -57,7 +83,10 @@ fn a_packet_of_the_lab_allocates_no_more_than_one_of_matchboxs_adapter() {
     let (ours, our_packets) = packet_allocations(&mut lab, &ticks);
     let (theirs, their_packets) = packet_allocations(&mut Adapter::new(), &ticks);
     assert_eq!(our_packets, expected, "every packet of the lab arrives");
-    assert_eq!(their_packets, expected, "every packet of the adapter arrives");
+    assert_eq!(
+        their_packets, expected,
+        "every packet of the adapter arrives"
+    );
     assert!(lab.is_direct(), "the lab plays over the direct path");
     assert!(
         ours.count_total <= theirs.count_total,

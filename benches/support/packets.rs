@@ -8,10 +8,7 @@
     clippy::unwrap_used,
     reason = "packets that cannot be carried are no measurement"
 )]
-#![allow(
-    dead_code,
-    reason = "shared by programs that do not use all of it"
-)]
+#![allow(dead_code, reason = "shared by programs that do not use all of it")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -76,7 +73,10 @@ impl NonBlockingSocket<PeerId> for Recorder {
         let mut air = self.air.lock().unwrap();
         let tick = air.tick;
         let mut messages = Vec::new();
-        while air.flying[self.me].front().is_some_and(|(due, _)| *due <= tick) {
+        while air.flying[self.me]
+            .front()
+            .is_some_and(|(due, _)| *due <= tick)
+        {
             let (_, message) = air.flying[self.me].pop_front().unwrap();
             messages.push((ids()[1 - self.me], message));
         }
@@ -188,7 +188,7 @@ impl Channel {
     }
 }
 
-/// matchbox's adapter, `impl NonBlockingSocket<PeerId> for WebRtcChannel` of matchbox_socket 0.15
+/// matchbox's adapter, `impl NonBlockingSocket<PeerId> for WebRtcChannel` of `matchbox_socket` 0.15
 /// (`src/ggrs_socket.rs`), call by call. A `WebRtcChannel` is only made by a socket and fed only by
 /// its message loop; the sending half is compared with the real one by a test.
 struct AdapterEnd {
@@ -199,10 +199,9 @@ struct AdapterEnd {
 
 impl NonBlockingSocket<PeerId> for AdapterEnd {
     fn send_to(&mut self, message: &GgrsMessage, _: &PeerId) {
-        let packet: Packet =
-            bincode2::serde::encode_to_vec(message, bincode2::config::standard())
-                .expect("failed to serialize ggrs packet")
-                .into();
+        let packet: Packet = bincode2::serde::encode_to_vec(message, bincode2::config::standard())
+            .expect("failed to serialize ggrs packet")
+            .into();
         self.channel.try_send(packet, self.me).expect("Send failed");
     }
 
@@ -228,10 +227,7 @@ impl Adapter {
         let [first, second] = channels();
         let [me, other] = ids();
         Self([
-            AdapterEnd {
-                channel: first,
-                me,
-            },
+            AdapterEnd { channel: first, me },
             AdapterEnd {
                 channel: second,
                 me: other,

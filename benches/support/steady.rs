@@ -2,10 +2,7 @@
 //!
 //! It owns the counting, never what is expected of it.
 
-#![allow(
-    dead_code,
-    reason = "shared by programs that do not use all of it"
-)]
+#![allow(dead_code, reason = "shared by programs that do not use all of it")]
 
 use allocation_counter::{AllocationInfo, measure, opt_out};
 
@@ -18,8 +15,8 @@ pub const WARM_UP: i32 = 600;
 pub const FRAMES: i32 = 3_000;
 
 /// Allocations of the app in every one of [`FRAMES`] frames, and the match they belong to.
-pub fn match_allocations(observers: &Observers) -> (Vec<u64>, Duel) {
-    let mut duel = Duel::new(Script::steady(20), observers, None);
+pub fn match_allocations(script: Script, observers: &Observers) -> (Vec<u64>, Duel) {
+    let mut duel = Duel::new(script, observers, None);
     duel.steps(WARM_UP);
     let frames = (0..FRAMES).map(|_| {
         duel.step_peer();

@@ -195,21 +195,22 @@ fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
     metrics.note_app_exit();
 }
 
-/// Looks whether an episode began or ended, or a file is on its way. In most updates there is
-/// neither, and then nothing more of the world is asked for.
+/// Looks whether an episode began or ended, and whether a file is on its way. In most updates there
+/// is neither, and then nothing more of the world is asked for.
 fn write_closed<C: Config>(world: &mut World) {
-    let quiet = !world.resource::<SessionMetrics<C::Input>>().has_news()
-        && world.resource::<RecordSink>().is_quiet();
-    if quiet {
-        return;
+    let mut ran = Ok(());
+    if world.resource::<SessionMetrics<C::Input>>().has_news() {
+        ran = world.run_system_cached(hand_over::<C>);
     }
-    if let Err(error) = world.run_system_cached(hand_over::<C>) {
-        error!("ended episodes were not handed over: {error}");
+    if !world.resource::<RecordSink>().is_quiet() {
+        ran = ran.and(world.run_system_cached(tell_outcomes));
+    }
+    if let Err(error) = ran {
+        error!("the record was not handed over: {error}");
     }
 }
 
-/// Completes what an episode that began says of itself, hands over those that ended, and tells
-/// what became of their files.
+/// Completes what an episode that began says of itself, and hands over those that ended.
 fn hand_over<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
@@ -217,7 +218,6 @@ fn hand_over<C: Config>(
     rate: Option<Res<bevy_ggrs::RollbackFrameRate>>,
     session: Option<Res<Session<C>>>,
     log: Res<TraceLog<C>>,
-    commands: Commands,
     mut said: Local<bool>,
 ) {
     if log.kind() != SessionKind::P2P && metrics.abandon() && !std::mem::replace(&mut *said, true) {
@@ -236,7 +236,6 @@ fn hand_over<C: Config>(
     for (document, summary) in metrics.take_finished() {
         outbox.post(&mut sink, document, summary);
     }
-    tell_outcomes(sink, outbox, commands);
 }
 
 /// What runs, as far as this build knows it.

@@ -37,7 +37,9 @@ impl<C: Config> Default for Untold<C> {
 /// One exclusive system: most updates tell facts alone, and a system that asked for every kind of
 /// message beforehand would cost a small game more than the messages do.
 pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
-    let confirmed = world.get_resource::<ConfirmedFrameCount>().map(|count| count.0);
+    let confirmed = world
+        .get_resource::<ConfirmedFrameCount>()
+        .map(|count| count.0);
     let mut log = world.resource_mut::<TraceLog<C>>();
     if let Some(confirmed) = confirmed {
         log.trace_mut().settle(confirmed);

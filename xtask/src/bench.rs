@@ -106,18 +106,12 @@ fn number(line: &Value, name: &str) -> Result<f64, String> {
 }
 
 /// Instructions per frame in steady state: two lengths, bare and observed.
-fn instructions(
-    bench: &Path,
-    folder: &Path,
-    entities: u64,
-    quick: bool,
-) -> Result<Row, String> {
+fn instructions(bench: &Path, folder: &Path, entities: u64, quick: bool) -> Result<Row, String> {
     let (short, long) = if quick { QUICK } else { FULL };
     let mut work = Vec::new();
     let mut per_frame = |observers: &str| -> Result<f64, String> {
         let mut total = |frames: u64| {
-            let (work_done, instructions) =
-                profiled(bench, folder, observers, entities, frames)?;
+            let (work_done, instructions) = profiled(bench, folder, observers, entities, frames)?;
             work.push((frames, work_done));
             Ok::<_, String>(instructions)
         };
@@ -126,9 +120,14 @@ fn instructions(
     };
     let (bare, observed) = (per_frame("none")?, per_frame("memory")?);
     for frames in [short, long] {
-        let mut same = work.iter().filter(|(of, _)| *of == frames).map(|(_, work)| work);
+        let mut same = work
+            .iter()
+            .filter(|(of, _)| *of == frames)
+            .map(|(_, work)| work);
         if same.next() != same.next() {
-            return Err(format!("{frames} frames bare and observed did not do the same work"));
+            return Err(format!(
+                "{frames} frames bare and observed did not do the same work"
+            ));
         }
     }
     let percent = 100.0 * (observed - bare) / bare;
@@ -185,15 +184,20 @@ fn profiled(
 fn times(bench: &Path) -> Result<Vec<Row>, String> {
     let measure = |observers: &str| {
         let mut command = program(&bench.to_string_lossy());
-        lines(&output_of(
-            command.args(["pair", "--observers", observers]),
-        )?)
+        lines(&output_of(command.args([
+            "pair",
+            "--observers",
+            observers,
+        ]))?)
     };
     let (control, measured) = (measure("none")?, measure("memory")?);
     let mut rows = Vec::new();
     for (line, control) in measured.iter().zip(&control) {
         let entities = number(line, "entities")?;
-        let (bare, added) = (number(line, "bareUsPerFrame")?, number(line, "addedUsPerFrame")?);
+        let (bare, added) = (
+            number(line, "bareUsPerFrame")?,
+            number(line, "addedUsPerFrame")?,
+        );
         let control = number(control, "addedUsPerFrame")?;
         rows.push(Row {
             cells: [
@@ -220,7 +224,10 @@ fn times(bench: &Path) -> Result<Vec<Row>, String> {
 fn packet_time(bench: &Path) -> Result<Row, String> {
     let told = lines(&output_of(&mut program(&bench.to_string_lossy()))?)?;
     let line = told.first().ok_or("the bench packet_path said nothing")?;
-    let (theirs, ours) = (number(line, "adapterNsPerPacket")?, number(line, "labNsPerPacket")?);
+    let (theirs, ours) = (
+        number(line, "adapterNsPerPacket")?,
+        number(line, "labNsPerPacket")?,
+    );
     Ok(Row {
         cells: [
             "ns per packet, matchbox's adapter against the lab".into(),
