@@ -284,7 +284,7 @@ fn allocated(told: &[Value], folder: &Path) -> Result<Vec<Row>, String> {
         rows.push(Row {
             cells: [
                 "MiB after an hour of play (216,000 frames)".into(),
-                format!("{:+.2}", mib("bareGrowthBytes")?),
+                format!("{:.2}", mib("bareGrowthBytes")?.max(0.0)),
                 format!("{:+.2}", mib("growthBytes")?),
                 format!(
                     "{} rollbacks; {:.1} more for a moment at the end; file {:.2}, gzip {}",
