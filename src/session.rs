@@ -23,6 +23,7 @@ use ggrs::{Config, Frame, PlayerHandle};
 pub use self::driver::LabSession;
 pub use self::episode::{Episode, EpisodeApp, FRAME_LIMIT};
 pub use self::error::{SessionError, StartError};
+pub(crate) use self::lab_room::RoomsExpected;
 pub use self::lab_room::{LabRoom, LabSocketPlugin};
 use self::lobby::Seat;
 use crate::clock::LabClock;

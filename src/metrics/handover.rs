@@ -8,8 +8,14 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.finished.iter().skip(usize::from(self.taken))
     }
 
+    /// Whether an episode began or ended since the last [`forget_taken`](Self::forget_taken).
+    pub(crate) fn has_news(&self) -> bool {
+        self.fresh || self.untaken().next().is_some()
+    }
+
     /// Marks them as handed over and forgets all but the last.
     pub(crate) fn forget_taken(&mut self) {
+        self.fresh = false;
         self.forget_written();
         self.taken = !self.finished.is_empty();
     }

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use bevy::ecs::message::MessageCursor;
+use bevy::ecs::schedule::ScheduleLabel;
 use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::{CandidateType, PeerId};
 use ggrs::{Config, PlayerHandle};
 
-use super::recorder::{RecordSchedule, write_closed};
+use super::recorder::write_closed;
 use crate::clock::LabClock;
 use crate::metrics::{
     Carrier, ConditionRealised, Datagrams, LinkReport, PathReport, PeerClock, RouteNote,
@@ -44,6 +46,10 @@ pub(super) struct LinkWatch {
     next_sample: Duration,
     arrivals: Vec<InputArrival>,
     departures: Vec<InputDeparture>,
+    /// How far the messages were read. Kept here and not by a system: two schedules read them, and
+    /// each message counts once.
+    routes: MessageCursor<RouteChanged>,
+    notices: MessageCursor<PeerNotice>,
 }
 
 impl LinkWatch {
@@ -100,15 +106,24 @@ impl LinkWatch {
     }
 }
 
-/// Reads the links beside a game that delimits its own sessions, where they run over the lab's.
+/// Reads the links beside a game that delimits its own sessions over a room of the lab's.
 pub(super) fn observe_links<C: Config>(app: &mut App) {
     app.init_resource::<LinkWatch>().add_systems(
-        RecordSchedule,
+        PreUpdate,
+        (share_session::<C>, begin_links::<C>)
+            .chain()
+            .after(RollbackLabSystems::Session)
+            .before(RollbackLabSystems::Measure),
+    );
+    // Once more when the app exits, like everything that is measured and recorded.
+    add_watching::<C>(app, PreUpdate);
+    add_watching::<C>(app, Last);
+}
+
+fn add_watching<C: Config>(app: &mut App, schedule: impl ScheduleLabel) {
+    app.add_systems(
+        schedule,
         (
-            (share_session::<C>, begin_links::<C>)
-                .chain()
-                .before(fold_metrics::<C::Input>)
-                .in_set(RollbackLabSystems::Measure),
             note_links::<C>
                 .run_if(resource_exists::<SessionInfo>)
                 .after(fold_metrics::<C::Input>)
@@ -186,8 +201,8 @@ pub(super) fn note_links<C: Config>(
     clock: Res<LabClock>,
     mut watch: ResMut<LinkWatch>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
-    mut routes: MessageReader<RouteChanged>,
-    mut notices: MessageReader<PeerNotice>,
+    routes: Res<Messages<RouteChanged>>,
+    notices: Res<Messages<PeerNotice>>,
 ) {
     let Some(net) = net else {
         return;
@@ -221,7 +236,7 @@ pub(super) fn note_links<C: Config>(
             metrics.note_sent(player, departure.first, departure.last, by);
         }
     }
-    for changed in routes.read() {
+    for changed in watch.routes.read(&routes) {
         let change = &changed.change;
         // Before the first tick of an episode its next frame is 0.
         let frame = changed.frame.unwrap_or(0);
@@ -239,7 +254,7 @@ pub(super) fn note_links<C: Config>(
         }
         metrics.note_route(changed.player, frame, note);
     }
-    for notice in notices.read() {
+    for notice in watch.notices.read(&notices) {
         match notice {
             PeerNotice::Gone { player, at, reason } => {
                 metrics.note_disconnected(Some(*player), *at, Some(reason));

@@ -8,6 +8,7 @@ use bevy_ggrs::Session;
 use bevy_ggrs::ggrs::{Config, InputStatus};
 
 use super::trace::{Fact, Frame, Known, SessionKind, TooManyPlayers, Trace};
+use crate::clock::LabClock;
 
 /// The trace of the running episode, for sessions of one ggrs config.
 #[derive(Resource)]
@@ -21,6 +22,8 @@ pub struct TraceLog<C: Config> {
     refused: bool,
     /// A tick of a session that the trace has not begun yet.
     early_tick: Option<Duration>,
+    /// The app's clock, so that no mark has to ask the world for it.
+    clock: LabClock,
 }
 
 impl<C: Config> Default for TraceLog<C> {
@@ -32,6 +35,7 @@ impl<C: Config> Default for TraceLog<C> {
             by_hand: false,
             refused: false,
             early_tick: None,
+            clock: LabClock::default(),
         }
     }
 }
@@ -79,6 +83,11 @@ impl<C: Config> TraceLog<C> {
         &self.trace
     }
 
+    /// Reads this clock from now on.
+    pub(super) fn follow(&mut self, clock: &LabClock) {
+        self.clock = clock.clone();
+    }
+
     pub(super) fn trace_mut(&mut self) -> &mut Trace<C::Input> {
         &mut self.trace
     }
@@ -100,7 +109,7 @@ impl<C: Config> TraceLog<C> {
     }
 
     /// Begins the episode of a session that appeared.
-    pub(super) fn begin_session(&mut self, session: &Session<C>, now: Duration) {
+    fn begin_session(&mut self, session: &Session<C>, now: Duration) {
         let (kind, players, local) = match session {
             Session::P2P(p2p) => (
                 SessionKind::P2P,
@@ -125,16 +134,17 @@ impl<C: Config> TraceLog<C> {
     }
 
     /// The session is gone: closes the episode that it was.
-    pub(super) fn session_gone(&mut self, now: Duration) {
+    pub(super) fn session_gone(&mut self) {
         if !self.by_hand {
             self.refused = false;
-            self.close(now);
+            self.close(self.clock.now());
         }
     }
 
     /// `ReadInputs` ran before `frame`. ggrs counts on from the newest frame, so an earlier one is
     /// the start of another session that replaced the observed one between two updates.
-    pub(super) fn tick(&mut self, frame: Frame, confirmed: Frame, now: Duration) {
+    pub(super) fn tick(&mut self, frame: Frame, confirmed: Frame) {
+        let now = self.clock.now();
         let replaced = self.trace.is_active() && frame <= self.trace.newest_frame();
         if replaced && !self.by_hand {
             self.close(now);
@@ -147,28 +157,41 @@ impl<C: Config> TraceLog<C> {
         }
     }
 
-    /// A state is saved or a frame starts: begins the episode if the session came unnoticed.
-    pub(super) fn notice_session(&mut self, session: Option<&Session<C>>, now: Duration) {
+    /// A session is there while a state is saved, a frame starts or the steps are over: begins its
+    /// episode if that is not done yet.
+    pub(super) fn notice_session(&mut self, session: Option<&Session<C>>) {
         if self.awaits_session()
             && let Some(session) = session
         {
             let early_tick = self.early_tick.take();
-            self.begin_session(session, early_tick.unwrap_or(now));
+            self.begin_session(session, early_tick.unwrap_or_else(|| self.clock.now()));
             if let Some(at) = early_tick {
                 self.trace.tick(at);
             }
         }
     }
 
+    /// A state is being loaded.
+    pub(super) fn load(&mut self, target: Frame) {
+        self.trace.load(target, self.clock.now());
+    }
+
     /// A frame starts.
-    pub(super) fn advance_begin(
-        &mut self,
-        frame: Frame,
-        inputs: &[(C::Input, InputStatus)],
-        now: Duration,
-    ) {
+    pub(super) fn advance_begin(&mut self, frame: Frame, inputs: &[(C::Input, InputStatus)]) {
         let inputs = inputs.iter().map(|&(input, status)| (input, known(status)));
-        self.trace.advance_begin(frame, inputs, now);
+        self.trace.advance_begin(frame, inputs, self.clock.now());
+    }
+
+    /// A frame ended: only the end of one that is simulated again is a time that counts.
+    pub(super) fn advance_end(&mut self) {
+        if self.trace.is_reloading() {
+            self.trace.advance_end(self.clock.now());
+        }
+    }
+
+    /// A state was saved.
+    pub(super) fn saved(&mut self, frame: Frame, checksum: Option<u128>) {
+        self.trace.saved(frame, checksum);
     }
 }
 

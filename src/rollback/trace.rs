@@ -419,6 +419,12 @@ impl<I> Trace<I> {
         self.active
     }
 
+    /// Whether a state was loaded, and its frames are simulated again.
+    #[must_use]
+    pub fn is_reloading(&self) -> bool {
+        self.reload.is_some()
+    }
+
     /// The newest frame simulated, -1 before the first.
     #[must_use]
     pub fn newest_frame(&self) -> Frame {

@@ -42,6 +42,10 @@ use crate::transport::{EpisodeBounds, LabNet, MatchboxSettings};
 /// sessions of its room itself.
 pub struct LabSocketPlugin<C>(PhantomData<fn() -> C>);
 
+/// This app's own sessions may run over a [`LabRoom`]: the record asks for it.
+#[derive(Resource, Default)]
+pub(crate) struct RoomsExpected;
+
 impl<C> Default for LabSocketPlugin<C> {
     fn default() -> Self {
         Self(PhantomData)
@@ -54,6 +58,7 @@ impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
             panic!("input of the game: {error}");
         }
         app.init_resource::<LabClock>()
+            .init_resource::<RoomsExpected>()
             .add_message::<RouteChanged>()
             .add_message::<PeerNotice>()
             .add_systems(
