@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::compact::{Runs, Times};
 use super::digest::fold_checksum;
-use super::{Carrier, DesyncNote, EpisodeMeta, LinkReport, PeerClock, RouteNote};
+use super::{Carrier, DesyncNote, DeviceNote, EpisodeMeta, LinkReport, PeerClock, RouteNote};
 use crate::metrics::ConditionRealised;
 use crate::rollback::EventNote;
 use crate::rollback::cause::{Cause, Evidence, Via};
@@ -74,6 +74,9 @@ pub(crate) struct Episode<I> {
     pub focus_watched: bool,
     pub background: Vec<(Duration, Option<Duration>)>,
     pub focus_timeout: bool,
+
+    /// Changes of the local input, by the devices that made them.
+    pub device_notes: Vec<DeviceNote>,
 
     pub annotations: BTreeMap<String, Value>,
     pub events: Vec<EventNote>,
@@ -177,6 +180,7 @@ impl<I: Copy + PartialEq> Episode<I> {
             focus_watched: false,
             background: Vec::new(),
             focus_timeout: false,
+            device_notes: Vec::new(),
             annotations: BTreeMap::new(),
             events: Vec::new(),
         }

@@ -3,7 +3,7 @@
 
 use bevy::prelude::*;
 
-use super::{DesyncNote, EpisodeRecord, SessionMetrics};
+use super::{DesyncNote, EpisodeRecord, InputTiming, SessionMetrics};
 use crate::rollback::trace::Fact;
 use crate::rollback::{DesyncDetected, RollbackCompleted, SessionKind};
 
@@ -17,8 +17,12 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     desyncs: Res<Messages<DesyncDetected>>,
     mut metrics: ResMut<SessionMetrics<I>>,
     mut record: ResMut<EpisodeRecord>,
+    timing: Option<ResMut<InputTiming>>,
 ) {
     let metrics = &mut *metrics;
+    if let Some(mut timing) = timing.filter(|timing| !timing.is_empty()) {
+        metrics.fold_input_timing(&mut timing);
+    }
     let mut heard = std::mem::take(&mut metrics.heard);
     for fact in heard.facts.read(&facts) {
         if matches!(fact, Fact::Closed { .. }) {

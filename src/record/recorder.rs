@@ -15,7 +15,9 @@ use ggrs::Config;
 use super::EpisodeDocument;
 use super::sink::{RecordSink, SinkError, SinkEvent};
 use crate::clock::LabClock;
-use crate::metrics::{EpisodeMeta, EpisodeRecord, LiveNumbers, SessionMetrics, fold_metrics};
+use crate::metrics::{
+    EpisodeMeta, EpisodeRecord, InputTiming, LiveNumbers, SessionMetrics, fold_metrics,
+};
 use crate::rollback::{RollbackLabSystems, SessionKind, TraceLog};
 
 /// How long the end of the app waits for its last files.
@@ -104,6 +106,7 @@ impl<C: Config> Plugin for RecordPlugin<C> {
     fn build(&self, app: &mut App) {
         app.init_resource::<LabClock>()
             .init_resource::<EpisodeRecord>()
+            .init_resource::<InputTiming>()
             .init_resource::<Outbox>()
             .insert_resource(self.sink());
         if self.lab {

@@ -7,11 +7,13 @@ mod lab;
 
 mod conditions;
 mod cut;
+mod diagnostics;
 mod end;
 mod episodes;
 mod errors;
 mod healthy;
 mod hostile;
+mod input_timing;
 mod lossy;
 mod own_session;
 mod players;

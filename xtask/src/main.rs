@@ -10,6 +10,7 @@ mod house;
 mod process;
 mod stages;
 mod wasm;
+mod window;
 
 struct Command {
     name: &'static str,

@@ -112,7 +112,8 @@ fn minor(version: &str) -> Option<u32> {
         .ok()
 }
 
-fn is_root() -> bool {
+/// Whether packages can be installed.
+pub fn is_root() -> bool {
     output_of(program("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
