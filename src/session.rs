@@ -5,6 +5,7 @@ mod driver;
 mod episode;
 mod error;
 mod evidence;
+mod focus;
 pub mod lobby;
 mod margin;
 
@@ -19,6 +20,7 @@ use ggrs::{Config, Frame, PlayerHandle};
 pub use self::driver::LabSession;
 pub use self::episode::{Episode, EpisodeApp, FRAME_LIMIT};
 pub use self::error::SessionError;
+pub use self::focus::{Focus, FocusChanged, SetHidden};
 use self::lobby::Seat;
 use crate::clock::LabClock;
 use crate::rollback::RollbackLabSystems;
@@ -251,7 +253,7 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             .add_message::<EpisodeSettled>()
             .add_message::<RouteChanged>()
             .add_message::<PeerNotice>()
-            .add_plugins(episode::plugin)
+            .add_plugins((episode::plugin, focus::FocusPlugin::<C>(PhantomData)))
             .add_observer(driver::note_ready::<C>)
             .add_systems(PreUpdate, poll_network.before(RunGgrsSystems))
             .add_systems(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from left to right; a room imports only from itself and from its left. `lib` stands
 /// for whatever the crate root itself defines or re-exports.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 10] = [
     "clock",
     "transport",
     "rollback",
@@ -20,6 +20,7 @@ const ORDER: [&str; 9] = [
     "record",
     "config",
     "plugins",
+    "web",
     "lib",
 ];
 

@@ -19,11 +19,11 @@ use crate::metrics::{
 };
 use crate::rollback::RollbackLabSystems;
 use crate::session::{
-    EpisodeSettled, EpisodeStarting, EpisodeStopped, HistoryDigest, LabSession, PeerNotice,
-    RouteChanged, SessionFailed, SessionInfo, SessionPhase,
+    EpisodeSettled, EpisodeStarting, EpisodeStopped, Focus, FocusChanged, HistoryDigest,
+    LabSession, PeerNotice, RouteChanged, SessionFailed, SessionInfo, SessionPhase,
 };
 use crate::transport::conditions::Realised;
-use crate::transport::link::{LinkStats, PathStats};
+use crate::transport::link::{Link, LinkStats, PathStats};
 use crate::transport::route::RouteState;
 use crate::transport::wire::Path;
 use crate::transport::{InputArrival, InputDeparture, LabNet};
@@ -63,6 +63,13 @@ struct Trail {
     joined: Option<Duration>,
     /// Where it was written last: before everybody is known, under an id of its own.
     written: Option<PathBuf>,
+}
+
+/// The session document changed; it is on its way to its file.
+#[derive(Event, Clone, Debug)]
+pub struct SessionDocumentChanged {
+    /// The document as it is now.
+    pub document: Box<SessionDocument>,
 }
 
 /// What the record of a lab session needs to know before it begins.
@@ -143,6 +150,7 @@ fn begin_episode<C: Config<Address = PeerId>>(
     clock: Res<LabClock>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut watch: ResMut<LinkWatch>,
+    focus: Res<Focus>,
 ) {
     let mut meta = template.0.clone();
     meta.episode_num = starting.number;
@@ -159,6 +167,18 @@ fn begin_episode<C: Config<Address = PeerId>>(
         .map(|player| (player, delay))
         .collect();
     metrics.begin(meta);
+    let now = clock.now();
+    if focus.watched {
+        metrics.note_focus_watched();
+    }
+    if focus.hidden {
+        metrics.note_focus_lost(now);
+    }
+    for seat in info.seats.iter().filter(|seat| !seat.local) {
+        if net.link(seat.peer, Link::peer_hidden).unwrap_or_default() {
+            metrics.note_peer_hidden(seat.handle, now);
+        }
+    }
     watch.links = info
         .seats
         .iter()
@@ -177,7 +197,7 @@ fn begin_episode<C: Config<Address = PeerId>>(
         })
         .collect();
     watch.conditions = Path::ALL.map(|path| net.realised(path));
-    watch.next_sample = clock.now() + SAMPLE_EVERY;
+    watch.next_sample = now + SAMPLE_EVERY;
 }
 
 /// The players of the template are this peer's own settings; here they get their seats.
@@ -214,7 +234,15 @@ fn note_links<C: Config<Address = PeerId>>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut routes: MessageReader<RouteChanged>,
     mut notices: MessageReader<PeerNotice>,
+    mut focus: MessageReader<FocusChanged>,
 ) {
+    for change in focus.read() {
+        if change.hidden {
+            metrics.note_focus_lost(change.at);
+        } else {
+            metrics.note_focus_gained(change.at);
+        }
+    }
     let Some(net) = net else {
         return;
     };
@@ -273,7 +301,8 @@ fn note_links<C: Config<Address = PeerId>>(
             PeerNotice::ServerLost { at } => {
                 metrics.note_disconnected(None, *at, Some("the connection to the server was lost"));
             }
-            PeerNotice::Hidden { .. } | PeerNotice::Visible { .. } => {}
+            PeerNotice::Hidden { player, at } => metrics.note_peer_hidden(*player, *at),
+            PeerNotice::Visible { player, at } => metrics.note_peer_visible(*player, *at),
         }
     }
     let now = clock.now();
@@ -466,6 +495,7 @@ fn keep_trail<C: Config<Address = PeerId>>(
     clock: Res<LabClock>,
     mut trail: ResMut<Trail>,
     mut sink: ResMut<RecordSink>,
+    mut commands: Commands,
 ) {
     let phase = session.phase();
     if trail.phase == Some(phase) {
@@ -507,6 +537,9 @@ fn keep_trail<C: Config<Address = PeerId>>(
         }
     }
     let document = trail.document.clone();
+    commands.trigger(SessionDocumentChanged {
+        document: Box::new(document.clone()),
+    });
     let path = document.path();
     match trail.written.replace(path.clone()) {
         Some(old) if old != path => sink.supersede(old, document),

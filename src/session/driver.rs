@@ -18,9 +18,9 @@ use super::episode::{self, EndFlags, Episode};
 use super::lobby::{self, Seat};
 use super::margin::MarginWatch;
 use super::{
-    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, HistoryDigest, PeerNotice,
-    ReadyForEpisode, RouteChanged, SessionError, SessionFailed, SessionInfo, SessionPhase,
-    SessionSettings,
+    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest,
+    PeerNotice, ReadyForEpisode, RouteChanged, SessionError, SessionFailed, SessionInfo,
+    SessionPhase, SessionSettings,
 };
 use crate::clock::LabClock;
 use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
@@ -216,6 +216,18 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     fn remotes(&self) -> impl Iterator<Item = &Seat> {
         self.seats.iter().filter(|seat| !seat.local)
+    }
+
+    /// Tells every other peer that this one's tab or window is hidden, or visible again.
+    pub(super) fn tell_hidden(&self, net: &LabNet, hidden: bool) {
+        let message = if hidden {
+            ControlMessage::Hidden
+        } else {
+            ControlMessage::Visible
+        };
+        for seat in self.remotes().filter(|seat| !self.is_gone(seat.peer)) {
+            net.send_control(seat.peer, message.clone());
+        }
     }
 
     fn player_of(&self, peer: PeerId) -> Option<usize> {

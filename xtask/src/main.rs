@@ -3,11 +3,14 @@
 
 use std::process::ExitCode;
 
+mod browser;
+mod demo;
 mod examples;
 mod graph;
 mod house;
 mod process;
 mod stages;
+mod types;
 mod wasm;
 
 struct Command {
@@ -23,6 +26,18 @@ const COMMANDS: &[Command] = &[
         usage: "test [--only STAGE]...",
         about: "run every check that CI runs, or only the stages named",
         run: stages::test,
+    },
+    Command {
+        name: "demo",
+        usage: "demo [--port N] [--bind ADDR] [--build-only]",
+        about: "build the page of examples/volley and serve it with signaling and relay",
+        run: demo::demo,
+    },
+    Command {
+        name: "types",
+        usage: "types",
+        about: "write the TypeScript declarations of the exported documents anew",
+        run: types::write,
     },
     Command {
         name: "help",

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::{cargo, program, run, works};
-use crate::{examples, graph, house, wasm};
+use crate::{browser, examples, graph, house, wasm};
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +86,12 @@ pub const STAGES: &[Stage] = &[
         about: "every example runs, and the files it writes are read",
         optional: false,
         run: || examples::check().into(),
+    },
+    Stage {
+        name: "browser",
+        about: "headless Chromium plays the page; its documents are checked as native files are",
+        optional: false,
+        run: browser::check,
     },
     Stage {
         name: "deny",
