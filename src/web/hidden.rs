@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bevy::prelude::*;
 use js_sys::{Array, Function, Reflect};
-use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+use wasm_bindgen::closure::{Closure, WasmClosure};
+use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Blob, BlobPropertyBag, Event, MessageEvent, Url, Window, Worker};
 
 use crate::config::LabConfig;
@@ -86,7 +87,7 @@ pub(super) fn install() -> Result<(), JsValue> {
 }
 
 /// A function that lives as long as the page.
-fn lasting<T: ?Sized>(closure: Closure<T>) -> Function {
+fn lasting<T: ?Sized + WasmClosure>(closure: Closure<T>) -> Function {
     let function = closure.as_ref().unchecked_ref::<Function>().clone();
     closure.forget();
     function

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, RollbackEvent, Via};
+use bevy_rollback_lab::session::SetHidden;
 use bevy_rollback_lab::transport::LabNet;
 
 struct Cut {
@@ -363,9 +364,10 @@ fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
         "the hidden peer tells it of itself, the other one of its peer"
     );
     let total = hidden.total_background_ms.expect("somebody watches");
+    // A tab that is woken once a second tells of being hidden at its first waking.
     assert!(
-        (2_900.0..3_300.0).contains(&total) && (told.duration_ms - total).abs() < 100.0,
-        "three seconds on both sides: {total} ms and {} ms",
+        (2_900.0..3_300.0).contains(&total) && (1_900.0..3_300.0).contains(&told.duration_ms),
+        "three seconds on both sides, told up to one later: {total} ms and {} ms",
         told.duration_ms
     );
 }

@@ -37,11 +37,11 @@ declare global {
 
   interface WindowEventMap {
     /** An episode's document is complete. */
-    \"rollbacklab:episode\": CustomEvent<EpisodeDocument>;
+    \"rollbacklab:episode\": globalThis.CustomEvent<EpisodeDocument>;
     /** The session document changed. */
-    \"rollbacklab:session\": CustomEvent<SessionDocument>;
+    \"rollbacklab:session\": globalThis.CustomEvent<SessionDocument>;
     /** The session failed, or could not begin. */
-    \"rollbacklab:error\": CustomEvent<LabError>;
+    \"rollbacklab:error\": globalThis.CustomEvent<LabError>;
   }
 }
 ";
