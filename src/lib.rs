@@ -45,6 +45,8 @@ pub mod server;
 pub mod session;
 #[cfg(feature = "matchbox")]
 pub mod transport;
+#[cfg(all(feature = "matchbox", target_arch = "wasm32"))]
+pub mod web;
 
 #[cfg(feature = "matchbox")]
 pub use plugins::RollbackLabPlugins;

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+mod browser;
 mod build;
 pub mod check;
 mod head;
@@ -28,7 +29,7 @@ mod sync;
 pub use head::{Clock, Episode, Schema};
 pub use hex::Hex64;
 #[cfg(feature = "matchbox")]
-pub use lab::{LabRecordPlugin, RecordSettings};
+pub use lab::{LabRecordPlugin, RecordSettings, SessionDocumentChanged};
 pub use network::{
     ActionRuns, Conditions, Connection, ConnectionDetails, ConnectionPeer, FailoverMargin,
     FallbackTrigger, Inputs, Latency, LatencySample, LocalChange, PathRecord, Quality,
@@ -36,8 +37,8 @@ pub use network::{
 };
 pub use play::{
     AlsoMispredicted, Completeness, Custom, CustomEvent, Desync, Disconnection, FirstShown,
-    FirstShownRun, FocusLoss, FrameTimes, Frames, Lateness, Period, Reconnection, RollbackEvent,
-    Rollbacks, StallRecord, Timeline, TimesUs,
+    FirstShownRun, FocusLoss, FrameTimes, Frames, Lateness, PeerPeriod, Period, Reconnection,
+    RollbackEvent, Rollbacks, StallRecord, Timeline, TimesUs,
 };
 pub use recorder::{EpisodeEnded, RecordPlugin, software};
 pub use session_document::{Phase, SessionDocument};

@@ -19,6 +19,9 @@
 //! | `/healthz` | `ok` |
 //! | `/metrics` | counters for Prometheus |
 //!
+//! With [`ServerSettings::page`] every other request that is none for a websocket gets a file of
+//! that folder, so that a page, its signaling and its relay are one address.
+//!
 //! A client that is refused gets its websocket opened and closed again with one of the codes of
 //! [`relay`](crate::transport::wire::relay) and a reason in words.
 
@@ -29,6 +32,7 @@ mod identity;
 mod limits;
 mod metrics;
 mod outbox;
+mod page;
 mod refusal;
 mod request;
 mod ring;
@@ -51,6 +55,7 @@ use tokio::sync::watch;
 
 use self::connection::Shared;
 use self::metrics::Metrics;
+use self::page::Page;
 use self::rooms::Rooms;
 
 /// Port of `rollback-lab serve`, and of matchbox's own server.
@@ -74,6 +79,10 @@ pub struct ServerSettings {
     /// Folder for what the server keeps. It is created and tried before the start; nothing is
     /// stored in it yet. Defaults to `None`.
     pub data_dir: Option<PathBuf>,
+    /// Folder of a page to serve, with an `index.html`; its files are read once, at the start, and
+    /// `name.br` and `name.gz` beside a file are what browsers get that accept them. Defaults to
+    /// `None`.
+    pub page: Option<PathBuf>,
     /// Most rooms at a time. Defaults to 4096.
     pub max_rooms: usize,
     /// Most peers at a time, in all rooms. Defaults to 8192.
@@ -86,6 +95,7 @@ impl Default for ServerSettings {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             allow_public: false,
             data_dir: None,
+            page: None,
             max_rooms: 4096,
             max_peers: 8192,
         }
@@ -133,6 +143,14 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The page's folder cannot be read.
+    #[error("cannot serve the page in {}: {source}", path.display())]
+    Page {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The system gives no thread.
     #[error("cannot start the server's threads: {source}")]
     Threads {
@@ -153,7 +171,8 @@ impl LabServer {
     /// Starts a server on threads of its own and returns once it listens.
     ///
     /// # Errors
-    /// When the address is public without permission or taken, or the data folder is not writable.
+    /// When the address is public without permission or taken, the data folder is not writable, or
+    /// the page cannot be read.
     pub fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         if !settings.bind.ip().is_loopback() && !settings.allow_public {
             return Err(ServerError::PublicAddress {
@@ -166,11 +185,21 @@ impl LabServer {
                 source,
             })?;
         }
+        let page = match &settings.page {
+            None => None,
+            Some(path) => {
+                let page = Page::read(path).map_err(|source| ServerError::Page {
+                    path: path.clone(),
+                    source,
+                })?;
+                Some(Arc::new(page))
+            }
+        };
         let (shutdown, stop) = watch::channel(false);
         let (started, start) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("rollback-lab server".to_owned())
-            .spawn(move || run(&settings, stop, &started))
+            .spawn(move || run(&settings, page, stop, &started))
             .map_err(|source| ServerError::Threads { source })?;
         let address = start
             .recv()
@@ -194,6 +223,12 @@ impl LabServer {
         format!("ws://{}", self.address)
     }
 
+    /// Where a browser finds the page, if there is one.
+    #[must_use]
+    pub fn page_url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
     /// Tells every client that the server goes, waits a few seconds at most, and ends.
     pub fn shutdown(self) {
         drop(self);
@@ -213,7 +248,12 @@ impl Drop for LabServer {
 
 type Started = mpsc::SyncSender<Result<SocketAddr, ServerError>>;
 
-fn run(settings: &ServerSettings, stop: watch::Receiver<bool>, started: &Started) {
+fn run(
+    settings: &ServerSettings,
+    page: Option<Arc<Page>>,
+    stop: watch::Receiver<bool>,
+    started: &Started,
+) {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("rollback-lab server worker")
@@ -230,7 +270,7 @@ fn run(settings: &ServerSettings, stop: watch::Receiver<bool>, started: &Started
         Ok((listener, address)) => {
             info!("listening at {address}");
             let _ = started.send(Ok(address));
-            runtime.block_on(serve(settings, stop, listener));
+            runtime.block_on(serve(settings, page, stop, listener));
             info!("stopped listening at {address}");
         }
         Err(source) => {
@@ -259,7 +299,12 @@ fn bind(runtime: &Runtime, address: SocketAddr) -> io::Result<(TcpListener, Sock
     Ok((listener, address))
 }
 
-async fn serve(settings: &ServerSettings, stop: watch::Receiver<bool>, listener: TcpListener) {
+async fn serve(
+    settings: &ServerSettings,
+    page: Option<Arc<Page>>,
+    stop: watch::Receiver<bool>,
+    listener: TcpListener,
+) {
     let metrics = Arc::new(Metrics::default());
     let (open, mut still_open) = watch::channel(0);
     let rooms = Rooms::new(settings.max_rooms, settings.max_peers, Arc::clone(&metrics));
@@ -268,6 +313,7 @@ async fn serve(settings: &ServerSettings, stop: watch::Receiver<bool>, listener:
         metrics,
         shutdown: stop.clone(),
         open: Arc::new(open),
+        page,
     });
     let listener = listener.tap_io(|stream| {
         // The relay is worth nothing if the kernel waits to fill its segments.

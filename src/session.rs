@@ -5,6 +5,7 @@ mod driver;
 mod episode;
 mod error;
 mod evidence;
+mod focus;
 mod input;
 mod lab_room;
 pub mod lobby;
@@ -23,6 +24,7 @@ use ggrs::{Config, Frame, PlayerHandle};
 pub use self::driver::LabSession;
 pub use self::episode::{Episode, EpisodeApp, FRAME_LIMIT};
 pub use self::error::{SessionError, StartError};
+pub use self::focus::{Focus, FocusChanged, SetHidden};
 pub(crate) use self::lab_room::RoomsExpected;
 pub use self::lab_room::{LabRoom, LabSocketPlugin};
 use self::lobby::Seat;
@@ -257,7 +259,7 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             .add_message::<EpisodeSettled>()
             .add_message::<RouteChanged>()
             .add_message::<PeerNotice>()
-            .add_plugins(episode::plugin)
+            .add_plugins((episode::plugin, focus::FocusPlugin::<C>(PhantomData)))
             .add_observer(driver::note_ready::<C>)
             .add_systems(PreUpdate, poll_network.before(RunGgrsSystems))
             .add_systems(

@@ -162,7 +162,7 @@ impl LabNet {
 
     /// Tells whether this peer's tab or window is hidden.
     pub fn set_hidden(&self, hidden: bool) {
-        self.core().for_each_link(|link| link.set_hidden(hidden));
+        self.core().set_hidden(hidden);
     }
 
     /// Reads the link to `peer`.

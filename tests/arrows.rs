@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from left to right; a room imports only from itself and from its left. `lib` stands
 /// for whatever the crate root itself defines or re-exports.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "clock",
     "transport",
     "rollback",
@@ -23,6 +23,7 @@ const ORDER: [&str; 12] = [
     "hud",
     "config",
     "plugins",
+    "web",
     "lib",
 ];
 

@@ -331,7 +331,8 @@ fn focus_that_nobody_watches_is_null_and_never_zero() {
         serde_json::to_value(&focus).unwrap()
     };
     let unwatched = json!({
-        "backgroundPeriods": [], "totalBackgroundMs": null, "periodCount": null,
+        "backgroundPeriods": [],
+            "peerBackgroundPeriods": [], "totalBackgroundMs": null, "periodCount": null,
         "timeoutMs": null, "wasTimeoutTriggered": null,
     });
     assert_eq!(focus(|_| ()), unwatched);

@@ -1,9 +1,11 @@
-//! The page around the demo: its address becomes settings.
+//! The page around the demo: its address becomes settings, and what the demo tells goes to the page.
 //!
 //! Owns what is particular to a browser. Never draws and never plays.
 
 use bevy::prelude::*;
+use bevy_rollback_lab::web::{self, PageAddress, WebPlugin};
 
+use crate::rounds::Config;
 use crate::settings::Settings;
 
 /// The settings that the page's address names.
@@ -11,13 +13,54 @@ use crate::settings::Settings;
 /// # Errors
 /// What in it cannot be used, in words for the person who made the link.
 pub fn settings() -> Result<Settings, String> {
-    Ok(Settings::default())
+    let address = PageAddress::read()?;
+    let defaults = Settings::default();
+    let text = |name: &str| address.parameter(name).map(str::to_owned);
+    let settings = Settings {
+        server: text("server").unwrap_or_else(|| address.server()),
+        room: text("room").unwrap_or(defaults.room),
+        players: address.parsed("players")?.unwrap_or(defaults.players),
+        name: text("name").unwrap_or(defaults.name),
+        bot: address.flag("bot"),
+        frames: address.parsed("frames")?.unwrap_or(defaults.frames),
+        episodes: address.parsed("episodes")?.or(defaults.episodes),
+        fps: address.parsed("fps")?.unwrap_or(defaults.fps),
+        seed: address.parsed("seed")?.or(defaults.seed),
+        conditions: text("conditions").unwrap_or(defaults.conditions),
+        route_policy: address
+            .parsed("routePolicy")?
+            .unwrap_or(defaults.route_policy),
+        input_delay: address
+            .parsed("inputDelay")?
+            .unwrap_or(defaults.input_delay),
+        cut_direct_at: address.parsed("cutDirectAt")?,
+        study: text("study"),
+        group: text("group"),
+        trial: text("trial"),
+        // In the fragment, because browsers send a query to every server on the way and keep it in
+        // their history of requests.
+        token: address.secret("token").map(str::to_owned),
+        hud: address.flag("hud"),
+        ..defaults
+    };
+    if address.parameter("token").is_some() {
+        return Err(String::from(
+            "a token belongs behind the # of this page's address, never among its parameters",
+        ));
+    }
+    settings
+        .lab()
+        .validate()
+        .map_err(|error| error.to_string())?;
+    Ok(settings)
 }
 
 /// Says why there is no match.
 pub fn refuse(error: &str) {
-    error!("{error}");
+    web::report_error(error);
 }
 
 /// What the page adds to the app.
-pub fn plugin(_app: &mut App) {}
+pub fn plugin(app: &mut App) {
+    app.add_plugins(WebPlugin::<Config>::default());
+}

@@ -10,6 +10,9 @@ use bevy_rollback_lab::server::{DEFAULT_PORT, LabServer, ServerError, ServerSett
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
+#[path = "rollback-lab/verify.rs"]
+mod verify;
+
 /// Tools of `bevy_rollback_lab`.
 #[derive(Parser)]
 #[command(name = "rollback-lab", version, about)]
@@ -22,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run the signaling and relay server until Ctrl-C or a termination signal.
     Serve(Serve),
+    /// Check files: each alone, and those of one episode against each other.
+    Verify(verify::Verify),
 }
 
 #[derive(Args)]
@@ -33,6 +38,9 @@ struct Serve {
     /// in it yet.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Folder of a page to serve on the same port, with an `index.html`. It is read at the start.
+    #[arg(long, value_name = "DIR")]
+    page: Option<PathBuf>,
     /// Listen at an address that others can reach, although everybody who reaches it can join
     /// any room.
     #[arg(long)]
@@ -56,6 +64,8 @@ fn main() -> ExitCode {
         .init();
     let done = match command {
         Command::Serve(options) => serve(options),
+        Command::Verify(options) if verify::verify(&options) => Ok(()),
+        Command::Verify(_) => return ExitCode::FAILURE,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +86,7 @@ fn serve(options: Serve) -> Result<(), ServeError> {
             bind: options.bind,
             allow_public: options.allow_public,
             data_dir: options.data.clone(),
+            page: options.page.clone(),
             ..ServerSettings::default()
         })?;
         println!("listening at {}", server.url());
@@ -85,6 +96,9 @@ fn serve(options: Serve) -> Result<(), ServeError> {
                 folder.display()
             ),
             None => println!("nothing is stored"),
+        }
+        if options.page.is_some() {
+            println!("the page is at {}", server.page_url());
         }
         stop.wait().await;
         println!("shutting down");

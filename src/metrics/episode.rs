@@ -73,6 +73,8 @@ pub(crate) struct Episode<I> {
     /// Whether somebody tells when the game is in the background.
     pub focus_watched: bool,
     pub background: Vec<(Duration, Option<Duration>)>,
+    /// The same of other players, as their peers told.
+    pub peer_background: Vec<(usize, Duration, Option<Duration>)>,
     pub focus_timeout: bool,
 
     /// Changes of the local input, by the devices that made them.
@@ -179,6 +181,7 @@ impl<I: Copy + PartialEq> Episode<I> {
             paused: Duration::ZERO,
             focus_watched: false,
             background: Vec::new(),
+            peer_background: Vec::new(),
             focus_timeout: false,
             device_notes: Vec::new(),
             annotations: BTreeMap::new(),

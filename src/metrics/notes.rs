@@ -179,6 +179,27 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         });
     }
 
+    /// Another player's peer told that its game went into the background.
+    pub fn note_peer_hidden(&mut self, player: usize, at: Duration) {
+        self.edit(|episode| {
+            let mut told = episode.peer_background.iter();
+            if !told.any(|&(of, _, end)| of == player && end.is_none()) {
+                episode.peer_background.push((player, at, None));
+            }
+        });
+    }
+
+    /// Another player's peer told that its game came back from the background.
+    pub fn note_peer_visible(&mut self, player: usize, at: Duration) {
+        self.edit(|episode| {
+            let mut told = episode.peer_background.iter_mut();
+            let open = told.find(|(of, _, end)| *of == player && end.is_none());
+            if let Some((_, _, end)) = open {
+                *end = Some(at);
+            }
+        });
+    }
+
     /// The game was in the background longer than allowed.
     pub fn note_focus_timeout(&mut self) {
         self.edit(|episode| {

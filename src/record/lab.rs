@@ -17,10 +17,11 @@ use crate::clock::LabClock;
 use crate::metrics::{EpisodeMeta, SessionMetrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::session::{
-    EpisodeSettled, EpisodeStarting, EpisodeStopped, HistoryDigest, LabSession, SessionFailed,
-    SessionInfo, SessionPhase,
+    EpisodeSettled, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest, LabSession,
+    SessionFailed, SessionInfo, SessionPhase,
 };
 use crate::transport::LabNet;
+use crate::transport::link::Link;
 
 /// What is known of every episode of this lab session.
 #[derive(Resource)]
@@ -34,6 +35,13 @@ struct Trail {
     joined: Option<Duration>,
     /// Where it was written last: before everybody is known, under an id of its own.
     written: Option<PathBuf>,
+}
+
+/// The session document changed; it is on its way to its file.
+#[derive(Event, Clone, Debug)]
+pub struct SessionDocumentChanged {
+    /// The document as it is now.
+    pub document: Box<SessionDocument>,
 }
 
 /// What the record of a lab session needs to know before it begins.
@@ -114,6 +122,7 @@ fn begin_episode<C: Config<Address = PeerId>>(
     clock: Res<LabClock>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut watch: ResMut<LinkWatch>,
+    focus: Res<Focus>,
 ) {
     let mut meta = template.0.clone();
     meta.episode_num = starting.number;
@@ -130,7 +139,19 @@ fn begin_episode<C: Config<Address = PeerId>>(
         .map(|player| (player, delay))
         .collect();
     metrics.begin(meta);
-    watch.begin(&net, &info, clock.now());
+    let now = clock.now();
+    if focus.watched {
+        metrics.note_focus_watched();
+    }
+    if focus.hidden {
+        metrics.note_focus_lost(now);
+    }
+    for seat in info.seats.iter().filter(|seat| !seat.local) {
+        if net.link(seat.peer, Link::peer_hidden).unwrap_or_default() {
+            metrics.note_peer_hidden(seat.handle, now);
+        }
+    }
+    watch.begin(&net, &info, now);
 }
 
 /// The players of the template are this peer's own settings; here they get their seats.
@@ -209,6 +230,7 @@ fn keep_trail<C: Config<Address = PeerId>>(
     clock: Res<LabClock>,
     mut trail: ResMut<Trail>,
     mut sink: ResMut<RecordSink>,
+    mut commands: Commands,
 ) {
     let phase = session.phase();
     if trail.phase == Some(phase) {
@@ -250,6 +272,9 @@ fn keep_trail<C: Config<Address = PeerId>>(
         }
     }
     let document = trail.document.clone();
+    commands.trigger(SessionDocumentChanged {
+        document: Box::new(document.clone()),
+    });
     let path = document.path();
     match trail.written.replace(path.clone()) {
         Some(old) if old != path => sink.supersede(old, document),

@@ -17,7 +17,7 @@ use crate::metrics::{
 };
 use crate::rollback::RollbackLabSystems;
 use crate::rollback::trace::{Fact, SessionKind};
-use crate::session::{PeerNotice, RouteChanged, SessionInfo};
+use crate::session::{FocusChanged, PeerNotice, RouteChanged, SessionInfo};
 use crate::transport::conditions::Realised;
 use crate::transport::link::{LinkStats, PathStats};
 use crate::transport::route::RouteState;
@@ -50,6 +50,7 @@ pub(super) struct LinkWatch {
     /// each message counts once.
     routes: MessageCursor<RouteChanged>,
     notices: MessageCursor<PeerNotice>,
+    focus: MessageCursor<FocusChanged>,
 }
 
 impl LinkWatch {
@@ -203,7 +204,17 @@ pub(super) fn note_links<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     routes: Res<Messages<RouteChanged>>,
     notices: Res<Messages<PeerNotice>>,
+    focus: Option<Res<Messages<FocusChanged>>>,
 ) {
+    if let Some(focus) = focus {
+        for change in watch.focus.read(&focus) {
+            if change.hidden {
+                metrics.note_focus_lost(change.at);
+            } else {
+                metrics.note_focus_gained(change.at);
+            }
+        }
+    }
     let Some(net) = net else {
         return;
     };
@@ -262,7 +273,8 @@ pub(super) fn note_links<C: Config>(
             PeerNotice::ServerLost { at } => {
                 metrics.note_disconnected(None, *at, Some("the connection to the server was lost"));
             }
-            PeerNotice::Hidden { .. } | PeerNotice::Visible { .. } => {}
+            PeerNotice::Hidden { player, at } => metrics.note_peer_hidden(*player, *at),
+            PeerNotice::Visible { player, at } => metrics.note_peer_visible(*player, *at),
         }
     }
     let now = clock.now();

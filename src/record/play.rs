@@ -275,14 +275,32 @@ pub struct Disconnection {
 pub struct FocusLoss {
     /// Every period, in order.
     pub background_periods: Vec<Period>,
-    /// Their sum.
+    /// Every period in which another player's game was in the background, as its peer told.
+    #[serde(default)]
+    pub peer_background_periods: Vec<PeerPeriod>,
+    /// Sum of `backgroundPeriods`.
     pub total_background_ms: Option<f64>,
-    /// Their number.
+    /// Number of `backgroundPeriods`.
     pub period_count: Option<u64>,
     /// Length after which the session ends. `null` when there is no such rule.
     pub timeout_ms: Option<f64>,
     /// Whether it did.
     pub was_timeout_triggered: Option<bool>,
+}
+
+/// A period in which another player's game was in the background.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PeerPeriod {
+    /// The player.
+    pub player_id: usize,
+    /// When this peer was told of its start, in Unix milliseconds.
+    pub start: u64,
+    /// When it was told of its end. `null` if it lasted beyond the episode.
+    pub end: Option<u64>,
+    /// Length, up to the end of the episode.
+    pub duration_ms: f64,
 }
 
 /// A period in the background.

@@ -270,8 +270,20 @@ pub fn software(game: &str, version: &str) -> crate::metrics::Software {
         bevy: Some(String::from("0.19")),
         ggrs: Some(String::from("0.13")),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-        browser: None,
+        browser: browser(),
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn browser() -> Option<String> {
+    None
+}
+
+#[cfg(target_arch = "wasm32")]
+fn browser() -> Option<String> {
+    let navigator = js_sys::Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
+    let user_agent = js_sys::Reflect::get(&navigator, &"userAgent".into()).ok()?;
+    super::browser::family(&user_agent.as_string()?)
 }
 
 /// How missing inputs are predicted: ggrs's own predictors by their usual names, others by type.

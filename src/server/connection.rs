@@ -18,6 +18,7 @@ use super::limits::{
 };
 use super::metrics::Metrics;
 use super::outbox::{Closing, Next, Outbox};
+use super::page::Page;
 use super::refusal::Refusal;
 use super::request::RoomRequest;
 use super::rooms::{Rooms, Seat};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub shutdown: watch::Receiver<bool>,
     /// How many connections are open.
     pub open: Arc<watch::Sender<usize>>,
+    /// What is served to requests that want no websocket.
+    pub page: Option<Arc<Page>>,
 }
 
 /// Serves a websocket until it ends.

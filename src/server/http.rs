@@ -1,10 +1,12 @@
-//! Owns the HTTP side: `/healthz`, `/metrics`, and every other path as a room.
+//! Owns the HTTP side: `/healthz`, `/metrics`, and every other path as a room, or as a file of the
+//! page where no websocket is wanted.
 //! Never looks into a websocket.
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -42,10 +44,17 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 /// the page, but never a failed upgrade's.
 async fn room(
     State(shared): State<Shared>,
+    method: Method,
     uri: Uri,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let upgrade = match (upgrade, &shared.page) {
+        (Ok(upgrade), _) => upgrade,
+        (Err(_), Some(page)) => return page.answer(&method, uri.path(), &headers),
+        (Err(rejection), None) => return rejection.into_response(),
+    };
     let request = RoomRequest::parse(uri.path(), query.as_deref()).map_err(Refusal::from);
     upgrade
         .max_message_size(MAX_MESSAGE_LEN)

@@ -21,8 +21,9 @@ use super::margin::{MarginWatch, advice, margins};
 use super::room::{Heard, Room};
 use super::routes;
 use super::{
-    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, HistoryDigest, PeerNotice,
-    ReadyForEpisode, SessionError, SessionFailed, SessionInfo, SessionPhase, SessionSettings,
+    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest,
+    PeerNotice, ReadyForEpisode, SessionError, SessionFailed, SessionInfo, SessionPhase,
+    SessionSettings,
 };
 use crate::clock::LabClock;
 use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
@@ -182,6 +183,22 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     fn epoch(&self) -> u16 {
         // A remainder fits. The last value stands for no episode at all.
         (self.number % u32::from(IDLE_EPOCH)) as u16
+    }
+
+    /// Tells every other peer that this one's tab or window is hidden, or visible again.
+    pub(super) fn tell_hidden(&self, net: &LabNet, hidden: bool) {
+        let message = if hidden {
+            ControlMessage::Hidden
+        } else {
+            ControlMessage::Visible
+        };
+        for seat in self
+            .room
+            .remotes()
+            .filter(|seat| !self.room.is_gone(seat.peer))
+        {
+            net.send_control(seat.peer, message.clone());
+        }
     }
 
     fn enter(&mut self, world: &mut World, phase: SessionPhase, now: Duration) {

@@ -64,6 +64,7 @@ pub(super) struct Core {
     player: usize,
     seed: u64,
     direct_cut: bool,
+    hidden: bool,
     event_start: usize,
 }
 
@@ -98,6 +99,7 @@ impl Core {
             player: 0,
             seed,
             direct_cut: false,
+            hidden: false,
             event_start: 0,
         }
     }
@@ -133,6 +135,12 @@ impl Core {
         }
     }
 
+    /// Links that come later know it too.
+    pub(super) fn set_hidden(&mut self, hidden: bool) {
+        self.hidden = hidden;
+        self.for_each_link(|link| link.set_hidden(hidden));
+    }
+
     pub(super) fn set_peers(&mut self, ids: &[PeerId]) {
         let now = self.clock.now();
         self.peers.retain(|peer| ids.contains(&peer.id));
@@ -142,6 +150,7 @@ impl Core {
             }
             let mut link = Link::new(self.settings, now);
             link.peer_named(now);
+            link.set_hidden(self.hidden);
             if let Some(available) = self.relay_available {
                 link.relay_usable(now, available);
             }

@@ -11,10 +11,6 @@
 #[cfg_attr(target_arch = "wasm32", path = "websocket/wasm.rs")]
 #[cfg_attr(not(target_arch = "wasm32"), path = "websocket/native.rs")]
 mod backend;
-#[cfg_attr(
-    target_arch = "wasm32",
-    expect(dead_code, reason = "the browser's backend will pump the queues")
-)]
 mod queues;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

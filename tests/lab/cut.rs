@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, RollbackEvent, Via};
+use bevy_rollback_lab::session::SetHidden;
 use bevy_rollback_lab::transport::LabNet;
 
 struct Cut {
@@ -327,7 +328,7 @@ fn a_policy_that_allows_it_returns_to_a_path_that_stayed_good_for_fifteen_second
 fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
     let (_hub, mut peers) = two_peers(long_config);
     run_to_frame(&mut peers, 300);
-    peers[1].app.world().resource::<LabNet>().set_hidden(true);
+    peers[1].app.world_mut().trigger(SetHidden(true));
     // A hidden tab is woken once a second; its game stands still in between.
     for _ in 0..3 {
         for _ in 0..60 {
@@ -335,7 +336,7 @@ fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
         }
         peers[1].step(frame(60) * 60);
     }
-    peers[1].app.world().resource::<LabNet>().set_hidden(false);
+    peers[1].app.world_mut().trigger(SetHidden(false));
     // A paused game polls the network, and its time stands still.
     for _ in 0..120 {
         peers[0].step(frame(60));
@@ -348,4 +349,25 @@ fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
             "neither hiding nor pausing is a promotion"
         );
     }
+    let [watching, hidden] = documents.as_slice() else {
+        panic!("two peers");
+    };
+    let (watching, hidden) = (&watching[0].focus_loss, &hidden[0].focus_loss);
+    assert_eq!(watching.period_count, None, "nobody watches that window");
+    assert!(watching.background_periods.is_empty());
+    let [told] = watching.peer_background_periods.as_slice() else {
+        panic!("the peer told of one period: {watching:?}");
+    };
+    assert_eq!(
+        (told.player_id, hidden.period_count),
+        (1, Some(1)),
+        "the hidden peer tells it of itself, the other one of its peer"
+    );
+    let total = hidden.total_background_ms.expect("somebody watches");
+    // A tab that is woken once a second tells of being hidden at its first waking.
+    assert!(
+        (2_900.0..3_300.0).contains(&total) && (1_900.0..3_300.0).contains(&told.duration_ms),
+        "three seconds on both sides, told up to one later: {total} ms and {} ms",
+        told.duration_ms
+    );
 }

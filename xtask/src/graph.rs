@@ -128,7 +128,8 @@ fn baseline() -> Result<BTreeSet<String>, String> {
         .collect())
 }
 
-fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+/// The version of a crate in the text of a lock file.
+pub fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = lock
         .lines()
         .skip_while(|line| *line != format!("name = \"{name}\""));

@@ -4,11 +4,14 @@
 use std::process::ExitCode;
 
 mod bench;
+mod browser;
+mod demo;
 mod examples;
 mod graph;
 mod house;
 mod process;
 mod stages;
+mod types;
 mod wasm;
 mod window;
 
@@ -31,6 +34,18 @@ const COMMANDS: &[Command] = &[
         usage: "bench [--quick]",
         about: "measure what the crate costs, as Markdown; --quick: instructions and allocations",
         run: bench::bench,
+    },
+    Command {
+        name: "demo",
+        usage: "demo [--port N] [--bind ADDR] [--build-only]",
+        about: "build the page of examples/volley and serve it with signaling and relay",
+        run: demo::demo,
+    },
+    Command {
+        name: "types",
+        usage: "types",
+        about: "write the TypeScript declarations of the exported documents anew",
+        run: types::write,
     },
     Command {
         name: "help",

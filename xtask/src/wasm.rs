@@ -1,14 +1,15 @@
-//! Owns checking the library for wasm32: it finds or fetches a compiler that can, and says what
-//! is missing where none can be had. It never builds a page.
+//! Owns building for wasm32 and checking the library there: it finds or fetches a compiler that
+//! can, and says what is missing where none can be had. What is built with it is others' business.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::{cargo, output_of, program, run, target_folder, works};
 use crate::stages::Outcome;
 
-const TARGET: &str = "wasm32-unknown-unknown";
+/// The target of browsers.
+pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Debian packages with a compiler and its own library sources.
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -38,6 +39,38 @@ pub fn check() -> Outcome {
         }
     }
     Outcome::Passed
+}
+
+/// Cargo with a compiler for the target; the arguments name target and folder.
+pub fn cargo_for(arguments: &str) -> Result<Command, String> {
+    match find()? {
+        Toolchain::Installed => Ok(cargo(arguments)),
+        Toolchain::BuildStd => {
+            let mut command = cargo(arguments);
+            command.arg("-Zbuild-std=std,panic_abort");
+            with_debian_compiler(&mut command);
+            // Debian's compiler links with a linker of its own packages; rustup's does the same.
+            let sysroot = output_of(program("rustc").args(["--print", "sysroot"]))?;
+            if let Some(linker) = bundled_linker(&PathBuf::from(sysroot.trim())) {
+                command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+            }
+            Ok(command)
+        }
+    }
+}
+
+fn bundled_linker(sysroot: &Path) -> Option<PathBuf> {
+    let hosts = fs::read_dir(sysroot.join("lib/rustlib")).ok()?;
+    hosts
+        .flatten()
+        .map(|host| host.path().join("bin/rust-lld"))
+        .find(|linker| linker.is_file())
+}
+
+fn with_debian_compiler(command: &mut Command) {
+    command
+        .env("RUSTC", DEBIAN_RUSTC)
+        .env("RUSTC_BOOTSTRAP", "1");
 }
 
 fn find() -> Result<Toolchain, String> {
@@ -112,7 +145,7 @@ fn minor(version: &str) -> Option<u32> {
         .ok()
 }
 
-/// Whether packages can be installed.
+/// Whether Debian packages can be installed.
 pub fn is_root() -> bool {
     output_of(program("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
@@ -124,15 +157,11 @@ fn build_std(features: &str) -> Result<Command, String> {
     let mut command = cargo(&format!(
         "check --locked --lib -Zbuild-std=std,panic_abort --target {TARGET} {features}"
     ));
-    command
-        .arg("--target-dir")
-        .arg(folder)
-        .env("RUSTC", DEBIAN_RUSTC)
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env(
-            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
-            "-D warnings",
-        );
+    command.arg("--target-dir").arg(folder).env(
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+        "-D warnings",
+    );
+    with_debian_compiler(&mut command);
     Ok(command)
 }
 

@@ -248,8 +248,18 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
                 duration_ms: millis(end.unwrap_or(last_frame).saturating_sub(start)),
             })
             .collect();
+        let peers = self.of.peer_background.iter();
+        let peer_background_periods = peers
+            .map(|&(player_id, start, end)| PeerPeriod {
+                player_id,
+                start: self.unix_ms(start),
+                end: end.map(|end| self.unix_ms(end)),
+                duration_ms: millis(end.unwrap_or(last_frame).saturating_sub(start)),
+            })
+            .collect();
         let watched = self.of.focus_watched;
         FocusLoss {
+            peer_background_periods,
             total_background_ms: watched
                 .then(|| periods.iter().map(|period| period.duration_ms).sum()),
             period_count: watched.then_some(periods.len() as u64),

@@ -46,6 +46,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 ControlMessage::Hello(self.settings.hello.clone()),
             );
         }
+        if world.resource::<Focus>().hidden {
+            self.tell_hidden(net, true);
+        }
         self.enter(world, SessionPhase::Meeting, now);
     }
 

@@ -1,0 +1,130 @@
+//! Owns the stage `browser`: a real browser plays the page of `cargo xtask demo`, against itself and
+//! against a native peer, and what it exports passes the checks of native files. What the scenes are
+//! stands in `browser/scenes.rs`.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use crate::demo::{self, PageServer};
+use crate::process::{cargo, program, run, target_folder, works};
+use crate::stages::Outcome;
+use crate::wasm::is_root;
+
+mod scenes;
+mod webdriver;
+
+use scenes::{SCENES, Stage};
+use webdriver::Driver;
+
+/// Debian's browser and the program that drives it.
+const PACKAGES: &str = "chromium chromium-driver";
+const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
+const DRIVER: &str = "chromedriver";
+
+pub fn check() -> Outcome {
+    let browser = match find_browser() {
+        Ok(browser) => browser,
+        Err(why) => return Outcome::NotRun(why),
+    };
+    play(&browser).into()
+}
+
+/// The browser's path. As root on Debian it is installed, else the line to run is told.
+fn find_browser() -> Result<String, String> {
+    if let Some(browser) = ready_browser() {
+        return Ok(browser);
+    }
+    let install =
+        format!("apt-get update && apt-get install -y --no-install-recommends {PACKAGES}");
+    let missing = format!(
+        "no browser with a {DRIVER}: on Debian run as root `{install}`, elsewhere install both"
+    );
+    if !is_root() || !works(program("apt-get").arg("--version")) {
+        return Err(missing);
+    }
+    let mut command = program("sh");
+    command
+        .args(["-c", &install])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    run(&mut command).map_err(|error| format!("{missing} ({error})"))?;
+    ready_browser().ok_or(missing)
+}
+
+fn ready_browser() -> Option<String> {
+    if !works(program(DRIVER).arg("--version")) {
+        return None;
+    }
+    BROWSERS.iter().find_map(|name| on_path(name))
+}
+
+fn on_path(name: &str) -> Option<String> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .map(|file| file.to_string_lossy().into_owned())
+}
+
+fn play(browser: &str) -> Result<(), String> {
+    let page = demo::build()?;
+    run(&mut cargo(
+        "build --locked --release --features server --bin rollback-lab --example headless_duel",
+    ))?;
+    let target = target_folder()?;
+    let out = target.join("browser");
+    if out.exists() {
+        fs::remove_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+    }
+    fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+    let server = PageServer::start(&page, IpAddr::V4(Ipv4Addr::LOCALHOST), 0)?;
+    let driver = Driver::start(DRIVER, browser)?;
+    let mut failures = Vec::new();
+    for scene in SCENES {
+        println!("\n-- {}", scene.name);
+        let folder = out.join(scene.name);
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let stage = Stage {
+            driver: &driver,
+            page: &server.url,
+            native: &target.join("release/examples/headless_duel"),
+            out: &folder,
+        };
+        if let Err(why) = (scene.play)(&stage) {
+            println!("FAILED: {why}");
+            failures.push(format!("{}: {why}", scene.name));
+        }
+    }
+    verify(&target, &out)?;
+    if failures.is_empty() {
+        println!("{} scenes", SCENES.len());
+        Ok(())
+    } else {
+        Err(failures.join("\n"))
+    }
+}
+
+/// The same checks that the tests make on native files.
+fn verify(target: &Path, out: &Path) -> Result<(), String> {
+    let mut files = Vec::new();
+    gather(out, &mut files)?;
+    if files.is_empty() {
+        return Err(String::from("no document came from any page"));
+    }
+    let mut command = program(&target.join("release/rollback-lab").to_string_lossy());
+    run(command.arg("verify").args(files))
+}
+
+fn gather(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    for entry in entries {
+        let path = entry.map_err(|error| error.to_string())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            gather(&path, files)?;
+        } else if name.starts_with("episode") || name.starts_with("session") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
