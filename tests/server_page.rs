@@ -171,7 +171,7 @@ fn a_folder_without_an_index_is_refused_before_the_start() {
         page: Some(empty.clone()),
         ..ServerSettings::loopback()
     });
-    let error = started.err().expect("there is no index.html");
+    let error = started.expect_err("there is no index.html");
     assert!(matches!(error, ServerError::Page { .. }));
     let text = error.to_string();
     assert!(

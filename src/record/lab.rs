@@ -118,11 +118,9 @@ fn begin_episode<C: Config<Address = PeerId>>(
     starting: On<EpisodeStarting>,
     template: Res<Template>,
     info: Res<SessionInfo>,
-    net: Res<LabNet>,
-    clock: Res<LabClock>,
+    (net, clock, focus): (Res<LabNet>, Res<LabClock>, Res<Focus>),
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut watch: ResMut<LinkWatch>,
-    focus: Res<Focus>,
 ) {
     let mut meta = template.0.clone();
     meta.episode_num = starting.number;
