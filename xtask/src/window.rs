@@ -109,7 +109,7 @@ fn ready() -> Option<PathBuf> {
 
 fn play(driver: &Path) -> Result<(), String> {
     run(&mut cargo(
-        "test --locked --release --features demo --test hud",
+        "test --locked --release --features demo --lib --test hud",
     ))?;
     run(&mut cargo(
         "build --locked --release --features demo --example volley",
