@@ -68,8 +68,9 @@ pub mod prelude {
         RollbackLabPlugins,
         config::LabConfig,
         session::{
-            Episode, EpisodeApp, EpisodeStarted, EpisodeStarting, LabSession, ReadyForEpisode,
-            RouteChanged, SessionFailed, SessionInfo, SessionPhase,
+            Episode, EpisodeApp, EpisodeStarted, EpisodeStarting, LabRoom, LabSession,
+            LabSocketPlugin, ReadyForEpisode, RouteChanged, SessionFailed, SessionInfo,
+            SessionPhase,
         },
         transport::route::RoutePolicy,
     };

@@ -14,6 +14,8 @@ mod head;
 mod hex;
 #[cfg(feature = "matchbox")]
 mod lab;
+#[cfg(feature = "matchbox")]
+mod links;
 mod network;
 mod play;
 mod recorder;

@@ -1,7 +1,7 @@
 //! Owns the observation of a `bevy_ggrs` session from outside: observers that note what ggrs makes
-//! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`]
-//! and nothing else; nothing here runs in `GgrsSchedule`, and no message is written inside a
-//! rollback schedule.
+//! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`],
+//! tell the game's [`EpisodeRecord`] which frame is simulated, and change nothing else; nothing
+//! here runs in `GgrsSchedule`, and no message is written inside a rollback schedule.
 
 use std::marker::PhantomData;
 
@@ -16,15 +16,18 @@ use crate::clock::LabClock;
 
 pub mod cause;
 mod drain;
+mod episode_record;
 mod log;
 pub mod messages;
 mod observe;
 pub mod trace;
 
-pub use log::{SessionKind, TraceLog};
+pub use episode_record::{EpisodeRecord, EventNote};
+pub use log::TraceLog;
 pub use messages::{
     DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
 };
+pub use trace::SessionKind;
 
 /// Where the lab's own work runs, in this order: in [`PreUpdate`] after ggrs's steps, and once
 /// more in [`Last`] of the update in which the app exits.
@@ -47,7 +50,9 @@ pub struct Links(pub cause::LinkEvidence);
 
 /// Observes any `bevy_ggrs` session of this config, and changes nothing about it.
 ///
-/// An episode is the life of the `Session` resource, unless [`TraceLog::begin`] and
+/// Sessions of every kind are observed, and every message says which kind it is about
+/// ([`SessionKind`]): a sync test reloads in every frame and a spectator never does, and neither
+/// has a rollback. An episode is the life of the `Session` resource, unless [`TraceLog::begin`] and
 /// [`TraceLog::close`] delimit it. Drains `session.events()`: read [`SessionEvent`] instead.
 pub struct ObservePlugin<C: Config>(PhantomData<C>);
 
@@ -69,7 +74,11 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             .add_message::<DesyncDetected>()
             .add_message::<SessionEvent>();
 
-        app.add_systems(ReadInputs, observe::tick::<C>)
+        let clock = app.world().resource::<LabClock>().clone();
+        app.world_mut().resource_mut::<TraceLog<C>>().follow(&clock);
+        // The app may bring another one until it starts.
+        app.add_systems(PreStartup, observe::follow_clock::<C>)
+            .add_systems(ReadInputs, observe::tick::<C>)
             .add_systems(
                 LoadWorld,
                 observe::load::<C>.before(LoadWorldSystems::EntityResurrect),
@@ -93,27 +102,15 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             RollbackLabSystems::Record,
         );
         app.configure_sets(PreUpdate, order.chain().after(RunGgrsSystems))
-            .configure_sets(Last, order.chain())
+            // One condition for all: it is looked at in every update.
+            .configure_sets(Last, order.chain().run_if(on_message::<AppExit>))
             .add_systems(
                 PreUpdate,
-                drain::begin_new_session::<C>.before(RunGgrsSystems),
-            )
-            .add_systems(
-                PreUpdate,
-                (
-                    drain::settle_trace::<C>,
-                    drain::drain_ggrs_events::<C>,
-                    drain::drain_trace::<C>,
-                )
-                    .chain()
-                    .in_set(RollbackLabSystems::Observe),
+                drain::tell_steps::<C>.in_set(RollbackLabSystems::Observe),
             )
             .add_systems(
                 Last,
-                (drain::close_on_exit::<C>, drain::drain_trace::<C>)
-                    .chain()
-                    .run_if(on_message::<AppExit>)
-                    .in_set(RollbackLabSystems::Observe),
+                drain::tell_exit::<C>.in_set(RollbackLabSystems::Observe),
             );
     }
 }

@@ -5,8 +5,12 @@ mod driver;
 mod episode;
 mod error;
 mod evidence;
+mod input;
+mod lab_room;
 pub mod lobby;
 mod margin;
+mod room;
+mod routes;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -18,7 +22,9 @@ use ggrs::{Config, Frame, PlayerHandle};
 
 pub use self::driver::LabSession;
 pub use self::episode::{Episode, EpisodeApp, FRAME_LIMIT};
-pub use self::error::SessionError;
+pub use self::error::{SessionError, StartError};
+pub(crate) use self::lab_room::RoomsExpected;
+pub use self::lab_room::{LabRoom, LabSocketPlugin};
 use self::lobby::Seat;
 use crate::clock::LabClock;
 use crate::rollback::RollbackLabSystems;
@@ -239,7 +245,7 @@ impl<C> SessionPlugin<C> {
 
 impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
     fn build(&self, app: &mut App) {
-        if let Err(error) = driver::check_input::<C>() {
+        if let Err(error) = input::check_input::<C>() {
             panic!("input of the game: {error}");
         }
         app.insert_resource(self.settings.clone())

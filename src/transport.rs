@@ -227,7 +227,20 @@ impl LabNet {
     /// A handle for one ggrs session.
     #[must_use]
     pub fn socket(&self) -> LabSocket {
-        LabSocket { net: self.clone() }
+        LabSocket {
+            net: self.clone(),
+            ends: None,
+        }
+    }
+
+    /// A handle for the ggrs session of the next epoch, which ends when that session is dropped:
+    /// for sessions that nobody watches over.
+    #[must_use]
+    pub fn next_socket(&self) -> LabSocket {
+        LabSocket {
+            net: self.clone(),
+            ends: Some(self.core().epochs_opened + 1),
+        }
     }
 
     /// Time since the origin of the lab session.
@@ -240,6 +253,18 @@ impl LabNet {
 /// What a ggrs session holds: it knows peers by id, and never by path.
 pub struct LabSocket {
     net: LabNet,
+    /// The epoch that ends with this socket, counted from 1, if one does.
+    ends: Option<u64>,
+}
+
+impl Drop for LabSocket {
+    /// Without a session there is no match: heartbeats end, and the peers are told that they do.
+    fn drop(&mut self) {
+        let mut core = self.net.core();
+        if self.ends == Some(core.epochs_opened) {
+            core.end_epoch();
+        }
+    }
 }
 
 impl NonBlockingSocket<PeerId> for LabSocket {

@@ -40,9 +40,10 @@ const PURE: [&str; 9] = [
 ];
 
 /// The edges of `record`: they meet the metrics, the disk and the clock.
-const EDGES_OF_PURE: [&str; 4] = [
+const EDGES_OF_PURE: [&str; 5] = [
     "record::build",
     "record::lab",
+    "record::links",
     "record::recorder",
     "record::sink",
 ];

@@ -3,13 +3,18 @@
 
 mod common;
 
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
 use bevy::prelude::*;
-use bevy_ggrs::Session;
+use bevy_ggrs::ggrs::{DesyncDetection, Message as GgrsMessage, NonBlockingSocket};
 use bevy_ggrs::prelude::{PlayerType, SessionBuilder};
-use bevy_rollback_lab::record::EpisodeDocument;
+use bevy_ggrs::{ConfirmedFrameCount, RollbackFrameCount, Session};
+use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::metrics::SessionMetrics;
 use bevy_rollback_lab::record::check::check_episode;
 use bevy_rollback_lab::record::sink::RecordSink;
-use common::{Duel, STEP, Settings, TestConfig, Witness, game_by, spectator};
+use bevy_rollback_lab::record::{ActionRuns, EpisodeDocument};
+use common::{Duel, STEP, Settings, TestConfig, Told, Witness, game_by, spectator};
 
 const RECORDED: Settings = Settings {
     delay: std::time::Duration::from_millis(50),
@@ -97,6 +102,132 @@ fn a_sync_test_leaves_no_file_and_the_match_after_it_is_episode_zero() {
         .map(|document| document.episode.episode_num)
         .collect();
     assert_eq!(numbers, [0]);
+}
+
+#[test]
+fn a_sync_test_that_replaces_a_match_adds_nothing_to_its_file() {
+    let mut duel = Duel::new(RECORDED);
+    duel.until_confirmed(60);
+    let rollbacks = duel.told(0).rollbacks.len();
+    let session = SessionBuilder::<TestConfig>::new()
+        .with_num_players(1)
+        .unwrap()
+        .add_player(PlayerType::Local, 0)
+        .unwrap()
+        .start_synctest_session()
+        .unwrap();
+    duel.apps[0]
+        .insert_resource(Session::SyncTest(session))
+        .insert_resource(RollbackFrameCount(0));
+    duel.frozen[1] = true;
+    duel.steps(60);
+    assert!(duel.told(0).reloads.len() > 30, "the sync test ran");
+    let documents = files(&duel.apps[0]);
+    let [document] = &documents[..] else {
+        panic!("the match alone leaves a file, not {}", documents.len());
+    };
+    assert_eq!(document.session.player_ids, [0, 1]);
+    assert!(document.rollbacks.count > 0, "the match rolled back");
+    assert!(document.rollbacks.count <= rollbacks as u64);
+    let live = duel.apps[0].world().resource::<SessionMetrics<u8>>().live();
+    assert_eq!(
+        live.frames, document.frames.advanced as u32,
+        "nothing is counted since"
+    );
+}
+
+/// One of two peers on real sockets; ggrs's own `UdpNonBlockingSocket` binds fixed ports.
+struct Udp {
+    socket: UdpSocket,
+    peers: [SocketAddr; 2],
+}
+
+impl NonBlockingSocket<usize> for Udp {
+    fn send_to(&mut self, message: &GgrsMessage, to: &usize) {
+        let bytes = bincode::serialize(message).unwrap();
+        self.socket.send_to(&bytes, self.peers[*to]).unwrap();
+    }
+
+    fn receive_all_messages(&mut self) -> Vec<(usize, GgrsMessage)> {
+        let mut buffer = [0; 4096];
+        let mut messages = Vec::new();
+        while let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
+            let from = self.peers.iter().position(|peer| *peer == from).unwrap();
+            messages.push((from, bincode::deserialize(&buffer[..length]).unwrap()));
+        }
+        messages
+    }
+}
+
+#[test]
+fn a_match_over_real_udp_leaves_two_files_that_tell_the_same_history() {
+    const END: i32 = 300;
+    let sockets = [(), ()].map(|()| {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    });
+    let peers = [0, 1].map(|me: usize| sockets[me].local_addr().unwrap());
+    let clock = LabClock::manual(1_700_000_000_000);
+    let mut me = 0;
+    let mut apps = sockets.map(|socket| {
+        let mut app = game_by(&clock, RECORDED);
+        let session = SessionBuilder::<TestConfig>::new()
+            .with_num_players(2)
+            .unwrap()
+            .with_input_delay(0)
+            .with_desync_detection_mode(DesyncDetection::On { interval: 10 })
+            .add_player(PlayerType::Local, me)
+            .unwrap()
+            .add_player(PlayerType::Remote(1 - me), 1 - me)
+            .unwrap()
+            .start_p2p_session(Udp { socket, peers })
+            .unwrap();
+        app.insert_resource(Session::P2P(session));
+        me += 1;
+        app
+    });
+    let mut updates = 0;
+    let mut ended = [false; 2];
+    while ended != [true; 2] {
+        updates += 1;
+        assert!(updates < 100_000, "the match ends: {ended:?}");
+        clock.advance(STEP);
+        for (app, ended) in apps.iter_mut().zip(&mut ended) {
+            app.update();
+            let confirmed = app.world().resource::<ConfirmedFrameCount>().0;
+            let frame = app.world().resource::<RollbackFrameCount>().0;
+            if !*ended && confirmed > END && frame > END + 1 {
+                let mut metrics = app.world_mut().resource_mut::<SessionMetrics<u8>>();
+                *ended = metrics.close(Some(END), Some("frameLimit"), false);
+            }
+        }
+    }
+    let documents = apps.each_mut().map(|app| {
+        app.update();
+        let [document] = &files(app)[..] else {
+            panic!("one file a peer");
+        };
+        assert!(!document.episode.is_partial);
+        assert_eq!(document.frames.total, END as u64);
+        assert_eq!(document.sync.desyncs, []);
+        assert_eq!(
+            document.quality.p2p_fallback_triggered, None,
+            "not measured over UDP, hence not told"
+        );
+        document.clone()
+    });
+    let [ours, theirs] = &documents;
+    let history = |of: &EpisodeDocument| -> Vec<ActionRuns> { of.inputs.confirmed.clone() };
+    assert_eq!(history(ours), history(theirs));
+    assert_eq!(ours.sync.history_digest, theirs.sync.history_digest);
+    let told = apps
+        .each_ref()
+        .map(|app| app.world().resource::<Told>().rollbacks.len());
+    assert!(
+        told[0] + told[1] > 0,
+        "whoever steps first guesses: {told:?}"
+    );
 }
 
 #[test]

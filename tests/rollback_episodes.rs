@@ -6,8 +6,8 @@ mod common;
 use bevy::prelude::*;
 use bevy_ggrs::{RollbackFrameCount, Session};
 use bevy_rollback_lab::rollback::trace::Fact;
-use bevy_rollback_lab::rollback::{DesyncDetected, SessionEventKind, TraceLog};
-use common::{Duel, Settings, TestConfig, Told, p2p, session};
+use bevy_rollback_lab::rollback::{DesyncDetected, SessionEventKind, SessionKind, TraceLog};
+use common::{Duel, Settings, TestConfig, Told, game, p2p, pressed, session, spectator};
 
 fn count(told: &Told, wanted: impl Fn(&Fact<u8>) -> bool) -> usize {
     told.facts.iter().filter(|fact| wanted(fact)).count()
@@ -187,5 +187,104 @@ fn a_desync_is_told_with_both_checksums() {
     assert!(
         desyncs.oldest_message_count() > 0,
         "it is a message of its own too"
+    );
+}
+
+/// The inputs of every frame that was told as confirmed, in order.
+fn confirmed_inputs(told: &Told) -> Vec<Vec<u8>> {
+    let mut history = Vec::new();
+    for fact in &told.facts {
+        if let Fact::Confirmed { frame, inputs, .. } = fact {
+            assert_eq!(*frame, history.len() as i32, "every frame once, in order");
+            history.push(inputs.to_vec());
+        }
+    }
+    history
+}
+
+#[test]
+fn a_spectator_is_told_the_players_history_and_no_rollback() {
+    let mut duel = Duel::new(Settings {
+        watched: true,
+        ..default()
+    });
+    let mut watcher = game(&duel.clock, true);
+    watcher.insert_resource(spectator(&duel.clock, &duel.net));
+    for _ in 0..300 {
+        duel.step();
+        watcher.update();
+    }
+    let told = watcher.world().resource::<Told>();
+    assert!(
+        told.rollbacks.is_empty() && told.reloads.is_empty() && told.stalls.is_empty(),
+        "a spectator follows confirmed inputs alone: {told:?}"
+    );
+    assert_eq!(count(told, |fact| matches!(fact, Fact::Tick { .. })), 0);
+    assert!(matches!(
+        told.facts.first(),
+        Some(Fact::Began {
+            session: SessionKind::Spectator,
+            players: 2,
+            local: 0,
+            ..
+        })
+    ));
+    assert!(!told.events.is_empty(), "its handshake is told");
+    for event in &told.events {
+        assert_eq!(event.session, SessionKind::Spectator);
+    }
+
+    let seen = confirmed_inputs(told);
+    assert!(seen.len() > 200, "the spectator follows: {}", seen.len());
+    for app in 0..2 {
+        let played = confirmed_inputs(duel.told(app));
+        let both = seen.len().min(played.len());
+        assert_eq!(seen[..both], played[..both], "player {app} knows the same");
+        assert!(!duel.told(app).rollbacks.is_empty(), "players do roll back");
+    }
+    for (frame, inputs) in seen.iter().enumerate() {
+        let real = [0, 1].map(|player| pressed(player, frame as i32));
+        assert_eq!(inputs[..], real, "what was pressed at frame {frame}");
+    }
+}
+
+#[test]
+fn every_message_says_which_kind_of_session_it_is_about() {
+    let settings = Settings::default();
+    let mut duel = Duel::new(settings);
+    duel.until_confirmed(60);
+    let rolled_back = duel.told(0).rollbacks.len();
+    assert!(rolled_back > 0, "the match rolls back");
+    let sync_test = bevy_ggrs::prelude::SessionBuilder::<TestConfig>::new()
+        .with_num_players(1)
+        .unwrap()
+        .add_player(bevy_ggrs::prelude::PlayerType::Local, 0)
+        .unwrap()
+        .start_synctest_session()
+        .unwrap();
+    // Replaced within one update: the same drain tells of both.
+    duel.frozen[1] = true;
+    duel.apps[0]
+        .insert_resource(Session::SyncTest(sync_test))
+        .insert_resource(RollbackFrameCount(0));
+    duel.steps(60);
+    let told = duel.told(0);
+    assert_eq!(told.rollbacks.len(), rolled_back, "a sync test adds none");
+    let sessions: Vec<_> = told.reloads.iter().map(|reload| reload.session).collect();
+    assert!(
+        sessions.len() > 30,
+        "a sync test reloads: {}",
+        sessions.len()
+    );
+    assert!(
+        sessions
+            .iter()
+            .all(|session| *session == SessionKind::SyncTest)
+    );
+    assert!(
+        told.rollbacks
+            .iter()
+            .all(|rollback| rollback.session == SessionKind::P2P),
+        "what was told before is still the match's"
     );
 }

@@ -1,6 +1,11 @@
 //! Two real `bevy_ggrs` apps in virtual time: what the observer tells is what a witness of every
 //! simulated frame saw, and observing changes nothing.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
 mod common;
 
 use std::time::Duration;
@@ -13,7 +18,7 @@ use bevy_ggrs::prelude::SessionBuilder;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::rollback::cause::{Cause, PlayerLink, Via};
 use bevy_rollback_lab::rollback::trace::{Fact, Outcome};
-use bevy_rollback_lab::rollback::{Links, SessionKind, StallEnded, TraceLog};
+use bevy_rollback_lab::rollback::{Links, RollbackReloaded, SessionKind, StallEnded, TraceLog};
 use common::{Duel, STEP, Settings, TestConfig, Told, Witness, game, p2p, pressed};
 
 /// Every guess that the witness saw corrected: frame, player, last guess, real input.
@@ -112,6 +117,7 @@ fn every_misprediction_is_told_with_the_values_before_and_after() {
             assert!(seen.len() > 25, "the bots mispredict: {}", seen.len());
             assert_eq!(corrections_told(told), seen);
             for rollback in &told.rollbacks {
+                assert_eq!(rollback.session, SessionKind::P2P);
                 assert_eq!(
                     rollback.player,
                     1 - app,
@@ -307,10 +313,10 @@ fn sparse_saving_reloads_are_told_apart_from_rollbacks() {
     }
 }
 
-#[test]
-fn a_sync_test_is_tagged_and_tells_no_rollbacks() {
+/// A hundred updates of a sync test.
+fn sync_test(observed: bool) -> App {
     let clock = LabClock::manual(0);
-    let mut app = game(&clock, true);
+    let mut app = game(&clock, observed);
     let session = SessionBuilder::<TestConfig>::new()
         .with_num_players(2)
         .unwrap()
@@ -326,6 +332,23 @@ fn a_sync_test_is_tagged_and_tells_no_rollbacks() {
         clock.advance(STEP);
         app.update();
     }
+    app
+}
+
+#[test]
+fn a_sync_test_is_the_same_with_and_without_observers() {
+    let [with, without] = [true, false].map(|observed| {
+        let app = sync_test(observed);
+        let witness = app.world().resource::<Witness>();
+        assert!(witness.frames.len() > 90, "{}", witness.frames.len());
+        (witness.frames.clone(), witness.checksums.clone())
+    });
+    assert_eq!(with, without);
+}
+
+#[test]
+fn a_sync_test_is_tagged_and_tells_no_rollbacks() {
+    let app = sync_test(true);
     let told = app.world().resource::<Told>();
     let log = app.world().resource::<TraceLog<TestConfig>>();
     assert_eq!(log.kind(), SessionKind::SyncTest);
@@ -338,6 +361,17 @@ fn a_sync_test_is_tagged_and_tells_no_rollbacks() {
         "they are told as reloads: {}",
         told.reloads.len()
     );
+    let untagged = |reload: &&RollbackReloaded| reload.session != SessionKind::SyncTest;
+    assert_eq!(
+        told.reloads.iter().find(untagged),
+        None,
+        "every reload says that it is a sync test's"
+    );
+    let began = told.facts.iter().find_map(|fact| match fact {
+        Fact::Began { session, .. } => Some(*session),
+        _ => None,
+    });
+    assert_eq!(began, Some(SessionKind::SyncTest));
     assert_eq!(
         count(told, |fact| matches!(fact, Fact::Predicted { .. })),
         0

@@ -6,6 +6,8 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
+#[path = "common/agreed.rs"]
+mod agreed;
 #[path = "common/lab.rs"]
 mod lab;
 #[path = "common/real.rs"]
@@ -14,61 +16,12 @@ mod real;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use agreed::{
+    UNSEEN_DOUBTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
+};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::check::{check_episode, check_pair};
-use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
-use bevy_rollback_lab::server::{LabServer, ServerSettings};
-use real::{Outcome, RealPeer, play_real};
-
-/// Pauses of the machine beyond this explain what a healthy one never shows: it is `S`, the
-/// silence that raises doubt, at 60 Hz.
-const MACHINE_PAUSE: Duration = Duration::from_millis(30);
-
-fn server() -> LabServer {
-    LabServer::start(ServerSettings::loopback()).unwrap()
-}
-
-fn config(url: &str) -> LabConfig {
-    LabConfig::new(url, "room").episodes(1).no_files()
-}
-
-/// Both peers finished, every file is in order, and the files of each episode agree.
-fn agreed(outcomes: &[Outcome], episodes: usize) -> Vec<[&EpisodeDocument; 2]> {
-    for outcome in outcomes {
-        assert_eq!(
-            (outcome.phase, &outcome.failure),
-            (SessionPhase::Finished, &None)
-        );
-        let files: Vec<_> = outcome.episodes.iter().map(|e| &e.episode).collect();
-        assert_eq!(files.len(), episodes, "one file per episode: {files:#?}");
-        for episode in &outcome.episodes {
-            assert_eq!(check_episode(episode), []);
-            assert_eq!(episode.sync.status, SyncStatus::Verified);
-            assert!(!episode.episode.is_partial);
-        }
-        let ended: Vec<_> = outcome
-            .trails
-            .iter()
-            .map(|trail| trail.end_reason.as_deref())
-            .collect();
-        assert_eq!(ended, [Some("completed")], "one trail, with its end");
-    }
-    let [ours, theirs] = outcomes else {
-        panic!("two peers");
-    };
-    let pairs: Vec<_> = ours.episodes.iter().zip(&theirs.episodes).collect();
-    for (ours, theirs) in &pairs {
-        assert_eq!(check_pair(ours, theirs), []);
-    }
-    pairs.into_iter().map(|(a, b)| [a, b]).collect()
-}
-
-/// Whether a peer hitched, or the machine kept the process from running.
-fn disturbed(outcomes: &[Outcome]) -> bool {
-    outcomes
-        .iter()
-        .any(|outcome| outcome.hitches > 0 || outcome.longest_pause > MACHINE_PAUSE)
-}
+use bevy_rollback_lab::record::check::check_episode;
+use real::{RealPeer, play_real};
 
 #[test]
 fn a_healthy_match_goes_peer_to_peer() {
@@ -76,9 +29,9 @@ fn a_healthy_match_goes_peer_to_peer() {
     let config = config(&server.url()).frame_limit(240);
     let outcomes = play_real(&config, vec![RealPeer::default(); 2]);
     server.shutdown();
-    for [ours, theirs] in agreed(&outcomes, 1) {
-        assert_eq!(ours.episode.end_frame, 240);
-        assert_eq!(theirs.episode.end_reason.as_deref(), Some("frameLimit"));
+    for file in agreed(&outcomes, 1).concat() {
+        assert_eq!(file.episode.end_frame, 240);
+        assert_eq!(file.episode.end_reason.as_deref(), Some("frameLimit"));
     }
     for outcome in &outcomes {
         assert_eq!(outcome.relay, Some(true));
@@ -96,17 +49,14 @@ fn a_healthy_match_goes_peer_to_peer() {
             assert_eq!(episode.inputs.sent_via_both, Some(0));
         } else {
             assert!(
-                disturbed(&outcomes),
-                "every Suspect of a healthy match has a hitch behind it: {suspects:?}"
+                disturbed(&outcomes) || suspects.len() <= UNSEEN_DOUBTS,
+                "the Suspects of a healthy match have a busy machine behind them: {suspects:?}"
             );
         }
         assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));
         assert_eq!(episode.connection.route_type.as_deref(), Some("direct"));
-        assert!(
-            episode.frames.stalled == 0 || disturbed(&outcomes),
-            "a healthy match does not stall"
-        );
     }
+    assert_no_stall(&outcomes, "a healthy match does not stall");
 }
 
 #[test]
@@ -119,22 +69,14 @@ fn a_cut_direct_path_stalls_no_frame_and_promotes_both_peers() {
     };
     let outcomes = play_real(&config, vec![peer; 2]);
     server.shutdown();
-    for [ours, theirs] in agreed(&outcomes, 1) {
-        assert_eq!(
-            (ours.episode.end_frame, theirs.episode.end_frame),
-            (300, 300)
-        );
+    for file in agreed(&outcomes, 1).concat() {
+        assert_eq!(file.episode.end_frame, 300);
     }
     let mut causes = Vec::new();
     for outcome in &outcomes {
         let [episode] = outcome.episodes.as_slice() else {
             panic!("one episode");
         };
-        assert!(
-            episode.frames.stalled == 0 || disturbed(&outcomes),
-            "the cut stalls no frame, but {:?} did",
-            episode.frames.stalls
-        );
         let quality = &episode.quality;
         assert_eq!(quality.p2p_fallback_triggered, Some(true));
         let at = quality.p2p_fallback_frame.unwrap();
@@ -152,6 +94,7 @@ fn a_cut_direct_path_stalls_no_frame_and_promotes_both_peers() {
         assert!(episode.inputs.sent_via_relay > Some(0));
         assert!(outcome.relayed_game_packets > 0);
     }
+    assert_no_stall(&outcomes, "the cut stalls no frame");
     let told = |cause: &str| causes.iter().filter(|c| *c == cause).count();
     assert!(told("dead") >= 1, "its own evidence, not only: {causes:?}");
     assert_eq!(told("dead") + told("peerPromoted"), 2, "{causes:?}");
@@ -169,7 +112,10 @@ fn three_episodes_follow_each_other_in_one_session() {
     server.shutdown();
     let ends: Vec<_> = agreed(&outcomes, 3)
         .into_iter()
-        .map(|[ours, theirs]| {
+        .map(|files| {
+            let [ours, theirs] = files.as_slice() else {
+                panic!("two peers");
+            };
             assert_eq!(ours.session.session_id, theirs.session.session_id);
             assert_eq!(ours.episode.seed, theirs.episode.seed);
             assert_eq!(ours.episode.end_reason, theirs.episode.end_reason);
@@ -222,7 +168,7 @@ fn a_player_who_quits_is_missed_at_once() {
         assert_eq!(episode.episode.end_reason.as_deref(), Some(reason));
         assert_eq!(check_episode(episode), []);
     }
-    assert_eq!(check_pair(&stays.episodes[0], &left.episodes[0]), []);
+    every_pair_agrees(&[&stays.episodes[0], &left.episodes[0]]);
 }
 
 /// An unmodified `matchbox_signaling` server; it ends with the test.
@@ -248,11 +194,8 @@ fn on_a_stock_server_the_match_is_played_without_a_relay() {
     let url = format!("ws://{}", stock_server());
     let config = config(&url).frame_limit(200);
     let outcomes = play_real(&config, vec![RealPeer::default(); 2]);
-    for [ours, theirs] in agreed(&outcomes, 1) {
-        assert_eq!(
-            (ours.episode.end_frame, theirs.episode.end_frame),
-            (200, 200)
-        );
+    for file in agreed(&outcomes, 1).concat() {
+        assert_eq!(file.episode.end_frame, 200);
     }
     for outcome in &outcomes {
         assert_eq!(outcome.told_no_relay, 1, "told once that nothing relays");

@@ -103,10 +103,7 @@ impl Played {
     }
 
     fn stalls(&self) -> u64 {
-        self.files
-            .iter()
-            .map(|file| u64::from(file.frames.stalled))
-            .sum()
+        self.files.iter().map(|file| file.frames.stalled).sum()
     }
 
     fn depths(&self) -> impl Iterator<Item = u32> + '_ {

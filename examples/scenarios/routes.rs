@@ -161,7 +161,7 @@ pub fn spikes(_: &Options) -> Vec<Row> {
 /// 4: healthy minutes.
 pub fn healthy(_: &Options) -> Vec<Row> {
     let minutes = 10;
-    let rows = side_by_side(&RATES, |&fps| {
+    side_by_side(&RATES, |&fps| {
         let setup = Setup {
             fps,
             direct: 20 * MS,
@@ -193,8 +193,7 @@ pub fn healthy(_: &Options) -> Vec<Row> {
         .require(bytes == 0, "no game byte on the relay")
         .require(world.stalls() == 0, "no stall")
         .require(world.routes() == [RouteState::Direct; 2], "still direct")
-    });
-    rows
+    })
 }
 
 /// 5: what a peer does to itself: hitches, a hidden tab, a pause, 15 Hz.

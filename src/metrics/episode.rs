@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compact::{Runs, Times};
-use super::custom::EventNote;
 use super::digest::fold_checksum;
 use super::{Carrier, DesyncNote, DeviceNote, EpisodeMeta, LinkReport, PeerClock, RouteNote};
 use crate::metrics::ConditionRealised;
+use crate::rollback::EventNote;
 use crate::rollback::cause::{Cause, Evidence, Via};
 use crate::rollback::trace::{Fact, Frame, MAX_PLAYERS, Misprediction, Outcome, RollbackRecord};
 

@@ -8,10 +8,34 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.finished.iter().skip(usize::from(self.taken))
     }
 
+    /// Whether an episode began or ended since the last [`forget_taken`](Self::forget_taken).
+    pub(crate) fn has_news(&self) -> bool {
+        self.fresh || self.untaken().next().is_some()
+    }
+
     /// Marks them as handed over and forgets all but the last.
     pub(crate) fn forget_taken(&mut self) {
+        self.fresh = false;
         self.forget_written();
         self.taken = !self.finished.is_empty();
+    }
+
+    /// Sets the id under which later episodes are kept; the id that they had so far comes back.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn set_session_id(&mut self, id: String) -> String {
+        std::mem::replace(&mut self.template.session.session_id, id)
+    }
+
+    /// Whether episodes that begin later run over the lab's links.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn set_has_transport(&mut self, has_transport: bool) {
+        self.template.has_transport = has_transport;
+    }
+
+    /// Whether the newest episode has ended and was not handed over yet.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn has_untaken(&self) -> bool {
+        self.current.is_none() && self.untaken().next().is_some()
     }
 
     /// Sets the frames per second of the running and later episodes, where nobody else says.
@@ -27,14 +51,6 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         if let Some(reason) = &mut self.auto_close {
             *reason = "appExit";
         }
-    }
-
-    /// Drops the running episode, so that no file tells of it and the next one gets its number.
-    /// Returns whether one was running.
-    pub(crate) fn abandon(&mut self) -> bool {
-        let running = self.current.take().is_some();
-        self.begun -= u32::from(running);
-        running
     }
 
     /// Sets the prediction window of the running episode, where nobody else says.

@@ -71,16 +71,17 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
-    /// The link to `player` as it stands; the last report counts.
+    /// The link to `player` as it stands, in the running episode or the one that just ended; the
+    /// last report counts.
     pub fn link(&mut self, player: usize, report: LinkReport) {
-        self.edit(|episode| {
+        self.edit_newest(|episode| {
             episode.links.insert(player, report);
         });
     }
 
     /// What this peer's conditions did on a path (`direct` or `relay`); the last report counts.
     pub fn note_conditions(&mut self, path: &'static str, realised: ConditionRealised) {
-        self.edit(|episode| {
+        self.edit_newest(|episode| {
             episode.condition_realised.insert(path, realised);
         });
     }
@@ -198,6 +199,15 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
                 episode.meta.display.clone_from(display);
             }
         });
+    }
+
+    /// The running episode, or one that ended and is not written yet.
+    fn edit_newest(&mut self, edit: impl FnOnce(&mut Episode<I>)) {
+        let untaken = self.untaken().next().is_some();
+        let ended = self.finished.last_mut().filter(|_| untaken);
+        if let Some(newest) = self.current.as_mut().or(ended) {
+            edit(newest);
+        }
     }
 
     fn edit(&mut self, edit: impl FnOnce(&mut Episode<I>)) {

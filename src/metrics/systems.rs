@@ -1,21 +1,20 @@
-//! Owns the systems that feed the metrics from the observer's messages, and the two marks that
-//! keep the game's events apart by simulation. Never writes anything that the game reads.
+//! Owns the system that feeds the metrics from the observer's messages. Never writes anything that
+//! the game reads.
 
 use bevy::prelude::*;
-use bevy_ggrs::RollbackFrameCount;
 
 use super::{DesyncNote, EpisodeRecord, InputTiming, SessionMetrics};
 use crate::rollback::trace::Fact;
-use crate::rollback::{DesyncDetected, RollbackCompleted};
+use crate::rollback::{DesyncDetected, RollbackCompleted, SessionKind};
 
 /// Folds the trace's facts, the causes of rollbacks, desyncs and the game's own events.
 ///
 /// Runs in [`PreUpdate`] after the trace is drained, so that whoever closes an episode later in
-/// the update closes it on complete numbers.
+/// the update closes it on complete numbers, and once more in [`Last`] when the app exits.
 pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
-    mut facts: MessageReader<Fact<I>>,
-    mut rollbacks: MessageReader<RollbackCompleted<I>>,
-    mut desyncs: MessageReader<DesyncDetected>,
+    facts: Res<Messages<Fact<I>>>,
+    rollbacks: Res<Messages<RollbackCompleted<I>>>,
+    desyncs: Res<Messages<DesyncDetected>>,
     mut metrics: ResMut<SessionMetrics<I>>,
     mut record: ResMut<EpisodeRecord>,
     timing: Option<ResMut<InputTiming>>,
@@ -23,14 +22,17 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     if let Some(mut timing) = timing.filter(|timing| !timing.is_empty()) {
         metrics.fold_input_timing(&mut timing);
     }
-    for fact in facts.read() {
+    let metrics = &mut *metrics;
+    let mut heard = std::mem::take(&mut metrics.heard);
+    for fact in heard.facts.read(&facts) {
         if matches!(fact, Fact::Closed { .. }) {
             // The metrics may close the episode here, and these belong to it.
             metrics.fold_record(&mut record);
         }
         metrics.fold(fact);
     }
-    for rollback in rollbacks.read() {
+    let real = |rollback: &&RollbackCompleted<I>| rollback.session == SessionKind::P2P;
+    for rollback in heard.rollbacks.read(&rollbacks).filter(real) {
         metrics.note_cause(
             rollback.rollback_id,
             rollback.cause,
@@ -38,7 +40,7 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
             rollback.evidence,
         );
     }
-    for desync in desyncs.read() {
+    for desync in heard.desyncs.read(&desyncs) {
         metrics.note_desync(DesyncNote {
             frame: desync.frame,
             player: desync.players.first().copied(),
@@ -48,24 +50,7 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
         });
     }
     metrics.fold_record(&mut record);
-}
-
-/// Tells the game's record which frame is simulated now. Runs in `AdvanceWorld`, in
-/// `AdvanceWorldSystems::First`.
-pub fn track_simulated_frame(
-    mut record: ResMut<EpisodeRecord>,
-    frame: Option<Res<RollbackFrameCount>>,
-) {
-    if let Some(frame) = frame {
-        // The count is one further already when AdvanceWorld runs.
-        record.begin_frame(frame.0 - 1);
-    }
-}
-
-/// Tells the game's record that the simulation is over. Runs in `AdvanceWorld`, in
-/// `AdvanceWorldSystems::Last`.
-pub fn track_simulation_end(mut record: ResMut<EpisodeRecord>) {
-    record.end_frame();
+    metrics.heard = heard;
 }
 
 #[cfg(test)]
@@ -117,6 +102,7 @@ mod tests {
         let mut app = app();
         play(&mut app, |world| {
             world.write_message(RollbackCompleted::<u8> {
+                session: SessionKind::P2P,
                 rollback_id: 0,
                 at: Duration::ZERO,
                 timestamp: 0,

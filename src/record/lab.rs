@@ -1,59 +1,30 @@
-//! Owns what a lab session adds to the record: links, routes and digests are noted, an episode
-//! closes when the session says so, and the session document is kept up to date.
+//! Owns what a lab session adds to the record: its links and digests are noted, an episode closes
+//! when the session says so, and the session document is kept up to date.
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bevy::prelude::*;
-use bevy_matchbox::matchbox_socket::{CandidateType, PeerId};
-use ggrs::{Config, PlayerHandle};
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::Config;
 
+use super::links::{LinkWatch, millis, note_links};
 use super::recorder::{Outbox, RecordPlugin, RecordSchedule, tell_outcomes};
 use super::sink::RecordSink;
 use super::{Phase, SessionDocument};
 use crate::clock::LabClock;
-use crate::metrics::{
-    Carrier, ConditionRealised, Datagrams, EpisodeMeta, LinkReport, PathReport, PeerClock,
-    RouteNote, SessionMetrics, Summary, micros,
-};
+use crate::metrics::{EpisodeMeta, SessionMetrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::session::{
-    EpisodeSettled, EpisodeStarting, EpisodeStopped, HistoryDigest, LabSession, PeerNotice,
-    RouteChanged, SessionFailed, SessionInfo, SessionPhase,
+    EpisodeSettled, EpisodeStarting, EpisodeStopped, HistoryDigest, LabSession, SessionFailed,
+    SessionInfo, SessionPhase,
 };
-use crate::transport::conditions::Realised;
-use crate::transport::link::{LinkStats, PathStats};
-use crate::transport::route::RouteState;
-use crate::transport::wire::Path;
-use crate::transport::{InputArrival, InputDeparture, LabNet};
-
-/// Round trips and margins are sampled once a second.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+use crate::transport::LabNet;
 
 /// What is known of every episode of this lab session.
 #[derive(Resource)]
 struct Template(EpisodeMeta);
-
-/// One remote player's link since the episode began.
-struct Watched {
-    player: PlayerHandle,
-    peer: PeerId,
-    before: LinkStats,
-    started_on_relay: bool,
-    rtt_ms: [Vec<f64>; 2],
-    jitter_ms: [Vec<f64>; 2],
-}
-
-#[derive(Resource, Default)]
-struct LinkWatch {
-    links: Vec<Watched>,
-    /// What the conditions had done when the episode began, by path.
-    conditions: [Realised; 2],
-    next_sample: Duration,
-    arrivals: Vec<InputArrival>,
-    departures: Vec<InputDeparture>,
-}
 
 /// The session document, as far as it was written.
 #[derive(Resource)]
@@ -159,25 +130,7 @@ fn begin_episode<C: Config<Address = PeerId>>(
         .map(|player| (player, delay))
         .collect();
     metrics.begin(meta);
-    watch.links = info
-        .seats
-        .iter()
-        .filter(|seat| !seat.local)
-        .map(|seat| Watched {
-            player: seat.handle,
-            peer: seat.peer,
-            started_on_relay: net
-                .link(seat.peer, |link| on_relay(link.route()))
-                .unwrap_or_default(),
-            before: net
-                .link(seat.peer, |link| link.stats().clone())
-                .unwrap_or_default(),
-            rtt_ms: default(),
-            jitter_ms: default(),
-        })
-        .collect();
-    watch.conditions = Path::ALL.map(|path| net.realised(path));
-    watch.next_sample = clock.now() + SAMPLE_EVERY;
+    watch.begin(&net, &info, clock.now());
 }
 
 /// The players of the template are this peer's own settings; here they get their seats.
@@ -207,120 +160,6 @@ fn describe_session(session: &mut crate::metrics::Session, info: &SessionInfo) {
         .collect();
 }
 
-fn note_links<C: Config<Address = PeerId>>(
-    net: Option<Res<LabNet>>,
-    clock: Res<LabClock>,
-    mut watch: ResMut<LinkWatch>,
-    mut metrics: ResMut<SessionMetrics<C::Input>>,
-    mut routes: MessageReader<RouteChanged>,
-    mut notices: MessageReader<PeerNotice>,
-) {
-    let Some(net) = net else {
-        return;
-    };
-    let watch = &mut *watch;
-    let player_of = |links: &[Watched], peer| {
-        links
-            .iter()
-            .find(|link| link.peer == peer)
-            .map(|link| link.player)
-    };
-    net.drain_arrivals(&mut watch.arrivals);
-    for arrival in watch.arrivals.drain(..) {
-        if let Some(player) = player_of(&watch.links, arrival.peer) {
-            let by = match arrival.via {
-                Path::Direct => Carrier::P2p,
-                Path::Relay => Carrier::Relay,
-            };
-            metrics.note_received(player, arrival.first, arrival.last, by);
-        }
-    }
-    net.drain_departures(&mut watch.departures);
-    for departure in watch.departures.drain(..) {
-        if let Some(player) = player_of(&watch.links, departure.peer) {
-            let by = match (departure.by.direct, departure.by.relay) {
-                (true, true) => Carrier::Both,
-                (true, false) => Carrier::P2p,
-                (false, true) => Carrier::Relay,
-                (false, false) => Carrier::Nothing,
-            };
-            metrics.note_sent(player, departure.first, departure.last, by);
-        }
-    }
-    for changed in routes.read() {
-        let change = &changed.change;
-        // Before the first tick of an episode its next frame is 0.
-        let frame = changed.frame.unwrap_or(0);
-        let note = RouteNote {
-            at: change.at,
-            from: change.from.as_str(),
-            to: change.to.as_str(),
-            cause: change.cause.as_str(),
-            metric: change.metric,
-            value: change.value,
-            threshold: change.threshold,
-        };
-        if note.is_fallback() && net.conditions_are_direct_only() {
-            metrics.note_condition_interrupted();
-        }
-        metrics.note_route(changed.player, frame, note);
-    }
-    for notice in notices.read() {
-        match notice {
-            PeerNotice::Gone { player, at, reason } => {
-                metrics.note_disconnected(Some(*player), *at, Some(reason));
-            }
-            PeerNotice::ServerLost { at } => {
-                metrics.note_disconnected(None, *at, Some("the connection to the server was lost"));
-            }
-            PeerNotice::Hidden { .. } | PeerNotice::Visible { .. } => {}
-        }
-    }
-    let now = clock.now();
-    if metrics.is_running() && now >= watch.next_sample {
-        watch.next_sample = now + SAMPLE_EVERY;
-        for link in &mut watch.links {
-            sample::<C>(&net, now, link, &mut metrics);
-        }
-    }
-}
-
-fn sample<C: Config<Address = PeerId>>(
-    net: &LabNet,
-    now: Duration,
-    watched: &mut Watched,
-    metrics: &mut SessionMetrics<C::Input>,
-) {
-    let player = watched.player;
-    net.link(watched.peer, |link| {
-        if let Some(rtt) = link.srtt() {
-            metrics.note_rtt(player, now, millis(rtt));
-        }
-        if let Some(margin) = link.margin() {
-            metrics.note_margin(player, margin);
-        }
-        for path in Path::ALL {
-            if let Some(rtt) = link.path_rtt(path) {
-                watched.rtt_ms[path.index()].push(millis(rtt));
-                watched.jitter_ms[path.index()].push(millis(link.stats().path(path).jitter));
-            }
-        }
-        if let Some(offset) = link.clock_offset() {
-            metrics.note_clock(PeerClock {
-                player_id: player,
-                offset_us: Some(offset.offset_us),
-                uncertainty_us: Some(micros(offset.uncertainty)),
-                drift_ppm: None,
-                samples: Vec::new(),
-            });
-        }
-    });
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
 /// The simulation stopped: the last reports are taken and the numbers are closed.
 fn close_stopped<C: Config<Address = PeerId>>(
     mut stopped: MessageReader<EpisodeStopped>,
@@ -331,107 +170,11 @@ fn close_stopped<C: Config<Address = PeerId>>(
 ) {
     for stop in stopped.read() {
         if let Some(net) = &net {
-            for watched in &watch.links {
-                metrics.link(watched.player, report(net, watched));
-            }
-            for path in Path::ALL {
-                let before = &watch.conditions[path.index()];
-                let realised = net.realised(path).since(before);
-                metrics.note_conditions(
-                    path.as_str(),
-                    ConditionRealised {
-                        offered: realised.offered,
-                        dropped: realised.lost + realised.cut + realised.queue_dropped,
-                        lost: realised.lost,
-                        loss_runs: realised.loss_runs,
-                        cut: realised.cut,
-                        queue_dropped: realised.queue_dropped,
-                        duplicated: realised.duplicated,
-                        reordered: realised.reordered,
-                        mean_delay_ms: realised.mean_delay_ms(),
-                        p95_delay_ms: realised.p95_delay_ms(),
-                    },
-                );
-            }
+            watch.report(net, &mut metrics);
         }
         digest.0 = metrics.digest_at(stop.end_frame).or(digest.0);
         metrics.close(Some(stop.end_frame), Some(stop.reason), stop.partial);
     }
-}
-
-/// Whether game packets go by the relay: because there was no direct path yet, or no more.
-fn on_relay(route: RouteState) -> bool {
-    match route {
-        RouteState::Connecting | RouteState::Direct | RouteState::Suspect => false,
-        RouteState::Provisional | RouteState::Relay | RouteState::Survival => true,
-    }
-}
-
-fn report(net: &LabNet, watched: &Watched) -> LinkReport {
-    let turn = net
-        .candidate_pair(watched.peer)
-        .is_some_and(|pair| pair.is_relayed());
-    let link = net.link(watched.peer, |link| {
-        let route = match link.route() {
-            RouteState::Connecting => None,
-            route if on_relay(route) => Some("relay"),
-            _ if turn => Some("turn"),
-            _ => Some("direct"),
-        };
-        (route, link.stats().clone())
-    });
-    let Some((route, stats)) = link else {
-        return LinkReport::default();
-    };
-    let path = |path: Path| {
-        let (before, after) = (watched.before.path(path), stats.path(path));
-        Some(PathReport {
-            datagrams: since(before, after),
-            bytes_sent: after.bytes_sent.saturating_sub(before.bytes_sent),
-            bytes_received: after.bytes_received.saturating_sub(before.bytes_received),
-            rtt_ms: Summary::of(watched.rtt_ms[path.index()].iter().copied()),
-            jitter_ms: Summary::of(watched.jitter_ms[path.index()].iter().copied()),
-        })
-    };
-    LinkReport {
-        route,
-        candidate_types: net
-            .candidate_pair(watched.peer)
-            .map(|pair| (candidate(pair.local), candidate(pair.remote))),
-        connect_time: net.connect_time(watched.peer),
-        started_on_relay: Some(watched.started_on_relay),
-        direct: path(Path::Direct),
-        relay: path(Path::Relay),
-        direct_send_failures: stats
-            .direct_send_failures
-            .saturating_sub(watched.before.direct_send_failures),
-        both_paths: stats.both_paths.saturating_sub(watched.before.both_paths),
-    }
-}
-
-fn since(before: &PathStats, after: &PathStats) -> Datagrams {
-    let malformed = after.malformed.iter().filter_map(|(reason, count)| {
-        let new = count - before.malformed.get(reason).unwrap_or(&0);
-        (new > 0).then(|| ((*reason).to_owned(), new))
-    });
-    Datagrams {
-        sent: after.sent.saturating_sub(before.sent),
-        received: after.received.saturating_sub(before.received),
-        lost: after.lost.saturating_sub(before.lost),
-        reordered: after.reordered.saturating_sub(before.reordered),
-        duplicate: after.duplicate.saturating_sub(before.duplicate),
-        malformed: malformed.collect(),
-    }
-}
-
-/// Types only: no address stands in any file.
-fn candidate(kind: CandidateType) -> String {
-    String::from(match kind {
-        CandidateType::Host => "host",
-        CandidateType::ServerReflexive => "srflx",
-        CandidateType::PeerReflexive => "prflx",
-        CandidateType::Relay => "relay",
-    })
 }
 
 /// Everybody has told its end, or will not: the document is complete.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bevy::ecs::schedule::ScheduleLabel;
 use bevy::log::tracing;
 use bevy::prelude::*;
-use bevy_ggrs::{AdvanceWorld, AdvanceWorldSystems, Session};
+use bevy_ggrs::Session;
 use ggrs::Config;
 
 use super::EpisodeDocument;
@@ -18,7 +18,6 @@ use crate::clock::LabClock;
 use crate::metrics::{
     EpisodeMeta, EpisodeRecord, InputTiming, LiveNumbers, SessionMetrics, fold_metrics,
 };
-use crate::metrics::{track_simulated_frame, track_simulation_end};
 use crate::rollback::{RollbackLabSystems, SessionKind, TraceLog};
 
 /// How long the end of the app waits for its last files.
@@ -55,8 +54,11 @@ pub struct RecordPlugin<C> {
 impl<C: Config> RecordPlugin<C> {
     /// For a game that delimits its own sessions: an episode is the life of one.
     ///
-    /// Only P2P sessions leave files. A spectator reads no inputs and a sync test predicts nothing:
-    /// the ledger of ticks and predictions would not balance. The log says so once.
+    /// Only P2P sessions leave files. A file's ticks are runs of `ReadInputs`, and a spectator has
+    /// none; its rollbacks are corrections of guesses, and a sync test guesses nothing and reloads
+    /// all the time. Neither ledger would balance, so neither is written; the log says so once.
+    /// Their messages are told all the same, tagged with their
+    /// [`SessionKind`](crate::rollback::SessionKind).
     #[must_use]
     pub fn observing(export_dir: Option<PathBuf>) -> Self {
         Self {
@@ -106,49 +108,58 @@ impl<C: Config> Plugin for RecordPlugin<C> {
             .init_resource::<EpisodeRecord>()
             .init_resource::<InputTiming>()
             .init_resource::<Outbox>()
-            .insert_resource(self.sink())
-            .add_systems(
-                AdvanceWorld,
-                (
-                    track_simulated_frame.in_set(AdvanceWorldSystems::First),
-                    track_simulation_end.in_set(AdvanceWorldSystems::Last),
-                ),
-            );
-        // One schedule, run from two places: its systems keep one reading position in the
-        // messages, so that nothing is folded twice.
-        app.init_schedule(RecordSchedule)
-            .configure_sets(
-                RecordSchedule,
-                (RollbackLabSystems::Measure, RollbackLabSystems::Record).chain(),
-            )
-            .add_systems(
-                RecordSchedule,
-                (
-                    fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
-                    tell_outcomes.in_set(RollbackLabSystems::Record),
-                ),
-            )
-            .add_systems(PreUpdate, run_record.in_set(RollbackLabSystems::Measure))
-            .add_systems(
-                Last,
-                (run_record, flush_on_exit)
-                    .chain()
-                    .run_if(on_message::<AppExit>)
-                    .in_set(RollbackLabSystems::Measure),
-            );
-        if !self.lab {
+            .insert_resource(self.sink());
+        if self.lab {
+            build_lab::<C>(app);
+        } else {
             build_observing::<C>(app);
+        }
+    }
+
+    /// Only now is it known whether the game's sessions run over a room of the lab's.
+    #[cfg(feature = "matchbox")]
+    fn finish(&self, app: &mut App) {
+        if !self.lab
+            && app
+                .world()
+                .contains_resource::<crate::session::RoomsExpected>()
+        {
+            super::links::observe_links::<C>(app);
         }
     }
 }
 
-/// Folds the metrics and writes what ended. Runs in [`PreUpdate`], and once more in [`Last`] when
-/// the app exits.
+/// Folds the metrics of a lab session and writes what ended. Runs in [`PreUpdate`], and once more
+/// in [`Last`] when the app exits: one schedule, so that its systems keep one reading position in
+/// the messages.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RecordSchedule;
 
 fn run_record(world: &mut World) {
     world.run_schedule(RecordSchedule);
+}
+
+fn build_lab<C: Config>(app: &mut App) {
+    app.init_schedule(RecordSchedule)
+        .configure_sets(
+            RecordSchedule,
+            (RollbackLabSystems::Measure, RollbackLabSystems::Record).chain(),
+        )
+        .add_systems(
+            RecordSchedule,
+            (
+                fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
+                tell_outcomes.in_set(RollbackLabSystems::Record),
+            ),
+        )
+        .add_systems(PreUpdate, run_record.in_set(RollbackLabSystems::Measure))
+        .add_systems(
+            Last,
+            (
+                run_record.in_set(RollbackLabSystems::Measure),
+                flush_on_exit.in_set(RollbackLabSystems::Record),
+            ),
+        );
 }
 
 /// An episode closes with its ggrs session, and its document goes to the sink.
@@ -168,19 +179,24 @@ fn build_observing<C: Config>(app: &mut App) {
         clock_resolution_us: Some(1),
         ..default()
     };
-    app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template));
-    app.add_systems(
-        Last,
-        note_exit::<C>
-            .run_if(on_message::<AppExit>)
-            .in_set(RollbackLabSystems::Observe),
-    );
-    app.add_systems(
-        RecordSchedule,
-        write_closed::<C>
-            .in_set(RollbackLabSystems::Record)
-            .before(tell_outcomes),
-    );
+    app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template))
+        .add_systems(
+            PreUpdate,
+            (
+                fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
+                write_closed::<C>.in_set(RollbackLabSystems::Record),
+            ),
+        )
+        .add_systems(
+            Last,
+            (
+                note_exit::<C>.in_set(RollbackLabSystems::Observe),
+                fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
+                (write_closed::<C>, flush_on_exit)
+                    .chain()
+                    .in_set(RollbackLabSystems::Record),
+            ),
+        );
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -197,7 +213,23 @@ fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
     metrics.note_app_exit();
 }
 
-fn write_closed<C: Config>(
+/// Looks whether an episode began or ended, and whether a file is on its way. In most updates there
+/// is neither, and then nothing more of the world is asked for.
+pub(super) fn write_closed<C: Config>(world: &mut World) {
+    let mut ran = Ok(());
+    if world.resource::<SessionMetrics<C::Input>>().has_news() {
+        ran = world.run_system_cached(hand_over::<C>);
+    }
+    if !world.resource::<RecordSink>().is_quiet() {
+        ran = ran.and(world.run_system_cached(tell_outcomes));
+    }
+    if let Err(error) = ran {
+        error!("the record was not handed over: {error}");
+    }
+}
+
+/// Completes what an episode that began says of itself, and hands over those that ended.
+fn hand_over<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
     mut outbox: ResMut<Outbox>,
@@ -206,7 +238,8 @@ fn write_closed<C: Config>(
     log: Res<TraceLog<C>>,
     mut said: Local<bool>,
 ) {
-    if log.kind() != SessionKind::P2P && metrics.abandon() && !std::mem::replace(&mut *said, true) {
+    let kept_apart = log.kind() != SessionKind::P2P && log.trace().is_active();
+    if kept_apart && !std::mem::replace(&mut *said, true) {
         info!(
             "a {:?} session leaves no file: only P2P sessions do",
             log.kind()
@@ -280,13 +313,17 @@ impl Outbox {
 
 /// One line that tells how the episode went; the whole document at debug level.
 fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
-    let share = summary.share_sent_p2p.map_or_else(
-        || String::from("-"),
-        |share| format!("{:.1}%", share * 100.0),
-    );
-    let fallback = summary
-        .fallback_frame
-        .map_or_else(|| String::from("none"), |frame| frame.to_string());
+    // A game over another transport measures neither.
+    let (share, fallback) = match (summary.share_sent_p2p, summary.fallback_frame) {
+        (None, None) => (String::from("-"), String::from("-")),
+        (share, frame) => (
+            share.map_or_else(
+                || String::from("-"),
+                |share| format!("{:.1}%", share * 100.0),
+            ),
+            frame.map_or_else(|| String::from("none"), |frame| frame.to_string()),
+        ),
+    };
     info!(
         "episode {}: {} frames, {} rollbacks, max depth {}, {share} sent P2P, fallback frame {fallback}",
         document.episode.episode_num,

@@ -249,6 +249,10 @@ impl RecordSink {
 
     /// What became of documents since the last call. Never waits.
     pub fn poll(&mut self) -> Vec<SinkEvent> {
+        // Nearly always so, and this is asked in every update.
+        if self.is_quiet() {
+            return Vec::new();
+        }
         #[cfg(not(target_arch = "wasm32"))]
         if let Backend::Thread(thread) = &self.backend {
             let outcomes: Vec<_> = thread.try_outcomes().collect();
@@ -277,6 +281,11 @@ impl RecordSink {
         #[cfg(target_arch = "wasm32")]
         let _ = limit;
         self.poll()
+    }
+
+    /// Whether nothing is on its way and nothing is left to be told.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.waiting == 0 && self.events.is_empty()
     }
 
     /// Whether everything handed over has told its fate.

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 use bevy_ggrs::ggrs::{Config, GgrsEvent, P2PSession};
 use bevy_ggrs::{ConfirmedFrameCount, Session};
@@ -13,71 +12,101 @@ use super::log::TraceLog;
 use super::messages::{
     DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
 };
-use super::trace::Fact;
+use super::trace::{Fact, RollbackRecord, SessionKind};
 use crate::clock::LabClock;
 
-/// The messages about a trace.
-#[derive(SystemParam)]
-pub(super) struct TraceMessages<'w, I: Send + Sync + 'static> {
-    facts: MessageWriter<'w, Fact<I>>,
-    rollbacks: MessageWriter<'w, RollbackCompleted<I>>,
-    reloads: MessageWriter<'w, RollbackReloaded>,
-    stalls: MessageWriter<'w, StallEnded>,
+/// What waits to be told, kept from update to update so that nothing is allocated.
+pub(super) struct Untold<C: Config> {
+    facts: Vec<(SessionKind, Fact<C::Input>)>,
+    events: Vec<GgrsEvent<C>>,
 }
 
-/// Begins an episode when a session is there that was not before.
-pub(super) fn begin_new_session<C: Config>(
-    mut log: ResMut<TraceLog<C>>,
-    clock: Res<LabClock>,
-    session: Option<Res<Session<C>>>,
-) {
-    if log.awaits_session()
-        && let Some(session) = session
-    {
-        log.begin_session(&session, clock.now());
+impl<C: Config> Default for Untold<C> {
+    fn default() -> Self {
+        Self {
+            facts: Vec::new(),
+            events: Vec::new(),
+        }
     }
 }
 
-/// Tells what the update's last step confirmed; closes the episode of a session that is gone.
-pub(super) fn settle_trace<C: Config>(
-    mut log: ResMut<TraceLog<C>>,
-    clock: Res<LabClock>,
-    confirmed: Option<Res<ConfirmedFrameCount>>,
-    session: Option<Res<Session<C>>>,
-) {
+/// What the update's steps came to: begins the episode of a session that was not there before,
+/// tells what the last step confirmed, closes the episode of a session that is gone, and writes
+/// all messages.
+///
+/// One exclusive system: most updates tell facts alone, and a system that asked for every kind of
+/// message beforehand would cost a small game more than the messages do.
+pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
+    let confirmed = world
+        .get_resource::<ConfirmedFrameCount>()
+        .map(|count| count.0);
+    let mut log = world.resource_mut::<TraceLog<C>>();
     if let Some(confirmed) = confirmed {
-        log.trace_mut().settle(confirmed.0);
+        log.trace_mut().settle(confirmed);
     }
-    if session.is_none() {
-        log.session_gone(clock.now());
-    }
+    let awaits_session = log.awaits_session();
+    let frames_ahead = match world.get_resource_mut::<Session<C>>() {
+        None => {
+            world.resource_mut::<TraceLog<C>>().session_gone();
+            None
+        }
+        Some(mut session) => {
+            // Draining is no change that anybody has to react to.
+            let session = session.bypass_change_detection();
+            let ahead = drain_session(session, &mut untold.events);
+            if awaits_session {
+                notice_session::<C>(world);
+            }
+            tell_events(world, &mut untold.events);
+            ahead
+        }
+    };
+    tell_facts::<C>(world, &mut untold.facts, frames_ahead);
 }
 
-/// Closes the episode when the app ends, unless somebody delimits episodes by hand.
-pub(super) fn close_on_exit<C: Config>(mut log: ResMut<TraceLog<C>>, clock: Res<LabClock>) {
-    log.session_gone(clock.now());
+/// Closes the episode when the app ends, unless somebody delimits episodes by hand, and writes
+/// what is left to tell.
+pub(super) fn tell_exit<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
+    world.resource_mut::<TraceLog<C>>().session_gone();
+    tell_facts::<C>(world, &mut untold.facts, None);
+}
+
+fn notice_session<C: Config>(world: &mut World) {
+    world.resource_scope(|world, mut log: Mut<TraceLog<C>>| {
+        log.notice_session(world.get_resource::<Session<C>>());
+    });
+}
+
+/// Takes ggrs's events; tells by how many frames this peer is ahead, where that means something.
+fn drain_session<C: Config>(
+    session: &mut Session<C>,
+    events: &mut Vec<GgrsEvent<C>>,
+) -> Option<i32> {
+    match session {
+        Session::P2P(session) => {
+            events.extend(session.events());
+            Some(session.frames_ahead())
+        }
+        Session::Spectator(session) => {
+            events.extend(session.events());
+            None
+        }
+        Session::SyncTest(_) => None,
+    }
 }
 
 /// Turns the facts told since the last time into messages, in their order.
-pub(super) fn drain_trace<C: Config>(
-    mut log: ResMut<TraceLog<C>>,
-    clock: Res<LabClock>,
-    links: Res<Links>,
-    session: Option<Res<Session<C>>>,
-    mut messages: TraceMessages<C::Input>,
+fn tell_facts<C: Config>(
+    world: &mut World,
+    facts: &mut Vec<(SessionKind, Fact<C::Input>)>,
+    frames_ahead: Option<i32>,
 ) {
-    let ahead = match session.as_deref() {
-        Some(Session::P2P(session)) => Some(session.frames_ahead()),
-        _ => None,
-    };
-    for fact in log.trace_mut().drain() {
-        match &fact {
+    facts.extend(world.resource_mut::<TraceLog<C>>().drain());
+    for &(session, ref fact) in &*facts {
+        match fact {
             Fact::RollbackRan(record) => {
-                let timestamp = clock.origin_unix_ms() + millis(record.at);
-                let mut rollback =
-                    RollbackCompleted::new(record, links.get(record.player), timestamp);
-                rollback.evidence.frames_ahead = rollback.evidence.frames_ahead.or(ahead);
-                messages.rollbacks.write(rollback);
+                let rollback = rollback(world, session, record, frames_ahead);
+                world.write_message(rollback);
             }
             &Fact::Reloaded {
                 at,
@@ -85,7 +114,8 @@ pub(super) fn drain_trace<C: Config>(
                 resimulated,
                 resim_time,
             } => {
-                messages.reloads.write(RollbackReloaded {
+                world.write_message(RollbackReloaded {
+                    session,
                     at,
                     loaded_frame,
                     resimulated_frames: resimulated,
@@ -93,39 +123,44 @@ pub(super) fn drain_trace<C: Config>(
                 });
             }
             &Fact::Stalled { frame, at, ticks } => {
-                messages.stalls.write(StallEnded { frame, at, ticks });
+                world.write_message(StallEnded {
+                    session,
+                    frame,
+                    at,
+                    ticks,
+                });
             }
             _ => {}
         }
-        messages.facts.write(fact);
+    }
+    if !facts.is_empty() {
+        world.write_message_batch(facts.drain(..).map(|(_, fact)| fact));
     }
 }
 
+fn rollback<I: Copy + Send + Sync + 'static>(
+    world: &World,
+    session: SessionKind,
+    record: &RollbackRecord<I>,
+    frames_ahead: Option<i32>,
+) -> RollbackCompleted<I> {
+    let timestamp = world.resource::<LabClock>().origin_unix_ms() + millis(record.at);
+    let link = world.resource::<Links>().get(record.player);
+    let mut rollback = RollbackCompleted::new(record, session, link, timestamp);
+    rollback.evidence.frames_ahead = rollback.evidence.frames_ahead.or(frames_ahead);
+    rollback
+}
+
 /// Re-emits every event of the session as a message of the lab, players by handle.
-pub(super) fn drain_ggrs_events<C: Config>(
-    session: Option<ResMut<Session<C>>>,
-    clock: Res<LabClock>,
-    mut drained: Local<Vec<GgrsEvent<C>>>,
-    mut events: MessageWriter<SessionEvent>,
-    mut desyncs: MessageWriter<DesyncDetected>,
-) {
-    let Some(mut session) = session else {
-        return;
-    };
-    // Draining is no change that anybody has to react to.
-    let session = session.bypass_change_detection();
-    match session {
-        Session::P2P(session) => drained.extend(session.events()),
-        Session::Spectator(session) => drained.extend(session.events()),
-        Session::SyncTest(_) => {}
-    }
-    let p2p = match session {
-        Session::P2P(session) => Some(&*session),
-        _ => None,
-    };
-    let at = clock.now();
+fn tell_events<C: Config>(world: &mut World, drained: &mut Vec<GgrsEvent<C>>) {
     for event in drained.drain(..) {
+        let at = world.resource::<LabClock>().now();
         let (kind, address) = translate(event);
+        let (of, p2p) = match world.get_resource::<Session<C>>() {
+            Some(Session::P2P(session)) => (SessionKind::P2P, Some(session)),
+            Some(Session::SyncTest(_)) => (SessionKind::SyncTest, None),
+            _ => (SessionKind::Spectator, None),
+        };
         let mut players = handles(p2p, address);
         players.sort_unstable();
         if let SessionEventKind::DesyncDetected {
@@ -134,7 +169,7 @@ pub(super) fn drain_ggrs_events<C: Config>(
             remote_checksum,
         } = kind
         {
-            desyncs.write(DesyncDetected {
+            world.write_message(DesyncDetected {
                 at,
                 frame,
                 local_checksum,
@@ -142,7 +177,12 @@ pub(super) fn drain_ggrs_events<C: Config>(
                 players: players.clone(),
             });
         }
-        events.write(SessionEvent { at, players, kind });
+        world.write_message(SessionEvent {
+            session: of,
+            at,
+            players,
+            kind,
+        });
     }
 }
 

@@ -7,29 +7,23 @@ use bevy::prelude::*;
 use bevy_ggrs::Session;
 use bevy_ggrs::ggrs::{Config, InputStatus};
 
-use super::trace::{Frame, Known, TooManyPlayers, Trace};
-
-/// What kind of ggrs session an episode is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SessionKind {
-    /// Players on several peers.
-    P2P,
-    /// A local check of determinism: it reloads all the time and predicts nothing.
-    SyncTest,
-    /// Follows others' game: no ticks, no predictions.
-    Spectator,
-}
+use super::trace::{Fact, Frame, Known, SessionKind, TooManyPlayers, Trace};
+use crate::clock::LabClock;
 
 /// The trace of the running episode, for sessions of one ggrs config.
 #[derive(Resource)]
 pub struct TraceLog<C: Config> {
     trace: Trace<C::Input>,
     kind: SessionKind,
+    /// The kind that the facts drained so far end in.
+    told: SessionKind,
     by_hand: bool,
     /// This session has too many players to be observed, and it was said.
     refused: bool,
     /// A tick of a session that the trace has not begun yet.
     early_tick: Option<Duration>,
+    /// The app's clock, so that no mark has to ask the world for it.
+    clock: LabClock,
 }
 
 impl<C: Config> Default for TraceLog<C> {
@@ -37,9 +31,11 @@ impl<C: Config> Default for TraceLog<C> {
         Self {
             trace: Trace::default(),
             kind: SessionKind::P2P,
+            told: SessionKind::P2P,
             by_hand: false,
             refused: false,
             early_tick: None,
+            clock: LabClock::default(),
         }
     }
 }
@@ -87,8 +83,24 @@ impl<C: Config> TraceLog<C> {
         &self.trace
     }
 
+    /// Reads this clock from now on.
+    pub(super) fn follow(&mut self, clock: &LabClock) {
+        self.clock = clock.clone();
+    }
+
     pub(super) fn trace_mut(&mut self) -> &mut Trace<C::Input> {
         &mut self.trace
+    }
+
+    /// Takes the facts told so far, each with the kind of the session that it is about.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (SessionKind, Fact<C::Input>)> {
+        let Self { trace, told, .. } = self;
+        trace.drain().map(move |fact| {
+            if let Fact::Began { session, .. } = fact {
+                *told = session;
+            }
+            (*told, fact)
+        })
     }
 
     /// Whether a session that is there should begin an episode.
@@ -97,7 +109,7 @@ impl<C: Config> TraceLog<C> {
     }
 
     /// Begins the episode of a session that appeared.
-    pub(super) fn begin_session(&mut self, session: &Session<C>, now: Duration) {
+    fn begin_session(&mut self, session: &Session<C>, now: Duration) {
         let (kind, players, local) = match session {
             Session::P2P(p2p) => (
                 SessionKind::P2P,
@@ -115,23 +127,24 @@ impl<C: Config> TraceLog<C> {
         };
         let players: Vec<bool> = (0..players).map(|handle| local.contains(&handle)).collect();
         self.kind = kind;
-        if let Err(error) = self.trace.begin(&players, now) {
+        if let Err(error) = self.trace.begin_as(kind, &players, now) {
             self.refused = true;
             warn!("this session is not observed: {error}");
         }
     }
 
     /// The session is gone: closes the episode that it was.
-    pub(super) fn session_gone(&mut self, now: Duration) {
+    pub(super) fn session_gone(&mut self) {
         if !self.by_hand {
             self.refused = false;
-            self.close(now);
+            self.close(self.clock.now());
         }
     }
 
     /// `ReadInputs` ran before `frame`. ggrs counts on from the newest frame, so an earlier one is
     /// the start of another session that replaced the observed one between two updates.
-    pub(super) fn tick(&mut self, frame: Frame, confirmed: Frame, now: Duration) {
+    pub(super) fn tick(&mut self, frame: Frame, confirmed: Frame) {
+        let now = self.clock.now();
         let replaced = self.trace.is_active() && frame <= self.trace.newest_frame();
         if replaced && !self.by_hand {
             self.close(now);
@@ -144,28 +157,41 @@ impl<C: Config> TraceLog<C> {
         }
     }
 
-    /// A state is saved or a frame starts: begins the episode if the session came unnoticed.
-    pub(super) fn notice_session(&mut self, session: Option<&Session<C>>, now: Duration) {
+    /// A session is there while a state is saved, a frame starts or the steps are over: begins its
+    /// episode if that is not done yet.
+    pub(super) fn notice_session(&mut self, session: Option<&Session<C>>) {
         if self.awaits_session()
             && let Some(session) = session
         {
             let early_tick = self.early_tick.take();
-            self.begin_session(session, early_tick.unwrap_or(now));
+            self.begin_session(session, early_tick.unwrap_or_else(|| self.clock.now()));
             if let Some(at) = early_tick {
                 self.trace.tick(at);
             }
         }
     }
 
+    /// A state is being loaded.
+    pub(super) fn load(&mut self, target: Frame) {
+        self.trace.load(target, self.clock.now());
+    }
+
     /// A frame starts.
-    pub(super) fn advance_begin(
-        &mut self,
-        frame: Frame,
-        inputs: &[(C::Input, InputStatus)],
-        now: Duration,
-    ) {
+    pub(super) fn advance_begin(&mut self, frame: Frame, inputs: &[(C::Input, InputStatus)]) {
         let inputs = inputs.iter().map(|&(input, status)| (input, known(status)));
-        self.trace.advance_begin(frame, inputs, now);
+        self.trace.advance_begin(frame, inputs, self.clock.now());
+    }
+
+    /// A frame ended: only the end of one that is simulated again is a time that counts.
+    pub(super) fn advance_end(&mut self) {
+        if self.trace.is_reloading() {
+            self.trace.advance_end(self.clock.now());
+        }
+    }
+
+    /// A state was saved.
+    pub(super) fn saved(&mut self, frame: Frame, checksum: Option<u128>) {
+        self.trace.saved(frame, checksum);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bevy::prelude::*;
 
 use super::cause::{Cause, Evidence, PlayerLink, Via, decide};
-use super::trace::{Fact, Frame, Misprediction, RollbackRecord};
+use super::trace::{Fact, Frame, Misprediction, RollbackRecord, SessionKind};
 
 /// The ordered stream of everything that the trace tells: what metrics are folded from.
 impl<I: Send + Sync + 'static> Message for Fact<I> {}
@@ -14,6 +14,8 @@ impl<I: Send + Sync + 'static> Message for Fact<I> {}
 /// A rollback ran and corrected something. A [`Message`], 0..n per update, one per rollback.
 #[derive(Message, Clone, Debug, PartialEq)]
 pub struct RollbackCompleted<I: Send + Sync + 'static> {
+    /// The kind of session it ran in. Only P2P sessions guess inputs, so no other has one.
+    pub session: SessionKind,
     /// Number of this rollback in its episode, from 0.
     pub rollback_id: u64,
     /// When the state was loaded, in time since the lab session's origin.
@@ -53,8 +55,14 @@ pub struct RollbackCompleted<I: Send + Sync + 'static> {
 impl<I: Clone + Send + Sync + 'static> RollbackCompleted<I> {
     /// The message about one record, with what is known of the player's link.
     #[must_use]
-    pub fn new(record: &RollbackRecord<I>, link: Option<&PlayerLink>, timestamp: u64) -> Self {
+    pub fn new(
+        record: &RollbackRecord<I>,
+        session: SessionKind,
+        link: Option<&PlayerLink>,
+        timestamp: u64,
+    ) -> Self {
         Self {
+            session,
             rollback_id: record.id,
             at: record.at,
             timestamp,
@@ -77,9 +85,12 @@ impl<I: Clone + Send + Sync + 'static> RollbackCompleted<I> {
 }
 
 /// A state was loaded and simulated forward again without correcting anything, as sparse saving
-/// and sync tests do. A [`Message`], 0..n per update.
+/// and sync tests do: never a rollback, whatever [`session`](Self::session) says. A [`Message`],
+/// 0..n per update.
 #[derive(Message, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RollbackReloaded {
+    /// The kind of session that reloaded: a sync test does so in every frame.
+    pub session: SessionKind,
     /// When the state was loaded.
     pub at: Duration,
     /// The state that was loaded.
@@ -93,6 +104,8 @@ pub struct RollbackReloaded {
 /// A run of ticks without a new frame ended. A [`Message`], 0..n per update.
 #[derive(Message, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallEnded {
+    /// The kind of session that stalled. A spectator reads no inputs, so its waiting is none.
+    pub session: SessionKind,
     /// The frame that had to wait.
     pub frame: Frame,
     /// The first stalled tick.
@@ -101,7 +114,8 @@ pub struct StallEnded {
     pub ticks: u32,
 }
 
-/// Two peers computed different states for a confirmed frame. A [`Message`], 0..n per update.
+/// Two peers of a P2P session computed different states for a confirmed frame; what a sync test
+/// finds is `bevy_ggrs`'s `SyncTestMismatch`. A [`Message`], 0..n per update.
 #[derive(Message, Clone, Debug, PartialEq, Eq)]
 pub struct DesyncDetected {
     /// When this peer noticed.
@@ -122,6 +136,8 @@ pub struct DesyncDetected {
 /// `session.events()`, whose oldest events are lost beyond 100.
 #[derive(Message, Clone, Debug, PartialEq, Eq)]
 pub struct SessionEvent {
+    /// The kind of session that told it; sync tests tell nothing.
+    pub session: SessionKind,
     /// When it was drained.
     pub at: Duration,
     /// Handles of the players on the peer concerned; empty when it is about nobody in particular,

@@ -9,7 +9,7 @@ mod facts;
 mod judge;
 mod ring;
 
-pub use facts::{Fact, Inputs, Known, Misprediction, Outcome, RollbackRecord};
+pub use facts::{Fact, Inputs, Known, Misprediction, Outcome, RollbackRecord, SessionKind};
 use ring::{Guess, Ring, Slot};
 
 /// A frame number, as ggrs counts them: from 0, and -1 is "none yet".
@@ -129,12 +129,25 @@ impl<I> Default for Trace<I> {
 }
 
 impl<I: Copy + PartialEq> Trace<I> {
-    /// Starts an episode: `players[handle]` tells who is local, everything counts from frame 0.
+    /// Starts an episode of a P2P session: `players[handle]` tells who is local, everything counts from frame 0.
     /// An episode still open is closed first.
     ///
     /// # Errors
     /// [`TooManyPlayers`] beyond [`MAX_PLAYERS`]; the marks are ignored then.
     pub fn begin(&mut self, players: &[bool], now: Duration) -> Result<(), TooManyPlayers> {
+        self.begin_as(SessionKind::P2P, players, now)
+    }
+
+    /// The same for a session of another kind, which its `Began` tells.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_as(
+        &mut self,
+        session: SessionKind,
+        players: &[bool],
+        now: Duration,
+    ) -> Result<(), TooManyPlayers> {
         self.close(now);
         if players.len() > MAX_PLAYERS {
             return Err(TooManyPlayers {
@@ -155,6 +168,7 @@ impl<I: Copy + PartialEq> Trace<I> {
         };
         self.facts.push_back(Fact::Began {
             at: now,
+            session,
             players: u8::try_from(self.players).expect("at most MAX_PLAYERS players"),
             local: self.local,
         });
@@ -403,6 +417,12 @@ impl<I> Trace<I> {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.active
+    }
+
+    /// Whether a state was loaded, and its frames are simulated again.
+    #[must_use]
+    pub fn is_reloading(&self) -> bool {
+        self.reload.is_some()
     }
 
     /// The newest frame simulated, -1 before the first.

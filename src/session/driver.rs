@@ -15,51 +15,43 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder, SessionState};
 
 use super::episode::{self, EndFlags, Episode};
-use super::lobby::{self, Seat};
-use super::margin::MarginWatch;
+use super::input::fixed_input_bytes;
+use super::lobby;
+use super::margin::{MarginWatch, advice, margins};
+use super::room::{Heard, Room};
+use super::routes;
 use super::{
     EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, HistoryDigest, PeerNotice,
-    ReadyForEpisode, RouteChanged, SessionError, SessionFailed, SessionInfo, SessionPhase,
-    SessionSettings,
+    ReadyForEpisode, SessionError, SessionFailed, SessionInfo, SessionPhase, SessionSettings,
 };
 use crate::clock::LabClock;
 use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
-use crate::transport::ggrs_wire::{MAX_MESSAGE, MAX_VARIABLE_INPUT};
 use crate::transport::link::{IDLE_EPOCH, Link};
 use crate::transport::network::NetEvent;
-use crate::transport::wire::relay::Notice;
 use crate::transport::wire::{ByeReason, ControlMessage};
 use crate::transport::{EpisodeBounds, LabNet};
 
-/// A server that took the connection and never says a word. Above the 17 s of three attempts to
-/// connect, whose own errors say more.
-const CONNECTING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Everybody is named and in the room: twice what a path may take to come up.
 const MEETING_TIMEOUT: Duration = Duration::from_secs(30);
 /// ggrs's own handshake waits for ever; four round trips of a bad link fit into this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Silence of a peer on both paths after which it is gone. Above the 30 s in which a lost server
-/// connection may be resumed, so that a fail-over always fits inside; peers that are gone for good
-/// are mostly known earlier, by `bye` or the server's word.
-const LOST_SILENCE: Duration = Duration::from_secs(35);
 /// Out of ggrs's reach: its own disconnect replaces the inputs of the lost player by defaults and
 /// may roll back to a frame that it no longer holds. A day outlasts every silence that counts here.
 const GGRS_DISCONNECT: Duration = Duration::from_secs(24 * 60 * 60);
 /// ggrs's default; only a notice.
 const DISCONNECT_NOTIFY: Duration = Duration::from_millis(500);
 /// How long the end of an episode waits for the others before its record is completed without
-/// their word: a promotion and several repeats of a lost message fit inside.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// their word: a promotion and dozens of repeats of a lost message fit inside. With five seconds,
+/// two matches of 3,000 stayed unverified on paths that lose a quarter in bursts of eight packets,
+/// for little is sent then, and eight packets are seconds.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a peer tells that computes no digest of its history.
 const NO_DIGEST: u64 = 0;
 /// How long leaving waits at least: the others' last messages want their acknowledgement too.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long it waits at most for the acknowledgement of its own: as long as the others wait for it
-/// at the end of an episode. With two seconds, one match of 1,000 on paths that lose a quarter in
-/// bursts stayed unverified.
+/// at the end of an episode.
 const FAREWELL_MAX: Duration = SETTLE_TIMEOUT;
-/// Silence on both paths after which the server's word that a peer is gone is believed.
-const GONE_SILENCE: Duration = Duration::from_secs(1);
 
 /// What observers are told once [`LabSession`] is back in the world: they may read it, and trigger
 /// [`ReadyForEpisode`].
@@ -68,12 +60,6 @@ enum Telling {
     Started(EpisodeStarted),
     Failed(SessionFailed),
 }
-
-/// What else stands in an input message: its head and one status per player, and what a run-length
-/// encoding adds to bytes that do not repeat.
-const INPUT_OVERHEAD: usize = 160;
-/// The largest input that one message can carry.
-const MAX_INPUT_BYTES: usize = MAX_MESSAGE - INPUT_OVERHEAD;
 
 struct Ready {
     peer: PeerId,
@@ -96,19 +82,11 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     since: Duration,
     /// The first step: how long an app takes to start is not held against the server.
     opened_at: Option<Duration>,
-    local: Option<PeerId>,
-    members: Vec<(u8, PeerId)>,
-    roster_known: bool,
-    stock: bool,
-    nonce: [u8; 16],
-    seats: Vec<Seat>,
+    room: Room,
     session_id: String,
     greeted: Vec<PeerId>,
     ready: Vec<Ready>,
     ended: Vec<Ended>,
-    left: Vec<PeerId>,
-    doubted: Vec<PeerId>,
-    gone: Vec<(PeerId, &'static str)>,
     number: u32,
     game_ready: bool,
     built_at: Option<Duration>,
@@ -128,29 +106,21 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     told: MessageCursor<SessionEvent>,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
-    changes: Vec<(PeerId, Option<Frame>, crate::transport::route::RouteChange)>,
+    changes: routes::Untold,
 }
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn new(settings: SessionSettings) -> Self {
         Self {
+            room: Room::new(settings.room.clone(), settings.players),
             settings,
             phase: SessionPhase::Connecting,
             since: Duration::ZERO,
             opened_at: None,
-            local: None,
-            members: Vec::new(),
-            roster_known: false,
-            stock: false,
-            nonce: [0; 16],
-            seats: Vec::new(),
             session_id: String::new(),
             greeted: Vec::new(),
             ready: Vec::new(),
             ended: Vec::new(),
-            left: Vec::new(),
-            doubted: Vec::new(),
-            gone: Vec::new(),
             number: 0,
             game_ready: false,
             built_at: None,
@@ -199,34 +169,19 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     /// are there, and the server's nonce. A session that failed before the server named this peer
     /// is told apart by when it began.
     pub(crate) fn provisional_id(&self, origin_unix_ms: u64) -> Option<String> {
-        let room = &self.settings.room;
-        let Some(local) = self.local else {
+        let room = self.room.name();
+        let Some(local) = self.room.local() else {
             let nonce = u128::from(origin_unix_ms).to_le_bytes();
             let failed = self.phase == SessionPhase::Failed;
             return failed.then(|| lobby::session_id(room, &[], &nonce));
         };
         let alone = lobby::seats(local, &[(0, local)]);
-        Some(lobby::session_id(room, &alone, &self.nonce))
+        Some(lobby::session_id(room, &alone, self.room.nonce()))
     }
 
     fn epoch(&self) -> u16 {
         // A remainder fits. The last value stands for no episode at all.
         (self.number % u32::from(IDLE_EPOCH)) as u16
-    }
-
-    fn remotes(&self) -> impl Iterator<Item = &Seat> {
-        self.seats.iter().filter(|seat| !seat.local)
-    }
-
-    fn player_of(&self, peer: PeerId) -> Option<usize> {
-        self.seats
-            .iter()
-            .find(|seat| seat.peer == peer)
-            .map(|seat| seat.handle)
-    }
-
-    fn is_gone(&self, peer: PeerId) -> bool {
-        self.gone.iter().any(|(gone, _)| *gone == peer)
     }
 
     fn enter(&mut self, world: &mut World, phase: SessionPhase, now: Duration) {
@@ -242,13 +197,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     fn fail(&mut self, world: &mut World, net: &LabNet, now: Duration, error: SessionError) {
         error!("lab session failed: {error}");
-        for seat in self.remotes() {
-            net.send_control(
-                seat.peer,
-                ControlMessage::Bye {
-                    reason: ByeReason::Failed,
-                },
-            );
+        let reason = farewell(&error);
+        for seat in self.room.remotes() {
+            net.send_control(seat.peer, ControlMessage::Bye { reason });
         }
         self.stop_here(world, now, error.end_reason(), true);
         self.settle(world);
@@ -303,23 +254,13 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
     }
 }
 
-/// Larger inputs are taken to have a fixed size; smaller ones may vary, as those of an enum do.
-fn fixed_input_bytes<C: Config>() -> Option<usize> {
-    let size = bincode::serialized_size(&C::Input::default()).ok()?;
-    let size = usize::try_from(size).ok()?;
-    (size > MAX_VARIABLE_INPUT).then_some(size)
-}
-
-/// An input whose size is fixed and that no datagram holds would never arrive.
-pub(super) fn check_input<C: Config>() -> Result<(), String> {
-    let size = bincode::serialized_size(&C::Input::default())
-        .map_err(|error| format!("its default value cannot be serialized: {error}"))?;
-    if size > MAX_INPUT_BYTES as u64 {
-        return Err(format!(
-            "one serialized input has {size} bytes, at most {MAX_INPUT_BYTES} fit into a datagram"
-        ));
-    }
-    Ok(())
+/// What a failed session tells the others: who is gone, if that is why.
+fn farewell(error: &SessionError) -> ByeReason {
+    let gone = match error {
+        SessionError::PeerGone { player, .. } => u8::try_from(*player).ok(),
+        _ => None,
+    };
+    gone.map_or(ByeReason::Failed, |player| ByeReason::PeerGone { player })
 }
 
 pub(super) fn note_ready<C: Config<Address = PeerId>>(
@@ -342,7 +283,7 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
         return;
     };
     if !matches!(session.phase, SessionPhase::Finished | SessionPhase::Failed) {
-        for seat in session.remotes() {
+        for seat in session.room.remotes() {
             net.send_control(
                 seat.peer,
                 ControlMessage::Bye {

@@ -1,4 +1,5 @@
-//! Owns what can end a lab session early, in words for the person who must act on it.
+//! Owns what can end a lab session early or keep one from starting, in words for the person who
+//! must act on it.
 
 use std::time::Duration;
 
@@ -117,4 +118,37 @@ impl SessionError {
             Self::PeerGone { .. } => "peerLeft",
         }
     }
+}
+
+/// Why no ggrs session was started over a [`LabRoom`](super::LabRoom).
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Not everybody is there and reachable.
+    #[error(
+        "room {room} is not ready: {present} of {players} players came, and all must be reachable"
+    )]
+    NotReady {
+        /// The room.
+        room: String,
+        /// Who is there, this peer included.
+        present: usize,
+        /// Who was expected.
+        players: usize,
+    },
+    /// The room failed, or a player is gone for good.
+    #[error(transparent)]
+    Room(#[from] SessionError),
+    /// The builder was given other players than the room has.
+    #[error(
+        "a session over room {room} has the players of `LabRoom::players`, in that order, and no \
+         spectators"
+    )]
+    Players {
+        /// The room.
+        room: String,
+    },
+    /// ggrs refused to build the session.
+    #[error("ggrs refused the session: {0}")]
+    Ggrs(String),
 }

@@ -15,9 +15,9 @@ pub(super) fn gather(
     net: Option<Res<LabNet>>,
     info: Option<Res<SessionInfo>>,
     clock: Res<LabClock>,
-    mut links: ResMut<Links>,
+    links: Option<ResMut<Links>>,
 ) {
-    let (Some(net), Some(info)) = (net, info) else {
+    let (Some(net), Some(info), Some(mut links)) = (net, info, links) else {
         return;
     };
     let now = clock.now();

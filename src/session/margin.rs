@@ -1,10 +1,11 @@
-//! Owns the advice about the failover margin: when it is given, and its words. It never measures.
+//! Owns the advice about the failover margin: when it is given, and its words. The links measure.
 
 use std::time::Duration;
 
 use ggrs::PlayerHandle;
 
-use super::SessionSettings;
+use super::lobby::Seat;
+use crate::transport::LabNet;
 
 /// Shorter dips are jitter, and the first seconds of an episode measure little.
 const THIN_FOR: Duration = Duration::from_secs(3);
@@ -23,14 +24,24 @@ struct Thin {
 }
 
 impl MarginWatch {
-    /// Takes the margin towards `player`; returns the worst one, once, when it has been negative
-    /// for so long that somebody should know.
-    pub(super) fn note(
+    /// Takes the margins towards everybody; returns, once per episode, whose loss of the direct
+    /// path would stall the game, and the worst margin.
+    pub(super) fn watch(
         &mut self,
         now: Duration,
-        player: PlayerHandle,
-        margin_ms: Option<f64>,
-    ) -> Option<f64> {
+        margins: impl Iterator<Item = (PlayerHandle, Option<f64>)>,
+    ) -> Option<(PlayerHandle, f64)> {
+        let mut told = None;
+        for (player, margin_ms) in margins {
+            let worst = self.note(now, player, margin_ms);
+            told = told.or(worst.map(|worst| (player, worst)));
+        }
+        told
+    }
+
+    /// Takes the margin towards `player`; returns the worst one, once, when it has been negative
+    /// for so long that somebody should know.
+    fn note(&mut self, now: Duration, player: PlayerHandle, margin_ms: Option<f64>) -> Option<f64> {
         let Some(margin_ms) = margin_ms.filter(|ms| *ms < 0.0) else {
             self.thin.retain(|(thin, _)| *thin != player);
             return None;
@@ -51,25 +62,36 @@ impl MarginWatch {
     }
 }
 
-impl SessionSettings {
-    /// What to tell the person who chose the input delay: each frame of it adds one to the margin.
-    pub(super) fn margin_advice(&self, player: PlayerHandle, margin_ms: f64) -> String {
-        let frame_ms = 1e3 / f64::from(self.fps.max(1));
-        // Negative and small: the margin is a few hundred milliseconds at most.
-        let missing = (-margin_ms / frame_ms).ceil().max(1.0) as u32;
-        let delay = self.input_delay.saturating_add(missing);
-        format!(
-            "failover margin to player {player} is {margin_ms:.1} ms: losing the direct path would \
-             stall the game; an input delay of {delay} frames instead of {} would prevent that",
-            self.input_delay
-        )
-    }
+/// The failover margin towards each of `seats` in milliseconds, where there is a failover left.
+pub(super) fn margins<'a>(
+    net: &'a LabNet,
+    seats: impl Iterator<Item = &'a Seat>,
+) -> impl Iterator<Item = (PlayerHandle, Option<f64>)> {
+    seats.map(|seat| {
+        // After a promotion there is none to judge.
+        let left = net.link(seat.peer, |link| {
+            link.p2p_healthy().then(|| link.margin()).flatten()
+        });
+        (seat.handle, left.flatten())
+    })
+}
+
+/// What to tell the person who chose the input delay: each frame of it adds one to the margin.
+pub(super) fn advice(fps: u32, input_delay: u32, player: PlayerHandle, margin_ms: f64) -> String {
+    let frame_ms = 1e3 / f64::from(fps.max(1));
+    // Negative and small: the margin is a few hundred milliseconds at most.
+    let missing = (-margin_ms / frame_ms).ceil().max(1.0) as u32;
+    let delay = input_delay.saturating_add(missing);
+    format!(
+        "failover margin to player {player} is {margin_ms:.1} ms: losing the direct path would \
+         stall the game; an input delay of {delay} frames instead of {input_delay} would prevent \
+         that"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::LabConfig;
 
     #[test]
     fn a_margin_below_zero_for_three_seconds_is_told_once() {
@@ -97,10 +119,7 @@ mod tests {
 
     #[test]
     fn the_advice_is_the_smallest_delay_that_suffices() {
-        let settings = LabConfig::new("ws://lab", "room")
-            .input_delay(1)
-            .session_settings();
-        let text = settings.margin_advice(2, -17.0);
+        let text = advice(60, 1, 2, -17.0);
         for words in [
             "player 2",
             "-17.0 ms",

@@ -50,6 +50,8 @@ pub(super) struct Core {
     pub(super) arrivals: Vec<InputArrival>,
     pub(super) departures: Vec<InputDeparture>,
     pub(super) current_frame: Frame,
+    /// Epochs opened so far, which tells a socket of the newest one from those before.
+    pub(super) epochs_opened: u64,
     /// What was thrown away because nobody took it.
     pub(super) overflowed: u64,
     told_unsendable: bool,
@@ -84,6 +86,7 @@ impl Core {
             arrivals: Vec::new(),
             departures: Vec::new(),
             current_frame: 0,
+            epochs_opened: 0,
             overflowed: 0,
             told_unsendable: false,
             settings,
@@ -170,6 +173,7 @@ impl Core {
         let now = self.clock.now();
         self.shaper.begin_episode(now);
         self.current_frame = 0;
+        self.epochs_opened += 1;
         self.inbox.clear();
         self.arrivals.clear();
         self.departures.clear();

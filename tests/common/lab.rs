@@ -26,7 +26,7 @@ use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
 use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::conditions::Conditions;
-use bevy_rollback_lab::transport::link::SendFailed;
+use bevy_rollback_lab::transport::link::{LinkSettings, SendFailed};
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use bevy_rollback_lab::transport::wire::relay::{Member, Roster};
 use bevy_rollback_lab::transport::wire::{HEADER_LEN, Header, Kind, Path};
@@ -49,6 +49,8 @@ pub struct Faults {
     pub no_direct: bool,
     /// One direct packet in so many is lost; 0 loses none.
     pub lose_one_in: u64,
+    /// No direct packet passes between the peers in these two slots.
+    pub cut_between: Option<[usize; 2]>,
 }
 
 #[derive(Default)]
@@ -144,6 +146,17 @@ impl Hub {
         self.state().peers[slot].closed
     }
 
+    /// The next peer's way into the room.
+    pub fn net(&self, clock: &LabClock, link: LinkSettings, seed: u64) -> LabNet {
+        LabNet::new(
+            self.join(),
+            clock.clone(),
+            link,
+            &Conditions::default(),
+            seed,
+        )
+    }
+
     fn join(&self) -> MemoryNetwork {
         let mut state = self.state();
         let slot = state.peers.len();
@@ -225,6 +238,12 @@ impl Network for MemoryNetwork {
             });
         }
         if game && faults.game_dead {
+            return Ok(());
+        }
+        let to = state.peers.iter().position(|known| known.id == Some(peer));
+        let between =
+            |cut: [usize; 2]| cut.contains(&self.slot) && to.is_some_and(|to| cut.contains(&to));
+        if path == Path::Direct && faults.cut_between.is_some_and(between) {
             return Ok(());
         }
         match path {
@@ -348,23 +367,28 @@ pub fn lab_peer_with(
 /// The test game and its lab session, over whichever network the app has.
 pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
     app.add_plugins((MinimalPlugins, StatesPlugin))
-        .insert_resource(Presser { seed, per: (1, 12) })
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
+        .add_observer(|starting: On<EpisodeStarting>, mut commands: Commands| {
+            spawn_walkers(&mut commands, starting.players, starting.seed);
+        });
+    add_walkers(app, seed);
+}
+
+/// The test game alone, over whichever session the app has.
+pub fn add_walkers(app: &mut App, seed: u64) {
+    app.insert_resource(Presser { seed, per: (1, 12) })
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()
-        .add_observer(|starting: On<EpisodeStarting>, mut commands: Commands| {
-            for player in 0..starting.players {
-                commands.spawn((
-                    Walker {
-                        player,
-                        state: starting.seed,
-                    },
-                    Rollback,
-                ));
-            }
-        })
         .add_systems(ReadInputs, press)
         .add_systems(GgrsSchedule, walk);
+}
+
+/// One walker for each player.
+pub fn spawn_walkers(commands: &mut Commands, players: usize, seed: u64) {
+    for player in 0..players {
+        let state = seed;
+        commands.spawn((Walker { player, state }, Rollback));
+    }
 }
 
 fn press(
@@ -491,6 +515,26 @@ pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<Episod
         "all sessions finish within {limit} updates, but stand in {phases:?}"
     );
     checked(peers)
+}
+
+/// Plays an episode of two at 60 Hz under the conditions of `spec`; the files by player, checked.
+pub fn play_under(spec: &str, frames: u32, input_delay: u32) -> Vec<EpisodeDocument> {
+    let hub = Hub::new(2, true);
+    let conditions = Conditions::parse(spec).unwrap();
+    let mut peers = [1, 2].map(|seed| {
+        let config = LabConfig::new("ws://lab", "room")
+            .frame_limit(frames)
+            .input_delay(input_delay)
+            .episodes(1)
+            .no_files();
+        let mut peer = lab_peer(&hub, config, seed);
+        peer.once_playing(&conditions);
+        peer
+    });
+    let documents = play(&mut peers, frame(60), frames as usize * 2 + 3_000);
+    let mut files: Vec<_> = documents.into_iter().flatten().collect();
+    files.sort_by_key(|file| file.session.local_player_id);
+    files
 }
 
 /// The documents of every peer, after the identities were checked in each and between them.

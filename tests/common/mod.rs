@@ -81,7 +81,7 @@ pub struct Witness {
 }
 
 /// Every message that the plugin wrote.
-#[derive(Resource, Default)]
+#[derive(Resource, Default, Debug)]
 pub struct Told {
     pub facts: Vec<Fact<u8>>,
     pub rollbacks: Vec<RollbackCompleted<u8>>,

@@ -1,8 +1,14 @@
 //! Lab sessions over real WebRTC on loopback: each peer is an app on a thread of its own, at the
 //! wall clock's pace, and a witness stands between it and the network.
 
+#![allow(
+    dead_code,
+    reason = "shared by several test binaries, none of which uses all of it"
+)]
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +20,7 @@ use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
+use bevy_rollback_lab::session::lobby::Seat;
 use bevy_rollback_lab::transport::conditions::Conditions;
 use bevy_rollback_lab::transport::link::SendFailed;
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
@@ -32,10 +39,15 @@ const FAREWELL: Duration = Duration::from_millis(700);
 pub struct RealPeer {
     /// Cuts every direct path from this frame of episode 0 on.
     pub cut_at: Option<i32>,
+    /// Blackholes the direct path between these two players, by handle, from this frame of
+    /// episode 0 on. Everybody is told the same; the two peers it names do it.
+    pub cut_between: Option<(i32, [usize; 2])>,
     /// The simulation of this episode ends with this state, for the reason "goal".
     pub goal: Option<(u32, i32)>,
     /// Exits the app at this frame of episode 0.
     pub quit_at: Option<i32>,
+    /// Is gone without a word from this frame of episode 0 on, as a killed process is.
+    pub vanish_at: Option<i32>,
 }
 
 /// What a peer came to.
@@ -57,10 +69,14 @@ pub struct Outcome {
     pub told_no_relay: u64,
     /// Game packets that it handed to the relay.
     pub relayed_game_packets: u64,
+    /// The same by the player they were meant for; nobody who got none.
+    pub relayed_game_to: BTreeMap<usize, u64>,
     /// Gaps in its own polling that its links noticed.
     pub hitches: u64,
     /// The longest time in which this process did not run a thread that wanted to.
     pub longest_pause: Duration,
+    /// All such times added up, hiccups shorter than a frame left out.
+    pub paused: Duration,
 }
 
 impl Outcome {
@@ -86,7 +102,7 @@ pub fn play_real(config: &LabConfig, peers: Vec<RealPeer>) -> Vec<Outcome> {
         .into_iter()
         .enumerate()
         .map(|(number, peer)| {
-            let (config, pulse) = (config.clone(), pulse.0.clone());
+            let (config, pulse) = (config.clone(), pulse.clone());
             thread::spawn(move || run(config, peer, number as u64 + 1, &pulse))
         })
         .collect();
@@ -94,7 +110,7 @@ pub fn play_real(config: &LabConfig, peers: Vec<RealPeer>) -> Vec<Outcome> {
     threads.into_iter().map(join).collect()
 }
 
-fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &AtomicU64) -> Outcome {
+fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
     let tick = frame(config.fps);
     let clock = LabClock::real();
     let witness = Arc::new(Counts::default());
@@ -108,10 +124,11 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &AtomicU64) -> Outco
     app.insert_resource(clock)
         .insert_resource(net)
         .insert_resource(TimeUpdateStrategy::ManualDuration(tick))
+        .insert_resource(Watch(witness.clone()))
         .insert_resource(Script(peer));
     add_game(&mut app, config, seed);
     app.add_systems(GgrsSchedule, score)
-        .add_systems(Update, (cut_direct, quit));
+        .add_systems(Update, (cut_direct, cut_between, quit));
     app.finish();
     app.cleanup();
 
@@ -120,7 +137,7 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &AtomicU64) -> Outco
     let mut over: Option<Instant> = None;
     while over.is_none_or(|since| since.elapsed() < FAREWELL) && start.elapsed() < PATIENCE {
         app.update();
-        if app.should_exit().is_some() {
+        if app.should_exit().is_some() || vanishes(&app) {
             break;
         }
         if is_over(&app) {
@@ -136,6 +153,16 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &AtomicU64) -> Outco
     outcome(&app, &witness, pulse, over.unwrap_or_else(Instant::now))
 }
 
+fn vanishes(app: &App) -> bool {
+    let world = app.world();
+    reached(
+        world.resource::<Script>().0.vanish_at,
+        world.resource::<Episode>(),
+        world.resource::<State<SessionPhase>>(),
+        world.resource::<RollbackFrameCount>(),
+    )
+}
+
 fn is_over(app: &App) -> bool {
     matches!(
         app.world().resource::<LabSession<TestConfig>>().phase(),
@@ -143,7 +170,7 @@ fn is_over(app: &App) -> bool {
     )
 }
 
-fn outcome(app: &App, witness: &Counts, pulse: &AtomicU64, stopped: Instant) -> Outcome {
+fn outcome(app: &App, witness: &Counts, pulse: &Pulse, stopped: Instant) -> Outcome {
     let world = app.world();
     let files = world.resource::<RecordSink>().files();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("files are text");
@@ -157,6 +184,8 @@ fn outcome(app: &App, witness: &Counts, pulse: &AtomicU64, stopped: Instant) -> 
     let info = world.get_resource::<SessionInfo>();
     let net = world.resource::<LabNet>();
     let seats = info.map_or(&[][..], |info| &info.seats);
+    let relayed = witness.relayed();
+    let relayed_to = |seat: &Seat| Some((seat.handle, *relayed.get(&seat.peer)?));
     Outcome {
         phase: session.phase(),
         failure: session.failure().map(ToString::to_string),
@@ -169,17 +198,22 @@ fn outcome(app: &App, witness: &Counts, pulse: &AtomicU64, stopped: Instant) -> 
             .collect(),
         relay: info.map(|info| info.relay),
         told_no_relay: witness.no_relay.load(Ordering::Relaxed),
-        relayed_game_packets: witness.relayed_game.load(Ordering::Relaxed),
+        relayed_game_packets: relayed.values().sum(),
+        relayed_game_to: seats.iter().filter_map(relayed_to).collect(),
         hitches: seats
             .iter()
             .filter_map(|seat| net.link(seat.peer, |link| link.stats().hitches))
             .sum(),
-        longest_pause: Duration::from_micros(pulse.load(Ordering::Relaxed)),
+        longest_pause: Pulse::read(&pulse.longest),
+        paused: Pulse::read(&pulse.all),
     }
 }
 
 #[derive(Resource)]
 struct Script(RealPeer);
+
+#[derive(Resource)]
+struct Watch(Arc<Counts>);
 
 fn score(script: Res<Script>, frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
     if script
@@ -215,6 +249,27 @@ fn cut_direct(
     }
 }
 
+fn cut_between(
+    mut script: ResMut<Script>,
+    watch: Res<Watch>,
+    episode: Res<Episode>,
+    phase: Res<State<SessionPhase>>,
+    frame: Res<RollbackFrameCount>,
+    info: Option<Res<SessionInfo>>,
+) {
+    let (Some((at, pair)), Some(info)) = (script.0.cut_between, info) else {
+        return;
+    };
+    if reached(Some(at), &episode, &phase, &frame) {
+        let cut = |seat: &&Seat| !seat.local && pair.contains(&seat.handle);
+        if pair.contains(&info.local_player) {
+            let lost = info.seats.iter().filter(cut).map(|seat| seat.peer);
+            watch.0.cut_off().extend(lost);
+        }
+        script.0.cut_between = None;
+    }
+}
+
 fn quit(
     script: Res<Script>,
     episode: Res<Episode>,
@@ -227,11 +282,26 @@ fn quit(
     }
 }
 
-/// What went by between a lab session and its network.
+/// What went by between a lab session and its network, and what was kept from going by.
 #[derive(Default)]
 struct Counts {
     no_relay: AtomicU64,
-    relayed_game: AtomicU64,
+    /// Game packets handed to the relay, by whom they were meant for.
+    relayed_game: Mutex<HashMap<PeerId, u64>>,
+    /// No direct packet passes to or from these peers.
+    cut_off: Mutex<Vec<PeerId>>,
+}
+
+impl Counts {
+    fn relayed(&self) -> MutexGuard<'_, HashMap<PeerId, u64>> {
+        self.relayed_game
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut_off(&self) -> MutexGuard<'_, Vec<PeerId>> {
+        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The real network, watched.
@@ -256,13 +326,21 @@ impl Network for Witness {
     fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
         let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Data);
         if path == Path::Relay && game {
-            self.counts.relayed_game.fetch_add(1, Ordering::Relaxed);
+            *self.counts.relayed().entry(peer).or_default() += 1;
+        }
+        if path == Path::Direct && self.counts.cut_off().contains(&peer) {
+            return Ok(());
         }
         self.inner.send(path, peer, datagram)
     }
 
     fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
-        self.inner.receive(sink);
+        let cut_off = self.counts.cut_off().clone();
+        self.inner.receive(&mut |path, from, datagram| {
+            if path == Path::Relay || !cut_off.contains(&from) {
+                sink(path, from, datagram);
+            }
+        });
     }
 
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
@@ -276,24 +354,35 @@ impl Network for Witness {
 
 /// Measures how long this process is kept from running, in microseconds: what a busy machine does
 /// to WebRTC's threads, no peer can see.
-struct Pulse(Arc<AtomicU64>);
+#[derive(Default)]
+struct Pulse {
+    longest: AtomicU64,
+    all: AtomicU64,
+}
 
 impl Pulse {
-    fn start() -> Self {
-        let longest = Arc::new(AtomicU64::new(0));
-        let watched = Arc::downgrade(&longest);
+    fn start() -> Arc<Self> {
+        let pulse = Arc::new(Self::default());
+        let watched = Arc::downgrade(&pulse);
         thread::spawn(move || {
             let beat = Duration::from_millis(2);
             let mut last = Instant::now();
-            while let Some(longest) = watched.upgrade() {
+            while let Some(pulse) = watched.upgrade() {
                 let gap = last.elapsed().saturating_sub(beat);
-                let gap = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
-                longest.fetch_max(gap, Ordering::Relaxed);
-                drop(longest);
+                let micros = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
+                pulse.longest.fetch_max(micros, Ordering::Relaxed);
+                if gap > frame(60) {
+                    pulse.all.fetch_add(micros, Ordering::Relaxed);
+                }
+                drop(pulse);
                 last = Instant::now();
                 thread::sleep(beat);
             }
         });
-        Self(longest)
+        pulse
+    }
+
+    fn read(micros: &AtomicU64) -> Duration {
+        Duration::from_micros(micros.load(Ordering::Relaxed))
     }
 }

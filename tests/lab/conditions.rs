@@ -1,37 +1,12 @@
 //! Conditions of every kind in whole lab sessions: the match is played, and the file tells what
 //! was realised.
 
-use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::EpisodeDocument;
-use bevy_rollback_lab::transport::conditions::Conditions;
-
-use crate::lab::{Hub, frame, lab_peer, play};
-
-/// Plays `frames` frames at 60 Hz under `spec`; the files by player, checked.
-fn played(spec: &str, frames: u32) -> Vec<EpisodeDocument> {
-    let hub = Hub::new(2, true);
-    let conditions = Conditions::parse(spec).unwrap();
-    let peer = |seed| {
-        let config = LabConfig::new("ws://lab", "room")
-            .frame_limit(frames)
-            .input_delay(2)
-            .episodes(1)
-            .no_files();
-        let mut peer = lab_peer(&hub, config, seed);
-        peer.once_playing(&conditions);
-        peer
-    };
-    let mut peers = vec![peer(1), peer(2)];
-    let documents = play(&mut peers, frame(60), frames as usize * 2 + 3_000);
-    let mut files: Vec<_> = documents.into_iter().flatten().collect();
-    files.sort_by_key(|file| file.session.local_player_id);
-    files
-}
+use crate::lab::play_under;
 
 #[test]
 fn the_file_tells_what_was_realised_of_every_condition() {
     let spec = "latency=20ms,burst=10%/4,duplicate=5%,reorder=5%/40ms,rate=200kbit";
-    for file in played(spec, 3_600) {
+    for file in play_under(spec, 3_600, 2) {
         let realised = &file.quality.conditions.realised["direct"];
         let share = |part: u64| part as f64 / realised.offered as f64;
         assert!(realised.offered > 3_000, "{realised:?}");
@@ -52,7 +27,7 @@ fn the_file_tells_what_was_realised_of_every_condition() {
 
 #[test]
 fn a_cut_of_one_players_packets_for_a_second_is_survived_and_told() {
-    let files = played("latency=10ms; p0:direct:cut=5s..6s", 900);
+    let files = play_under("latency=10ms; p0:direct:cut=5s..6s", 900, 2);
     let cut = |player: usize, path: &str| files[player].quality.conditions.realised[path].cut;
     assert!(cut(0, "direct") > 30, "{}", cut(0, "direct"));
     assert_eq!(
@@ -69,7 +44,7 @@ fn a_cut_of_one_players_packets_for_a_second_is_survived_and_told() {
 #[test]
 fn a_path_too_slow_for_the_game_is_left_for_the_relay() {
     // A packet of some 60 bytes every tick is 29 kbit/s.
-    for file in played("latency=10ms; direct:rate=20kbit", 1_800) {
+    for file in play_under("latency=10ms; direct:rate=20kbit", 1_800, 2) {
         assert_eq!(file.quality.p2p_fallback_triggered, Some(true));
         assert_eq!(file.connection.route_type.as_deref(), Some("relay"));
     }

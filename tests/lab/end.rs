@@ -100,11 +100,11 @@ fn a_peer_that_stood_still_just_before_the_end_still_reaches_it() {
         peers[0].phase() == SessionPhase::Ending
     });
     assert!(ended, "the first peer knows all inputs");
-    run_until(&mut peers, frame(60), seconds(8), |_| false);
+    run_until(&mut peers, frame(60), seconds(12), |_| false);
     assert_eq!(
         peers[0].episodes().len(),
         1,
-        "its file does not wait for the other peer"
+        "its file waits for ten seconds, and no longer"
     );
     assert_eq!(peers[0].phase(), SessionPhase::Ending);
     assert_eq!(peers[1].phase(), SessionPhase::Playing);

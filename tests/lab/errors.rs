@@ -20,7 +20,7 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::check::check_episode;
 use bevy_rollback_lab::record::sink::{RecordSink, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
-use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind};
+use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind, SessionKind};
 use bevy_rollback_lab::session::{PeerNotice, SessionError};
 use bevy_rollback_lab::transport::network::NetEvent;
 use bevy_rollback_lab::transport::wire::relay::Notice;
@@ -428,6 +428,7 @@ fn a_peer_that_ggrs_gave_up_ends_the_session() {
     // ggrs's own time-out is out of reach; if it gives a peer up all the same, its word counts.
     let at = peers[0].clock.now();
     peers[0].app.world_mut().write_message(SessionEvent {
+        session: SessionKind::P2P,
         at,
         players: vec![1],
         kind: SessionEventKind::Disconnected,

@@ -1,28 +1,17 @@
 //! A direct path that works badly is left for the relay, and the file says why.
 
-use bevy_rollback_lab::prelude::*;
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
 use bevy_rollback_lab::record::EpisodeDocument;
-use bevy_rollback_lab::transport::conditions::Conditions;
 
-use crate::lab::{Hub, frame, lab_peer, play};
+use crate::lab::play_under;
 
-/// Plays 40 seconds on a direct path of `conditions`; both files, checked.
+/// Plays 40 seconds.
 fn played(conditions: &str) -> Vec<EpisodeDocument> {
-    let hub = Hub::new(2, true);
-    let conditions = Conditions::parse(conditions).unwrap();
-    let peer = |seed| {
-        let config = LabConfig::new("ws://lab", "room")
-            .frame_limit(2_400)
-            .input_delay(3)
-            .episodes(1)
-            .no_files();
-        let mut peer = lab_peer(&hub, config, seed);
-        peer.once_playing(&conditions);
-        peer
-    };
-    let mut peers = vec![peer(1), peer(2)];
-    let documents = play(&mut peers, frame(60), 6_000);
-    documents.into_iter().flatten().collect()
+    play_under(conditions, 2_400, 3)
 }
 
 /// The file of the peer that decided by its own evidence.

@@ -15,4 +15,6 @@ mod healthy;
 mod hostile;
 mod input_timing;
 mod lossy;
+mod own_session;
+mod players;
 mod policies;

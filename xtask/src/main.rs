@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+mod bench;
 mod examples;
 mod graph;
 mod house;
@@ -24,6 +25,12 @@ const COMMANDS: &[Command] = &[
         usage: "test [--only STAGE]...",
         about: "run every check that CI runs, or only the stages named",
         run: stages::test,
+    },
+    Command {
+        name: "bench",
+        usage: "bench [--quick]",
+        about: "measure what the crate costs, as Markdown; --quick: instructions and allocations",
+        run: bench::bench,
     },
     Command {
         name: "help",

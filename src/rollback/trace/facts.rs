@@ -5,6 +5,18 @@ use std::time::Duration;
 
 use super::{Frame, MAX_PLAYERS};
 
+/// What kind of ggrs session an episode is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SessionKind {
+    /// Players on several peers: the only kind whose rollbacks are real.
+    #[default]
+    P2P,
+    /// A local check of determinism: it reloads all the time and predicts nothing.
+    SyncTest,
+    /// Follows others' game on confirmed inputs alone: no ticks, no predictions, no rollbacks.
+    Spectator,
+}
+
 /// How an input was known when a frame was simulated with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Known {
@@ -135,6 +147,8 @@ pub enum Fact<I> {
     Began {
         /// When.
         at: Duration,
+        /// The kind of session it is: only a P2P one has rollbacks that count.
+        session: SessionKind,
         /// Number of players, handles 0 up to it.
         players: u8,
         /// One bit per handle: the players of this peer.

@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// ggrs has its own idea of a lost peer, a day of silence; see [`GGRS_DISCONNECT`].
+const GIVEN_UP: &str = "ggrs gave it up";
+
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn take_in(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let mut events = std::mem::take(&mut self.events);
@@ -11,32 +14,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.on_network(world, net, event);
         }
         self.events = events;
-        if !self.seats.is_empty() {
+        if !self.room.seats().is_empty() {
             self.take_in_control(world, net, now);
         }
-        let mut changes = std::mem::take(&mut self.changes);
-        net.drain_route_changes(&mut changes);
-        if self.seats.is_empty() {
-            // Told once it is known who is who.
-            self.changes = changes;
-            return;
-        }
-        for (peer, frame, change) in changes.drain(..) {
-            let Some(player) = self.player_of(peer) else {
-                continue;
-            };
-            info!(
-                "route to player {player}: {:?} -> {:?} ({:?}, {} {:.1}, threshold {:.1})",
-                change.from, change.to, change.cause, change.metric, change.value, change.threshold
-            );
-            world.write_message(RouteChanged {
-                player,
-                peer,
-                frame,
-                change,
-            });
-        }
-        self.changes = changes;
+        routes::tell_changes(net, &self.room, &mut self.changes, |changed| {
+            world.write_message(changed);
+        });
     }
 
     /// A peer that saw everybody first greets at once; its words wait until it is known who is who.
@@ -50,72 +33,21 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     pub(super) fn on_network(&mut self, world: &mut World, net: &LabNet, event: NetEvent) {
-        match event {
-            NetEvent::IdAssigned(id) => {
-                // A resumed connection keeps its id; the first one stands.
-                self.local.get_or_insert(id);
+        let Some(heard) = self.room.hear(event) else {
+            return;
+        };
+        if matches!(self.phase, SessionPhase::Finished | SessionPhase::Failed) {
+            return;
+        }
+        match heard {
+            Heard::Failed(error) => {
+                self.failure.get_or_insert(error);
             }
-            NetEvent::Roster(roster) => {
-                self.roster_known = true;
-                self.nonce = roster.nonce;
-                self.members = roster
-                    .members
-                    .iter()
-                    .map(|member| (member.slot, PeerId(uuid::Uuid::from_bytes(member.peer))))
-                    .collect();
+            Heard::ServerLost { .. } => {
+                heard.log();
+                world.write_message(PeerNotice::ServerLost { at: net.now() });
             }
-            NetEvent::NoRelay => {
-                warn!("this signaling server cannot relay: if a direct path is lost, the match is");
-                self.stock = true;
-            }
-            NetEvent::DirectOpened(peer) => {
-                // Our server names its members; one that left may open its channel all the same.
-                if !self.roster_known && !self.members.iter().any(|(_, member)| *member == peer) {
-                    self.members.push((0, peer));
-                }
-            }
-            NetEvent::DirectClosed(peer) => {
-                if self.stock && self.seats.is_empty() {
-                    self.members.retain(|(_, member)| *member != peer);
-                }
-            }
-            NetEvent::Notice(Notice::PeerGone { slot }) => {
-                let gone = self
-                    .members
-                    .iter()
-                    .find(|(s, _)| *s == slot)
-                    .map(|(_, peer)| *peer);
-                self.doubted.extend(gone);
-            }
-            NetEvent::Notice(Notice::Dropped { reason, count }) => {
-                debug!("relay dropped {count} packets: {reason:?}");
-            }
-            NetEvent::Refused { code, reason } => {
-                let room = self.settings.room.clone();
-                self.failure
-                    .get_or_insert(SessionError::RoomRefused { room, code, reason });
-            }
-            NetEvent::Unreachable { error } => {
-                self.failure
-                    .get_or_insert(SessionError::ServerUnreachable { error });
-            }
-            NetEvent::ServerLost { .. }
-                if matches!(self.phase, SessionPhase::Finished | SessionPhase::Failed) => {}
-            NetEvent::ServerLost { reason } => {
-                if matches!(
-                    self.phase,
-                    SessionPhase::Connecting | SessionPhase::Gathering
-                ) {
-                    let room = self.settings.room.clone();
-                    self.failure
-                        .get_or_insert(SessionError::ServerLost { room, reason });
-                } else {
-                    warn!(
-                        "connection to the server lost ({reason}); no fallback path until it is back"
-                    );
-                    world.write_message(PeerNotice::ServerLost { at: net.now() });
-                }
-            }
+            Heard::NoRelay | Heard::RelayDropped { .. } => heard.log(),
         }
     }
 
@@ -126,7 +58,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         peer: PeerId,
         message: ControlMessage,
     ) {
-        let Some(player) = self.player_of(peer) else {
+        let Some(player) = self.room.player_of(peer) else {
             return;
         };
         match message {
@@ -173,63 +105,40 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             ControlMessage::Bye { reason } => {
                 debug!("player {player} says bye: {reason:?}");
-                self.left.push(peer);
+                self.room.note_goodbye(peer, reason);
             }
         }
     }
 
     /// Peers that left by their own word, or by the server's while both paths are silent.
     pub(super) fn notice_gone(&mut self, world: &mut World, net: &LabNet, now: Duration) {
-        let mut gone: Vec<(PeerId, &'static str)> = Vec::new();
+        let mut gone = Vec::new();
         if let Some(told) = world.get_resource::<Messages<SessionEvent>>() {
             for event in self.told.read(told) {
                 if matches!(event.kind, SessionEventKind::Disconnected) {
-                    let silent = self
-                        .seats
-                        .iter()
-                        .filter(|s| event.players.contains(&s.handle));
-                    gone.extend(silent.map(|seat| (seat.peer, "ggrs gave it up")));
+                    gone.extend(event.players.iter().map(|&player| (player, GIVEN_UP)));
                 }
             }
         }
-        for peer in self.left.drain(..) {
-            gone.push((peer, "it said goodbye"));
-        }
-        self.doubted.retain(|peer| {
-            let silent = net
-                .link(*peer, |link| link.peer_silence(now))
-                .is_none_or(|silence| silence >= GONE_SILENCE);
-            if silent {
-                gone.push((*peer, "the server says it left, and both paths are silent"));
-            }
-            !silent
-        });
-        // Before that nobody need have said anything yet; meeting has a limit of its own.
-        if matches!(
+        gone.retain(|&(player, reason)| self.room.give_up(player, reason));
+        // Meeting has a limit of its own.
+        let met = matches!(
             self.phase,
             SessionPhase::Between
                 | SessionPhase::Starting
                 | SessionPhase::Playing
                 | SessionPhase::Ending
-        ) {
-            let silent = self.remotes().filter(|seat| {
-                net.link(seat.peer, |link| link.peer_silence(now))
-                    .is_none_or(|silence| silence >= LOST_SILENCE)
+        );
+        gone.extend(
+            self.room
+                .find_gone(met, |peer| net.link(peer, |link| link.peer_silence(now))),
+        );
+        for (player, reason) in gone {
+            world.write_message(PeerNotice::Gone {
+                player,
+                at: now,
+                reason,
             });
-            gone.extend(silent.map(|seat| (seat.peer, "nothing came from it for 35 s")));
-        }
-        for (peer, reason) in gone {
-            let Some(player) = self.player_of(peer) else {
-                continue;
-            };
-            if !self.is_gone(peer) {
-                self.gone.push((peer, reason));
-                world.write_message(PeerNotice::Gone {
-                    player,
-                    at: now,
-                    reason,
-                });
-            }
         }
     }
 }

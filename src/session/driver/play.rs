@@ -8,7 +8,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if let Some(Session::P2P(session)) = world.get_resource::<Session<C>>() {
             net.set_current_frame(session.current_frame());
             net.set_skew(session.frames_ahead());
-            self.watch_margin(net, now);
+            let margins = margins(net, self.room.remotes());
+            if let Some((player, ms)) = self.margin.watch(now, margins) {
+                let (fps, delay) = (self.settings.fps, self.settings.input_delay);
+                warn!("{}", advice(fps, delay, player, ms));
+            }
         }
         let confirmed = world.resource::<ConfirmedFrameCount>().0;
         let end = world
@@ -24,27 +28,6 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.enter(world, SessionPhase::Ending, now);
         } else {
             self.fail_if_gone(world, net, now);
-        }
-    }
-
-    /// Says once per episode when a lost direct path would stall the game, and what would help.
-    pub(super) fn watch_margin(&mut self, net: &LabNet, now: Duration) {
-        let Self {
-            seats,
-            margin,
-            settings,
-            ..
-        } = self;
-        for seat in seats.iter().filter(|seat| !seat.local) {
-            // After a promotion there is no failover left to judge.
-            let left = net
-                .link(seat.peer, |link| {
-                    link.p2p_healthy().then(|| link.margin()).flatten()
-                })
-                .flatten();
-            if let Some(margin_ms) = margin.note(now, seat.handle, left) {
-                warn!("{}", settings.margin_advice(seat.handle, margin_ms));
-            }
         }
     }
 
@@ -113,7 +96,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         {
             // The record has closed the episode in the update that stopped it.
             let digest = world.resource::<HistoryDigest>().0.unwrap_or(NO_DIGEST);
-            for seat in self.remotes() {
+            for seat in self.room.remotes() {
                 net.send_control(
                     seat.peer,
                     ControlMessage::Ended {
@@ -125,8 +108,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             self.ended_sent = true;
         }
-        let all_ended = self.remotes().all(|seat| {
-            self.is_gone(seat.peer)
+        let all_ended = self.room.remotes().all(|seat| {
+            self.room.is_gone(seat.peer)
                 || self
                     .ended
                     .iter()
@@ -163,7 +146,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .ended
             .iter()
             .filter(|ended| ended.epoch == epoch && ended.digest != NO_DIGEST)
-            .filter_map(|e| Some((self.player_of(e.peer)?, e.end_frame, e.digest)))
+            .filter_map(|e| Some((self.room.player_of(e.peer)?, e.end_frame, e.digest)))
             .collect();
         world.write_message(EpisodeSettled {
             number: self.number,
@@ -182,8 +165,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn finished(&mut self, net: &LabNet, now: Duration) {
         let waited = now.saturating_sub(self.since);
-        let heard = self.remotes().all(|seat| {
-            self.is_gone(seat.peer) || net.link(seat.peer, Link::unacked_control).unwrap_or(0) == 0
+        let heard = self.room.remotes().all(|seat| {
+            self.room.is_gone(seat.peer)
+                || net.link(seat.peer, Link::unacked_control).unwrap_or(0) == 0
         });
         if !self.closed && (waited >= FAREWELL_MAX || (heard && waited >= FAREWELL)) {
             net.close();

@@ -9,7 +9,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .episodes
             .is_some_and(|episodes| self.number >= episodes)
         {
-            for seat in self.remotes() {
+            for seat in self.room.remotes() {
                 net.send_control(
                     seat.peer,
                     ControlMessage::Bye {
@@ -39,7 +39,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.tellings.push(Telling::Starting(EpisodeStarting {
             number: self.number,
             seed,
-            players: self.seats.len(),
+            players: self.room.seats().len(),
             local_player,
         }));
         self.enter(world, SessionPhase::Starting, now);
@@ -52,11 +52,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         net.start_epoch(
             epoch,
             EpisodeBounds {
-                seats: self
-                    .seats
-                    .iter()
-                    .map(|seat| (!seat.local).then_some(seat.peer))
-                    .collect(),
+                seats: self.room.owners(),
                 input_bytes: fixed_input_bytes::<C>(),
                 // Validated: both are small.
                 max_prediction: self.settings.max_prediction as Frame,
@@ -64,7 +60,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 desync_interval: Some(self.settings.desync_interval),
             },
         );
-        for seat in self.remotes() {
+        for seat in self.room.remotes() {
             net.send_control(seat.peer, ControlMessage::Ready { epoch, seed });
         }
         self.opened = true;
@@ -101,7 +97,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn build_when_all_ready(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let epoch = self.epoch();
-        let all_ready = self.remotes().all(|seat| {
+        let all_ready = self.room.remotes().all(|seat| {
             self.ready
                 .iter()
                 .any(|r| r.peer == seat.peer && r.epoch == epoch)
@@ -116,7 +112,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .find(|r| r.epoch == epoch && r.seed != seed)
         {
             let error = SessionError::Mismatch {
-                player: self.player_of(other.peer).unwrap_or_default(),
+                player: self.room.player_of(other.peer).unwrap_or_default(),
                 field: "seed",
                 ours: seed.to_string(),
                 theirs: other.seed.to_string(),
@@ -126,7 +122,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         match self.build(net) {
             Ok(session) => {
-                let local: Vec<bool> = self.seats.iter().map(|seat| seat.local).collect();
+                let local: Vec<bool> = self.room.seats().iter().map(|seat| seat.local).collect();
                 world.insert_resource(RollbackFrameRate(self.settings.fps as usize));
                 let begun = world.resource_mut::<TraceLog<C>>().begin(&local, now);
                 if let Err(error) = begun {
@@ -143,7 +139,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn build(&self, net: &LabNet) -> Result<P2PSession<C>, ggrs::GgrsError> {
         let settings = &self.settings;
         let mut builder = SessionBuilder::<C>::new()
-            .with_num_players(self.seats.len())?
+            .with_num_players(self.room.seats().len())?
             .with_fps(settings.fps as usize)?
             .with_max_prediction_window(settings.max_prediction as usize)
             .with_input_delay(settings.input_delay as usize)
@@ -152,7 +148,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .with_desync_detection_mode(DesyncDetection::On {
                 interval: settings.desync_interval,
             });
-        for seat in &self.seats {
+        for seat in self.room.seats() {
             let player = if seat.local {
                 PlayerType::Local
             } else {

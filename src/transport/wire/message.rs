@@ -61,6 +61,12 @@ pub enum ByeReason {
     Mismatch,
     /// The lab session failed on the sender's side.
     Failed,
+    /// This player is gone, and without it the sender cannot go on. Others may hear of it by this
+    /// word alone, and must not take the sender for the one who left.
+    PeerGone {
+        /// Handle of the player who is gone.
+        player: u8,
+    },
 }
 
 impl ByeReason {
@@ -72,6 +78,7 @@ impl ByeReason {
             Self::Left => "left",
             Self::Mismatch => "mismatch",
             Self::Failed => "failed",
+            Self::PeerGone { .. } => "peerGone",
         }
     }
 }

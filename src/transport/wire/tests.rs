@@ -203,6 +203,9 @@ fn control_messages_come_back_as_they_were_sent() {
         ControlMessage::Bye {
             reason: ByeReason::Failed,
         },
+        ControlMessage::Bye {
+            reason: ByeReason::PeerGone { player: 3 },
+        },
     ] {
         let bytes = encode_control(7, 9, Some(&message)).unwrap();
         let frame = decode_control(&bytes).unwrap();

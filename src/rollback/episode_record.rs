@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bevy::prelude::Resource;
 use serde_json::Value;
 
-use crate::rollback::trace::Frame;
+use super::trace::Frame;
 
 /// The game's own data for the episode's file.
 ///
@@ -90,12 +90,12 @@ impl EpisodeRecord {
             .extract_if(.., move |event| event.key() <= confirmed)
     }
 
-    pub(super) fn take_annotations(&mut self) -> BTreeMap<String, Value> {
+    pub(crate) fn take_annotations(&mut self) -> BTreeMap<String, Value> {
         std::mem::take(&mut self.annotations)
     }
 
     /// Forgets the events that were not confirmed before their episode ended.
-    pub(super) fn drop_events(&mut self) {
+    pub(crate) fn drop_events(&mut self) {
         self.pending.clear();
     }
 }

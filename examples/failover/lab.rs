@@ -1,0 +1,191 @@
+//! One peer over this crate: `RollbackLabPlugins`, its direct path cut like the plain one's.
+//!
+//! Owns the tap between the lab and its network, which counts game packets. Changes none of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy::state::app::StatesPlugin;
+use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::transport::conditions::Conditions;
+use bevy_rollback_lab::transport::link::SendFailed;
+use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::transport::route::RouteState;
+use bevy_rollback_lab::transport::wire::{Header, Kind, Path};
+use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
+
+use crate::Rules;
+use crate::bot::{BotPlugin, Bots};
+use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
+use crate::pace::{self, FPS, WINDOW};
+use crate::volley::{VolleyConfig, VolleyPlugin, start_court};
+
+type Config = VolleyConfig<PeerId>;
+
+/// How long a finished session goes on: its goodbye is repeated until acknowledged.
+const FAREWELL: Duration = Duration::from_millis(700);
+
+/// Plays the match to its end, or until the session fails.
+///
+/// # Errors
+/// The match does not end.
+pub fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
+    let config = LabConfig::new(&rules.server, &rules.room)
+        .fps(FPS)
+        .max_prediction(WINDOW)
+        .input_delay(rules.input_delay)
+        .frame_limit(rules.frames)
+        .episodes(1)
+        .seed(rules.seed)
+        .route_policy(policy)
+        .no_files();
+    let tapped = Arc::new(Tapped::default());
+    let network = Tap {
+        inner: MatchboxNetwork::open(config.matchbox_settings(), rules.clock.clone()),
+        cut: rules.cut.clone(),
+        rules: rules.clone(),
+        tapped: tapped.clone(),
+    };
+    let link = config.link_settings();
+    let clear = Conditions::default();
+    let net = LabNet::new(network, rules.clock.clone(), link, &clear, rules.seed);
+
+    let mut app = App::new();
+    app.add_plugins((MinimalPlugins, StatesPlugin))
+        .insert_resource(rules.clock.clone())
+        .insert_resource(net)
+        .add_plugins(RollbackLabPlugins::<Config>::new(config))
+        .add_plugins(VolleyPlugin::<Config>::default())
+        .add_plugins(BotPlugin::<Config>::new(rules.seed, FPS))
+        .add_plugins(MeasurePlugin(rules.cut.clone()))
+        .init_resource::<Promoted>()
+        .add_observer(set_up_episode)
+        .add_systems(PostUpdate, (cut_direct, note_promotion));
+
+    let mut over = None;
+    let ended = pace::run(&mut app, |app| {
+        if is_over(app) {
+            over.get_or_insert_with(|| rules.clock.now());
+        }
+        over.is_some_and(|since| rules.clock.now() > since + FAREWELL)
+    });
+    let over = over.unwrap_or_else(|| rules.clock.now());
+    Ok(outcome(&app, rules, &tapped, ended, over))
+}
+
+fn outcome(
+    app: &App,
+    rules: &Rules,
+    tapped: &Tapped,
+    ended: Result<(), String>,
+    over: Duration,
+) -> Peer {
+    let world = app.world();
+    let failure = world
+        .resource::<LabSession<Config>>()
+        .failure()
+        .map(ToString::to_string);
+    let end = match ended.err().or(failure) {
+        Some(error) => End::Failed(error),
+        None => End::Whole,
+    };
+    let net = world.resource::<LabNet>();
+    let seats = world
+        .get_resource::<SessionInfo>()
+        .map_or(&[][..], |info| &info.seats);
+    let hitches = seats
+        .iter()
+        .filter_map(|seat| net.link(seat.peer, |link| link.stats().hitches));
+    let count = |path: Path| tapped.before[path.index()].load(Ordering::Relaxed);
+    let promoted = world.resource::<Promoted>().0;
+    Peer {
+        first_relayed: tapped.first_relayed.get().copied(),
+        promoted: promoted.and_then(|at| rules.cut.until(at)),
+        sent_before: Some(Path::ALL.map(count)),
+        hitches: hitches.sum(),
+        ..world.resource::<Measured>().peer(&rules.cut, end, over)
+    }
+}
+
+fn is_over(app: &App) -> bool {
+    let phase = app.world().resource::<State<SessionPhase>>().get();
+    matches!(phase, SessionPhase::Finished | SessionPhase::Failed)
+}
+
+fn set_up_episode(starting: On<EpisodeStarting>, mut commands: Commands, mut bots: ResMut<Bots>) {
+    let EpisodeStarting { players, seed, .. } = *starting.event();
+    bots.restart(seed);
+    commands.queue(move |world: &mut World| start_court(world, players, seed));
+}
+
+/// Drops every direct packet, both ways, from the moment of the cut on.
+fn cut_direct(cut: Res<Cut>, net: Res<LabNet>, mut done: Local<bool>) {
+    if cut.moment().is_some() && !std::mem::replace(&mut done, true) {
+        net.cut_direct();
+    }
+}
+
+/// When the route became the relay.
+#[derive(Resource, Default)]
+struct Promoted(Option<Duration>);
+
+fn note_promotion(mut routes: MessageReader<RouteChanged>, mut promoted: ResMut<Promoted>) {
+    for changed in routes.read() {
+        if changed.change.to == RouteState::Relay {
+            promoted.0.get_or_insert(changed.change.at);
+        }
+    }
+}
+
+/// Game packets that passed the tap.
+#[derive(Default)]
+struct Tapped {
+    /// By path, before the cut.
+    before: [AtomicU64; 2],
+    /// From the cut to the first one that the relay took.
+    first_relayed: OnceLock<Duration>,
+}
+
+/// The real network, watched.
+struct Tap {
+    inner: MatchboxNetwork,
+    cut: Cut,
+    rules: Rules,
+    tapped: Arc<Tapped>,
+}
+
+impl Network for Tap {
+    fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
+        self.inner.poll_events(events);
+    }
+
+    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
+        if Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Data) {
+            match self.cut.until(self.rules.clock.now()) {
+                None => {
+                    self.tapped.before[path.index()].fetch_add(1, Ordering::Relaxed);
+                }
+                Some(after) if path == Path::Relay => {
+                    self.tapped.first_relayed.get_or_init(|| after);
+                }
+                Some(_) => {}
+            }
+        }
+        self.inner.send(path, peer, datagram)
+    }
+
+    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
+        self.inner.receive(sink);
+    }
+
+    fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
+        self.inner.candidate_pair(peer)
+    }
+
+    fn close(&mut self) {
+        self.inner.close();
+    }
+}

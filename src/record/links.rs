@@ -1,0 +1,386 @@
+//! Owns what the record reads of the lab's links while an episode runs: carriers, routes, round
+//! trips, and a report of every link at the end. It never decides when an episode begins or ends.
+
+use std::time::Duration;
+
+use bevy::ecs::message::MessageCursor;
+use bevy::ecs::schedule::ScheduleLabel;
+use bevy::prelude::*;
+use bevy_matchbox::matchbox_socket::{CandidateType, PeerId};
+use ggrs::{Config, PlayerHandle};
+
+use super::recorder::write_closed;
+use crate::clock::LabClock;
+use crate::metrics::{
+    Carrier, ConditionRealised, Datagrams, LinkReport, PathReport, PeerClock, RouteNote,
+    SessionMetrics, Summary, fold_metrics, micros,
+};
+use crate::rollback::RollbackLabSystems;
+use crate::rollback::trace::{Fact, SessionKind};
+use crate::session::{PeerNotice, RouteChanged, SessionInfo};
+use crate::transport::conditions::Realised;
+use crate::transport::link::{LinkStats, PathStats};
+use crate::transport::route::RouteState;
+use crate::transport::wire::Path;
+use crate::transport::{InputArrival, InputDeparture, LabNet};
+
+/// Round trips and margins are sampled once a second.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// One remote player's link since the episode began.
+struct Watched {
+    player: PlayerHandle,
+    peer: PeerId,
+    before: LinkStats,
+    started_on_relay: bool,
+    rtt_ms: [Vec<f64>; 2],
+    jitter_ms: [Vec<f64>; 2],
+}
+
+/// What the links have brought since the episode began.
+#[derive(Resource, Default)]
+pub(super) struct LinkWatch {
+    links: Vec<Watched>,
+    /// What the conditions had done when the episode began, by path.
+    conditions: [Realised; 2],
+    next_sample: Duration,
+    arrivals: Vec<InputArrival>,
+    departures: Vec<InputDeparture>,
+    /// How far the messages were read. Kept here and not by a system: two schedules read them, and
+    /// each message counts once.
+    routes: MessageCursor<RouteChanged>,
+    notices: MessageCursor<PeerNotice>,
+}
+
+impl LinkWatch {
+    /// An episode begins: what the links did before is none of it.
+    pub(super) fn begin(&mut self, net: &LabNet, info: &SessionInfo, now: Duration) {
+        self.links = info
+            .seats
+            .iter()
+            .filter(|seat| !seat.local)
+            .map(|seat| Watched {
+                player: seat.handle,
+                peer: seat.peer,
+                started_on_relay: net
+                    .link(seat.peer, |link| on_relay(link.route()))
+                    .unwrap_or_default(),
+                before: net
+                    .link(seat.peer, |link| link.stats().clone())
+                    .unwrap_or_default(),
+                rtt_ms: default(),
+                jitter_ms: default(),
+            })
+            .collect();
+        self.conditions = Path::ALL.map(|path| net.realised(path));
+        self.next_sample = now + SAMPLE_EVERY;
+    }
+
+    /// The links as they stand: the last report of an episode counts.
+    pub(super) fn report<I>(&self, net: &LabNet, metrics: &mut SessionMetrics<I>)
+    where
+        I: Copy + PartialEq + Send + Sync + 'static,
+    {
+        for watched in &self.links {
+            metrics.link(watched.player, report(net, watched));
+        }
+        for path in Path::ALL {
+            let before = &self.conditions[path.index()];
+            let realised = net.realised(path).since(before);
+            metrics.note_conditions(
+                path.as_str(),
+                ConditionRealised {
+                    offered: realised.offered,
+                    dropped: realised.lost + realised.cut + realised.queue_dropped,
+                    lost: realised.lost,
+                    loss_runs: realised.loss_runs,
+                    cut: realised.cut,
+                    queue_dropped: realised.queue_dropped,
+                    duplicated: realised.duplicated,
+                    reordered: realised.reordered,
+                    mean_delay_ms: realised.mean_delay_ms(),
+                    p95_delay_ms: realised.p95_delay_ms(),
+                },
+            );
+        }
+    }
+}
+
+/// Reads the links beside a game that delimits its own sessions over a room of the lab's.
+pub(super) fn observe_links<C: Config>(app: &mut App) {
+    app.init_resource::<LinkWatch>().add_systems(
+        PreUpdate,
+        (share_session::<C>, begin_links::<C>)
+            .chain()
+            .after(RollbackLabSystems::Session)
+            .before(RollbackLabSystems::Measure),
+    );
+    // Once more when the app exits, like everything that is measured and recorded.
+    add_watching::<C>(app, PreUpdate);
+    add_watching::<C>(app, Last);
+}
+
+fn add_watching<C: Config>(app: &mut App, schedule: impl ScheduleLabel) {
+    app.add_systems(
+        schedule,
+        (
+            note_links::<C>
+                .run_if(resource_exists::<SessionInfo>)
+                .after(fold_metrics::<C::Input>)
+                .in_set(RollbackLabSystems::Measure),
+            report_ended::<C>
+                .before(write_closed::<C>)
+                .in_set(RollbackLabSystems::Record),
+        ),
+    );
+}
+
+/// In a room of the lab's everybody knows one id, so that files of the same match lie together.
+fn share_session<C: Config>(
+    info: Option<Res<SessionInfo>>,
+    mut metrics: ResMut<SessionMetrics<C::Input>>,
+    mut alone: Local<Option<String>>,
+) {
+    match info {
+        Some(info) if info.is_changed() => {
+            let before = metrics.set_session_id(info.session_id.clone());
+            alone.get_or_insert(before);
+        }
+        Some(_) => {}
+        None => {
+            if let Some(alone) = alone.take() {
+                metrics.set_session_id(alone);
+            }
+        }
+    }
+}
+
+/// A session that begins is one over the lab's links exactly where there are some.
+fn begin_links<C: Config>(
+    mut facts: MessageReader<Fact<C::Input>>,
+    net: Option<Res<LabNet>>,
+    info: Option<Res<SessionInfo>>,
+    clock: Res<LabClock>,
+    mut watch: ResMut<LinkWatch>,
+    mut metrics: ResMut<SessionMetrics<C::Input>>,
+) {
+    let begins = |fact: &Fact<C::Input>| {
+        matches!(
+            fact,
+            Fact::Began {
+                session: SessionKind::P2P,
+                ..
+            }
+        )
+    };
+    if !facts.read().fold(false, |found, fact| found | begins(fact)) {
+        return;
+    }
+    let linked = net.zip(info);
+    metrics.set_has_transport(linked.is_some());
+    watch.links.clear();
+    if let Some((net, info)) = linked {
+        watch.begin(&net, &info, clock.now());
+    }
+}
+
+/// An episode that ended by itself, or by the game's word, gets its report before it is written.
+fn report_ended<C: Config>(
+    net: Option<Res<LabNet>>,
+    watch: Res<LinkWatch>,
+    mut metrics: ResMut<SessionMetrics<C::Input>>,
+) {
+    if let Some(net) = net.filter(|_| metrics.has_untaken()) {
+        watch.report(&net, &mut metrics);
+    }
+}
+
+/// Notes what the links brought since the last update, and samples them once a second.
+pub(super) fn note_links<C: Config>(
+    net: Option<Res<LabNet>>,
+    clock: Res<LabClock>,
+    mut watch: ResMut<LinkWatch>,
+    mut metrics: ResMut<SessionMetrics<C::Input>>,
+    routes: Res<Messages<RouteChanged>>,
+    notices: Res<Messages<PeerNotice>>,
+) {
+    let Some(net) = net else {
+        return;
+    };
+    let watch = &mut *watch;
+    let player_of = |links: &[Watched], peer| {
+        links
+            .iter()
+            .find(|link| link.peer == peer)
+            .map(|link| link.player)
+    };
+    net.drain_arrivals(&mut watch.arrivals);
+    for arrival in watch.arrivals.drain(..) {
+        if let Some(player) = player_of(&watch.links, arrival.peer) {
+            let by = match arrival.via {
+                Path::Direct => Carrier::P2p,
+                Path::Relay => Carrier::Relay,
+            };
+            metrics.note_received(player, arrival.first, arrival.last, by);
+        }
+    }
+    net.drain_departures(&mut watch.departures);
+    for departure in watch.departures.drain(..) {
+        if let Some(player) = player_of(&watch.links, departure.peer) {
+            let by = match (departure.by.direct, departure.by.relay) {
+                (true, true) => Carrier::Both,
+                (true, false) => Carrier::P2p,
+                (false, true) => Carrier::Relay,
+                (false, false) => Carrier::Nothing,
+            };
+            metrics.note_sent(player, departure.first, departure.last, by);
+        }
+    }
+    for changed in watch.routes.read(&routes) {
+        let change = &changed.change;
+        // Before the first tick of an episode its next frame is 0.
+        let frame = changed.frame.unwrap_or(0);
+        let note = RouteNote {
+            at: change.at,
+            from: change.from.as_str(),
+            to: change.to.as_str(),
+            cause: change.cause.as_str(),
+            metric: change.metric,
+            value: change.value,
+            threshold: change.threshold,
+        };
+        if note.is_fallback() && net.conditions_are_direct_only() {
+            metrics.note_condition_interrupted();
+        }
+        metrics.note_route(changed.player, frame, note);
+    }
+    for notice in watch.notices.read(&notices) {
+        match notice {
+            PeerNotice::Gone { player, at, reason } => {
+                metrics.note_disconnected(Some(*player), *at, Some(reason));
+            }
+            PeerNotice::ServerLost { at } => {
+                metrics.note_disconnected(None, *at, Some("the connection to the server was lost"));
+            }
+            PeerNotice::Hidden { .. } | PeerNotice::Visible { .. } => {}
+        }
+    }
+    let now = clock.now();
+    if metrics.is_running() && now >= watch.next_sample {
+        watch.next_sample = now + SAMPLE_EVERY;
+        for link in &mut watch.links {
+            sample::<C>(&net, now, link, &mut metrics);
+        }
+    }
+}
+
+fn sample<C: Config>(
+    net: &LabNet,
+    now: Duration,
+    watched: &mut Watched,
+    metrics: &mut SessionMetrics<C::Input>,
+) {
+    let player = watched.player;
+    net.link(watched.peer, |link| {
+        if let Some(rtt) = link.srtt() {
+            metrics.note_rtt(player, now, millis(rtt));
+        }
+        if let Some(margin) = link.margin() {
+            metrics.note_margin(player, margin);
+        }
+        for path in Path::ALL {
+            if let Some(rtt) = link.path_rtt(path) {
+                watched.rtt_ms[path.index()].push(millis(rtt));
+                watched.jitter_ms[path.index()].push(millis(link.stats().path(path).jitter));
+            }
+        }
+        if let Some(offset) = link.clock_offset() {
+            metrics.note_clock(PeerClock {
+                player_id: player,
+                offset_us: Some(offset.offset_us),
+                uncertainty_us: Some(micros(offset.uncertainty)),
+                drift_ppm: None,
+                samples: Vec::new(),
+            });
+        }
+    });
+}
+
+pub(super) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Whether game packets go by the relay: because there was no direct path yet, or no more.
+fn on_relay(route: RouteState) -> bool {
+    match route {
+        RouteState::Connecting | RouteState::Direct | RouteState::Suspect => false,
+        RouteState::Provisional | RouteState::Relay | RouteState::Survival => true,
+    }
+}
+
+fn report(net: &LabNet, watched: &Watched) -> LinkReport {
+    let turn = net
+        .candidate_pair(watched.peer)
+        .is_some_and(|pair| pair.is_relayed());
+    let link = net.link(watched.peer, |link| {
+        let route = match link.route() {
+            RouteState::Connecting => None,
+            route if on_relay(route) => Some("relay"),
+            _ if turn => Some("turn"),
+            _ => Some("direct"),
+        };
+        (route, link.stats().clone())
+    });
+    let Some((route, stats)) = link else {
+        return LinkReport::default();
+    };
+    let path = |path: Path| {
+        let (before, after) = (watched.before.path(path), stats.path(path));
+        Some(PathReport {
+            datagrams: since(before, after),
+            bytes_sent: after.bytes_sent.saturating_sub(before.bytes_sent),
+            bytes_received: after.bytes_received.saturating_sub(before.bytes_received),
+            rtt_ms: Summary::of(watched.rtt_ms[path.index()].iter().copied()),
+            jitter_ms: Summary::of(watched.jitter_ms[path.index()].iter().copied()),
+        })
+    };
+    LinkReport {
+        route,
+        candidate_types: net
+            .candidate_pair(watched.peer)
+            .map(|pair| (candidate(pair.local), candidate(pair.remote))),
+        connect_time: net.connect_time(watched.peer),
+        started_on_relay: Some(watched.started_on_relay),
+        direct: path(Path::Direct),
+        relay: path(Path::Relay),
+        direct_send_failures: stats
+            .direct_send_failures
+            .saturating_sub(watched.before.direct_send_failures),
+        both_paths: stats.both_paths.saturating_sub(watched.before.both_paths),
+    }
+}
+
+fn since(before: &PathStats, after: &PathStats) -> Datagrams {
+    let malformed = after.malformed.iter().filter_map(|(reason, count)| {
+        let new = count - before.malformed.get(reason).unwrap_or(&0);
+        (new > 0).then(|| ((*reason).to_owned(), new))
+    });
+    Datagrams {
+        sent: after.sent.saturating_sub(before.sent),
+        received: after.received.saturating_sub(before.received),
+        lost: after.lost.saturating_sub(before.lost),
+        reordered: after.reordered.saturating_sub(before.reordered),
+        duplicate: after.duplicate.saturating_sub(before.duplicate),
+        malformed: malformed.collect(),
+    }
+}
+
+/// Types only: no address stands in any file.
+fn candidate(kind: CandidateType) -> String {
+    String::from(match kind {
+        CandidateType::Host => "host",
+        CandidateType::ServerReflexive => "srflx",
+        CandidateType::PeerReflexive => "prflx",
+        CandidateType::Relay => "relay",
+    })
+}

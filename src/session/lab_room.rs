@@ -1,0 +1,353 @@
+//! Owns the room of a game that builds its own ggrs sessions: what such a game does with a
+//! `MatchboxSocket`, over two paths. It gives no episodes, compares no settings and ends no match.
+
+mod attend;
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_ggrs::RunGgrsSystems;
+use bevy_matchbox::matchbox_socket::{PeerId, RtcIceServerConfig};
+use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder};
+
+use super::input::{check_input, fixed_input_bytes};
+use super::margin::MarginWatch;
+use super::room::Room;
+use super::routes::Untold;
+use super::{
+    PeerNotice, RouteChanged, SessionError, SessionPlugin, StartError, evidence, poll_network,
+};
+use crate::clock::LabClock;
+use crate::rollback::RollbackLabSystems;
+use crate::transport::ggrs_wire::MAX_INPUT_DELAY;
+use crate::transport::link::{IDLE_EPOCH, LinkSettings};
+use crate::transport::network::NetEvent;
+use crate::transport::route::RoutePolicy;
+use crate::transport::wire::{ByeReason, ControlMessage};
+use crate::transport::{EpisodeBounds, LabNet, MatchboxSettings};
+
+/// Looks after the [`LabRoom`] of a game that builds its own sessions: opens its network, polls it
+/// before ggrs runs, and tells what happens there.
+///
+/// Beside it stand `bevy_ggrs`'s `GgrsPlugin`, which the game has, and, for files,
+/// [`RollbackObserverPlugins`](crate::RollbackObserverPlugins). It writes [`RouteChanged`] and
+/// [`PeerNotice`] messages, triggers [`SessionFailed`](super::SessionFailed) when a room cannot be
+/// met, and inserts [`SessionInfo`](super::SessionInfo) once everybody is there. A game with
+/// [`RollbackLabPlugins`](crate::RollbackLabPlugins) has all of this already.
+///
+/// # Panics
+/// Adding it to a game whose inputs cannot travel: one player's serialized input must fit into a
+/// datagram. Adding it beside [`RollbackLabPlugins`](crate::RollbackLabPlugins), which builds the
+/// sessions of its room itself.
+pub struct LabSocketPlugin<C>(PhantomData<fn() -> C>);
+
+/// This app's own sessions may run over a [`LabRoom`]: the record asks for it.
+#[derive(Resource, Default)]
+pub(crate) struct RoomsExpected;
+
+impl<C> Default for LabSocketPlugin<C> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
+    fn build(&self, app: &mut App) {
+        if let Err(error) = check_input::<C>() {
+            panic!("input of the game: {error}");
+        }
+        app.init_resource::<LabClock>()
+            .init_resource::<RoomsExpected>()
+            .add_message::<RouteChanged>()
+            .add_message::<PeerNotice>()
+            .add_systems(
+                PreUpdate,
+                (attend::open_room, poll_network)
+                    .chain()
+                    .before(RunGgrsSystems),
+            )
+            .add_systems(
+                PreUpdate,
+                evidence::gather
+                    .after(RunGgrsSystems)
+                    .before(RollbackLabSystems::Observe),
+            )
+            .add_systems(
+                PreUpdate,
+                (attend::follow_session::<C>, attend::attend)
+                    .chain()
+                    .after(RunGgrsSystems)
+                    .in_set(RollbackLabSystems::Session),
+            )
+            .add_systems(Last, attend::drop_unread.after(RollbackLabSystems::Record));
+    }
+
+    fn finish(&self, app: &mut App) {
+        assert!(
+            !app.is_plugin_added::<SessionPlugin<C>>(),
+            "RollbackLabPlugins builds the sessions of its room: LabSocketPlugin is for games that \
+             build their own"
+        );
+    }
+}
+
+/// A room on a signaling server, and the way to everybody in it: the place of a `MatchboxSocket`
+/// in a game that builds its own ggrs sessions. Inserting it joins the room, removing it leaves.
+///
+/// ```no_run
+/// use bevy::prelude::*;
+/// use bevy_ggrs::ggrs::SessionBuilder;
+/// use bevy_ggrs::{GgrsConfig, GgrsPlugin, Session};
+/// use bevy_matchbox::prelude::PeerId;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// type Config = GgrsConfig<u8, PeerId>;
+///
+/// App::new()
+///     .add_plugins((MinimalPlugins, GgrsPlugin::<Config>::default()))
+///     .add_plugins(LabSocketPlugin::<Config>::default())
+///     .insert_resource(LabRoom::new("ws://127.0.0.1:3536/my-room?players=2", 2))
+///     .add_systems(Update, start.run_if(not(resource_exists::<Session<Config>>)))
+///     .run();
+///
+/// fn start(mut room: ResMut<LabRoom>, mut commands: Commands) -> Result {
+///     if !room.ready() {
+///         return Ok(());
+///     }
+///     let mut builder = SessionBuilder::<Config>::new().with_num_players(2)?;
+///     for (handle, player) in room.players().into_iter().enumerate() {
+///         builder = builder.add_player(player, handle)?;
+///     }
+///     commands.insert_resource(Session::P2P(room.start_p2p_session(builder)?));
+///     Ok(())
+/// }
+/// ```
+#[derive(Resource)]
+pub struct LabRoom {
+    url: String,
+    ice: RtcIceServerConfig,
+    link: LinkSettings,
+    room: Room,
+    /// There once the plugin has seen this room.
+    net: Option<LabNet>,
+    opened: bool,
+    opened_at: Duration,
+    /// Everybody is there, and was reachable at least once.
+    met: bool,
+    ready: bool,
+    failure: Option<SessionError>,
+    sessions: u32,
+    margin: MarginWatch,
+    events: Vec<NetEvent>,
+    control: Vec<(PeerId, ControlMessage)>,
+    changes: Untold,
+}
+
+impl LabRoom {
+    /// The room at `url`, as a `MatchboxSocket` takes it (`ws://host:port/room?players=2`, or
+    /// `?next=2`, or a stock matchbox server's), for so many players. Peer to peer first.
+    #[must_use]
+    pub fn new(url: impl Into<String>, players: usize) -> Self {
+        let url = url.into();
+        Self {
+            ice: MatchboxSettings::new("").ice,
+            link: LinkSettings::default(),
+            room: Room::new(name_of(&url).to_owned(), players),
+            net: None,
+            opened: false,
+            opened_at: Duration::ZERO,
+            met: false,
+            ready: false,
+            failure: None,
+            sessions: 0,
+            margin: MarginWatch::default(),
+            events: Vec::new(),
+            control: Vec::new(),
+            changes: Untold::new(),
+            url,
+        }
+    }
+
+    /// A room over a network that the app opened itself: one in memory, or one with conditions.
+    #[must_use]
+    pub fn over(net: LabNet, name: &str, players: usize) -> Self {
+        let mut room = Self::new(name, players);
+        room.net = Some(net);
+        room
+    }
+
+    /// Sets the STUN and TURN servers. Defaults to none, which suits loopback and a local network;
+    /// a `MatchboxSocket` asks a public STUN server, `RtcIceServerConfig::default()`, unless told
+    /// otherwise.
+    #[must_use]
+    pub fn ice(mut self, ice: RtcIceServerConfig) -> Self {
+        self.ice = ice;
+        self
+    }
+
+    /// Sets the input delay that the game gives its builder, in frames; the failover margin counts
+    /// it. Defaults to 2. The builder may say up to 32.
+    #[must_use]
+    pub fn input_delay(mut self, frames: u32) -> Self {
+        self.link.input_delay = frames;
+        self
+    }
+
+    /// Sets which path game packets take. Defaults to [`RoutePolicy::P2pFirst`].
+    #[must_use]
+    pub fn route_policy(mut self, policy: RoutePolicy) -> Self {
+        self.link.policy = policy;
+        self
+    }
+
+    /// Sets whether a promoted route may return to a direct path that stayed good. Defaults to
+    /// false.
+    #[must_use]
+    pub fn return_to_direct(mut self, return_to_direct: bool) -> Self {
+        self.link.return_to_direct = return_to_direct;
+        self
+    }
+
+    /// This peer's id, once the server gave one.
+    #[must_use]
+    pub fn id(&self) -> Option<PeerId> {
+        self.room.local()
+    }
+
+    /// Players who have not come yet. Zero does not say that they can be reached:
+    /// [`ready`](Self::ready) does.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        let present = match self.room.seats() {
+            [] => self.room.present().len(),
+            seats => seats.len(),
+        };
+        self.room.players().saturating_sub(present)
+    }
+
+    /// Whether everybody is there and can be reached by some path now, as of the last update.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Everybody as ggrs names them, by player handle: the same order on every peer. Nobody until
+    /// all are there.
+    #[must_use]
+    pub fn players(&self) -> Vec<PlayerType<PeerId>> {
+        let player = |owner: Option<PeerId>| owner.map_or(PlayerType::Local, PlayerType::Remote);
+        self.room.owners().into_iter().map(player).collect()
+    }
+
+    /// Why nobody will be met here, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<&SessionError> {
+        self.failure.as_ref()
+    }
+
+    /// Starts the session of `builder` over both paths, as `builder.start_p2p_session` does over a
+    /// channel. Its packets end when the session is dropped.
+    ///
+    /// The n-th session of every peer of a room is the same match: packets of another one are
+    /// dropped and counted.
+    ///
+    /// # Errors
+    /// The room is not [`ready`](Self::ready), the builder has other players than
+    /// [`players`](Self::players), or ggrs refuses it.
+    pub fn start_p2p_session<C: Config<Address = PeerId>>(
+        &mut self,
+        builder: SessionBuilder<C>,
+    ) -> Result<P2PSession<C>, StartError> {
+        let room = self.room.name().to_owned();
+        if let Some(error) = self.failure.clone().or_else(|| self.room.first_gone()) {
+            return Err(StartError::Room(error));
+        }
+        let Some(net) = self.net.as_ref().filter(|_| self.ready) else {
+            let players = self.room.players();
+            return Err(StartError::NotReady {
+                room,
+                present: players - self.missing(),
+                players,
+            });
+        };
+        let session = builder
+            .start_p2p_session(net.next_socket())
+            .map_err(|error| StartError::Ggrs(error.to_string()))?;
+        if !self.seats_match(&session) {
+            return Err(StartError::Players { room });
+        }
+        let desync_interval = match session.desync_detection() {
+            DesyncDetection::On { interval } => Some(interval),
+            DesyncDetection::Off => None,
+        };
+        // A remainder fits. The last value stands for no episode at all.
+        let epoch = (self.sessions % u32::from(IDLE_EPOCH)) as u16;
+        net.start_epoch(
+            epoch,
+            EpisodeBounds {
+                seats: self.room.owners(),
+                input_bytes: fixed_input_bytes::<C>(),
+                max_prediction: Frame::try_from(session.max_prediction()).unwrap_or(Frame::MAX),
+                // A session does not tell its delay, and peers may choose different ones.
+                max_input_delay: MAX_INPUT_DELAY,
+                desync_interval,
+            },
+        );
+        self.sessions += 1;
+        self.margin = MarginWatch::default();
+        Ok(session)
+    }
+
+    /// Messages are checked by who may send what, so the handles must be those of the seats.
+    fn seats_match<C: Config<Address = PeerId>>(&self, session: &P2PSession<C>) -> bool {
+        let seats = self.room.seats();
+        let placed = seats.iter().all(|seat| {
+            let handles = if seat.local {
+                session.local_player_handles()
+            } else {
+                session.handles_by_address(seat.peer)
+            };
+            handles == [seat.handle]
+        });
+        placed && session.num_players() == seats.len() && session.num_spectators() == 0
+    }
+}
+
+impl Drop for LabRoom {
+    /// Says goodbye and leaves; a goodbye that is lost is the server's to tell.
+    fn drop(&mut self) {
+        let Some(net) = &self.net else {
+            return;
+        };
+        for seat in self.room.remotes() {
+            let reason = ByeReason::Left;
+            net.send_control(seat.peer, ControlMessage::Bye { reason });
+        }
+        net.poll();
+        net.close();
+    }
+}
+
+/// The room in the address of a room: its path.
+fn name_of(url: &str) -> &str {
+    let address = url.split_once("://").map_or(url, |(_, address)| address);
+    let path = address.split_once('/').map_or(address, |(_, path)| path);
+    path.split('?').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_is_named_by_the_path_of_its_address() {
+        for (url, name) in [
+            ("ws://127.0.0.1:3536/bevy_ggrs?next=2", "bevy_ggrs"),
+            ("wss://example.org/duel", "duel"),
+            ("room", "room"),
+        ] {
+            assert_eq!(name_of(url), name, "{url}");
+        }
+    }
+}

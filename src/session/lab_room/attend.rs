@@ -1,0 +1,233 @@
+//! Owns the steps of a [`LabRoom`] per update: its network is opened, what it tells is taken in,
+//! and where the game's session stands is told to the links. It never touches that session.
+
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_ggrs::{RollbackFrameRate, Session};
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::Config;
+
+use super::LabRoom;
+use crate::clock::LabClock;
+use crate::rollback::Links;
+use crate::session::margin::{advice, margins};
+use crate::session::room::Heard;
+use crate::session::routes::tell_changes;
+use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
+use crate::transport::conditions::Conditions;
+use crate::transport::websocket::ServerSettings;
+use crate::transport::wire::ControlMessage;
+use crate::transport::{InputArrival, InputDeparture, LabNet, MatchboxNetwork, MatchboxSettings};
+
+/// Opens the network of a room that is new, and forgets that of one which is gone.
+///
+/// Runs in [`PreUpdate`] before the network is polled.
+pub(super) fn open_room(
+    mut commands: Commands,
+    room: Option<ResMut<LabRoom>>,
+    clock: Res<LabClock>,
+    fps: Option<Res<RollbackFrameRate>>,
+    links: Option<ResMut<Links>>,
+    mut attended: Local<bool>,
+) {
+    let new = room.as_ref().is_some_and(|room| !room.opened);
+    let gone = room.is_none() && std::mem::take(&mut *attended);
+    if gone || new {
+        commands.remove_resource::<SessionInfo>();
+        commands.remove_resource::<LabNet>();
+        if let Some(mut links) = links {
+            links.clear();
+        }
+    }
+    let Some(mut room) = room.filter(|_| new) else {
+        return;
+    };
+    if let Some(fps) = fps {
+        room.link.fps = u32::try_from(fps.0).unwrap_or(u32::MAX);
+    }
+    let net = room.net.clone().unwrap_or_else(|| {
+        let settings = MatchboxSettings {
+            server: ServerSettings::new(&room.url),
+            ice: room.ice.clone(),
+        };
+        let network = MatchboxNetwork::open(settings, clock.clone());
+        // Conditions are `LabNet`'s to change; without any, no seed matters.
+        LabNet::new(network, clock.clone(), room.link, &Conditions::default(), 0)
+    });
+    commands.insert_resource(net.clone());
+    room.net = Some(net);
+    room.opened = true;
+    room.opened_at = clock.now();
+    *attended = true;
+}
+
+/// Tells the links where the game's session stands, for what may come in and for the margin.
+///
+/// Runs in [`PreUpdate`] after ggrs's steps.
+pub(super) fn follow_session<C: Config<Address = PeerId>>(
+    room: Option<ResMut<LabRoom>>,
+    session: Option<Res<Session<C>>>,
+    clock: Res<LabClock>,
+) {
+    let (Some(room), Some(session)) = (room, session) else {
+        return;
+    };
+    let room = room.into_inner();
+    let (Some(net), Session::P2P(session)) = (&room.net, &*session) else {
+        return;
+    };
+    net.set_current_frame(session.current_frame());
+    net.set_skew(session.frames_ahead());
+    let margins = margins(net, room.room.remotes());
+    if let Some((player, ms)) = room.margin.watch(clock.now(), margins) {
+        let link = &room.link;
+        warn!("{}", advice(link.fps, link.input_delay, player, ms));
+    }
+}
+
+/// Takes in what the room tells, and tells the game.
+///
+/// Runs in [`PreUpdate`] after ggrs's steps.
+pub(super) fn attend(
+    room: Option<ResMut<LabRoom>>,
+    clock: Res<LabClock>,
+    mut commands: Commands,
+    mut routes: MessageWriter<RouteChanged>,
+    mut notices: MessageWriter<PeerNotice>,
+) {
+    let Some(room) = room else {
+        return;
+    };
+    let (room, now) = (room.into_inner(), clock.now());
+    let Some(net) = room.net.clone() else {
+        return;
+    };
+    let failed = room.failure.is_some();
+    room.hear(&net, now, &mut notices);
+    tell_changes(&net, &room.room, &mut room.changes, |changed| {
+        routes.write(changed);
+    });
+    if room.room.seats().is_empty() && room.failure.is_none() {
+        room.gather(&net, now, &mut commands);
+    }
+    room.find_gone(&net, now, &mut notices);
+    room.judge(&net);
+    if let Some(error) = room.failure.clone().filter(|_| !failed) {
+        error!("room {}: {error}", room.room.name());
+        commands.trigger(SessionFailed { error });
+    }
+}
+
+/// Throws away what no record took: left to itself it would pile up and count as overflowed.
+///
+/// Runs in [`Last`], after every record.
+pub(super) fn drop_unread(
+    net: Option<Res<LabNet>>,
+    mut arrivals: Local<Vec<InputArrival>>,
+    mut departures: Local<Vec<InputDeparture>>,
+) {
+    let Some(net) = net else {
+        return;
+    };
+    net.drain_arrivals(&mut arrivals);
+    net.drain_departures(&mut departures);
+    arrivals.clear();
+    departures.clear();
+}
+
+impl LabRoom {
+    fn hear(&mut self, net: &LabNet, now: Duration, notices: &mut MessageWriter<PeerNotice>) {
+        net.drain_events(&mut self.events);
+        for event in self.events.drain(..) {
+            match self.room.hear(event) {
+                None => {}
+                Some(Heard::Failed(error)) => {
+                    self.failure.get_or_insert(error);
+                }
+                Some(heard) => {
+                    heard.log();
+                    if matches!(heard, Heard::ServerLost { .. }) {
+                        notices.write(PeerNotice::ServerLost { at: now });
+                    }
+                }
+            }
+        }
+        if self.room.seats().is_empty() {
+            // What peers say waits until it is known who is who.
+            return;
+        }
+        net.drain_control(&mut self.control);
+        for (peer, message) in self.control.drain(..) {
+            let Some(player) = self.room.player_of(peer) else {
+                continue;
+            };
+            match message {
+                ControlMessage::Bye { reason } => self.room.note_goodbye(peer, reason),
+                ControlMessage::Hidden => {
+                    notices.write(PeerNotice::Hidden { player, at: now });
+                }
+                ControlMessage::Visible => {
+                    notices.write(PeerNotice::Visible { player, at: now });
+                }
+                // Only lab sessions greet, and they wait for an answer that no game's own gives.
+                ControlMessage::Hello(_) => {
+                    self.failure.get_or_insert(SessionError::Mismatch {
+                        player,
+                        field: "plugin",
+                        ours: String::from("LabSocketPlugin"),
+                        theirs: String::from("RollbackLabPlugins"),
+                    });
+                }
+                ControlMessage::Ready { .. } | ControlMessage::Ended { .. } => {}
+            }
+        }
+    }
+
+    /// Links to everybody who is there, and seats once all are.
+    fn gather(&mut self, net: &LabNet, now: Duration, commands: &mut Commands) {
+        let waited = now.saturating_sub(self.opened_at);
+        let seated = self.room.joined(waited).and_then(|joined| {
+            if !joined {
+                return Ok(false);
+            }
+            net.set_peers(&self.room.others());
+            self.room.seat_all()
+        });
+        if let Err(error) = seated {
+            self.failure = Some(error);
+        }
+        if let Some(info) = self.room.info() {
+            net.set_player(info.local_player);
+            commands.insert_resource(info);
+        }
+    }
+
+    fn find_gone(&mut self, net: &LabNet, now: Duration, notices: &mut MessageWriter<PeerNotice>) {
+        let silence = |peer| net.link(peer, |link| link.peer_silence(now));
+        for (player, reason) in self.room.find_gone(self.met, silence) {
+            warn!("player {player} is gone: {reason}");
+            notices.write(PeerNotice::Gone {
+                player,
+                at: now,
+                reason,
+            });
+        }
+        // A match goes on without them if its game says so; one that never began cannot begin.
+        if self.sessions == 0 {
+            self.failure = self.failure.take().or_else(|| self.room.first_gone());
+        }
+    }
+
+    fn judge(&mut self, net: &LabNet) {
+        let no_path = |peer| net.link(peer, |link| link.failed().is_some()) == Some(true);
+        if self.failure.is_none() {
+            self.failure = self.room.unreachable(no_path);
+        }
+        self.ready = !self.room.seats().is_empty()
+            && self.failure.is_none()
+            && self.room.first_gone().is_none()
+            && net.all_usable();
+        self.met |= self.ready;
+    }
+}

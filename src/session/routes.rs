@@ -1,0 +1,41 @@
+//! Owns how a change of route is told: by player, once it is known who is who. The links decide.
+
+use bevy::log::info;
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::Frame;
+
+use super::RouteChanged;
+use super::room::Room;
+use crate::transport::LabNet;
+use crate::transport::route::RouteChange;
+
+/// Changes that nobody was told of yet: by peer, with the next frame to simulate.
+pub(super) type Untold = Vec<(PeerId, Option<Frame>, RouteChange)>;
+
+/// Moves the changes of `net` to `tell`. They wait in `untold` until everybody has a seat.
+pub(super) fn tell_changes(
+    net: &LabNet,
+    room: &Room,
+    untold: &mut Untold,
+    mut tell: impl FnMut(RouteChanged),
+) {
+    net.drain_route_changes(untold);
+    if room.seats().is_empty() {
+        return;
+    }
+    for (peer, frame, change) in untold.drain(..) {
+        let Some(player) = room.player_of(peer) else {
+            continue;
+        };
+        info!(
+            "route to player {player}: {:?} -> {:?} ({:?}, {} {:.1}, threshold {:.1})",
+            change.from, change.to, change.cause, change.metric, change.value, change.threshold
+        );
+        tell(RouteChanged {
+            player,
+            peer,
+            frame,
+            change,
+        });
+    }
+}

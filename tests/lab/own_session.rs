@@ -1,0 +1,484 @@
+//! A game that builds its own ggrs sessions over a `LabRoom`: it meets, plays, loses its direct
+//! path and plays on, and is told what goes wrong.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy::time::TimeUpdateStrategy;
+use bevy_ggrs::ggrs::{DesyncDetection, P2PSession, PlayerType, SessionBuilder, SessionState};
+use bevy_ggrs::{GgrsPlugin, Rollback, Session};
+use bevy_matchbox::matchbox_socket::PeerId;
+use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::metrics::SessionMetrics;
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::EpisodeDocument;
+use bevy_rollback_lab::record::check::{check_episode, check_pair};
+use bevy_rollback_lab::session::{PeerNotice, SessionError, StartError};
+use bevy_rollback_lab::transport::LabNet;
+use bevy_rollback_lab::transport::link::LinkSettings;
+use bevy_rollback_lab::transport::network::NetEvent;
+use bevy_rollback_lab::transport::route::{RouteCause, RouteState};
+
+use crate::lab::{
+    Hub, Keys, LabPeer, TestConfig, add_walkers, frame, lab_peer, run_until, spawn_walkers,
+};
+
+/// What the game was told.
+#[derive(Resource, Default)]
+struct Told {
+    routes: Vec<RouteChanged>,
+    notices: Vec<PeerNotice>,
+    failures: Vec<SessionError>,
+}
+
+fn own_peer(hub: &Hub, players: usize, seed: u64) -> LabPeer {
+    let clock = LabClock::manual(1_700_000_000_000 + seed);
+    let net = hub.net(&clock, LinkSettings::default(), seed);
+    let mut app = App::new();
+    app.insert_resource(clock.clone())
+        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO))
+        .insert_resource(LabRoom::over(net, "room", players))
+        .init_resource::<Told>()
+        .add_plugins((MinimalPlugins, GgrsPlugin::<TestConfig>::default()))
+        .add_plugins(LabSocketPlugin::<TestConfig>::default())
+        .add_plugins(RollbackObserverPlugins::<TestConfig>::in_memory())
+        .add_observer(|failed: On<SessionFailed>, mut told: ResMut<Told>| {
+            told.failures.push(failed.error.clone());
+        })
+        .add_systems(Update, listen);
+    add_walkers(&mut app, seed);
+    app.finish();
+    app.cleanup();
+    LabPeer { app, clock }
+}
+
+fn listen(
+    mut told: ResMut<Told>,
+    mut routes: MessageReader<RouteChanged>,
+    mut notices: MessageReader<PeerNotice>,
+) {
+    told.routes.extend(routes.read().cloned());
+    told.notices.extend(notices.read().cloned());
+}
+
+fn told(peer: &LabPeer) -> &Told {
+    peer.app.world().resource()
+}
+
+fn room(peer: &LabPeer) -> &LabRoom {
+    peer.app.world().resource()
+}
+
+fn builder(players: Vec<PlayerType<PeerId>>) -> SessionBuilder<TestConfig> {
+    let builder = SessionBuilder::<TestConfig>::new()
+        .with_num_players(players.len())
+        .unwrap()
+        .with_input_delay(2)
+        .with_desync_detection_mode(DesyncDetection::On { interval: 10 });
+    players
+        .into_iter()
+        .enumerate()
+        .fold(builder, |builder, (handle, player)| {
+            builder.add_player(player, handle).unwrap()
+        })
+}
+
+fn start(peer: &mut LabPeer) {
+    let world = peer.app.world_mut();
+    let mut room = world.resource_mut::<LabRoom>();
+    let players = room.players();
+    let count = players.len();
+    let session = room.start_p2p_session(builder(players)).unwrap();
+    world.insert_resource(Session::P2P(session));
+    spawn_walkers(&mut world.commands(), count, 7);
+    world.flush();
+}
+
+/// Ends a match as a game does: the session goes, and its entities.
+fn stop(peer: &mut LabPeer) {
+    let world = peer.app.world_mut();
+    world.remove_resource::<Session<TestConfig>>();
+    let mut rolled_back = world.query_filtered::<Entity, With<Rollback>>();
+    let all: Vec<_> = rolled_back.iter(world).collect();
+    for entity in all {
+        world.despawn(entity);
+    }
+}
+
+fn meet(peers: &mut [LabPeer]) {
+    let ready = run_until(peers, frame(60), 600, |peers| {
+        peers.iter().all(|peer| room(peer).ready())
+    });
+    assert!(ready, "everybody can be reached");
+}
+
+/// A room in which everybody has met and plays.
+fn playing(hub: &Hub, players: usize) -> Vec<LabPeer> {
+    let mut peers: Vec<_> = (0..players)
+        .map(|number| own_peer(hub, players, number as u64 + 1))
+        .collect();
+    meet(&mut peers);
+    peers.iter_mut().for_each(start);
+    until_frame(&mut peers, 60);
+    peers
+}
+
+fn session(peer: &LabPeer) -> &P2PSession<TestConfig> {
+    match peer.app.world().resource::<Session<TestConfig>>() {
+        Session::P2P(session) => session,
+        _ => unreachable!("the games of this file are P2P"),
+    }
+}
+
+fn until_frame(peers: &mut [LabPeer], at: i32) {
+    let reached = run_until(peers, frame(60), 4_000, |peers| {
+        peers.iter().all(|peer| peer.frame() >= at)
+    });
+    let frames: Vec<_> = peers.iter().map(LabPeer::frame).collect();
+    assert!(reached, "all reach frame {at}, but stand at {frames:?}");
+}
+
+/// Ends the recorded episode at one state on every peer; the files agree.
+fn files(peers: &mut [LabPeer], end: i32) -> Vec<EpisodeDocument> {
+    until_frame(peers, end + 20);
+    for peer in peers.iter_mut() {
+        let world = peer.app.world_mut();
+        let mut metrics = world.resource_mut::<SessionMetrics<Keys>>();
+        assert!(metrics.close(Some(end), Some("frameLimit"), false));
+        peer.step(frame(60));
+    }
+    let documents: Vec<_> = peers
+        .iter()
+        .map(|peer| peer.episodes().pop().expect("an ended episode has a file"))
+        .collect();
+    for (number, document) in documents.iter().enumerate() {
+        assert_eq!(check_episode(document), []);
+        assert!(!document.episode.is_partial);
+        assert_eq!(document.sync.desyncs, []);
+        for other in &documents[number + 1..] {
+            assert_eq!(check_pair(document, other), []);
+        }
+    }
+    documents
+}
+
+#[test]
+fn a_games_own_session_outlives_its_direct_path() {
+    let hub = Hub::new(2, true);
+    let mut peers = playing(&hub, 2);
+    for peer in &peers {
+        let net = peer.app.world().resource::<LabNet>();
+        let info = peer.app.world().resource::<SessionInfo>();
+        let other = info.seats[1 - info.local_player].peer;
+        assert!(net.p2p_healthy(other), "it begins peer to peer");
+    }
+    assert_eq!(
+        hub.relayed_game().0,
+        0,
+        "in health the relay carries nothing"
+    );
+    let cut_at = peers[0].frame();
+    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    let documents = files(&mut peers, 400);
+    for document in &documents {
+        assert_eq!(
+            document.frames.stalled, 0,
+            "no frame waits: {:?}",
+            document.frames
+        );
+        assert_eq!(document.frames.total, 400);
+        let (quality, inputs) = (&document.quality, &document.inputs);
+        assert_eq!(quality.p2p_fallback_triggered, Some(true));
+        let told: Vec<_> = quality.route_changes.iter().map(|of| &of.to[..]).collect();
+        assert_eq!(told, ["suspect", "relay"], "the file tells of the cut");
+        assert!(inputs.sent_via_p2p > Some(0) && inputs.sent_via_relay > Some(0));
+        assert_eq!(document.connection.route_type.as_deref(), Some("relay"));
+    }
+    for peer in &peers {
+        let to: Vec<_> = told(peer)
+            .routes
+            .iter()
+            .map(|told| told.change.to)
+            .collect();
+        assert_eq!(
+            to,
+            [RouteState::Direct, RouteState::Suspect, RouteState::Relay],
+            "judged as in a lab session"
+        );
+        let at = told(peer).routes[2].frame.unwrap();
+        assert!(
+            (cut_at..cut_at + 60).contains(&at),
+            "cut at {cut_at}, told at {at}"
+        );
+    }
+    let dead = peers.iter().filter(|peer| {
+        let last = told(peer).routes.last().unwrap();
+        last.change.cause == RouteCause::Dead
+    });
+    assert!(dead.count() >= 1, "its own evidence");
+}
+
+#[test]
+fn every_peer_names_the_players_in_the_same_order() {
+    let hub = Hub::new(3, true);
+    let mut peers: Vec<_> = (1..=3).map(|seed| own_peer(&hub, 3, seed)).collect();
+    assert_eq!(room(&peers[0]).players(), [], "nobody until all are there");
+    meet(&mut peers);
+    let named: Vec<Vec<PeerId>> = peers
+        .iter()
+        .map(|peer| {
+            let own = room(peer).id().unwrap();
+            let players = room(peer).players().into_iter();
+            let named = players.map(|player| match player {
+                PlayerType::Local => own,
+                PlayerType::Remote(peer) => peer,
+                PlayerType::Spectator(_) => unreachable!("nobody watches"),
+            });
+            named.collect()
+        })
+        .collect();
+    assert_eq!(named[0].len(), 3);
+    assert!(named.iter().all(|names| *names == named[0]), "{named:?}");
+    let ids: Vec<_> = peers
+        .iter()
+        .map(|peer| &peer.app.world().resource::<SessionInfo>().session_id)
+        .collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "one id: {ids:?}");
+}
+
+#[test]
+fn three_players_agree_while_one_pair_has_no_direct_path() {
+    let hub = Hub::new(3, true);
+    let mut peers = playing(&hub, 3);
+    hub.faults(|faults| faults.cut_from_first = true);
+    let documents = files(&mut peers, 300);
+    assert_eq!(documents.len(), 3);
+}
+
+#[test]
+fn the_next_session_of_a_room_begins_anew() {
+    let hub = Hub::new(2, true);
+    let mut peers = playing(&hub, 2);
+    peers.iter_mut().for_each(stop);
+    run_until(&mut peers, frame(60), 30, |_| false);
+    assert!(peers.iter().all(|peer| room(peer).ready()));
+    peers.iter_mut().for_each(start);
+    let documents = files(&mut peers, 100);
+    for (document, peer) in documents.iter().zip(&peers) {
+        assert_eq!(document.episode.episode_num, 1);
+        assert_eq!(document.quality.p2p_fallback_triggered, Some(false));
+        assert_eq!(document.inputs.sent_via_relay, Some(0));
+        assert!(
+            document.inputs.sent_via_p2p > Some(80),
+            "{:?}",
+            document.inputs
+        );
+        assert_eq!(told(peer).routes.len(), 1, "{:?}", told(peer).routes);
+    }
+}
+
+#[test]
+fn a_dropped_session_ends_its_packets_and_no_path_is_doubted() {
+    let hub = Hub::new(2, true);
+    let mut peers = playing(&hub, 2);
+    stop(&mut peers[1]);
+    let before = peers[0].frame();
+    run_until(&mut peers, frame(60), 300, |_| false);
+    assert!(
+        peers[0].frame() < before + 10,
+        "the other one waits for inputs"
+    );
+    hub.tapped();
+    run_until(&mut peers, frame(60), 300, |_| false);
+    let sent = hub.tapped();
+    let from = |slot| sent.iter().filter(|packet| packet.from == slot).count();
+    let (playing, done) = (from(0), from(1));
+    assert!(
+        playing >= 300,
+        "a heartbeat in every tick of a match: {playing}"
+    );
+    assert!(
+        done < 150,
+        "probes and answers alone where none is played: {done}"
+    );
+    for peer in &peers {
+        let to: Vec<_> = told(peer)
+            .routes
+            .iter()
+            .map(|told| told.change.to)
+            .collect();
+        assert_eq!(to, [RouteState::Direct], "nobody doubts a path");
+    }
+}
+
+#[test]
+fn a_session_with_other_players_is_refused_and_leaves_no_trace() {
+    let hub = Hub::new(2, true);
+    let mut peers = vec![own_peer(&hub, 2, 1), own_peer(&hub, 2, 2)];
+    let world = peers[0].app.world_mut();
+    let early = world
+        .resource_mut::<LabRoom>()
+        .start_p2p_session(builder(vec![PlayerType::Local]));
+    let Err(error) = early else {
+        panic!("nobody is there yet");
+    };
+    assert_eq!(
+        error.to_string(),
+        "room room is not ready: 0 of 2 players came, and all must be reachable"
+    );
+    meet(&mut peers);
+    let mut players = room(&peers[0]).players();
+    players.reverse();
+    let watched = room(&peers[0]).players().into_iter().enumerate().fold(
+        SessionBuilder::<TestConfig>::new()
+            .with_num_players(2)
+            .unwrap(),
+        |builder, (handle, player)| builder.add_player(player, handle).unwrap(),
+    );
+    let watcher = PlayerType::Spectator(crate::lab::peer_id(9));
+    let watched = watched.add_player(watcher, 2).unwrap();
+    for wrong in [builder(players), watched] {
+        let world = peers[0].app.world_mut();
+        let refused = world.resource_mut::<LabRoom>().start_p2p_session(wrong);
+        let room = String::from("room");
+        assert_eq!(refused.err(), Some(StartError::Players { room }));
+    }
+    peers.iter_mut().for_each(start);
+    until_frame(&mut peers, 60);
+}
+
+#[test]
+fn a_room_that_cannot_be_met_says_why_and_starts_nothing() {
+    let lost = NetEvent::ServerLost {
+        reason: String::from("reset"),
+    };
+    let unreachable = NetEvent::Unreachable {
+        error: String::from("server ws://lab cannot be reached after 3 attempts: refused"),
+    };
+    let full = NetEvent::Refused {
+        code: 4001,
+        reason: String::from("room is full"),
+    };
+    for (event, words) in [
+        (
+            lost,
+            "connection to the server was lost before all players of room room had met",
+        ),
+        (unreachable, "is `rollback-lab serve` running there?"),
+        (full, "server refused room room: room is full"),
+    ] {
+        let hub = Hub::new(2, true);
+        let mut peer = own_peer(&hub, 2, 1);
+        peer.step(frame(60));
+        hub.tell(0, event);
+        peer.step(frame(60));
+        peer.step(frame(60));
+        let failures = told(&peer).failures.clone();
+        let [error] = &failures[..] else {
+            panic!("told once: {failures:?}");
+        };
+        assert!(error.to_string().contains(words), "{error}");
+        let world = peer.app.world_mut();
+        let mut room = world.resource_mut::<LabRoom>();
+        assert_eq!(room.failure(), Some(error));
+        assert!(!room.ready());
+        let started = room.start_p2p_session(builder(vec![PlayerType::Local]));
+        assert_eq!(started.err(), Some(StartError::Room(error.clone())));
+    }
+}
+
+#[test]
+fn a_stock_server_seats_the_players_and_is_told_to_have_no_relay() {
+    let hub = Hub::new(2, false);
+    let mut peers = playing(&hub, 2);
+    for peer in &peers {
+        assert!(!peer.app.world().resource::<SessionInfo>().relay);
+    }
+    hub.faults(|faults| faults.cut_from_first = true);
+    run_until(&mut peers, frame(60), 120, |_| false);
+    assert_eq!(hub.relayed_game().0, 0);
+    for peer in &peers {
+        let promoted = told(peer)
+            .routes
+            .iter()
+            .any(|told| told.change.to.promoted());
+        assert!(!promoted, "there is nothing to promote to");
+    }
+}
+
+#[test]
+fn a_peer_without_any_path_is_a_failure_before_the_match() {
+    let hub = Hub::new(2, true);
+    hub.faults(|faults| (faults.no_direct, faults.relay_dead) = (true, true));
+    let mut peers = vec![own_peer(&hub, 2, 1), own_peer(&hub, 2, 2)];
+    let told_both = run_until(&mut peers, frame(60), 60 * 20, |peers| {
+        peers.iter().all(|peer| !told(peer).failures.is_empty())
+    });
+    assert!(told_both);
+    for peer in &peers {
+        assert!(matches!(
+            told(peer).failures[..],
+            [SessionError::NoPath { .. }]
+        ));
+        assert!(!room(peer).ready());
+    }
+}
+
+#[test]
+fn whoever_leaves_the_room_is_missed_at_once() {
+    let hub = Hub::new(2, true);
+    let mut peers = playing(&hub, 2);
+    let quitter = peers.pop().unwrap();
+    drop(quitter);
+    peers[0].step(frame(60));
+    peers[0].step(frame(60));
+    let [
+        PeerNotice::Gone {
+            player: 1, reason, ..
+        },
+    ] = told(&peers[0]).notices[..]
+    else {
+        panic!("told once: {:?}", told(&peers[0]).notices);
+    };
+    assert_eq!(reason, "it said goodbye");
+    assert!(
+        told(&peers[0]).failures.is_empty(),
+        "the match is the game's"
+    );
+    assert_eq!(session(&peers[0]).current_state(), SessionState::Running);
+    assert!(!room(&peers[0]).ready(), "but there is no next one");
+
+    stop(&mut peers[0]);
+    let net = peers[0].app.world().resource::<LabNet>().clone();
+    peers[0].app.world_mut().remove_resource::<LabRoom>();
+    peers[0].step(frame(60));
+    let world = peers[0].app.world();
+    assert!(
+        !world.contains_resource::<LabNet>(),
+        "nothing is left of the room"
+    );
+    assert!(!world.contains_resource::<SessionInfo>());
+    assert!(hub.closed(0));
+    drop(net);
+}
+
+#[test]
+fn a_lab_session_in_the_same_room_is_told_apart() {
+    let hub = Hub::new(2, true);
+    let config = LabConfig::new("ws://lab", "room").no_files();
+    let mut peers = vec![own_peer(&hub, 2, 1), lab_peer(&hub, config, 2)];
+    run_until(&mut peers, frame(60), 60, |_| false);
+    let [error] = &told(&peers[0]).failures[..] else {
+        panic!("told once: {:?}", told(&peers[0]).failures);
+    };
+    assert_eq!(
+        error.to_string(),
+        "plugin differs: LabSocketPlugin here, RollbackLabPlugins at player 1; all peers must \
+         agree on it"
+    );
+}
