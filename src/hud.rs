@@ -100,7 +100,7 @@ fn show_or_hide(world: &mut World) {
     let wanted = world.resource::<HudShown>().0;
     let mut huds = world.query_filtered::<Entity, With<Hud>>();
     let present: Vec<Entity> = huds.iter(world).collect();
-    if wanted == !present.is_empty() {
+    if wanted != present.is_empty() {
         return;
     }
     if wanted {

@@ -17,7 +17,7 @@ use crate::{devices, figures, overlay, scene, trail};
 
 /// The demo speaks up when something is wrong. The crates named here warn about every connection
 /// that is set up or closed, and about every software renderer.
-const LOG_FILTER: &str = "warn,webrtc=error,rtc=error,matchbox_socket=error,wgpu=error,\
+const LOG_FILTER: &str = "warn,webrtc=error,rtc=error,matchbox_socket=error,winit=error,wgpu=error,\
      bevy_render=error,bevy_winit=error,naga=error";
 /// The canvas of the page.
 const CANVAS: &str = "#game";

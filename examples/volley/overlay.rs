@@ -11,7 +11,6 @@ use crate::figures::Shown;
 use crate::game::LocalPlayer;
 use crate::rounds::Config;
 use crate::scene::{INK, LIGHT, TEAM};
-use crate::volley::court::Phase;
 use crate::volley::input::VolleyInput;
 
 /// How long the way to play stays on screen, in seconds of play.
@@ -207,7 +206,6 @@ fn tell_phase(
     phase: Res<State<SessionPhase>>,
     session: Res<LabSession<Config>>,
     info: Option<Res<SessionInfo>>,
-    episode: Res<Episode>,
     lab: Res<LabConfig>,
     shown: Res<Shown>,
     mut panels: Query<&mut Visibility, With<Panel>>,
@@ -234,12 +232,7 @@ fn tell_phase(
         SessionPhase::Meeting => Some(String::from("the players meet")),
         SessionPhase::Between | SessionPhase::Starting if played => result(),
         SessionPhase::Between | SessionPhase::Starting => Some(String::from("get ready")),
-        SessionPhase::Playing => {
-            let serving = shown.court.is_some_and(|court| {
-                court.score.phase == Phase::Serve && court.score.points == [0, 0]
-            });
-            (serving && episode.number() > 0).then(|| format!("match {}", episode.number() + 1))
-        }
+        SessionPhase::Playing => None,
         SessionPhase::Ending => result(),
         SessionPhase::Finished => Some(format!(
             "{}\nthe session is over",

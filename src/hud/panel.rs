@@ -143,12 +143,10 @@ mod tests {
 
     #[test]
     fn the_words_name_every_peer_with_its_route_and_the_reason_of_its_last_change() {
-        let mut vitals = Vitals {
-            frame: Some(120),
-            confirmed_frame: Some(116),
-            frames_ahead: Some(1),
-            ..Vitals::default()
-        };
+        let mut vitals = Vitals::default();
+        vitals.frame = Some(120);
+        vitals.confirmed_frame = Some(116);
+        vitals.frames_ahead = Some(1);
         vitals.links.push(LinkVitals {
             player: 1,
             route: "relay",

@@ -129,8 +129,8 @@ mod tests {
             device_at: None,
         };
         let notes = [note(10), note(20), note(40)];
-        let found = |after: Option<u64>, until| {
-            explains(&notes, after.map(|ms| ms * 1000), until * 1000).map(|note| note.seen_at)
+        let found = |after: Option<u64>, until: u64| {
+            explains(&notes, after.map(|ms: u64| ms * 1000), until * 1000).map(|note| note.seen_at)
         };
         assert_eq!(found(Some(5), 25), Some(ms(20)));
         assert_eq!(found(Some(20), 30), None);

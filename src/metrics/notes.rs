@@ -213,15 +213,6 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.edit(Episode::note_drawn);
     }
 
-    /// The running episode, or one that ended and is not written yet.
-    fn edit_newest(&mut self, edit: impl FnOnce(&mut Episode<I>)) {
-        let untaken = self.untaken().next().is_some();
-        let ended = self.finished.last_mut().filter(|_| untaken);
-        if let Some(newest) = self.current.as_mut().or(ended) {
-            edit(newest);
-        }
-    }
-
     /// The screen that the game is drawn on; the last report counts.
     pub fn note_display(&mut self, display: &Display) {
         self.edit(|episode| {
@@ -229,6 +220,15 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
                 episode.meta.display.clone_from(display);
             }
         });
+    }
+
+    /// The running episode, or one that ended and is not written yet.
+    fn edit_newest(&mut self, edit: impl FnOnce(&mut Episode<I>)) {
+        let untaken = self.untaken().next().is_some();
+        let ended = self.finished.last_mut().filter(|_| untaken);
+        if let Some(newest) = self.current.as_mut().or(ended) {
+            edit(newest);
+        }
     }
 
     fn edit(&mut self, edit: impl FnOnce(&mut Episode<I>)) {

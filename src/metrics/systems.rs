@@ -19,10 +19,10 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     mut record: ResMut<EpisodeRecord>,
     timing: Option<ResMut<InputTiming>>,
 ) {
-    let metrics = &mut *metrics;
     if let Some(mut timing) = timing.filter(|timing| !timing.is_empty()) {
         metrics.fold_input_timing(&mut timing);
     }
+    let metrics = &mut *metrics;
     let mut heard = std::mem::take(&mut metrics.heard);
     for fact in heard.facts.read(&facts) {
         if matches!(fact, Fact::Closed { .. }) {

@@ -84,7 +84,8 @@ fn the_diagnostics_say_what_the_file_says() {
         "predictions are judged all the time"
     );
     let confirmed = of("confirmed").fold(0.0, f64::max);
-    assert!(confirmed >= 599.0, "{confirmed}");
+    // The session is gone in the update that confirms the last frames.
+    assert!((560.0..=600.0).contains(&confirmed), "{confirmed}");
     assert!(of("rtt").any(|ms| ms > 100.0), "60 ms each way");
     assert!(of("jitter").any(|ms| ms > 0.0));
     assert!(of("margin").count() > 0);

@@ -109,7 +109,7 @@ fn ready() -> Option<PathBuf> {
 
 fn play(driver: &Path) -> Result<(), String> {
     run(&mut cargo(
-        "test --locked --release --features demo --test hud",
+        "test --locked --release --features demo --lib --test hud",
     ))?;
     run(&mut cargo(
         "build --locked --release --features demo --example volley",
@@ -315,12 +315,12 @@ impl Hands {
                 command.args(arguments).env("DISPLAY", &display);
                 command
             };
-            // Without a window manager keys go to the window below the pointer.
-            works(&mut tool(&["mousemove", "500", "400"]));
             for keys in ["d", "w", "a", "space"].iter().cycle() {
                 if rest.load(std::sync::atomic::Ordering::Relaxed) {
                     break;
                 }
+                // Without a window manager nobody gives the window the keyboard.
+                works(&mut tool(&["search", "--name", "volley", "windowfocus"]));
                 works(&mut tool(&["keydown", keys]));
                 thread::sleep(KEY_EVERY);
                 works(&mut tool(&["keyup", keys]));
