@@ -30,6 +30,11 @@
 pub mod clock;
 #[cfg(feature = "matchbox")]
 pub mod config;
+pub mod diagnostics;
+#[cfg(feature = "window")]
+pub mod display;
+#[cfg(feature = "hud")]
+pub mod hud;
 pub mod metrics;
 mod plugins;
 pub mod record;
@@ -52,7 +57,12 @@ pub use rollback::RollbackLabSystems;
 pub mod prelude {
     pub use crate::RollbackLabSystems;
     pub use crate::RollbackObserverPlugins;
-    pub use crate::metrics::EpisodeRecord;
+    pub use crate::diagnostics::RollbackLabDiagnosticsPlugin;
+    #[cfg(feature = "window")]
+    pub use crate::display::LabDisplayPlugin;
+    #[cfg(feature = "hud")]
+    pub use crate::hud::RollbackLabHudPlugin;
+    pub use crate::metrics::{EpisodeRecord, InputTiming};
     pub use crate::record::EpisodeEnded;
     pub use crate::rollback::{RollbackCompleted, StallEnded};
     #[cfg(feature = "matchbox")]

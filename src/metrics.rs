@@ -10,12 +10,14 @@ mod custom;
 pub mod digest;
 mod episode;
 mod handover;
+mod input_timing;
 mod link;
 mod meta;
 mod notes;
 mod systems;
 
 pub use custom::{EpisodeRecord, EventNote};
+pub use input_timing::{DeviceNote, InputTiming};
 pub use link::{
     Carrier, ConditionRealised, Datagrams, DesyncNote, LinkReport, PathReport, RouteNote, Summary,
 };
@@ -24,6 +26,7 @@ pub use systems::{fold_metrics, track_simulated_frame, track_simulation_end};
 
 pub(crate) use compact::micros;
 pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
+pub(crate) use input_timing::explains;
 
 use crate::rollback::trace::{Fact, Frame};
 
@@ -161,6 +164,14 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         current.events.extend(record.take_confirmed(confirmed));
     }
 
+    /// Takes which devices changed the local input. Without a running episode they are forgotten.
+    pub fn fold_input_timing(&mut self, timing: &mut InputTiming) {
+        let notes = timing.take();
+        if let Some(current) = &mut self.current {
+            current.device_notes.extend(notes);
+        }
+    }
+
     /// Ends the running episode at `end_frame`, E; everything of later frames is left out of its
     /// file or counted as overrun. Returns whether one was running.
     ///
@@ -196,6 +207,13 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Every episode still held, in order.
     pub(crate) fn episodes(&self) -> impl Iterator<Item = &Episode<I>> {
         self.finished.iter().chain(&self.current)
+    }
+
+    /// Comparisons of hashes that failed in the running episode, or in the last one.
+    #[must_use]
+    pub fn desyncs(&self) -> u64 {
+        self.latest()
+            .map_or(0, |episode| episode.desyncs.len() as u64)
     }
 
     /// The numbers of the running episode, or of the last one.

@@ -15,8 +15,8 @@ use std::marker::PhantomData;
 
 use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
-use bevy_ggrs::{checksum_hasher, ggrs};
 use bevy_ggrs::prelude::*;
+use bevy_ggrs::{checksum_hasher, ggrs};
 
 #[path = "volley/court.rs"]
 pub mod court;

@@ -1,51 +1,48 @@
-//! Volley on a page, not drawn yet: a stand-in until the drawn game is merged.
+//! Volley on screen: two sides, a net, a ball, and a rollback session that survives the loss of its
+//! direct path. In a window
+//!
+//!     cargo run --release --features demo --example volley
+//!
+//! it plays against a bot at once, over a server of its own; in a browser it is the page that
+//! `cargo xtask demo` serves. `--help` lists the options. The exit status is 0 if everything went
+//! well, 1 if a session failed, a file was not written or files disagree, and 2 if the options
+//! cannot work.
 
 #[path = "../shared/bot.rs"]
 mod bot;
+mod devices;
+mod figures;
+mod game;
+mod overlay;
 #[cfg(target_arch = "wasm32")]
 mod page;
 mod rounds;
+mod scene;
 mod settings;
+mod trail;
 #[path = "../shared/volley.rs"]
 mod volley;
 
-use std::time::Duration;
+#[cfg(not(target_arch = "wasm32"))]
+mod desk;
+#[cfg(not(target_arch = "wasm32"))]
+mod opponent;
+#[cfg(not(target_arch = "wasm32"))]
+mod options;
+#[cfg(not(target_arch = "wasm32"))]
+mod shot;
 
-use bevy::prelude::*;
-
-fn app(settings: settings::Settings) -> App {
-    let mut app = App::new();
-    app.add_plugins(DefaultPlugins.set(WindowPlugin {
-        primary_window: Some(Window {
-            canvas: Some("#game".to_owned()),
-            fit_canvas_to_parent: true,
-            ..default()
-        }),
-        ..default()
-    }));
-    rounds::plugin(&mut app, &settings, Duration::from_secs(3));
-    if settings.bot {
-        app.add_plugins(bot::BotPlugin::<rounds::Config>::new(0, settings.fps));
-    }
-    app.add_systems(Startup, |mut commands: Commands| {
-        commands.spawn(Camera2d);
-    });
-    #[cfg(target_arch = "wasm32")]
-    app.add_plugins(page::plugin);
-    app
+#[cfg(not(target_arch = "wasm32"))]
+fn main() -> std::process::ExitCode {
+    desk::main()
 }
 
 #[cfg(target_arch = "wasm32")]
 fn main() {
     match page::settings() {
         Ok(settings) => {
-            app(settings).run();
+            game::app(settings).run();
         }
         Err(error) => page::refuse(&error),
     }
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn main() {
-    app(settings::Settings::default()).run();
 }

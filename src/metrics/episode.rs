@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::compact::{Runs, Times};
 use super::custom::EventNote;
 use super::digest::fold_checksum;
-use super::{Carrier, DesyncNote, EpisodeMeta, LinkReport, PeerClock, RouteNote};
+use super::{Carrier, DesyncNote, DeviceNote, EpisodeMeta, LinkReport, PeerClock, RouteNote};
 use crate::metrics::ConditionRealised;
 use crate::rollback::cause::{Cause, Evidence, Via};
 use crate::rollback::trace::{Fact, Frame, MAX_PLAYERS, Misprediction, Outcome, RollbackRecord};
@@ -76,6 +76,9 @@ pub(crate) struct Episode<I> {
     /// The same of other players, as their peers told.
     pub peer_background: Vec<(usize, Duration, Option<Duration>)>,
     pub focus_timeout: bool,
+
+    /// Changes of the local input, by the devices that made them.
+    pub device_notes: Vec<DeviceNote>,
 
     pub annotations: BTreeMap<String, Value>,
     pub events: Vec<EventNote>,
@@ -180,6 +183,7 @@ impl<I: Copy + PartialEq> Episode<I> {
             background: Vec::new(),
             peer_background: Vec::new(),
             focus_timeout: false,
+            device_notes: Vec::new(),
             annotations: BTreeMap::new(),
             events: Vec::new(),
         }

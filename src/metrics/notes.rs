@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Carrier, ConditionRealised, DesyncNote, Episode, LinkReport, LiveNumbers, LossNote, PeerClock,
-    RouteNote, SessionMetrics,
+    Carrier, ConditionRealised, DesyncNote, Display, Episode, LinkReport, LiveNumbers, LossNote,
+    PeerClock, RouteNote, SessionMetrics,
 };
 use crate::rollback::cause::{Cause, Evidence, Via};
 use crate::rollback::trace::{Frame, MAX_PLAYERS};
@@ -210,6 +210,15 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// The newest frame was drawn. Never called when headless.
     pub fn note_drawn(&mut self) {
         self.edit(Episode::note_drawn);
+    }
+
+    /// The screen that the game is drawn on; the last report counts.
+    pub fn note_display(&mut self, display: &Display) {
+        self.edit(|episode| {
+            if episode.meta.display != *display {
+                episode.meta.display.clone_from(display);
+            }
+        });
     }
 
     fn edit(&mut self, edit: impl FnOnce(&mut Episode<I>)) {

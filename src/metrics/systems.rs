@@ -4,7 +4,7 @@
 use bevy::prelude::*;
 use bevy_ggrs::RollbackFrameCount;
 
-use super::{DesyncNote, EpisodeRecord, SessionMetrics};
+use super::{DesyncNote, EpisodeRecord, InputTiming, SessionMetrics};
 use crate::rollback::trace::Fact;
 use crate::rollback::{DesyncDetected, RollbackCompleted};
 
@@ -18,7 +18,11 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     mut desyncs: MessageReader<DesyncDetected>,
     mut metrics: ResMut<SessionMetrics<I>>,
     mut record: ResMut<EpisodeRecord>,
+    timing: Option<ResMut<InputTiming>>,
 ) {
+    if let Some(mut timing) = timing.filter(|timing| !timing.is_empty()) {
+        metrics.fold_input_timing(&mut timing);
+    }
     for fact in facts.read() {
         if matches!(fact, Fact::Closed { .. }) {
             // The metrics may close the episode here, and these belong to it.

@@ -15,7 +15,9 @@ use ggrs::Config;
 use super::EpisodeDocument;
 use super::sink::{RecordSink, SinkError, SinkEvent};
 use crate::clock::LabClock;
-use crate::metrics::{EpisodeMeta, EpisodeRecord, LiveNumbers, SessionMetrics, fold_metrics};
+use crate::metrics::{
+    EpisodeMeta, EpisodeRecord, InputTiming, LiveNumbers, SessionMetrics, fold_metrics,
+};
 use crate::metrics::{track_simulated_frame, track_simulation_end};
 use crate::rollback::{RollbackLabSystems, SessionKind, TraceLog};
 
@@ -102,6 +104,7 @@ impl<C: Config> Plugin for RecordPlugin<C> {
     fn build(&self, app: &mut App) {
         app.init_resource::<LabClock>()
             .init_resource::<EpisodeRecord>()
+            .init_resource::<InputTiming>()
             .init_resource::<Outbox>()
             .insert_resource(self.sink())
             .add_systems(

@@ -191,7 +191,7 @@ pub struct Link {
     control: ControlChannel,
     stats: LinkStats,
     changes: VecDeque<RouteChange>,
-    last_change: Option<Duration>,
+    last_change: Option<RouteChange>,
 
     direct_open: bool,
     /// Awake time before which direct silence means nothing: opening, unhiding.
@@ -376,6 +376,12 @@ impl Link {
     #[must_use]
     pub const fn route(&self) -> RouteState {
         self.router.state()
+    }
+
+    /// The last decision about the route.
+    #[must_use]
+    pub const fn last_change(&self) -> Option<&RouteChange> {
+        self.last_change.as_ref()
     }
 
     /// Whether game packets can reach the peer at all.

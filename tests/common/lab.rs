@@ -298,7 +298,8 @@ pub struct Presser {
 }
 
 impl Presser {
-    fn keys(self, frame: u64) -> Keys {
+    /// The keys held in `frame`.
+    pub fn keys(self, frame: u64) -> Keys {
         let (changes, frames) = self.per;
         let slot = (frame + self.seed * 5) * changes / frames;
         Keys((lcg(lcg(slot ^ (self.seed << 32))) >> 40) as u8 & 0x0f)
@@ -315,6 +316,16 @@ pub struct LabPeer {
 
 /// A peer of `hub` with `config`; its network is in memory, its time is virtual.
 pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
+    lab_peer_with(hub, config, seed, |_| {})
+}
+
+/// The same with more plugins than the test game has.
+pub fn lab_peer_with(
+    hub: &Hub,
+    config: LabConfig,
+    seed: u64,
+    extend: impl FnOnce(&mut App),
+) -> LabPeer {
     let clock = LabClock::manual(1_700_000_000_000 + seed);
     let mut app = App::new();
     let net = LabNet::new(
@@ -328,6 +339,7 @@ pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
         .insert_resource(net)
         .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
     add_game(&mut app, config, seed);
+    extend(&mut app);
     app.finish();
     app.cleanup();
     LabPeer { app, clock }

@@ -7,10 +7,12 @@ mod lab;
 
 mod conditions;
 mod cut;
+mod diagnostics;
 mod end;
 mod episodes;
 mod errors;
 mod healthy;
 mod hostile;
+mod input_timing;
 mod lossy;
 mod policies;

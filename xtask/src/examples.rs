@@ -35,11 +35,12 @@ enum Setting {
     PairOnServer(Files),
 }
 
-struct Files {
-    episodes: usize,
-    players: usize,
-    frames: u64,
-    fallback: bool,
+/// What a match leaves behind.
+pub struct Files {
+    pub episodes: usize,
+    pub players: usize,
+    pub frames: u64,
+    pub fallback: bool,
 }
 
 /// Every example at least once; the options stay short, a desk waits for them.
@@ -86,8 +87,15 @@ const RUNS: &[Run] = &[
     },
 ];
 
+/// Examples that need a screen: other stages play them.
+const WITH_SCREEN: [&str; 1] = ["volley"];
+
 pub fn check() -> Result<(), String> {
-    let listed: BTreeSet<&str> = RUNS.iter().map(|run| run.example).collect();
+    let listed: BTreeSet<&str> = RUNS
+        .iter()
+        .map(|run| run.example)
+        .chain(WITH_SCREEN)
+        .collect();
     compare(&listed, &present()?)?;
     run(&mut cargo(
         "build --locked --release --features server --bins --examples",
@@ -242,7 +250,8 @@ fn compare(listed: &BTreeSet<&str>, present: &BTreeSet<String>) -> Result<(), St
     }
 }
 
-fn read_match(out: &Path, files: &Files) -> Result<(), String> {
+/// Reads the files of a match and compares them.
+pub fn read_match(out: &Path, files: &Files) -> Result<(), String> {
     let sessions: Vec<_> = fs::read_dir(out)
         .map_err(|error| format!("no exports: {error}"))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))

@@ -12,6 +12,7 @@ mod process;
 mod stages;
 mod types;
 mod wasm;
+mod window;
 
 struct Command {
     name: &'static str,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::{cargo, program, run, works};
-use crate::{browser, examples, graph, house, wasm};
+use crate::{browser, examples, graph, house, wasm, window};
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         name: "clippy",
-        about: "every target of the workspace, warnings denied",
+        about: "every target of the workspace, the demo too, warnings denied",
         optional: false,
         run: clippy,
     },
@@ -86,6 +86,12 @@ pub const STAGES: &[Stage] = &[
         about: "every example runs, and the files it writes are read",
         optional: false,
         run: || examples::check().into(),
+    },
+    Stage {
+        name: "window",
+        about: "HUD tests, and the demo in a window on a virtual display with a software renderer",
+        optional: false,
+        run: window::check,
     },
     Stage {
         name: "browser",
@@ -229,7 +235,7 @@ fn fmt() -> Outcome {
 fn clippy() -> Outcome {
     component("clippy", "clippy --version");
     run(&mut cargo(
-        "clippy --locked --workspace --all-targets -- -D warnings",
+        "clippy --locked --workspace --all-targets --features demo -- -D warnings",
     ))
     .into()
 }
@@ -237,7 +243,7 @@ fn clippy() -> Outcome {
 /// With `--examples` cargo resolves the same features as clippy's `--all-targets`, so the
 /// dependencies are not checked a second time.
 fn doc() -> Outcome {
-    let mut command = cargo("doc --locked --no-deps --lib --examples --features server");
+    let mut command = cargo("doc --locked --no-deps --lib --examples --features demo");
     run(command.env("RUSTDOCFLAGS", "-D warnings")).into()
 }
 

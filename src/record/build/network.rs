@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::*;
 use super::{Cut, action_runs};
-use crate::metrics::{Carrier, LinkReport, LossNote, PathReport, micros};
+use crate::metrics::{Carrier, LinkReport, LossNote, PathReport, explains, micros};
 
 impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     pub(super) fn connection(&self) -> Connection {
@@ -102,13 +102,17 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
             for (_, count) in self.of.confirmed[player_id].up_to(self.end) {
                 let read_at = delay.and_then(|delay| frame.checked_sub(delay));
                 if frame > 0 || delay == Some(0) {
+                    let sample = |frame: u32| sampled.get(frame as usize).copied();
+                    let sampled_at_us = read_at.and_then(sample);
+                    let before = read_at.and_then(|frame| sample(frame.checked_sub(1)?));
+                    let by = sampled_at_us
+                        .and_then(|until| explains(&self.of.device_notes, before, until));
                     changes.push(LocalChange {
                         player_id,
                         frame: i32::try_from(frame).unwrap_or(i32::MAX),
-                        sampled_at_us: read_at
-                            .and_then(|frame| sampled.get(frame as usize).copied()),
-                        device_at_us: None,
-                        device: None,
+                        sampled_at_us,
+                        device_at_us: by.and_then(|note| note.device_at).map(micros),
+                        device: by.map(|note| note.device.to_owned()),
                     });
                 }
                 frame += count;

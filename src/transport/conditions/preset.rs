@@ -21,7 +21,7 @@ pub struct Preset {
     pub rate: Option<u64>,
 }
 
-/// Latency and upload rate of WebPageTest's connectivity profiles, which tell of neither jitter
+/// Latency and upload rate of `WebPageTest`'s connectivity profiles, which tell of neither jitter
 /// nor loss.
 const WEB_PAGE_TEST: &str = "WebPageTest, settings/connectivity.ini.sample";
 /// No measurement: chosen to be seen.

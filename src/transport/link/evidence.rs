@@ -137,7 +137,7 @@ impl Link {
                 .is_some_and(|at| at >= second_ago),
             peer_silence: self.peer_silence(now),
             peer_hidden: self.peer.hidden,
-            route_changed: self.last_change,
+            route_changed: self.last_change.map(|change| change.at),
         }
     }
 
