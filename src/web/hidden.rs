@@ -20,6 +20,9 @@ use crate::session::SetHidden;
 const WORKER: &str = "onmessage = ({data}) => setTimeout(() => postMessage(0), data);";
 /// Where no lab session says how many frames a second it plays.
 const DEFAULT_INTERVAL: f64 = 1_000.0 / 60.0;
+/// Rest between two updates of a hidden tab, in milliseconds: a page that draws in software would
+/// have time for nothing else.
+const REST: f64 = 4.0;
 /// A timer that is later than so many intervals starts its rhythm anew.
 const CATCH_UP: f64 = 8.0;
 
@@ -164,7 +167,7 @@ fn schedule(window: &Window) {
             frames.due = now;
         }
         frames.due += interval;
-        let delay = JsValue::from_f64((frames.due - now).max(0.0));
+        let delay = JsValue::from_f64((frames.due - now).max(REST));
         frames
             .worker
             .as_ref()

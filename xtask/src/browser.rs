@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use crate::demo::{self, PageServer};
-use crate::process::{cargo, program, run, target_folder, works};
+use crate::process::{program, run, target_folder, works};
 use crate::stages::Outcome;
 use crate::wasm::is_root;
 
@@ -68,9 +68,7 @@ fn on_path(name: &str) -> Option<String> {
 
 fn play(browser: &str) -> Result<(), String> {
     let page = demo::build()?;
-    run(&mut cargo(
-        "build --locked --release --features server --bin rollback-lab --example headless_duel",
-    ))?;
+    demo::build_native()?;
     let target = target_folder()?;
     let out = target.join("browser");
     if out.exists() {

@@ -30,9 +30,7 @@ struct Options {
 pub fn demo(arguments: &[String]) -> Result<(), String> {
     let options = parse(arguments)?;
     let page = build()?;
-    run(&mut cargo(
-        "build --locked --release --features server --bin rollback-lab",
-    ))?;
+    build_native()?;
     if options.build_only {
         println!("the page is in {}", page.display());
         return Ok(());
@@ -44,6 +42,14 @@ pub fn demo(arguments: &[String]) -> Result<(), String> {
     }
     println!("\n`?bot=1` lets a bot play a side. Ctrl-C ends it.");
     server.wait()
+}
+
+/// The server, and a native peer for whoever wants one. With an example among the targets cargo
+/// resolves the same features as for the tests, so nothing is compiled twice.
+pub fn build_native() -> Result<(), String> {
+    run(&mut cargo(
+        "build --locked --release --features server --bin rollback-lab --example headless_duel",
+    ))
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {

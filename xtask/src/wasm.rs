@@ -145,7 +145,7 @@ fn minor(version: &str) -> Option<u32> {
         .ok()
 }
 
-/// Whether Debian packages can be installed.
+/// Whether packages can be installed.
 pub fn is_root() -> bool {
     output_of(program("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }

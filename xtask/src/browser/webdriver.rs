@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::process::{program, shown};
 
 /// Longest that one command may take; a page under a software renderer is slow to answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(120);
 /// How often a page is asked whether something holds.
 const POLL: Duration = Duration::from_millis(100);
 
