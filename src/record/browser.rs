@@ -2,7 +2,7 @@
 //! agent, which would tell participants apart.
 
 #![cfg_attr(
-    not(target_arch = "wasm32"),
+    not(any(test, target_arch = "wasm32")),
     expect(dead_code, reason = "only a page has a browser; the tests are native")
 )]
 
