@@ -27,7 +27,22 @@ pub fn check() -> Outcome {
         Ok(browser) => browser,
         Err(why) => return Outcome::NotRun(why),
     };
-    play(&browser).into()
+    play(&browser, &[]).into()
+}
+
+/// Plays the scenes named, or all of them: `cargo xtask browser [SCENE]...`.
+pub fn command(names: &[String]) -> Result<(), String> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !SCENES.iter().any(|scene| scene.name == name.as_str()))
+    {
+        let known: Vec<&str> = SCENES.iter().map(|scene| scene.name).collect();
+        return Err(format!(
+            "unknown scene `{unknown}`; the scenes are: {}",
+            known.join(", ")
+        ));
+    }
+    play(&find_browser()?, names)
 }
 
 /// The browser's path. As root on Debian it is installed, else the line to run is told.
@@ -66,7 +81,7 @@ fn on_path(name: &str) -> Option<String> {
         .map(|file| file.to_string_lossy().into_owned())
 }
 
-fn play(browser: &str) -> Result<(), String> {
+fn play(browser: &str, names: &[String]) -> Result<(), String> {
     let page = demo::build()?;
     demo::build_native()?;
     let target = target_folder()?;
@@ -78,7 +93,9 @@ fn play(browser: &str) -> Result<(), String> {
     let server = PageServer::start(&page, IpAddr::V4(Ipv4Addr::LOCALHOST), 0)?;
     let driver = Driver::start(DRIVER, browser)?;
     let mut failures = Vec::new();
-    for scene in SCENES {
+    let chosen =
+        |scene: &&scenes::Scene| names.is_empty() || names.iter().any(|of| of == scene.name);
+    for scene in SCENES.iter().filter(chosen) {
         println!("\n-- {}", scene.name);
         let folder = out.join(scene.name);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -95,7 +112,6 @@ fn play(browser: &str) -> Result<(), String> {
     }
     verify(&target, &out)?;
     if failures.is_empty() {
-        println!("{} scenes", SCENES.len());
         Ok(())
     } else {
         Err(failures.join("\n"))

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::graph::locked_version;
 use crate::process::{cargo, output_of, program, root, run, shown, target_folder, works};
@@ -275,6 +275,8 @@ fs.writeSync(1, zlib.brotliCompressSync(fs.readFileSync(process.argv[1]), { para
 /// `rollback-lab serve` with the page; ended with this value.
 pub struct PageServer {
     process: Child,
+    /// Held open: the server says its last words into it.
+    output: Option<BufReader<ChildStdout>>,
     /// Where the page is.
     pub url: String,
 }
@@ -299,17 +301,24 @@ impl PageServer {
             .map_err(|error| format!("the server does not start: {error}"))?;
         let mut server = Self {
             process,
+            output: None,
             url: String::new(),
         };
         let stdout = server.process.stdout.take().ok_or("it has no output")?;
-        for line in BufReader::new(stdout).lines() {
-            let line = line.map_err(|error| format!("the server says nothing: {error}"))?;
-            if let Some(url) = line.strip_prefix("the page is at ") {
+        let output = server.output.insert(BufReader::new(stdout));
+        loop {
+            let mut line = String::new();
+            let read = output
+                .read_line(&mut line)
+                .map_err(|error| format!("the server says nothing: {error}"))?;
+            if read == 0 {
+                return Err(String::from("the server ended before it served the page"));
+            }
+            if let Some(url) = line.trim_end().strip_prefix("the page is at ") {
                 server.url = url.to_owned();
                 return Ok(server);
             }
         }
-        Err(String::from("the server ended before it served the page"))
     }
 
     fn wait(&mut self) -> Result<(), String> {

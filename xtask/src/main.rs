@@ -42,6 +42,12 @@ const COMMANDS: &[Command] = &[
         run: demo::demo,
     },
     Command {
+        name: "browser",
+        usage: "browser [SCENE]...",
+        about: "play the scenes of the stage `browser`, or only those named",
+        run: browser::command,
+    },
+    Command {
         name: "types",
         usage: "types",
         about: "write the TypeScript declarations of the exported documents anew",
