@@ -44,7 +44,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "browser",
         usage: "browser [SCENE]...",
-        about: "play the scenes of the stage `browser`, or only those named",
+        about: "drive the page with headless Chromium: all scenes, or only those named",
         run: browser::command,
     },
     Command {
