@@ -147,18 +147,52 @@ fn agree(frames: u64, documents: [&Value; 2]) -> Result<(), String> {
             &"verified".into(),
         )?;
         println!(
-            "  player {}: {} frames, {} rollbacks, {} stalled, route {}",
+            "  player {}: {} frames, {} rollbacks, {} stalled, route {}, both paths for {} ms, RTT {} ms",
             document["session"]["localPlayerId"],
             document["frames"]["total"],
             document["rollbacks"]["count"],
             document["frames"]["stalled"],
-            document["connection"]["type"],
+            document["connection"]["peers"][0]["route"],
+            document["quality"]["bothPathsMs"],
+            document["latency"]["medianMs"],
         );
+        for change in document["quality"]["routeChanges"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            println!(
+                "    frame {}: {} -> {} ({} {} of {})",
+                change["frame"],
+                change["from"],
+                change["to"],
+                change["metric"],
+                change["value"],
+                change["threshold"],
+            );
+        }
     }
     let [one, other] = documents;
     for path in ["/session/sessionId", "/sync/historyDigest", "/sync/hashes"] {
         let of = |document: &Value| document.pointer(path).cloned().unwrap_or_default();
         same(path, &of(one), &of(other))?;
+    }
+    Ok(())
+}
+
+/// Nothing was wrong with the direct path: it was the route from its opening to the end.
+fn stayed_direct(documents: &[&Value]) -> Result<(), String> {
+    for document in documents {
+        same(
+            "quality.p2pFallbackTriggered",
+            &document["quality"]["p2pFallbackTriggered"],
+            &false.into(),
+        )?;
+        same(
+            "connection.peers[0].route",
+            &document["connection"]["peers"][0]["route"],
+            &"direct".into(),
+        )?;
     }
     Ok(())
 }
@@ -181,6 +215,7 @@ fn two_pages(stage: &Stage<'_>) -> Result<(), String> {
         stage.finish(&second, "second")?,
     ];
     agree(600, [&documents[0], &documents[1]])?;
+    stayed_direct(&[&documents[0], &documents[1]])?;
 
     let told = &documents[0];
     let session = &told["session"];
@@ -264,7 +299,8 @@ fn page_and_native(stage: &Stage<'_>) -> Result<(), String> {
     let text = std::fs::read_to_string(&file)
         .map_err(|error| format!("the native peer's file: {error}"))?;
     let native = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    agree(600, [&page, &native])
+    agree(600, [&page, &native])?;
+    stayed_direct(&[&page, &native])
 }
 
 /// The direct path is lost in the middle, and the match goes on over the relay.
@@ -320,6 +356,7 @@ fn hidden_tab(stage: &Stage<'_>) -> Result<(), String> {
         stage.finish(&second, "watching")?,
     ];
     agree(1200, [&documents[0], &documents[1]])?;
+    stayed_direct(&[&documents[0], &documents[1]])?;
     let pace = (after - before) as f64 / hidden.as_secs_f64();
     println!("  while hidden: {pace:.1} frames a second of the other peer");
     // It can be ahead of the hidden one by its prediction window alone.

@@ -61,9 +61,9 @@ impl Driver {
         let options = json!({
             "binary": self.browser,
             "args": [
-                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic",
-                "--disable-component-update", "--use-angle=swiftshader",
-                "--enable-unsafe-swiftshader", "--window-size=1280,800",
+                "--headless=new", "--no-sandbox", "--disable-quic", "--disable-component-update",
+                "--use-gl=angle", "--use-angle=gl-egl", "--ignore-gpu-blocklist",
+                "--window-size=1000,720",
             ],
             "prefs": {
                 "download.default_directory": downloads,
