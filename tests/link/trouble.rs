@@ -172,7 +172,8 @@ fn a_hidden_tab_that_wakes_once_a_second_is_not_doubted() {
     );
     world.peers[1].link.set_hidden(false);
     world.run_for(5 * SECOND);
-    assert_eq!(world.promotions(), 0);
+    let changes = world.peers.each_ref().map(|peer| &peer.changes);
+    assert_eq!(world.promotions(), 0, "{changes:#?}");
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
 }
 

@@ -103,13 +103,13 @@ impl Cadence {
         self.hitch_at == Some(now)
     }
 
-    /// By how much this peer polled later than every `interval`, for what is drained at this very
+    /// By how much longer than a `frame` this peer did not poll, for what is drained at this very
     /// moment: it may have waited here for that long.
     #[must_use]
-    pub fn late(&self, now: Duration, interval: Duration) -> Duration {
+    pub fn late(&self, now: Duration, frame: Duration) -> Duration {
         let (gap, ended) = self.gap;
         if ended == now {
-            gap.saturating_sub(interval)
+            gap.saturating_sub(frame)
         } else {
             Duration::ZERO
         }

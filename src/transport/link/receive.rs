@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     ClockOffset, ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
-    micros, seq_diff32, unwrap_micros, wrap_micros,
+    frame, micros, seq_diff32, unwrap_micros, wrap_micros,
 };
 
 impl Link {
@@ -95,7 +95,7 @@ impl Link {
 
         // What was drained at the end of an own hitch waited here, not on the path.
         let hitching = self.cadence.hitching(now);
-        let late = self.cadence.late(now, self.interval());
+        let late = self.cadence.late(now, frame(self.settings.fps));
         let health = &mut self.paths[path.index()];
         let came = micros(now) - micros(sent_at);
         let usual = health.delay.min_over(now, 1).unwrap_or(came);
