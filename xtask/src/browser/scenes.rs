@@ -49,6 +49,10 @@ pub const SCENES: &[Scene] = &[
         play: matches::hidden_tab,
     },
     Scene {
+        name: "frozen-tab",
+        play: matches::frozen_tab,
+    },
+    Scene {
         name: "two-tabs",
         play: matches::two_tabs,
     },
@@ -72,6 +76,8 @@ const MATCH: Duration = Duration::from_secs(120);
 const START: Duration = Duration::from_secs(60);
 /// How long a tab is hidden.
 const HIDDEN: Duration = Duration::from_secs(5);
+/// How long a tab is frozen.
+const FROZEN: Duration = Duration::from_secs(3);
 
 /// Runs before the page's scripts: it keeps what the page is told.
 const WATCH: &str = "\
@@ -91,9 +97,15 @@ impl<'a> Stage<'a> {
     }
 
     fn open(&self, link: &str) -> Result<Browser<'a>, String> {
+        let browser = self.browser()?;
+        browser.open(link)?;
+        Ok(browser)
+    }
+
+    /// A browser that keeps what its pages are told.
+    fn browser(&self) -> Result<Browser<'a>, String> {
         let browser = self.driver.browser(self.out)?;
         browser.prepare(WATCH)?;
-        browser.open(link)?;
         Ok(browser)
     }
 

@@ -182,6 +182,12 @@ impl Browser<'_> {
             .map(drop)
     }
 
+    /// Stops everything on the page, or lets it go on, as a browser does that saves power.
+    pub fn freeze(&self, frozen: bool) -> Result<(), String> {
+        let state = if frozen { "frozen" } else { "active" };
+        self.cdp("Page.setWebLifecycleState", &json!({ "state": state }))
+    }
+
     /// Makes everything that is downloaded from now on arrive no faster than this.
     pub fn slow_down(&self, bytes_per_second: u32) -> Result<(), String> {
         self.cdp("Network.enable", &json!({}))?;

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{HIDDEN, MATCH, PLAYING, START, Stage, WATCH, agree, holds, same, stayed_direct, wait};
+use super::{
+    FROZEN, HIDDEN, MATCH, PLAYING, START, Stage, WATCH, agree, holds, same, stayed_direct, wait,
+};
 use crate::process::{program, run_within};
 
 /// An episode between a browser and a native peer: integer state, equal hashes.
@@ -121,6 +123,35 @@ pub fn hidden_tab(stage: &Stage<'_>) -> Result<(), String> {
         &0.into(),
     )?;
     Ok(())
+}
+
+/// A browser may stop a hidden tab whole, its workers too. Nothing on the page can go on then; the
+/// match waits, and goes on by its direct path.
+pub fn frozen_tab(stage: &Stage<'_>) -> Result<(), String> {
+    let first = stage.page("frozen", "&frames=600")?;
+    let second = stage.page("frozen", "&frames=600")?;
+    wait(&first, PLAYING, START)?;
+    wait(&second, PLAYING, START)?;
+    first.freeze(true)?;
+    thread::sleep(FROZEN);
+    first.freeze(false)?;
+    let documents = [
+        stage.finish(&first, "frozen")?,
+        stage.finish(&second, "waiting")?,
+    ];
+    agree(600, [&documents[0], &documents[1]])?;
+    stayed_direct(&[&documents[0], &documents[1]])?;
+    let longest = documents[1]["frames"]["stalls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|stall| stall["ticks"].as_u64())
+        .max();
+    println!("  the other peer waited for {longest:?} ticks at a stretch");
+    holds(
+        "the stall is in the waiting peer's file",
+        longest.is_some_and(|ticks| ticks >= 90),
+    )
 }
 
 /// One link in two tabs of one browser: the tab behind plays on, hidden.

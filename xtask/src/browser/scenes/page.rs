@@ -6,12 +6,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{MATCH, PLAYING, START, Stage, WATCH, agree, holds, same, stayed_direct, wait};
+use super::{MATCH, PLAYING, START, Stage, agree, holds, same, stayed_direct, wait};
 
 /// How long a key or a finger is held.
 const KEY: Duration = Duration::from_millis(120);
 /// The key F3, as WebDriver names it.
 const F3: &str = "\u{E033}";
+/// A gamepad that a script plays: button 0 jumps.
+const GAMEPAD: &str = "\
+const button = () => ({ pressed: false, touched: false, value: 0 });
+window.pad = { id: 'simulated', index: 0, connected: true, mapping: 'standard', timestamp: 0,
+  buttons: Array.from({ length: 17 }, button), axes: [0, 0, 0, 0] };
+navigator.getGamepads = () => [window.pad];";
 /// A line on which the program needs seconds, in bytes a second.
 const SLOW_LINE: u32 = 1_500_000;
 
@@ -93,7 +99,9 @@ fn download(folder: &Path) -> Result<Value, String> {
 /// clocks; F3 shows the numbers.
 pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
     let link = stage.link("", "hands", "&frames=480");
-    let keyboard = stage.open(&link)?;
+    let keyboard = stage.browser()?;
+    keyboard.prepare(GAMEPAD)?;
+    keyboard.open(&link)?;
     let glass = stage.open(&link)?;
     wait(&keyboard, PLAYING, START)?;
     wait(&glass, PLAYING, START)?;
@@ -101,6 +109,10 @@ pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
     for key in ["d", "w", "a"] {
         keyboard.press(key, KEY)?;
         glass.touch((40, 300), KEY)?;
+    }
+    for pressed in ["true", "false"] {
+        keyboard.run(&format!("window.pad.buttons[0].pressed = {pressed}"))?;
+        thread::sleep(KEY);
     }
     keyboard.picture(&stage.out.join("keyboard-hud.png"))?;
     glass.picture(&stage.out.join("touch.png"))?;
@@ -149,8 +161,7 @@ pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
 
 /// A slow line: a bar shows how much of the program has come.
 pub fn loading(stage: &Stage<'_>) -> Result<(), String> {
-    let browser = stage.driver.browser(stage.out)?;
-    browser.prepare(WATCH)?;
+    let browser = stage.browser()?;
     browser.slow_down(SLOW_LINE)?;
     browser.open(&stage.link("", "loading", "&bot=1"))?;
     let share = "(p => p.value / p.max)(document.getElementById('progress'))";
