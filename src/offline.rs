@@ -45,6 +45,8 @@ impl<C: Config> Plugin for OfflinePlugin<C> {
 /// How an episode begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpisodeSetup {
+    /// Id of the lab session that it belonged to.
+    pub session_id: String,
     /// Number of the episode, from 0.
     pub number: u32,
     /// Its seed. Without one the game sets its world up itself when the app starts, as an observed
@@ -84,9 +86,12 @@ mod lab {
     use super::*;
 
     use bevy::state::app::StatesPlugin;
+    use bevy_matchbox::matchbox_socket::PeerId;
+    use uuid::Uuid;
 
     use crate::session::{
-        self, Episode, EpisodeStarting, EpisodeStopped, PeerNotice, RouteChanged, SessionPhase,
+        self, Episode, EpisodeStarting, EpisodeStopped, PeerNotice, RouteChanged, SessionInfo,
+        SessionPhase, lobby::Seat,
     };
 
     pub(super) fn build(app: &mut App) {
@@ -111,6 +116,18 @@ mod lab {
         } else {
             session::begin_episode(world, setup.number, seed);
         }
+        let seat = |handle: PlayerHandle| Seat {
+            handle,
+            // Nobody is there; the handles are.
+            peer: PeerId(Uuid::from_u128(handle as u128)),
+            local: handle == setup.local_player,
+        };
+        world.insert_resource(SessionInfo {
+            session_id: setup.session_id.clone(),
+            local_player: setup.local_player,
+            seats: (0..setup.players).map(seat).collect(),
+            relay: false,
+        });
         world.trigger(EpisodeStarting {
             number: setup.number,
             seed,

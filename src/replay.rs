@@ -34,6 +34,7 @@ pub fn script_of<C: Config>(document: &EpisodeDocument) -> Result<Script<C::Inpu
 /// How a match with this file's settings begins.
 fn setup_of(document: &EpisodeDocument) -> EpisodeSetup {
     EpisodeSetup {
+        session_id: document.session.session_id.clone(),
         number: document.episode.episode_num,
         seed: document.episode.seed.map(|seed| seed.0),
         players: document.session.player_ids.len(),

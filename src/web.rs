@@ -15,6 +15,7 @@
 mod address;
 mod export;
 mod hidden;
+mod replay;
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -29,6 +30,7 @@ use wasm_bindgen::JsValue;
 use web_sys::{CustomEvent, CustomEventInit};
 
 pub use self::address::PageAddress;
+pub use self::replay::{fetch_episode, install_replay};
 use crate::record::sink::Document;
 use crate::record::{EpisodeEnded, SessionDocumentChanged};
 use crate::session::SessionFailed;

@@ -277,6 +277,7 @@ impl<C: Config> Run<C> {
     fn new(test: &ForcedRollbacks<C>, mut app: App) -> Self {
         start_app::<C>(&mut app);
         let setup = EpisodeSetup {
+            session_id: String::from("forced rollbacks"),
             number: 0,
             seed: Some(test.seed),
             players: test.players,

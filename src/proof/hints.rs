@@ -63,7 +63,7 @@ impl fmt::Display for Divergence {
         }
         match self.how {
             How::TwoRuns => {
-                f.write_str(" between two runs of the same inputs, without any rollback")?
+                f.write_str(" between two runs of the same inputs, without any rollback")?;
             }
             How::Resimulation { from } => {
                 write!(f, " after resimulation from frame {from}")?;

@@ -58,6 +58,18 @@ pub enum Found {
     HistoryDigest,
 }
 
+impl Found {
+    /// Its name in reports of other kinds.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InitialState => "initialState",
+            Self::State => "state",
+            Self::HistoryDigest => "historyDigest",
+        }
+    }
+}
+
 impl fmt::Display for ReplayReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
