@@ -14,7 +14,7 @@ use bevy_rollback_lab::record::EpisodeDocument;
 use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::replay::{Script, Step, script_of};
 use bevy_rollback_lab::rollback::trace::Known;
-use common::{Duel, Settings, TestConfig};
+use common::{Duel, Settings, TestConfig, p2p};
 
 fn settings(delay_ms: u64) -> Settings {
     Settings {
@@ -166,4 +166,43 @@ fn a_rollback_that_cannot_have_run_is_refused() {
     event.loaded_frame = event.current_frame + 1;
     let error = script_of::<TestConfig>(&document).unwrap_err();
     assert!(error.to_string().contains("loads frame"), "{error}");
+}
+
+/// The other peer falls silent: this one stalls at the end of its window, gives the other up, and
+/// goes on alone.
+#[test]
+fn a_leave_and_the_stall_before_it_are_simulated_as_they_were() {
+    let mut duel = Duel::new(settings(50));
+    duel.until_confirmed(100);
+    duel.frozen[1] = true;
+    duel.steps(80);
+    p2p(&mut duel.apps[0]).disconnect_player(1).unwrap();
+    duel.steps(100);
+    duel.apps[0]
+        .world_mut()
+        .remove_resource::<Session<TestConfig>>();
+    duel.step();
+    let files = duel.apps[0].world().resource::<RecordSink>().files();
+    let bytes = files.values().next().unwrap();
+    let document = EpisodeDocument::parse(str::from_utf8(bytes).unwrap()).unwrap();
+    assert!(document.frames.stalled > 60, "it waited");
+    let leaves = |event: &&bevy_rollback_lab::record::RollbackEvent| event.actual_action.is_none();
+    assert_eq!(document.rollbacks.events.iter().filter(leaves).count(), 1);
+
+    let script = script_of::<TestConfig>(&document).unwrap();
+    let read = simulated(&script);
+    let witness = &duel.witness(0).frames;
+    let frames = script.frames() as i32;
+    assert!(frames > 150, "it went on alone: {frames}");
+    for frame in 0..frames {
+        let (told, seen) = (&read[&frame], &witness[&frame]);
+        assert_eq!(values(told), values(seen), "frame {frame}");
+        let gone = |(_, status): &(u8, InputStatus)| *status == InputStatus::Disconnected;
+        let told_gone: Vec<bool> = told
+            .iter()
+            .map(|inputs| inputs[1].1 == Known::Disconnected)
+            .collect();
+        let seen_gone: Vec<bool> = seen.iter().map(|inputs| gone(&inputs[1])).collect();
+        assert_eq!(told_gone, seen_gone, "frame {frame}");
+    }
 }
