@@ -287,6 +287,20 @@ fn a_seek_shows_the_state_that_playing_shows() {
 }
 
 #[test]
+fn the_lateness_of_the_newest_input_is_that_of_the_file() {
+    let document = file(200);
+    let runs = &document.timeline.lateness[0];
+    let mut late = runs
+        .runs
+        .iter()
+        .flat_map(|&(late, count)| std::iter::repeat_n(late, count as usize));
+    let mut app = watched(&document, View::AsSeen);
+    ask(&mut app, |replay| replay.seek(120));
+    let told = app.world().resource::<Replay>().lateness().to_vec();
+    assert_eq!(told, [(1, late.nth(119).unwrap())]);
+}
+
+#[test]
 fn the_views_differ_where_guesses_were_wrong_and_end_alike() {
     let document = file(300);
     let (canonical, seen) = (

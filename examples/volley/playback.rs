@@ -163,6 +163,15 @@ fn tell(replay: Res<Replay>, last: Res<LastRollback>, mut lines: Query<&mut Text
         replay.frames(),
         replay.speed()
     );
+    if replay.view() == View::AsSeen {
+        for (player, late) in replay.lateness() {
+            text += &match late {
+                Some(0) => format!("\ninput of player {player}: in time"),
+                Some(late) => format!("\ninput of player {player}: {late} frames late"),
+                None => format!("\ninput of player {player}: never came"),
+            };
+        }
+    }
     // One that lies ahead was shown before a seek back.
     let shown = last.0.as_ref().filter(|rollback| {
         replay.view() == View::AsSeen && rollback.current_frame <= replay.frame()

@@ -71,6 +71,7 @@ impl<C: Config> ReplayPlugin<C> {
             view: View::Canonical,
             speed: 1.0,
             paused: false,
+            late: Vec::new(),
             wish: None,
         };
         Ok(Self {
@@ -125,6 +126,7 @@ pub struct Replay {
     view: View,
     speed: f64,
     paused: bool,
+    late: Vec<(usize, Option<u32>)>,
     wish: Option<Wish>,
 }
 
@@ -168,6 +170,13 @@ impl Replay {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// How late each remote player's input for the newest simulated frame came in the match, in
+    /// frames: 0 in time, `None` never. Told in either view.
+    #[must_use]
+    pub fn lateness(&self) -> &[(usize, Option<u32>)] {
+        &self.late
     }
 
     /// Stands still.
@@ -399,6 +408,11 @@ fn drive<C: Config>(world: &mut World) {
                 None => {}
             }
             replay.frame = player.frame();
+            let newest = player.frame() - 1;
+            let late = (0..player.setup.players)
+                .filter_map(|of| Some((of, player.script.late_by(newest, of)?)));
+            replay.late.clear();
+            replay.late.extend(late);
             if replay.is_over() && player.position >= player.script.steps(player.view).len() {
                 replay.paused = true;
             }

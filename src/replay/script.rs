@@ -63,6 +63,8 @@ pub struct Script<I> {
     players: usize,
     /// When each frame was first simulated; empty if the file does not tell.
     at_us: Vec<u64>,
+    /// Per player how late each input came; empty for a local one.
+    lateness: Vec<Vec<Option<u32>>>,
 }
 
 /// Why a document cannot be played.
@@ -140,6 +142,9 @@ impl<I: Clone + Default + DeserializeOwned> Script<I> {
             settled,
             players,
             at_us: times(&document.timeline.frame_at_us),
+            lateness: (0..players)
+                .map(|player| lateness_of(document, player))
+                .collect(),
         })
     }
 }
@@ -184,6 +189,14 @@ impl<I> Script<I> {
     #[must_use]
     pub fn is_settled(&self, frame: Frame) -> bool {
         usize::try_from(frame).is_ok_and(|frame| self.settled.get(frame).copied().unwrap_or(false))
+    }
+
+    /// How many frames after the first simulation of `frame` this player's input came: 0 in time,
+    /// `Some(None)` never. `None` of a local player, and beyond the file.
+    #[must_use]
+    pub fn late_by(&self, frame: Frame, player: usize) -> Option<Option<u32>> {
+        let late = self.lateness.get(player)?;
+        late.get(usize::try_from(frame).ok()?).copied()
     }
 
     /// When `frame` was first simulated, in microseconds of the file's clock.
