@@ -36,19 +36,19 @@ const SPEEDS: std::ops::RangeInclusive<f64> = 0.01..=100.0;
 ///
 /// type Config = GgrsConfig<u8>;
 ///
-/// fn keys(keys: Res<ButtonInput<KeyCode>>, mut replay: ResMut<Replay>) {
-///     if keys.just_pressed(KeyCode::Space) {
-///         replay.toggle();
-///     }
-///     if keys.just_pressed(KeyCode::ArrowLeft) {
-///         replay.step(-1);
+/// /// Half as fast, over and over.
+/// fn repeat(mut replay: ResMut<Replay>) {
+///     replay.set_speed(0.5);
+///     if replay.is_over() {
+///         replay.seek(0);
+///         replay.resume();
 ///     }
 /// }
 ///
 /// fn watch(document: &EpisodeDocument) -> Result<App, ScriptError> {
 ///     let mut app = App::new();
 ///     app.add_plugins((MinimalPlugins, ReplayPlugin::<Config>::new(document)?))
-///         .add_systems(Update, keys);
+///         .add_systems(Update, repeat);
 ///     Ok(app)
 /// }
 /// ```
