@@ -37,8 +37,11 @@ pub mod display;
 #[cfg(feature = "hud")]
 pub mod hud;
 pub mod metrics;
+pub mod offline;
 mod plugins;
+pub mod proof;
 pub mod record;
+pub mod replay;
 pub mod rollback;
 #[cfg(all(feature = "server", not(target_arch = "wasm32")))]
 pub mod server;

@@ -23,6 +23,9 @@ use ggrs::{Config, Frame, PlayerHandle};
 
 pub use self::driver::LabSession;
 pub use self::episode::{Episode, EpisodeApp, FRAME_LIMIT};
+pub(crate) use self::episode::{
+    begin as begin_episode, plugin as build_episode, reset as reset_episode,
+};
 pub use self::error::{SessionError, StartError};
 pub use self::focus::{Focus, FocusChanged, SetHidden};
 pub(crate) use self::lab_room::RoomsExpected;

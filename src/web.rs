@@ -16,9 +16,14 @@
 mod address;
 mod devices;
 mod export;
+<<<<<<< HEAD
 mod pace;
 #[cfg(feature = "window")]
 mod picture;
+=======
+mod hidden;
+mod replay;
+>>>>>>> replay
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -35,6 +40,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{CustomEvent, CustomEventInit, Window};
 
 pub use self::address::PageAddress;
+pub use self::replay::{fetch_episode, install_replay};
 use crate::record::sink::Document;
 use crate::record::{EpisodeEnded, SessionDocumentChanged};
 use crate::session::SessionFailed;

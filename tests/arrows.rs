@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from left to right; a room imports only from itself and from its left. `lib` stands
 /// for whatever the crate root itself defines or re-exports.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 17] = [
     "checksum",
     "clock",
     "transport",
@@ -19,6 +19,9 @@ const ORDER: [&str; 14] = [
     "session",
     "metrics",
     "record",
+    "offline",
+    "replay",
+    "proof",
     "diagnostics",
     "display",
     "hud",
@@ -29,7 +32,7 @@ const ORDER: [&str; 14] = [
 ];
 
 /// Rooms that take `now` as an argument and do no I/O; their submodules are pure too.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "transport::wire",
     "transport::ggrs_wire",
     "transport::health",
@@ -39,6 +42,7 @@ const PURE: [&str; 9] = [
     "rollback::trace",
     "rollback::cause",
     "record",
+    "replay::script",
 ];
 
 /// The edges of `record`: they meet the metrics, the disk and the clock.

@@ -7,6 +7,8 @@ use bevy::ecs::system::RunSystemOnce;
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::prelude::*;
+use bevy_rollback_lab::proof::ForcedRollbacks;
+use bevy_rollback_lab::session::EpisodeStarting;
 
 #[path = "../examples/shared/bot.rs"]
 mod bot;
@@ -14,7 +16,8 @@ mod bot;
 mod volley;
 
 use bot::BotPlugin;
-use volley::{CourtReader, Scoreboard, VolleyConfig, VolleyPlugin, start_court};
+use volley::input::VolleyInput;
+use volley::{CourtReader, Motion, Scoreboard, VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<SocketAddr>;
 
@@ -74,7 +77,31 @@ fn resimulating_seven_frames_changes_nothing_in_600() {
     }
 }
 
-/// The guard of the test above: state that is not rolled back is seen as a mismatch.
+#[test]
+fn forced_rollbacks_up_to_eight_frames_change_nothing_in_600() {
+    for players in [2, 4] {
+        let report = ForcedRollbacks::<Config>::new(7, |bits| VolleyInput::from_bits(bits as u8))
+            .players(players)
+            .name::<Motion>()
+            .name::<Scoreboard>()
+            .run(|| {
+                let mut app = App::new();
+                app.add_plugins((MinimalPlugins, VolleyPlugin::<Config>::default()))
+                    .add_observer(set_up);
+                app
+            })
+            .unwrap_or_else(|divergence| panic!("{players} players: {divergence}"));
+        assert_eq!(report.rollbacks, 600);
+        assert_eq!(report.most_entities, players + 1, "players and the ball");
+    }
+}
+
+fn set_up(starting: On<EpisodeStarting>, mut commands: Commands) {
+    let EpisodeStarting { players, seed, .. } = *starting.event();
+    commands.queue(move |world: &mut World| start_court(world, players, seed));
+}
+
+/// The guard of the first test: state that is not rolled back is seen as a mismatch.
 #[test]
 fn a_simulation_that_depends_on_outside_state_is_caught() {
     #[derive(Resource, Default)]

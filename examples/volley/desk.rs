@@ -10,17 +10,22 @@ use std::process::ExitCode;
 use bevy::app::AppExit;
 use bevy_rollback_lab::record::EpisodeDocument;
 use bevy_rollback_lab::record::check::{check_episode, check_pair};
+use bevy_rollback_lab::replay::View;
 use bevy_rollback_lab::server::{LabServer, ServerSettings};
 use clap::Parser;
 
 use crate::game;
 use crate::opponent::Opponents;
 use crate::options::Options;
+use crate::playback;
 use crate::rounds::{Outcome, SharedOutcome};
 
 /// Plays a match in a window.
 pub fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(file) = &options.replay {
+        return watch(file, &options);
+    }
     // Any address stands in for the server of one's own.
     let server = options.server.as_deref().unwrap_or("ws://127.0.0.1");
     if let Err(error) = options.settings(server).lab().validate() {
@@ -59,6 +64,25 @@ pub fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Watches a file in a window.
+fn watch(file: &Path, options: &Options) -> ExitCode {
+    let view = if options.as_seen {
+        View::AsSeen
+    } else {
+        View::Canonical
+    };
+    let settings = options.settings("ws://127.0.0.1");
+    let app = read(file).and_then(|(_, document)| playback::app(&document, view, &settings));
+    match app.map(|mut app| app.run()) {
+        Ok(AppExit::Success) => ExitCode::SUCCESS,
+        Ok(AppExit::Error(_)) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

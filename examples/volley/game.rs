@@ -37,22 +37,7 @@ pub struct LocalPlayer {
 
 /// A match by `settings`, ready to run.
 pub fn app(settings: Settings) -> App {
-    let mut app = App::new();
-    app.add_plugins(DefaultPlugins.set(window(&settings)).set(LogPlugin {
-        level: Level::INFO,
-        filter: LOG_FILTER.to_owned(),
-        ..default()
-    }))
-    // A match does not slow down because another window has the focus.
-    .insert_resource(WinitSettings::continuous())
-    .insert_resource(LocalPlayer {
-        name: settings.name.clone(),
-        rival: settings.rival.clone(),
-        bot: settings.bot,
-    });
-    #[cfg(all(not(target_os = "linux"), not(feature = "demo-gamepad")))]
-    app.add_plugins(bevy_gilrs::GilrsPlugin);
-
+    let mut app = screen(&settings);
     rounds::plugin(&mut app, &settings, PAUSE);
     if settings.bot {
         // The seed of each episode replaces this one before its first frame.
@@ -72,6 +57,26 @@ pub fn app(settings: Settings) -> App {
     app.add_plugins(crate::page::plugin);
     #[cfg(not(target_arch = "wasm32"))]
     crate::shot::plugin(&mut app, &settings);
+    app
+}
+
+/// A window or canvas, and who sits before it. Nothing is played yet.
+pub fn screen(settings: &Settings) -> App {
+    let mut app = App::new();
+    app.add_plugins(DefaultPlugins.set(window(settings)).set(LogPlugin {
+        level: Level::INFO,
+        filter: LOG_FILTER.to_owned(),
+        ..default()
+    }))
+    // A match does not slow down because another window has the focus.
+    .insert_resource(WinitSettings::continuous())
+    .insert_resource(LocalPlayer {
+        name: settings.name.clone(),
+        rival: settings.rival.clone(),
+        bot: settings.bot,
+    });
+    #[cfg(all(not(target_os = "linux"), not(feature = "demo-gamepad")))]
+    app.add_plugins(bevy_gilrs::GilrsPlugin);
     app
 }
 

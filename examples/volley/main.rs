@@ -16,6 +16,7 @@ mod game;
 mod overlay;
 #[cfg(target_arch = "wasm32")]
 mod page;
+mod playback;
 mod rounds;
 mod scene;
 mod settings;
@@ -39,6 +40,9 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_arch = "wasm32")]
 fn main() {
+    if let Some(replay) = page::replay() {
+        return replay;
+    }
     match page::settings() {
         Ok(settings) => {
             game::app(settings).run();

@@ -67,6 +67,13 @@ pub struct Options {
     /// Folder of the exported files.
     #[arg(long, value_name = "DIR", default_value = "exports")]
     pub out: PathBuf,
+    /// Watch this episode file instead of playing: space pauses, the arrows step, Home and End seek,
+    /// plus and minus change the speed, V shows it as confirmed or as its peer saw it.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Watch it as its peer saw it, guesses and rollbacks included.
+    #[arg(long, requires = "replay")]
+    pub as_seen: bool,
     /// Show the HUD from the start.
     #[arg(long)]
     pub hud: bool,

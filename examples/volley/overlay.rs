@@ -18,12 +18,18 @@ const HELP_SECONDS: f32 = 8.0;
 
 /// Writes over the court.
 pub fn plugin(app: &mut App) {
-    app.add_systems(Startup, (write_score, write_panel, write_help))
+    app.add_plugins(score)
+        .add_systems(Startup, (write_panel, write_help))
         .add_systems(
             Update,
-            (count_points, tell_time, tell_phase, fade_help, show_touch)
-                .after(crate::figures::Drawn),
+            (tell_time, tell_phase, fade_help, show_touch).after(crate::figures::Drawn),
         );
+}
+
+/// Writes the points alone, which need no session.
+pub fn score(app: &mut App) {
+    app.add_systems(Startup, write_score)
+        .add_systems(Update, count_points.after(crate::figures::Drawn));
 }
 
 /// The points of a side.

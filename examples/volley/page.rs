@@ -3,8 +3,10 @@
 //! Owns what is particular to a browser. Never draws and never plays.
 
 use bevy::prelude::*;
+use bevy_rollback_lab::replay::View;
 use bevy_rollback_lab::web::{self, PageAddress, WebPlugin};
 
+use crate::playback;
 use crate::rounds::Config;
 use crate::settings::Settings;
 
@@ -55,6 +57,30 @@ pub fn settings() -> Result<Settings, String> {
     Ok(settings)
 }
 
+/// Watches the file that the page's address names as `replay`, as its peer saw it with `asSeen`;
+/// `None` if it names none.
+pub fn replay() -> Option<()> {
+    let address = PageAddress::read().ok()?;
+    let url = address.parameter("replay")?;
+    let view = if address.flag("asSeen") {
+        View::AsSeen
+    } else {
+        View::Canonical
+    };
+    web::install_replay::<Config>(playback::headless);
+    web::fetch_episode(url, move |document| {
+        let played =
+            document.and_then(|document| playback::app(&document, view, &Settings::default()));
+        match played {
+            Ok(mut app) => {
+                app.run();
+            }
+            Err(error) => refuse(&error),
+        }
+    });
+    Some(())
+}
+
 /// Says why there is no match.
 pub fn refuse(error: &str) {
     web::report_error(error);
@@ -63,4 +89,5 @@ pub fn refuse(error: &str) {
 /// What the page adds to the app.
 pub fn plugin(app: &mut App) {
     app.add_plugins(WebPlugin::<Config>::default());
+    web::install_replay::<Config>(playback::headless);
 }

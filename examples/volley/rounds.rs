@@ -88,7 +88,8 @@ pub fn plugin(app: &mut App, settings: &Settings, pause: Duration) {
     }
 }
 
-fn set_up_episode(
+/// Puts the court up for an episode, of a match or of a file.
+pub fn set_up_episode(
     starting: On<EpisodeStarting>,
     mut commands: Commands,
     bots: Option<ResMut<Bots>>,

@@ -143,7 +143,7 @@ impl<C: Config> TraceLog<C> {
 
     /// `ReadInputs` ran before `frame`. ggrs counts on from the newest frame, so an earlier one is
     /// the start of another session that replaced the observed one between two updates.
-    pub(super) fn tick(&mut self, frame: Frame, confirmed: Frame) {
+    pub(crate) fn tick(&mut self, frame: Frame, confirmed: Frame) {
         let now = self.clock.now();
         let replaced = self.trace.is_active() && frame <= self.trace.newest_frame();
         if replaced && !self.by_hand {

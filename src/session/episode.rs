@@ -141,7 +141,7 @@ impl EpisodeApp for App {
 #[derive(Resource, Default)]
 struct Resets(Vec<fn(&mut World)>);
 
-pub(super) fn plugin(app: &mut App) {
+pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Episode>()
         .init_resource::<EndFlags>()
         .init_resource::<Resets>()
@@ -159,7 +159,7 @@ fn note_end_flag(
 
 /// Leaves nothing of the last episode: rolled-back entities, their order (it is hashed into
 /// component checksums, and mispredicted spawns can differ per peer), frame counts, resources.
-pub(super) fn reset(world: &mut World, number: u32, seed: u64) {
+pub(crate) fn reset(world: &mut World, number: u32, seed: u64) {
     let rolled_back: Vec<Entity> = world
         .query_filtered::<Entity, With<Rollback>>()
         .iter(world)
@@ -172,6 +172,11 @@ pub(super) fn reset(world: &mut World, number: u32, seed: u64) {
     world.insert_resource(RollbackOrdered::default());
     world.insert_resource(RollbackFrameCount(0));
     world.insert_resource(ConfirmedFrameCount(-1));
+    begin(world, number, seed);
+}
+
+/// The same in a world that the game has already filled.
+pub(crate) fn begin(world: &mut World, number: u32, seed: u64) {
     world.resource_mut::<EndFlags>().clear();
     world.insert_resource(Episode {
         number,

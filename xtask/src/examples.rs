@@ -35,6 +35,8 @@ enum Setting {
     /// Judges itself: its exit status is the verdict. These options are added at a desk, where
     /// somebody waits; CI (`CI` is set) runs the whole.
     Judge { at_the_desk: &'static str },
+    /// Reads the episode files that an earlier row wrote, and judges them by its exit status.
+    FilesOf(usize),
     /// Two of them meet on a server of their own; they write into `exports` of their folder.
     PairOnServer(Files),
 }
@@ -68,6 +70,16 @@ const RUNS: &[Run] = &[
             frames: 120,
             fallback: false,
         }),
+    },
+    Run {
+        example: "replay",
+        options: "",
+        setting: Setting::FilesOf(0),
+    },
+    Run {
+        example: "replay",
+        options: "",
+        setting: Setting::FilesOf(1),
     },
     Run {
         example: "minimal",
@@ -156,6 +168,10 @@ fn play(row: &Run, built: &Path, out: &Path) -> Result<(), String> {
             run_within(&mut command(), LIMIT)?;
             read_folder(&out.join("exports"), *files)
         }
+        Setting::FilesOf(row) => {
+            let files = episode_files(&out.with_file_name(row.to_string()))?;
+            run_within(command().args(files), LIMIT)
+        }
         Setting::PairOnServer(files) => {
             let server = Server::start(built)?;
             let [first, second] = [(), ()].map(|()| {
@@ -216,14 +232,31 @@ impl Drop for Server {
     }
 }
 
+/// The episode files of the sessions below a folder.
+pub fn episode_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    for session in entries(folder)? {
+        files.extend(entries(&session)?.into_iter().filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("episode-")
+        }));
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(format!("no episode file in {}", folder.display()));
+    }
+    Ok(files)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("no exports: {error}"))?;
+    Ok(entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect())
+}
+
 /// Counts the episode files below a folder and reads each.
 fn read_folder(folder: &Path, expected: usize) -> Result<(), String> {
-    let entries = |path: &Path| -> Result<Vec<PathBuf>, String> {
-        let entries = fs::read_dir(path).map_err(|error| format!("no exports: {error}"))?;
-        Ok(entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect())
-    };
     let mut found = 0;
     for session in entries(folder)? {
         for file in entries(&session)? {

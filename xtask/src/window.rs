@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::examples::{Files, read_match};
+use crate::examples::{Files, episode_files, read_match};
 use crate::process::{cargo, program, run, run_within, shown, target_folder, works};
 use crate::stages::Outcome;
 use crate::wasm::is_root;
@@ -125,7 +125,39 @@ fn play(driver: &Path) -> Result<(), String> {
         one(row, &demo, &folder, &display, driver)
             .map_err(|error| format!("{}: {error}", row.name))?;
     }
-    Ok(())
+    watch(&demo, &out, &display, driver).map_err(|error| format!("replay: {error}"))
+}
+
+/// A file of the first match is watched to its end, as its peer saw it.
+fn watch(demo: &Path, out: &Path, display: &Display, driver: &Path) -> Result<(), String> {
+    let files = episode_files(&out.join(RUNS[0].name).join("exports"))?;
+    let picture = out.join("replay.png");
+    let mut command = on_display(demo, display, driver);
+    command
+        .current_dir(out)
+        .arg("--replay")
+        .arg(&files[0])
+        .args([
+            "--as-seen",
+            "--quit",
+            "--screenshot-at",
+            "300",
+            "--screenshot",
+        ])
+        .arg(&picture);
+    run_within(&mut command, LIMIT)?;
+    look(&picture)
+}
+
+/// The demo on a virtual display, drawn by the software renderer.
+fn on_display(demo: &Path, display: &Display, driver: &Path) -> Command {
+    let mut command = program(&demo.to_string_lossy());
+    command
+        .env("DISPLAY", &display.name)
+        .env_remove("WAYLAND_DISPLAY")
+        .env("VK_DRIVER_FILES", driver)
+        .env("WGPU_BACKEND", "vulkan");
+    command
 }
 
 fn one(
@@ -138,18 +170,14 @@ fn one(
     fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     let picture = folder.with_extension("png");
     let exports = folder.join("exports");
-    let mut command = program(&demo.to_string_lossy());
+    let mut command = on_display(demo, display, driver);
     command
         .current_dir(folder)
         .args(row.options.split_whitespace())
         .args(["--episodes", "1", "--quit", "--out"])
         .arg(&exports)
         .arg("--screenshot")
-        .arg(&picture)
-        .env("DISPLAY", &display.name)
-        .env_remove("WAYLAND_DISPLAY")
-        .env("VK_DRIVER_FILES", driver)
-        .env("WGPU_BACKEND", "vulkan");
+        .arg(&picture);
     let hands = row.hands.then(|| Hands::start(&display.name));
     let played = run_within(&mut command, LIMIT);
     drop(hands);
