@@ -68,7 +68,7 @@ pub mod prelude {
     #[cfg(feature = "hud")]
     pub use crate::hud::RollbackLabHudPlugin;
     pub use crate::metrics::{EpisodeRecord, InputTiming};
-    pub use crate::record::EpisodeEnded;
+    pub use crate::record::{DesyncApp, DesyncRecorded, EpisodeEnded};
     pub use crate::rollback::{RollbackCompleted, StallEnded};
     #[cfg(feature = "matchbox")]
     pub use crate::{

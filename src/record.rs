@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 mod browser;
 mod build;
 pub mod check;
+pub mod desync;
 mod head;
 mod hex;
 #[cfg(feature = "matchbox")]
@@ -24,8 +25,10 @@ mod recorder;
 pub mod schema;
 mod session_document;
 pub mod sink;
+mod snapshots;
 mod sync;
 
+pub use desync::{DESYNC_SCHEMA, DesyncBundle};
 pub use head::{Clock, Episode, Schema};
 pub use hex::Hex64;
 #[cfg(feature = "matchbox")]
@@ -42,6 +45,7 @@ pub use play::{
 };
 pub use recorder::{EpisodeEnded, RecordPlugin, software};
 pub use session_document::{Phase, SessionDocument};
+pub use snapshots::{DesyncApp, DesyncRecorded};
 pub use sync::{Hashes, SyncReport, SyncStatus};
 
 pub use crate::metrics::{

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `rollbacklab:episode` | an episode's document is complete | the document |
 //! | `rollbacklab:session` | the session document changed | the document |
+//! | `rollbacklab:desync` | the peers computed different states | this peer's half of the bundle |
 //! | `rollbacklab:error` | the session failed, or could not begin | `{message}` |
 //!
 //! Events are dispatched after the update in which they happened, so that a listener may call
@@ -42,13 +43,15 @@ use web_sys::{CustomEvent, CustomEventInit, Window};
 pub use self::address::PageAddress;
 pub use self::replay::{fetch_episode, install_replay};
 use crate::record::sink::Document;
-use crate::record::{EpisodeEnded, SessionDocumentChanged};
+use crate::record::{DesyncRecorded, EpisodeEnded, SessionDocumentChanged};
 use crate::session::SessionFailed;
 
 /// Name of the event that carries an episode's document.
 pub const EPISODE_EVENT: &str = "rollbacklab:episode";
 /// Name of the event that carries the session document.
 pub const SESSION_EVENT: &str = "rollbacklab:session";
+/// Name of the event that carries this peer's half of a desync.
+pub const DESYNC_EVENT: &str = "rollbacklab:desync";
 /// Name of the event that says why there is no match.
 pub const ERROR_EVENT: &str = "rollbacklab:error";
 
@@ -93,6 +96,7 @@ where
             .add_systems(First, (pace::tell_visibility, devices::tell_moments))
             .add_observer(queue_episode)
             .add_observer(queue_session)
+            .add_observer(queue_desync)
             .add_observer(queue_failure);
         if let Err(error) = install() {
             error!("this page lacks what it should hand over: {error:?}");
@@ -162,6 +166,10 @@ fn queue_episode(ended: On<EpisodeEnded>) {
 
 fn queue_session(changed: On<SessionDocumentChanged>) {
     queue_document(SESSION_EVENT, &Document::Session(changed.document.clone()));
+}
+
+fn queue_desync(recorded: On<DesyncRecorded>) {
+    queue_document(DESYNC_EVENT, &Document::Desync(recorded.bundle.clone()));
 }
 
 fn queue_failure(failed: On<SessionFailed>) {

@@ -46,12 +46,13 @@ const PURE: [&str; 10] = [
 ];
 
 /// The edges of `record`: they meet the metrics, the disk and the clock.
-const EDGES_OF_PURE: [&str; 5] = [
+const EDGES_OF_PURE: [&str; 6] = [
     "record::build",
     "record::lab",
     "record::links",
     "record::recorder",
     "record::sink",
+    "record::snapshots",
 ];
 
 /// Rooms whose plain numbers a pure room may use although the room itself meets Bevy: the

@@ -200,6 +200,7 @@ fn same_as_committed(path: &str, generated: &Value) {
 #[test]
 fn committed_schemas_are_the_generated_ones() {
     same_as_committed("assets/episode.schema.json", &schema::episode_schema());
+    same_as_committed("assets/desync.schema.json", &schema::desync_schema());
     same_as_committed("assets/session.schema.json", &schema::session_schema());
 }
 

@@ -20,7 +20,7 @@ use crate::bot::policy::{POLICY_NAME, POLICY_VERSION};
 use crate::bot::{BotPlugin, Bots};
 use crate::progress::SharedStatus;
 use crate::volley::input::VolleyInput;
-use crate::volley::{VolleyConfig, VolleyPlugin, start_court};
+use crate::volley::{VolleyConfig, VolleyPlugin, print_court, start_court};
 
 type Config = VolleyConfig<PeerId>;
 
@@ -80,6 +80,7 @@ fn build(lab: LabConfig, tick: Duration) -> App {
         .insert_resource(TimeUpdateStrategy::ManualDuration(tick))
         .add_plugins(RollbackLabPlugins::<Config>::new(lab))
         .add_plugins(VolleyPlugin::<Config>::default())
+        .print_state::<Config, _>(print_court)
         // The seed of each episode replaces this one before its first frame.
         .add_plugins(BotPlugin::<Config>::new(0, fps))
         .init_resource::<Files>()

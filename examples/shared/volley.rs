@@ -17,6 +17,7 @@ use bevy::prelude::*;
 use bevy_ggrs::ggrs;
 use bevy_ggrs::prelude::*;
 use bevy_rollback_lab::checksum::portable_hash;
+use serde_json::{Value, json};
 
 #[path = "volley/court.rs"]
 pub mod court;
@@ -116,6 +117,26 @@ impl CourtReader<'_, '_> {
             .map(|(player, at)| (player.handle, **at));
         gather(players, **ball, **self.score)
     }
+}
+
+/// The court as a desync bundle shows it; for `print_state`.
+pub fn print_court(reader: CourtReader) -> Value {
+    let Some(Court {
+        players,
+        count,
+        ball,
+        score,
+    }) = reader.court()
+    else {
+        return Value::Null;
+    };
+    let body = |of: &Body| json!({"x": of.x, "y": of.y, "vx": of.vx, "vy": of.vy});
+    json!({
+        "players": players[..count].iter().map(body).collect::<Vec<_>>(),
+        "ball": body(&ball),
+        "points": score.points,
+        "score": format!("{score:?}"),
+    })
 }
 
 fn advance_court<C: ggrs::Config<Input = VolleyInput>>(

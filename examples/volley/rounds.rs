@@ -69,6 +69,7 @@ pub fn plugin(app: &mut App, settings: &Settings, pause: Duration) {
         settings.lab().auto_start(false),
     ))
     .add_plugins(crate::volley::VolleyPlugin::<Config>::default())
+    .print_state::<Config, _>(crate::volley::print_court)
     .insert_resource(Pause(pause))
     .insert_resource(CutAt(settings.cut_direct_at))
     .init_resource::<SharedOutcome>()

@@ -10,6 +10,8 @@ use bevy_rollback_lab::server::{DEFAULT_PORT, LabServer, ServerError, ServerSett
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
+#[path = "rollback-lab/desync.rs"]
+mod desync;
 #[path = "rollback-lab/verify.rs"]
 mod verify;
 
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Run the signaling and relay server until Ctrl-C or a termination signal.
     Serve(Serve),
+    /// Put the two halves of a desync side by side.
+    Desync(desync::Desync),
     /// Check files: each alone, and those of one episode against each other.
     Verify(verify::Verify),
 }
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         .init();
     let done = match command {
         Command::Serve(options) => serve(options),
+        Command::Desync(options) => return desync::desync(&options),
         Command::Verify(options) if verify::verify(&options) => Ok(()),
         Command::Verify(_) => return ExitCode::FAILURE,
     };

@@ -54,6 +54,14 @@ pub struct EpisodeMeta {
     pub focus_timeout_ms: Option<f64>,
 }
 
+impl EpisodeMeta {
+    /// `sessionId` and number, as files name the episode.
+    #[must_use]
+    pub fn episode_id(&self) -> String {
+        format!("{}-{}", self.session.session_id, self.episode_num)
+    }
+}
+
 /// `software`: what ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -120,7 +120,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
     fn episode(&self) -> Episode {
         let meta = &self.of.meta;
         Episode {
-            episode_id: format!("{}-{}", meta.session.session_id, meta.episode_num),
+            episode_id: meta.episode_id(),
             episode_num: meta.episode_num,
             seed: meta.seed.map(Hex64),
             start_frame: 0,

@@ -4,7 +4,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::{EpisodeDocument, SessionDocument};
+use super::{DesyncBundle, EpisodeDocument, SessionDocument};
 
 /// The schema of an episode file.
 #[must_use]
@@ -16,6 +16,12 @@ pub fn episode_schema() -> Value {
 #[must_use]
 pub fn session_schema() -> Value {
     schema_of::<SessionDocument>()
+}
+
+/// The schema of a desync bundle.
+#[must_use]
+pub fn desync_schema() -> Value {
+    schema_of::<DesyncBundle>()
 }
 
 fn schema_of<T: schemars::JsonSchema>() -> Value {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bevy::prelude::Resource;
 
-use super::{EpisodeDocument, Session, SessionDocument};
+use super::{DesyncBundle, EpisodeDocument, Session, SessionDocument};
 
 mod storage;
 #[cfg(not(target_arch = "wasm32"))]
@@ -27,6 +27,8 @@ pub enum Document {
     Episode(Box<EpisodeDocument>),
     /// The trail of the lab session so far.
     Session(Box<SessionDocument>),
+    /// One peer's half of a desync.
+    Desync(Box<DesyncBundle>),
 }
 
 impl From<EpisodeDocument> for Document {
@@ -42,13 +44,14 @@ impl From<SessionDocument> for Document {
 }
 
 impl Document {
-    /// Where it belongs below the output folder, as [`EpisodeDocument::path`] and
-    /// [`SessionDocument::path`] tell.
+    /// Where it belongs below the output folder, as [`EpisodeDocument::path`],
+    /// [`SessionDocument::path`] and [`DesyncBundle::path`] tell.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Episode(document) => document.path(),
             Self::Session(document) => document.path(),
+            Self::Desync(bundle) => bundle.path(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Document {
         let mut bytes = match self {
             Self::Episode(document) => serde_json::to_vec(document),
             Self::Session(document) => serde_json::to_vec(document),
+            Self::Desync(bundle) => serde_json::to_vec(bundle),
         }?;
         bytes.push(b'\n');
         Ok(bytes)
@@ -82,6 +86,14 @@ impl SessionDocument {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         file_path(&self.session, "session")
+    }
+}
+
+impl DesyncBundle {
+    /// Where its file belongs below the output folder: `<sessionId>/desync-<n>.player-<k>.json`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        file_path(&self.session, &format!("desync-{}", self.episode_num))
     }
 }
 

@@ -7,6 +7,7 @@ mod lab;
 
 mod conditions;
 mod cut;
+mod desync;
 mod diagnostics;
 mod end;
 mod episodes;

@@ -1,0 +1,228 @@
+//! Owns keeping printed states past their confirmation, and writing them when peers turn out to
+//! differ. Never prints a state itself: the game says how.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+
+use bevy::ecs::system::SystemId;
+use bevy::prelude::*;
+use bevy_ggrs::{
+    Checksum, ConfirmedFrameCount, RollbackFrameCount, SaveWorld, SaveWorldSystems, Session,
+};
+use ggrs::{Config, DesyncDetection};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::desync::{DESYNC_SCHEMA, DesyncBundle, FrameInputs, Snapshot};
+use super::sink::{Document, RecordSink};
+use super::{Hex64, SCHEMA_VERSION, Schema};
+use crate::metrics::digest::fold_checksum;
+use crate::metrics::{Episode, SessionMetrics, micros};
+use crate::rollback::trace::Frame;
+use crate::rollback::{DesyncDetected, RollbackLabSystems};
+
+/// States kept: with the usual ten frames between two of them almost three seconds at 60 Hz, longer
+/// than a checksum takes to come over any path that plays.
+const KEPT: usize = 16;
+
+/// Lets a game say how its state is printed.
+pub trait DesyncApp {
+    /// Keeps the state of every frame that peers compare, as `print` tells it, and writes what was
+    /// kept as a [`DesyncBundle`] when a desync is seen.
+    ///
+    /// `print` is a system that reads the rolled-back state and returns it as JSON. It runs
+    /// when such a frame is saved (every tenth by default), again if that frame is simulated again,
+    /// and must change nothing. The parameter is the game's ggrs config.
+    ///
+    /// ```
+    /// # use bevy::prelude::*;
+    /// # use bevy_ggrs::{GgrsConfig, RollbackApp};
+    /// # use bevy_rollback_lab::prelude::*;
+    /// # use serde_json::{Value, json};
+    /// # type Config = GgrsConfig<u8>;
+    /// #[derive(Component, Clone, Copy, Hash)]
+    /// struct Position(i32);
+    ///
+    /// fn print_positions(positions: Query<&Position>) -> Value {
+    ///     positions.iter().map(|at| json!(at.0)).collect()
+    /// }
+    ///
+    /// # let mut app = App::new();
+    /// # app.add_plugins(bevy_ggrs::GgrsPlugin::<Config>::default());
+    /// app.print_state::<Config, _>(print_positions);
+    /// ```
+    fn print_state<C: Config, M>(
+        &mut self,
+        print: impl IntoSystem<(), Value, M> + 'static,
+    ) -> &mut Self
+    where
+        C::Input: Serialize;
+}
+
+impl DesyncApp for App {
+    fn print_state<C: Config, M>(
+        &mut self,
+        print: impl IntoSystem<(), Value, M> + 'static,
+    ) -> &mut Self
+    where
+        C::Input: Serialize,
+    {
+        let print = self.register_system(print);
+        self.add_message::<DesyncDetected>()
+            .insert_resource(PrintedStates::<C> {
+                print,
+                kept: VecDeque::with_capacity(KEPT + 1),
+                told: false,
+                every: 0,
+                config: PhantomData,
+            })
+            .add_systems(SaveWorld, keep::<C>.after(SaveWorldSystems::Snapshot))
+            .add_systems(
+                PreUpdate,
+                write_bundle::<C>
+                    .in_set(RollbackLabSystems::Record)
+                    .run_if(on_message::<DesyncDetected>),
+            )
+    }
+}
+
+/// The peers computed different states, and what this one kept is on its way to its file.
+#[derive(Event, Clone, Debug)]
+pub struct DesyncRecorded {
+    /// What it kept.
+    pub bundle: Box<DesyncBundle>,
+}
+
+/// The states of the last compared frames.
+#[derive(Resource)]
+struct PrintedStates<C> {
+    print: SystemId<(), Value>,
+    kept: VecDeque<(Frame, Option<u128>, Value)>,
+    /// The bundle of this episode is written.
+    told: bool,
+    every: u32,
+    config: PhantomData<fn() -> C>,
+}
+
+/// A state is saved: prints it if its checksum is one that peers compare.
+fn keep<C: Config>(world: &mut World) {
+    let Some(Session::P2P(session)) = world.get_resource::<Session<C>>() else {
+        return;
+    };
+    let DesyncDetection::On { interval } = session.desync_detection() else {
+        return;
+    };
+    let frame = world.resource::<RollbackFrameCount>().0;
+    if interval == 0 || frame.unsigned_abs() % interval != 0 {
+        return;
+    }
+    let print = world.resource::<PrintedStates<C>>().print;
+    let state = match world.run_system(print) {
+        Ok(state) => state,
+        Err(error) => Value::String(format!("the state could not be printed: {error}")),
+    };
+    let checksum = world.get_resource::<Checksum>().map(|sum| sum.0);
+    let mut states = world.resource_mut::<PrintedStates<C>>();
+    states.every = interval;
+    states.told &= frame != 0;
+    // What was simulated beyond this frame is simulated anew, or is of an episode before.
+    states.kept.retain(|(of, ..)| *of < frame);
+    states.kept.push_back((frame, checksum, state));
+    if states.kept.len() > KEPT {
+        states.kept.pop_front();
+    }
+}
+
+/// The first desync of an episode is written at once: what comes after it follows from it.
+fn write_bundle<C: Config>(
+    mut desyncs: MessageReader<DesyncDetected>,
+    mut states: ResMut<PrintedStates<C>>,
+    confirmed: Res<ConfirmedFrameCount>,
+    metrics: Option<Res<SessionMetrics<C::Input>>>,
+    sink: Option<ResMut<RecordSink>>,
+    mut commands: Commands,
+) where
+    C::Input: Serialize,
+{
+    let first = desyncs.read().min_by_key(|desync| desync.frame);
+    let (Some(desync), Some(metrics), Some(mut sink)) = (first, metrics, sink) else {
+        return;
+    };
+    let Some(episode) = metrics.latest().filter(|_| !states.told) else {
+        return;
+    };
+    states.told = true;
+    let bundle = bundle(desync, &states, confirmed.0, episode);
+    error!(
+        "the peers computed different states for frame {}; what this one kept goes to {}",
+        desync.frame,
+        bundle.path().display()
+    );
+    let bundle = Box::new(bundle);
+    commands.trigger(DesyncRecorded {
+        bundle: bundle.clone(),
+    });
+    sink.write(Document::Desync(bundle));
+}
+
+fn bundle<C: Config>(
+    desync: &DesyncDetected,
+    states: &PrintedStates<C>,
+    confirmed: Frame,
+    episode: &Episode<C::Input>,
+) -> DesyncBundle
+where
+    C::Input: Serialize,
+{
+    let snapshots: Vec<Snapshot> = states
+        .kept
+        .iter()
+        .filter(|(frame, ..)| *frame <= confirmed)
+        .map(|(frame, checksum, state)| Snapshot {
+            frame: *frame,
+            hash: checksum.map(|sum| Hex64(fold_checksum(sum))),
+            state: state.clone(),
+        })
+        .collect();
+    let frames = match (snapshots.first(), snapshots.last()) {
+        (Some(first), Some(last)) => first.frame..last.frame,
+        _ => 0..0,
+    };
+    DesyncBundle {
+        schema: Schema {
+            name: DESYNC_SCHEMA.to_owned(),
+            version: SCHEMA_VERSION.to_owned(),
+        },
+        software: episode.meta.software.clone(),
+        session: episode.meta.session.clone(),
+        episode_id: episode.meta.episode_id(),
+        episode_num: episode.meta.episode_num,
+        first_differing_frame: desync.frame,
+        compared_every_frames: states.every,
+        local_hash: Hex64(fold_checksum(desync.local_checksum)),
+        remote_hash: Hex64(fold_checksum(desync.remote_checksum)),
+        remote_players: desync.players.clone(),
+        at_us: micros(desync.at),
+        snapshots,
+        inputs: frames
+            .map(|frame| FrameInputs {
+                frame,
+                inputs: inputs_at(episode, frame),
+            })
+            .collect(),
+    }
+}
+
+fn inputs_at<I>(episode: &Episode<I>, frame: Frame) -> Vec<Value>
+where
+    I: Copy + PartialEq + Send + Sync + Serialize + 'static,
+{
+    (0..episode.players)
+        .map(|player| {
+            let input = episode.confirmed[player].at(frame.unsigned_abs());
+            input
+                .and_then(|input| serde_json::to_value(input).ok())
+                .unwrap_or_default()
+        })
+        .collect()
+}

@@ -1,0 +1,115 @@
+//! A desync leaves a bundle on both sides, and the two halves name what differed.
+
+use bevy::prelude::*;
+use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::SyncStatus;
+use bevy_rollback_lab::record::desync::DesyncBundle;
+use bevy_rollback_lab::record::sink::RecordSink;
+use serde_json::{Value, json};
+
+use crate::lab::{Hub, LabPeer, TestConfig, Walker, frame, pair, run_until, seconds};
+
+/// Peers compare the state of every tenth frame.
+const EVERY: u32 = 10;
+/// The first state that differs, between two compared ones.
+const WRONG_FROM: i32 = 124;
+
+fn config() -> LabConfig {
+    LabConfig::new("ws://hub", "room")
+        .players(2)
+        .frame_limit(400)
+        .desync_interval(EVERY)
+}
+
+fn print_walkers(walkers: Query<&Walker>) -> Value {
+    let mut walkers: Vec<&Walker> = walkers.iter().collect();
+    walkers.sort_by_key(|walker| walker.player);
+    let state =
+        |walker: &&Walker| json!({"player": walker.player, "state": walker.state.to_string()});
+    json!({ "walkers": walkers.iter().map(state).collect::<Vec<_>>() })
+}
+
+/// A fault of one build: from a frame on one player's state is another.
+fn go_astray(frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>) {
+    for mut walker in &mut walkers {
+        if frame.0 == WRONG_FROM && walker.player == 1 {
+            walker.state ^= 1;
+        }
+    }
+}
+
+fn bundles(peer: &LabPeer) -> Vec<DesyncBundle> {
+    let files = peer.app.world().resource::<RecordSink>().files();
+    files
+        .iter()
+        .filter(|(path, _)| path.to_string_lossy().contains("desync-"))
+        .map(|(_, bytes)| DesyncBundle::parse(std::str::from_utf8(bytes).unwrap()).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    for peer in &mut peers {
+        peer.app.print_state::<TestConfig, _>(print_walkers);
+    }
+    peers[1].app.add_systems(GgrsSchedule, go_astray);
+    let over = run_until(&mut peers, frame(60), seconds(20), |peers| {
+        peers.iter().all(|peer| !peer.episodes().is_empty())
+    });
+    assert!(over, "the episode goes on to its end");
+
+    let halves: Vec<DesyncBundle> = peers.iter().flat_map(bundles).collect();
+    let [ours, theirs] = halves.as_slice() else {
+        panic!(
+            "one half a peer, and no more for what follows: {}",
+            halves.len()
+        );
+    };
+    for half in [ours, theirs] {
+        // The state of a frame is that before its own input.
+        assert_eq!(half.first_differing_frame, 130);
+        assert_eq!(half.compared_every_frames, EVERY);
+        assert!(
+            half.snapshots
+                .iter()
+                .all(|snapshot| snapshot.hash.is_some())
+        );
+    }
+    assert_eq!(ours.local_hash, theirs.remote_hash);
+    let told = ours.compare(theirs).unwrap();
+    assert_eq!(
+        (told.last_equal_frame, told.first_differing_frame),
+        (Some(120), Some(130))
+    );
+    let places: Vec<&str> = told
+        .differences
+        .iter()
+        .map(|(place, _)| place.as_str())
+        .collect();
+    assert_eq!(places, ["/walkers/1/state"]);
+    assert_eq!(told.differing_inputs, []);
+    assert!(ours.inputs.iter().any(|inputs| inputs.frame == WRONG_FROM));
+
+    for peer in &peers {
+        let sync = &peer.episodes()[0].sync;
+        assert_eq!(sync.status, SyncStatus::Disputed);
+        assert_eq!(sync.desyncs.first().map(|desync| desync.frame), Some(130));
+        assert!(sync.agreed_through_frame.is_none_or(|frame| frame < 130));
+    }
+}
+
+#[test]
+fn a_match_without_a_desync_leaves_no_bundle() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    for peer in &mut peers {
+        peer.app.print_state::<TestConfig, _>(print_walkers);
+    }
+    run_until(&mut peers, frame(60), seconds(20), |peers| {
+        peers.iter().all(|peer| !peer.episodes().is_empty())
+    });
+    assert!(peers.iter().all(|peer| bundles(peer).is_empty()));
+}
