@@ -17,14 +17,10 @@
 mod address;
 mod devices;
 mod export;
-<<<<<<< HEAD
 mod pace;
 #[cfg(feature = "window")]
 mod picture;
-=======
-mod hidden;
 mod replay;
->>>>>>> replay
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

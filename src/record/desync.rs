@@ -133,7 +133,12 @@ impl DesyncBundle {
             }
             comparison.first_differing_frame = Some(frame);
             let mut path = String::new();
-            differ(Some(ours), Some(theirs), &mut path, &mut comparison.differences);
+            differ(
+                Some(ours),
+                Some(theirs),
+                &mut path,
+                &mut comparison.differences,
+            );
             break;
         }
         let theirs: BTreeMap<i32, &Vec<Value>> = inputs(other).collect();

@@ -8,7 +8,7 @@ use bevy_rollback_lab::record::desync::DesyncBundle;
 use bevy_rollback_lab::record::sink::RecordSink;
 use serde_json::{Value, json};
 
-use crate::lab::{Hub, LabPeer, TestConfig, Walker, frame, pair, run_until, seconds};
+use crate::lab::{Hub, LabPeer, TestConfig, Walker, frame, lab_peer, run_until};
 
 /// Peers compare the state of every tenth frame.
 const EVERY: u32 = 10;
@@ -39,6 +39,17 @@ fn go_astray(frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>) {
     }
 }
 
+/// Updates of 20 seconds at 60 Hz.
+const LIMIT: usize = 1_200;
+
+fn pair(hub: &Hub) -> Vec<LabPeer> {
+    let mut peers = vec![lab_peer(hub, config(), 1), lab_peer(hub, config(), 2)];
+    for peer in &mut peers {
+        peer.app.print_state::<TestConfig, _>(print_walkers);
+    }
+    peers
+}
+
 fn bundles(peer: &LabPeer) -> Vec<DesyncBundle> {
     let files = peer.app.world().resource::<RecordSink>().files();
     files
@@ -51,12 +62,9 @@ fn bundles(peer: &LabPeer) -> Vec<DesyncBundle> {
 #[test]
 fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
     let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, config);
-    for peer in &mut peers {
-        peer.app.print_state::<TestConfig, _>(print_walkers);
-    }
+    let mut peers = pair(&hub);
     peers[1].app.add_systems(GgrsSchedule, go_astray);
-    let over = run_until(&mut peers, frame(60), seconds(20), |peers| {
+    let over = run_until(&mut peers, frame(60), LIMIT, |peers| {
         peers.iter().all(|peer| !peer.episodes().is_empty())
     });
     assert!(over, "the episode goes on to its end");
@@ -104,11 +112,8 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
 #[test]
 fn a_match_without_a_desync_leaves_no_bundle() {
     let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, config);
-    for peer in &mut peers {
-        peer.app.print_state::<TestConfig, _>(print_walkers);
-    }
-    run_until(&mut peers, frame(60), seconds(20), |peers| {
+    let mut peers = pair(&hub);
+    run_until(&mut peers, frame(60), LIMIT, |peers| {
         peers.iter().all(|peer| !peer.episodes().is_empty())
     });
     assert!(peers.iter().all(|peer| bundles(peer).is_empty()));
