@@ -30,11 +30,12 @@ pub struct DesyncBundle {
     pub episode_id: String,
     /// Counts from 0 within the lab session.
     pub episode_num: u32,
-    /// First compared frame whose states differed.
-    pub first_differing_frame: i32,
+    /// First compared frame whose states differed. `null` if only the digests of the whole history
+    /// did, at the end: the states of the last frames come too late to be compared.
+    pub first_differing_frame: Option<i32>,
     /// Peers compare the states of every so-manieth frame.
     pub compared_every_frames: u32,
-    /// This peer's hash of that state.
+    /// This peer's hash of that state, or its digest of the history.
     pub local_hash: Hex64,
     /// The other peer's.
     pub remote_hash: Hex64,
@@ -212,7 +213,7 @@ mod tests {
             },
             episode_id: String::from("s.0"),
             episode_num: 0,
-            first_differing_frame: 20,
+            first_differing_frame: Some(20),
             compared_every_frames: 10,
             local_hash: Hex64(1),
             remote_hash: Hex64(2),

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use bevy::ecs::system::SystemId;
 use bevy::prelude::*;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use super::desync::{DESYNC_SCHEMA, DesyncBundle, FrameInputs, Snapshot};
 use super::sink::{Document, RecordSink};
 use super::{Hex64, SCHEMA_VERSION, Schema};
+use crate::clock::LabClock;
 use crate::metrics::digest::fold_checksum;
 use crate::metrics::{Episode, SessionMetrics, micros};
 use crate::rollback::trace::Frame;
@@ -73,15 +75,14 @@ impl DesyncApp for App {
                 print,
                 kept: VecDeque::with_capacity(KEPT + 1),
                 told: false,
+                digests: 0,
                 every: 0,
                 config: PhantomData,
             })
             .add_systems(SaveWorld, keep::<C>.after(SaveWorldSystems::Snapshot))
             .add_systems(
                 PreUpdate,
-                write_bundle::<C>
-                    .in_set(RollbackLabSystems::Record)
-                    .run_if(on_message::<DesyncDetected>),
+                write_bundle::<C>.in_set(RollbackLabSystems::Record),
             )
     }
 }
@@ -100,6 +101,8 @@ struct PrintedStates<C> {
     kept: VecDeque<(Frame, Option<u128>, Value)>,
     /// The bundle of this episode is written.
     told: bool,
+    /// Digests of the other peers that were looked at.
+    digests: usize,
     every: u32,
     config: PhantomData<fn() -> C>,
 }
@@ -124,7 +127,10 @@ fn keep<C: Config>(world: &mut World) {
     let checksum = world.get_resource::<Checksum>().map(|sum| sum.0);
     let mut states = world.resource_mut::<PrintedStates<C>>();
     states.every = interval;
-    states.told &= frame != 0;
+    if frame == 0 {
+        states.told = false;
+        states.digests = 0;
+    }
     // What was simulated beyond this frame is simulated anew, or is of an episode before.
     states.kept.retain(|(of, ..)| *of < frame);
     states.kept.push_back((frame, checksum, state));
@@ -133,29 +139,54 @@ fn keep<C: Config>(world: &mut World) {
     }
 }
 
-/// The first desync of an episode is written at once: what comes after it follows from it.
+/// What two peers do not agree on.
+struct Dispute {
+    frame: Option<Frame>,
+    hashes: [u64; 2],
+    players: Vec<usize>,
+    at: Duration,
+}
+
+/// The first dispute of an episode is written at once: what comes after it follows from it.
 fn write_bundle<C: Config>(
     mut desyncs: MessageReader<DesyncDetected>,
     mut states: ResMut<PrintedStates<C>>,
     confirmed: Res<ConfirmedFrameCount>,
+    clock: Res<LabClock>,
     metrics: Option<Res<SessionMetrics<C::Input>>>,
     sink: Option<ResMut<RecordSink>>,
     mut commands: Commands,
 ) where
     C::Input: Serialize,
 {
-    let first = desyncs.read().min_by_key(|desync| desync.frame);
-    let (Some(desync), Some(metrics), Some(mut sink)) = (first, metrics, sink) else {
+    let seen = desyncs.read().min_by_key(|desync| desync.frame);
+    let (Some(metrics), Some(mut sink)) = (metrics, sink) else {
         return;
     };
     let Some(episode) = metrics.latest().filter(|_| !states.told) else {
         return;
     };
+    let dispute = match seen {
+        Some(desync) => Some(Dispute {
+            frame: Some(desync.frame),
+            hashes: [desync.local_checksum, desync.remote_checksum].map(fold_checksum),
+            players: desync.players.clone(),
+            at: desync.at,
+        }),
+        // Digests come once, at the end.
+        None if episode.peer_digests.len() > states.digests => {
+            states.bypass_change_detection().digests = episode.peer_digests.len();
+            differing_digest(episode, clock.now())
+        }
+        None => None,
+    };
+    let Some(dispute) = dispute else {
+        return;
+    };
     states.told = true;
-    let bundle = bundle(desync, &states, confirmed.0, episode);
+    let bundle = bundle(dispute, &states, confirmed.0, episode);
     error!(
-        "the peers computed different states for frame {}; what this one kept goes to {}",
-        desync.frame,
+        "the peers computed different states; what this one kept goes to {}",
         bundle.path().display()
     );
     let bundle = Box::new(bundle);
@@ -165,8 +196,28 @@ fn write_bundle<C: Config>(
     sink.write(Document::Desync(bundle));
 }
 
+/// The first peer whose history of the same frames is another.
+fn differing_digest<I>(episode: &Episode<I>, now: Duration) -> Option<Dispute>
+where
+    I: Copy + PartialEq + Send + Sync + Serialize + 'static,
+{
+    let end = episode.end.as_ref()?.frame;
+    let own = episode.digest(episode.confirmed_frames.min(end));
+    let same_end = |frame: Frame| u32::try_from(frame) == Ok(end);
+    let (&player, &(_, theirs)) = episode
+        .peer_digests
+        .iter()
+        .find(|(_, (frame, digest))| same_end(*frame) && *digest != own)?;
+    Some(Dispute {
+        frame: None,
+        hashes: [own, theirs],
+        players: vec![player],
+        at: now,
+    })
+}
+
 fn bundle<C: Config>(
-    desync: &DesyncDetected,
+    dispute: Dispute,
     states: &PrintedStates<C>,
     confirmed: Frame,
     episode: &Episode<C::Input>,
@@ -197,12 +248,12 @@ where
         session: episode.meta.session.clone(),
         episode_id: episode.meta.episode_id(),
         episode_num: episode.meta.episode_num,
-        first_differing_frame: desync.frame,
+        first_differing_frame: dispute.frame,
         compared_every_frames: states.every,
-        local_hash: Hex64(fold_checksum(desync.local_checksum)),
-        remote_hash: Hex64(fold_checksum(desync.remote_checksum)),
-        remote_players: desync.players.clone(),
-        at_us: micros(desync.at),
+        local_hash: Hex64(dispute.hashes[0]),
+        remote_hash: Hex64(dispute.hashes[1]),
+        remote_players: dispute.players,
+        at_us: micros(dispute.at),
         snapshots,
         inputs: frames
             .map(|frame| FrameInputs {

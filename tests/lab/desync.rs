@@ -78,7 +78,7 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
     };
     for half in [ours, theirs] {
         // The state of a frame is that before its own input.
-        assert_eq!(half.first_differing_frame, 130);
+        assert_eq!(half.first_differing_frame, Some(130));
         assert_eq!(half.compared_every_frames, EVERY);
         assert!(
             half.snapshots
@@ -106,6 +106,34 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
         assert_eq!(sync.status, SyncStatus::Disputed);
         assert_eq!(sync.desyncs.first().map(|desync| desync.frame), Some(130));
         assert!(sync.agreed_through_frame.is_none_or(|frame| frame < 130));
+    }
+}
+
+/// The limit is 400: the states of the last compared frames come when the episode is over.
+#[test]
+fn a_desync_just_before_the_end_is_found_by_the_digests() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub);
+    peers[1].app.add_systems(
+        GgrsSchedule,
+        |frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>| {
+            for mut walker in &mut walkers {
+                if frame.0 == 385 && walker.player == 1 {
+                    walker.state ^= 1;
+                }
+            }
+        },
+    );
+    let over = run_until(&mut peers, frame(60), LIMIT, |peers| {
+        peers.iter().all(|peer| !peer.episodes().is_empty())
+    });
+    assert!(over, "the episode goes on to its end");
+    let halves: Vec<DesyncBundle> = peers.iter().flat_map(bundles).collect();
+    assert_eq!(halves.len(), 2);
+    let told = halves[0].compare(&halves[1]).unwrap();
+    assert_eq!(told.first_differing_frame, Some(390));
+    for peer in &peers {
+        assert_eq!(peer.episodes()[0].sync.status, SyncStatus::Disputed);
     }
 }
 

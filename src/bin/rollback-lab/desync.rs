@@ -46,13 +46,19 @@ fn read(path: &Path) -> Result<DesyncBundle, String> {
 fn print(one: &DesyncBundle, other: &DesyncBundle, told: &Comparison) {
     let player = |half: &DesyncBundle| half.session.local_player_id.unwrap_or_default();
     println!(
-        "episode {}: the states of players {} and {} differ at frame {}; every {} frames are compared",
+        "episode {}: players {} and {} computed different states",
         one.episode_id,
         player(one),
         player(other),
-        one.first_differing_frame.min(other.first_differing_frame),
-        one.compared_every_frames,
     );
+    let halves = [one.first_differing_frame, other.first_differing_frame];
+    match halves.into_iter().flatten().min() {
+        Some(frame) => println!(
+            "frame {frame} is the first of those compared, every {}th, that differs",
+            one.compared_every_frames
+        ),
+        None => println!("the difference came after the last frame that was compared"),
+    }
     match told.last_equal_frame {
         Some(frame) => println!("the printed states are equal through frame {frame}"),
         None => println!("no printed state before that was kept by both"),
