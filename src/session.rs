@@ -1,6 +1,7 @@
 //! Owns the lab session: who is in it, which phase it is in, and the ggrs session of the running
 //! episode. It knows peers and episodes, and never a path or a pixel.
 
+mod depth;
 mod driver;
 mod episode;
 mod error;
@@ -262,7 +263,11 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             .add_message::<EpisodeSettled>()
             .add_message::<RouteChanged>()
             .add_message::<PeerNotice>()
-            .add_plugins((episode::plugin, focus::FocusPlugin::<C>(PhantomData)))
+            .add_plugins((
+                episode::plugin,
+                focus::FocusPlugin::<C>(PhantomData),
+                depth::DepthPlugin::<C>(PhantomData),
+            ))
             .add_observer(driver::note_ready::<C>)
             .add_systems(PreUpdate, poll_network.before(RunGgrsSystems))
             .add_systems(

@@ -11,6 +11,7 @@ use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::{PeerId, RtcIceServerConfig};
 use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder};
 
+use super::depth::DepthPlugin;
 use super::input::{check_input, fixed_input_bytes};
 use super::margin::MarginWatch;
 use super::room::Room;
@@ -59,6 +60,7 @@ impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
         }
         app.init_resource::<LabClock>()
             .init_resource::<RoomsExpected>()
+            .add_plugins(DepthPlugin::<C>(PhantomData))
             .add_message::<RouteChanged>()
             .add_message::<PeerNotice>()
             .add_systems(

@@ -49,3 +49,15 @@ fn a_path_too_slow_for_the_game_is_left_for_the_relay() {
         assert_eq!(file.connection.route_type.as_deref(), Some("relay"));
     }
 }
+
+/// Presses differ from frame 0 on, so that the first input that comes corrects it: state 0 must still
+/// be there after a whole window without a remote input.
+#[test]
+fn a_way_longer_than_the_window_is_played_from_the_first_frame_without_input_delay() {
+    for latency in ["latency=160ms", "p1:latency=200ms"] {
+        for file in play_under(latency, 120, 0) {
+            assert_eq!(file.frames.total, 120);
+            assert!(file.rollbacks.count > 0);
+        }
+    }
+}
