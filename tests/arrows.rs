@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from left to right; a room imports only from itself and from its left. `lib` stands
 /// for whatever the crate root itself defines or re-exports.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "clock",
     "transport",
     "rollback",
     "session",
     "metrics",
     "record",
+    "tables",
     "diagnostics",
     "display",
     "hud",

@@ -1,4 +1,5 @@
-//! Owns the command line of the server. Never does what a library user could not do.
+//! Owns the command line: the server, and what is done with files afterwards (feature `tools`).
+//! Never does what a library user could not do.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +11,16 @@ use bevy_rollback_lab::server::{DEFAULT_PORT, LabServer, ServerError, ServerSett
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
+#[cfg(feature = "tools")]
+#[path = "rollback-lab/files.rs"]
+mod files;
+#[cfg(feature = "tools")]
+#[path = "rollback-lab/merge.rs"]
+mod merge;
+#[cfg(feature = "tools")]
+#[path = "rollback-lab/tables.rs"]
+mod tables;
+#[cfg(feature = "tools")]
 #[path = "rollback-lab/verify.rs"]
 mod verify;
 
@@ -26,7 +37,18 @@ enum Command {
     /// Run the signaling and relay server until Ctrl-C or a termination signal.
     Serve(Serve),
     /// Check files: each alone, and those of one episode against each other.
+    #[cfg(feature = "tools")]
     Verify(verify::Verify),
+    /// Put the files of each episode's peers into one document, on one clock.
+    #[cfg(feature = "tools")]
+    Merge(merge::Merge),
+    /// Write flat tables of all files, as CSV and Parquet, with a data dictionary.
+    #[cfg(feature = "tools")]
+    Tables(tables::Tables),
+    /// Any other word: perhaps one of the tools, which this build lacks.
+    #[cfg(not(feature = "tools"))]
+    #[command(external_subcommand)]
+    Other(Vec<String>),
 }
 
 #[derive(Args)]
@@ -63,9 +85,20 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .init();
     let done = match command {
-        Command::Serve(options) => serve(options),
-        Command::Verify(options) if verify::verify(&options) => Ok(()),
-        Command::Verify(_) => return ExitCode::FAILURE,
+        Command::Serve(options) => serve(options).map_err(|error| error.to_string()),
+        #[cfg(feature = "tools")]
+        Command::Verify(options) => match verify::verify(&options) {
+            Ok(true) => Ok(()),
+            // Every fault was told where it was found.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        #[cfg(feature = "tools")]
+        Command::Merge(options) => merge::merge(&options),
+        #[cfg(feature = "tools")]
+        Command::Tables(options) => tables::tables(&options),
+        #[cfg(not(feature = "tools"))]
+        Command::Other(words) => Err(without_tools(&words)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +107,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What to type instead, for a command that only a build with the tools has.
+#[cfg(not(feature = "tools"))]
+fn without_tools(words: &[String]) -> String {
+    let word = words.first().map_or("", String::as_str);
+    format!(
+        "this build knows `serve` and not `{word}`; verify, merge, tables and report need the \
+         feature `tools`: cargo run --release --features tools --bin rollback-lab -- {word}"
+    )
 }
 
 fn serve(options: Serve) -> Result<(), ServeError> {

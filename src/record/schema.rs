@@ -4,6 +4,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::merge::MergedEpisode;
 use super::{EpisodeDocument, SessionDocument};
 
 /// The schema of an episode file.
@@ -16,6 +17,12 @@ pub fn episode_schema() -> Value {
 #[must_use]
 pub fn session_schema() -> Value {
     schema_of::<SessionDocument>()
+}
+
+/// The schema of a merged document.
+#[must_use]
+pub fn merged_schema() -> Value {
+    schema_of::<MergedEpisode>()
 }
 
 fn schema_of<T: schemars::JsonSchema>() -> Value {
