@@ -18,6 +18,9 @@ mod files;
 #[path = "rollback-lab/merge.rs"]
 mod merge;
 #[cfg(feature = "tools")]
+#[path = "rollback-lab/report.rs"]
+mod report;
+#[cfg(feature = "tools")]
 #[path = "rollback-lab/tables.rs"]
 mod tables;
 #[cfg(feature = "tools")]
@@ -45,6 +48,9 @@ enum Command {
     /// Write flat tables of all files, as CSV and Parquet, with a data dictionary.
     #[cfg(feature = "tools")]
     Tables(tables::Tables),
+    /// Draw episodes as one self-contained page.
+    #[cfg(feature = "tools")]
+    Report(report::Report),
     /// Any other word: perhaps one of the tools, which this build lacks.
     #[cfg(not(feature = "tools"))]
     #[command(external_subcommand)]
@@ -97,6 +103,8 @@ fn main() -> ExitCode {
         Command::Merge(options) => merge::merge(&options),
         #[cfg(feature = "tools")]
         Command::Tables(options) => tables::tables(&options),
+        #[cfg(feature = "tools")]
+        Command::Report(options) => report::report(&options),
         #[cfg(not(feature = "tools"))]
         Command::Other(words) => Err(without_tools(&words)),
     };

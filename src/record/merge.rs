@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::check_pair;
 use super::{
-    ActionRuns, ConnectionPeer, CustomEvent, Desync, Episode, EpisodeDocument, Frames, Hex64,
+    ActionRuns, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, EpisodeDocument, Frames, Hex64,
     Lateness, LatencySample, Player, RollbackEvent, RouteChangeRecord, Schema, Software,
     StallRecord, SyncStatus, TimesUs,
 };
@@ -134,6 +134,8 @@ pub struct MergedPeer {
     pub is_partial: bool,
     /// The ledger of frames.
     pub frames: Frames,
+    /// Artificial network conditions of its own packets.
+    pub conditions: Conditions,
     /// Routes to the others at the end.
     pub routes: Vec<ConnectionPeer>,
     /// First simulation of every frame, on the one clock: the first time, then the distances.
@@ -392,6 +394,7 @@ fn peer(placed: &Placed<'_>) -> MergedPeer {
         software: document.software.clone(),
         is_partial: document.episode.is_partial,
         frames: document.frames.clone(),
+        conditions: document.quality.conditions.clone(),
         routes: document.connection.peers.clone(),
         frame_at_us: MergedTimes {
             first: first.map(|at_us| placed.time(at_us)),
