@@ -338,7 +338,10 @@ mod tests {
 
     #[test]
     fn a_unit_in_a_name_is_the_unit_of_the_column() {
-        for (table, column) in ALL.iter().flat_map(|t| t.columns.iter().map(move |c| (t, c))) {
+        for (table, column) in ALL
+            .iter()
+            .flat_map(|t| t.columns.iter().map(move |c| (t, c)))
+        {
             let wanted = [("Us", "us"), ("Ms", "ms"), ("Hz", "Hz")]
                 .iter()
                 .find(|(ending, _)| column.name.ends_with(ending));

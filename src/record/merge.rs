@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::check::check_pair;
 use super::{
-    ActionRuns, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, EpisodeDocument, Frames, Hex64,
-    Lateness, LatencySample, Player, RollbackEvent, RouteChangeRecord, Schema, Software,
+    ActionRuns, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, EpisodeDocument, Frames,
+    Hex64, LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, Schema, Software,
     StallRecord, SyncStatus, TimesUs,
 };
 
@@ -262,7 +262,11 @@ pub fn merge(documents: &[EpisodeDocument]) -> Result<MergedEpisode, MergeError>
         peers: placed.iter().map(peer).collect(),
         rollbacks: rollbacks(&placed),
         stalls: observed(&placed, |file| &file.frames.stalls, |stall| stall.at_us),
-        route_changes: observed(&placed, |file| &file.quality.route_changes, |change| change.at_us),
+        route_changes: observed(
+            &placed,
+            |file| &file.quality.route_changes,
+            |change| change.at_us,
+        ),
         latency: latency(&placed),
         desyncs: observed(&placed, |file| &file.sync.desyncs, |desync| desync.at_us),
         background: background(&placed),
@@ -274,7 +278,10 @@ pub fn merge(documents: &[EpisodeDocument]) -> Result<MergedEpisode, MergeError>
 fn place(documents: &[EpisodeDocument]) -> Result<Vec<Placed<'_>>, MergeError> {
     let mut files = Vec::new();
     for document in documents {
-        let player = document.session.local_player_id.ok_or(MergeError::NoPlayer)?;
+        let player = document
+            .session
+            .local_player_id
+            .ok_or(MergeError::NoPlayer)?;
         files.push((player, document));
     }
     files.sort_by_key(|(player, _)| *player);

@@ -62,7 +62,11 @@ pub(super) fn frames(document: &EpisodeDocument) -> Vec<FrameRow> {
             ..FrameRow::default()
         });
     }
-    for run in timeline.drawn_frames.iter().flat_map(|drawn| runs(0, drawn)) {
+    for run in timeline
+        .drawn_frames
+        .iter()
+        .flat_map(|drawn| runs(0, drawn))
+    {
         for row in part(&mut rows, run.frame, run.frames) {
             row.drawn_times = Some(*run.value);
         }
@@ -78,7 +82,11 @@ pub(super) fn frames(document: &EpisodeDocument) -> Vec<FrameRow> {
             }
         }
     }
-    for shown in timeline.predicted_first.iter().flat_map(|first| &first.runs) {
+    for shown in timeline
+        .predicted_first
+        .iter()
+        .flat_map(|first| &first.runs)
+    {
         let first = u64::try_from(shown.frame).unwrap_or(u64::MAX);
         for row in part(&mut rows, first, shown.count) {
             row.wrong_players += 1;

@@ -160,7 +160,10 @@ enum Place {
 }
 
 fn place(head: &Head) -> Place {
-    let session = head.session.as_ref().map(|session| session.session_id.clone());
+    let session = head
+        .session
+        .as_ref()
+        .map(|session| session.session_id.clone());
     let number = head.episode.as_ref().map(|episode| episode.episode_num);
     match (head.schema.name.as_str(), session, number) {
         (SESSION_SCHEMA, Some(session), _) => Place::Group((session, None)),
@@ -191,7 +194,8 @@ pub fn read_session(path: &Path) -> Result<SessionDocument, String> {
 /// A bar on stderr; it is not drawn where stderr is no terminal.
 pub fn progress(what: &'static str, files: usize) -> ProgressBar {
     let bar = ProgressBar::new(files as u64).with_message(what);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} files, {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} files, {eta} left")
+    {
         bar.set_style(style);
     }
     bar.enable_steady_tick(TICK);

@@ -104,7 +104,10 @@ fn told(document: &MergedEpisode) -> String {
                 |us| format!("+-{:.1} ms", us as f64 / 1000.0),
             );
             let offset = peer.offset_us as f64 / 1000.0;
-            format!("player {}: {offset:+.1} ms {within} ({how})", peer.player_id)
+            format!(
+                "player {}: {offset:+.1} ms {within} ({how})",
+                peer.player_id
+            )
         })
         .collect();
     let agreement = if document.agreement.agrees {

@@ -67,11 +67,7 @@ pub fn tables(options: &Tables) -> Result<(), String> {
     ))
 }
 
-fn add(
-    group: &Group,
-    tables: &mut TableFiles,
-    left_out: &mut Vec<String>,
-) -> Result<(), String> {
+fn add(group: &Group, tables: &mut TableFiles, left_out: &mut Vec<String>) -> Result<(), String> {
     let mut players = Vec::new();
     for path in &group.files {
         // A copy would count everything twice.

@@ -318,7 +318,10 @@ fn line(file: &FileReport) -> String {
     }
     let mut about = vec![file.kind.to_owned()];
     about.extend(file.frames.map(|frames| format!("{frames} frames")));
-    about.extend(file.rollbacks.map(|rollbacks| format!("{rollbacks} rollbacks")));
+    about.extend(
+        file.rollbacks
+            .map(|rollbacks| format!("{rollbacks} rollbacks")),
+    );
     about.extend(file.status.map(str::to_owned));
     let agrees = players("agrees with player", &file.agrees_with);
     let missing = players("no file of player", &file.missing_players);
@@ -327,7 +330,9 @@ fn line(file: &FileReport) -> String {
 }
 
 fn told(fault: &Fault) -> String {
-    let with = fault.with_player.map(|player| format!(" with player {player}"));
+    let with = fault
+        .with_player
+        .map(|player| format!(" with player {player}"));
     // A message may quote the file, line ends included.
     let message = fault.message.replace(['\n', '\r'], " ");
     format!("{}{}: {message}", fault.check, with.unwrap_or_default())
@@ -353,7 +358,10 @@ fn summary(report: &Report) -> String {
         report.pairs, report.session_files
     ));
     for (count, what) in [
-        (report.incomplete_episodes, "episodes without a player's file"),
+        (
+            report.incomplete_episodes,
+            "episodes without a player's file",
+        ),
         (report.skipped, "other JSON files skipped"),
         (report.unreadable_files, "unreadable"),
     ] {

@@ -94,7 +94,12 @@ fn exchanged(reference: File<'_>, peer: File<'_>) -> Option<PeerOffset> {
     let ours = clock_of(reference.1, peer.0).map(|clock| {
         let (anchor_us, offset_us) = anchor(clock);
         let drift = -clock.drift_ppm.unwrap_or(0.0);
-        (clock, anchor_us.saturating_add(offset_us), -offset_us, drift)
+        (
+            clock,
+            anchor_us.saturating_add(offset_us),
+            -offset_us,
+            drift,
+        )
     });
     let (clock, anchor_us, offset_us, drift_ppm) = theirs
         .into_iter()

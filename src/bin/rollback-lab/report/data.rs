@@ -150,12 +150,21 @@ fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> Peer {
     let times = times(peer);
     let tick_ms = 1000.0 / f64::from(merged.episode.fps.max(1));
     let rollbacks = merged.rollbacks.iter();
-    let stalls = merged.stalls.iter().filter(|stall| stall.observer_id == own);
+    let stalls = merged
+        .stalls
+        .iter()
+        .filter(|stall| stall.observer_id == own);
     let rtt: Vec<_> = merged
         .latency
         .iter()
         .filter(|sample| sample.observer_id == own)
-        .map(|sample| (ms(sample.at_us), sample.event.rtt_ms, sample.event.player_id))
+        .map(|sample| {
+            (
+                ms(sample.at_us),
+                sample.event.rtt_ms,
+                sample.event.player_id,
+            )
+        })
         .collect();
     Peer {
         id: own,
