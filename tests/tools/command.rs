@@ -114,7 +114,12 @@ fn verify_names_the_broken_file_and_fails() {
         1
     );
     assert_eq!(
-        broken(episode, "/episode/episodeNum", None, "missing field `episodeNum`"),
+        broken(
+            episode,
+            "/episode/episodeNum",
+            None,
+            "missing field `episodeNum`"
+        ),
         1
     );
     let session = "session.player-1.json";
