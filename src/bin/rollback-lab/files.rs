@@ -35,6 +35,9 @@ pub struct Group {
     pub files: Vec<PathBuf>,
 }
 
+/// Session, and episode unless it is the session's own document.
+type Key = (String, Option<u32>);
+
 /// What of a document says where it belongs.
 #[derive(Deserialize)]
 struct Head {
@@ -87,8 +90,7 @@ pub fn find(paths: &[PathBuf]) -> Result<Found, String> {
     files.dedup_by(|a, b| a.0 == b.0);
     let bar = progress("reading heads", files.len());
     let mut found = Found::default();
-    let mut groups: BTreeMap<(String, Option<u32>), Vec<(Option<usize>, PathBuf)>> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<Key, Vec<(Option<usize>, PathBuf)>> = BTreeMap::new();
     for (path, named) in files {
         match head(&path) {
             Ok(head) => match place(&head) {
@@ -152,7 +154,7 @@ fn head(path: &Path) -> Result<Head, String> {
 /// Where a document belongs.
 enum Place {
     /// To a session, and an episode of it.
-    Group((String, Option<u32>)),
+    Group(Key),
     /// It is one of ours, and does not say.
     Nowhere,
     /// It is none of ours.
