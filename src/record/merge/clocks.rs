@@ -150,8 +150,8 @@ fn input_order(reference: File<'_>, peer: File<'_>) -> Option<PeerOffset> {
     Some(PeerOffset {
         player_id: peer.0,
         method: ClockMethod::InputOrder,
-        offset_us: -middle,
-        uncertainty_us: Some((most - least).cast_unsigned().div_ceil(2)),
+        offset_us: middle.saturating_neg(),
+        uncertainty_us: Some(most.abs_diff(least).div_ceil(2)),
         drift_ppm: 0.0,
         anchor_us: 0,
     })
@@ -175,19 +175,20 @@ fn shortest_way(from: File<'_>, to: File<'_>) -> Option<i64> {
     let mut frame = 0_usize;
     let mut shortest: Option<i64> = None;
     for (late, count) in runs {
-        for applied in frame..frame + *count as usize {
+        let last = frame.saturating_add(*count as usize);
+        for applied in frame..last.min(receiver.len()) {
             let Some(late) = late else { break };
-            let known = receiver.get(applied + *late as usize);
+            let known = receiver.get(applied.saturating_add(*late as usize));
             let read = applied
                 .checked_sub(delay)
                 .filter(|frame| !waited.contains(frame))
                 .and_then(|frame| sender.get(frame));
             if let (Some(known), Some(read)) = (known, read) {
-                let way = known - read;
+                let way = known.saturating_sub(*read);
                 shortest = Some(shortest.map_or(way, |least| least.min(way)));
             }
         }
-        frame += *count as usize;
+        frame = last;
     }
     shortest?.checked_add(lag)?.checked_add(ROUNDING_US)
 }
@@ -201,7 +202,7 @@ fn reading_lag(from: File<'_>, sender: &[i64], delay: usize) -> i64 {
         .filter_map(|change| {
             let frame = usize::try_from(change.frame).ok()?.checked_sub(delay)?;
             let read = i64::try_from(change.sampled_at_us?).ok()?;
-            Some(sender.get(frame)? - read)
+            Some(sender.get(frame)?.saturating_sub(read))
         })
         .max()
         .unwrap_or(0)

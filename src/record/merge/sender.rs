@@ -44,10 +44,10 @@ pub(super) fn view(peer: &Placed<'_>, rollback: &Observed<RollbackEvent>) -> Opt
     Some(SenderView {
         read_at_frame,
         read_at_us,
-        until_corrected_us: rollback.at_us - read_at_us,
-        frame_time_us: index
-            .checked_sub(1)
-            .and_then(|before| u64::try_from(read_at - peer.times.get(before)?).ok()),
+        until_corrected_us: rollback.at_us.saturating_sub(read_at_us),
+        frame_time_us: index.checked_sub(1).and_then(|before| {
+            u64::try_from(read_at.saturating_sub(*peer.times.get(before)?)).ok()
+        }),
         stalled_ticks: document
             .frames
             .stalls

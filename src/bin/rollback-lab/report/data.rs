@@ -365,3 +365,48 @@ fn times(peer: &MergedPeer) -> Vec<f64> {
 fn ms(us: i64) -> f64 {
     (us as f64 / 10.0).round() / 100.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bevy_rollback_lab::record::EpisodeDocument;
+    use bevy_rollback_lab::record::merge::merge;
+
+    fn golden() -> MergedEpisode {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/episode.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        merge(&[EpisodeDocument::parse(&text).unwrap()]).unwrap()
+    }
+
+    #[test]
+    fn a_thinned_series_keeps_its_peak() {
+        let mut points = vec![(0.0, 1.0); POINTS * 7 + 3];
+        points[POINTS * 5 + 1] = (5.0, 99.0);
+        let thin = thinned(&points, |point| point.1);
+        assert!(thin.len() <= POINTS);
+        assert!(thin.contains(&(5.0, 99.0)));
+        assert!(thinned(&Vec::<(f64, f64)>::new(), |point| point.1).is_empty());
+    }
+
+    #[test]
+    fn a_route_is_drawn_from_the_first_frame_to_the_last() {
+        let merged = golden();
+        let episode = episode(&merged);
+        let segments = &episode.peers[0].routes[0].segments;
+        let states: Vec<_> = segments.iter().map(|segment| segment.2.as_str()).collect();
+        // The golden file's two changes are of the same instant: nobody saw the doubt between.
+        assert_eq!(states, ["direct", "relay"]);
+        assert!((segments[0].0 - episode.from_ms).abs() < f64::EPSILON);
+        assert!((segments[1].1 - episode.to_ms).abs() < f64::EPSILON);
+        assert!((segments[0].1 - segments[1].0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn an_input_that_never_came_is_no_small_lateness() {
+        let mut merged = golden();
+        merged.peers[0].lateness[0].runs = vec![(Some(0), 10), (Some(4), 1), (None, 289)];
+        let late = &episode(&merged).peers[0].late;
+        let values: Vec<_> = late.iter().map(|(_, value)| *value).collect();
+        assert_eq!(values, [Some(0), Some(4), None]);
+    }
+}
