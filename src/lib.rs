@@ -47,6 +47,8 @@ pub mod rollback;
 pub mod server;
 #[cfg(feature = "matchbox")]
 pub mod session;
+#[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
+pub mod tables;
 #[cfg(feature = "matchbox")]
 pub mod transport;
 #[cfg(all(feature = "matchbox", target_arch = "wasm32"))]

@@ -18,6 +18,7 @@ mod hex;
 mod lab;
 #[cfg(feature = "matchbox")]
 mod links;
+pub mod merge;
 mod network;
 mod play;
 mod recorder;

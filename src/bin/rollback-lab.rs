@@ -1,4 +1,5 @@
-//! Owns the command line of the server. Never does what a library user could not do.
+//! Owns the command line: the server, and what is done with files afterwards (feature `tools`).
+//! Never does what a library user could not do.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,6 +13,19 @@ use thiserror::Error;
 
 #[path = "rollback-lab/desync.rs"]
 mod desync;
+#[cfg(feature = "tools")]
+#[path = "rollback-lab/files.rs"]
+mod files;
+#[cfg(feature = "tools")]
+#[path = "rollback-lab/merge.rs"]
+mod merge;
+#[cfg(feature = "tools")]
+#[path = "rollback-lab/report.rs"]
+mod report;
+#[cfg(feature = "tools")]
+#[path = "rollback-lab/tables.rs"]
+mod tables;
+#[cfg(feature = "tools")]
 #[path = "rollback-lab/verify.rs"]
 mod verify;
 
@@ -30,7 +44,21 @@ enum Command {
     /// Put the two halves of a desync side by side.
     Desync(desync::Desync),
     /// Check files: each alone, and those of one episode against each other.
+    #[cfg(feature = "tools")]
     Verify(verify::Verify),
+    /// Put the files of each episode's peers into one document, on one clock.
+    #[cfg(feature = "tools")]
+    Merge(merge::Merge),
+    /// Write flat tables of all files, as CSV and Parquet, with a data dictionary.
+    #[cfg(feature = "tools")]
+    Tables(tables::Tables),
+    /// Draw episodes as one self-contained page.
+    #[cfg(feature = "tools")]
+    Report(report::Report),
+    /// Any other word: perhaps one of the tools, which this build lacks.
+    #[cfg(not(feature = "tools"))]
+    #[command(external_subcommand)]
+    Other(Vec<String>),
 }
 
 #[derive(Args)]
@@ -67,10 +95,23 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .init();
     let done = match command {
-        Command::Serve(options) => serve(options),
+        Command::Serve(options) => serve(options).map_err(|error| error.to_string()),
         Command::Desync(options) => return desync::desync(&options),
-        Command::Verify(options) if verify::verify(&options) => Ok(()),
-        Command::Verify(_) => return ExitCode::FAILURE,
+        #[cfg(feature = "tools")]
+        Command::Verify(options) => match verify::verify(&options) {
+            Ok(true) => Ok(()),
+            // Every fault was told where it was found.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        #[cfg(feature = "tools")]
+        Command::Merge(options) => merge::merge(&options),
+        #[cfg(feature = "tools")]
+        Command::Tables(options) => tables::tables(&options),
+        #[cfg(feature = "tools")]
+        Command::Report(options) => report::report(&options),
+        #[cfg(not(feature = "tools"))]
+        Command::Other(words) => Err(without_tools(&words)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,6 +120,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What to type instead, for a command that only a build with the tools has.
+#[cfg(not(feature = "tools"))]
+fn without_tools(words: &[String]) -> String {
+    let word = words.first().map_or("", String::as_str);
+    format!(
+        "this build knows `serve` and not `{word}`; verify, merge, tables and report need the \
+         feature `tools`: cargo run --release --features tools --bin rollback-lab -- {word}"
+    )
 }
 
 fn serve(options: Serve) -> Result<(), ServeError> {

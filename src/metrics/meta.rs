@@ -139,6 +139,18 @@ pub enum Kind {
     Replay,
 }
 
+impl Kind {
+    /// The name in the exported file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Bot => "bot",
+            Self::Replay => "replay",
+        }
+    }
+}
+
 /// One player.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,6 +4,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::merge::MergedEpisode;
 use super::{DesyncBundle, EpisodeDocument, SessionDocument};
 
 /// The schema of an episode file.
@@ -22,6 +23,12 @@ pub fn session_schema() -> Value {
 #[must_use]
 pub fn desync_schema() -> Value {
     schema_of::<DesyncBundle>()
+}
+
+/// The schema of a merged document.
+#[must_use]
+pub fn merged_schema() -> Value {
+    schema_of::<MergedEpisode>()
 }
 
 fn schema_of<T: schemars::JsonSchema>() -> Value {

@@ -64,3 +64,16 @@ pub enum SyncStatus {
     /// The episode was not closed on a confirmed end.
     Partial,
 }
+
+impl SyncStatus {
+    /// The name in the exported file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::ConfirmedOnly => "confirmed-only",
+            Self::Disputed => "disputed",
+            Self::Partial => "partial",
+        }
+    }
+}

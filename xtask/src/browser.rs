@@ -85,7 +85,7 @@ fn on_path(name: &str) -> Option<String> {
 
 fn play(browser: &str, names: &[String]) -> Result<(), String> {
     let page = demo::build()?;
-    demo::build_native()?;
+    demo::build_native("tools")?;
     let target = target_folder()?;
     let out = target.join("browser");
     if out.exists() {

@@ -30,7 +30,7 @@ struct Options {
 pub fn demo(arguments: &[String]) -> Result<(), String> {
     let options = parse(arguments)?;
     let page = build()?;
-    build_native()?;
+    build_native("server")?;
     if options.build_only {
         println!("the page is in {}", page.display());
         return Ok(());
@@ -46,10 +46,10 @@ pub fn demo(arguments: &[String]) -> Result<(), String> {
 
 /// The server, and a native peer for whoever wants one. With an example among the targets cargo
 /// resolves the same features as for the tests, so nothing is compiled twice.
-pub fn build_native() -> Result<(), String> {
-    run(&mut cargo(
-        "build --locked --release --features server --bin rollback-lab --example headless_duel",
-    ))
+pub fn build_native(features: &str) -> Result<(), String> {
+    run(&mut cargo(&format!(
+        "build --locked --release --features {features} --bin rollback-lab --example headless_duel"
+    )))
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {

@@ -126,7 +126,7 @@ pub fn check() -> Result<(), String> {
         .collect();
     compare(&listed, &present()?)?;
     run(&mut cargo(
-        "build --locked --release --features server --bins --examples",
+        "build --locked --release --features tools --bins --examples",
     ))?;
     let built = target_folder()?.join("release");
     let exports = target_folder()?.join("xtask/exports");

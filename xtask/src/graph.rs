@@ -31,6 +31,9 @@ const SERVER: &[&str] = &[
     "matchbox_signaling",
 ];
 
+/// What is done with files afterwards, by prefix: not part of a server either.
+const TOOLS: &[&str] = &["csv", "parquet", "indicatif", "jsonschema"];
+
 const WASM: &str = "--target wasm32-unknown-unknown";
 
 pub fn check() -> Result<(), String> {
@@ -40,7 +43,14 @@ pub fn check() -> Result<(), String> {
     without("no default features", &observers, WEBRTC)?;
     without("no default features", &observers, SERVER)?;
     without("default features", &tree("")?, SERVER)?;
+    without("default features", &tree("")?, TOOLS)?;
+    without("feature `server`", &tree("--features server")?, TOOLS)?;
     without("wasm32", &tree(WASM)?, SERVER)?;
+    without(
+        "wasm32, feature `tools`",
+        &tree(&format!("{WASM} --features tools"))?,
+        TOOLS,
+    )?;
     without(
         "wasm32, feature `server`",
         &tree(&format!("{WASM} --features server"))?,

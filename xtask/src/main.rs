@@ -9,6 +9,7 @@ mod demo;
 mod examples;
 mod graph;
 mod house;
+mod loading;
 mod process;
 mod stages;
 mod types;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::{cargo, program, run, works};
-use crate::{browser, examples, graph, house, wasm, window};
+use crate::{browser, examples, graph, house, loading, wasm, window};
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,13 +79,24 @@ pub const STAGES: &[Stage] = &[
         name: "test",
         about: "unit, integration and doc tests; JSON Schema and arrow rule among them",
         optional: false,
-        run: || run(&mut cargo("test --locked --release --workspace")).into(),
+        run: || {
+            run(&mut cargo(
+                "test --locked --release --workspace --features tools",
+            ))
+            .into()
+        },
     },
     Stage {
         name: "examples",
         about: "every example runs, and the files it writes are read",
         optional: false,
         run: || examples::check().into(),
+    },
+    Stage {
+        name: "loading",
+        about: "pandas and DuckDB read tables and files of matches; examples/analysis is run",
+        optional: false,
+        run: loading::check,
     },
     Stage {
         name: "window",
@@ -235,7 +246,7 @@ fn fmt() -> Outcome {
 fn clippy() -> Outcome {
     component("clippy", "clippy --version");
     run(&mut cargo(
-        "clippy --locked --workspace --all-targets --features demo -- -D warnings",
+        "clippy --locked --workspace --all-targets --features demo,tools -- -D warnings",
     ))
     .into()
 }
@@ -243,7 +254,7 @@ fn clippy() -> Outcome {
 /// With `--examples` cargo resolves the same features as clippy's `--all-targets`, so the
 /// dependencies are not checked a second time.
 fn doc() -> Outcome {
-    let mut command = cargo("doc --locked --no-deps --lib --examples --features demo");
+    let mut command = cargo("doc --locked --no-deps --lib --examples --features demo,tools");
     run(command.env("RUSTDOCFLAGS", "-D warnings")).into()
 }
 

@@ -1,93 +1,377 @@
-//! Owns `rollback-lab verify`: reading files, checking each alone and every pair of one episode.
-//! Never changes a file, and judges by `record::check` alone.
+//! Owns `rollback-lab verify`: every file checked alone, and against the others of its episode, one
+//! line for each. Never changes a file, and judges by the JSON Schema and `record::check` alone.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bevy_rollback_lab::record::check::{check_episode, check_pair};
-use bevy_rollback_lab::record::{DocumentError, EpisodeDocument, SessionDocument};
+use bevy_rollback_lab::record::check::{Violation, check_episode, check_pair};
+use bevy_rollback_lab::record::{EpisodeDocument, SCHEMA_VERSION, SessionDocument};
 use clap::Args;
+use jsonschema::Validator;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::files::{self, Group};
+
+/// The committed schemas, which every written file validates against.
+const EPISODE: &str = include_str!("../../../assets/episode.schema.json");
+const SESSION: &str = include_str!("../../../assets/session.schema.json");
+
+/// Faults that a line of text tells; all of them stand in the JSON.
+const TOLD: usize = 3;
 
 #[derive(Args)]
 pub struct Verify {
-    /// Episode and session files, of one or several peers.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// Folders, searched for episode and session files, or such files, of one or several peers.
+    #[arg(required = true, value_name = "DIR|FILE")]
+    paths: Vec<PathBuf>,
+    /// Print one JSON document instead of a line per file.
+    #[arg(long)]
+    json: bool,
 }
 
-/// What was read and found.
-#[derive(Default)]
-struct Findings {
-    episodes: Vec<(PathBuf, EpisodeDocument)>,
-    sessions: usize,
+/// What `--json` prints.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    in_order: bool,
+    episode_files: usize,
+    session_files: usize,
+    unreadable_files: usize,
     pairs: usize,
-    broken: Vec<String>,
+    /// Episodes of which a player's file was not given.
+    incomplete_episodes: usize,
+    /// Episode files by what they claim in `sync.status`.
+    claims: BTreeMap<&'static str, usize>,
+    /// JSON documents of another kind that lay in a folder.
+    skipped: usize,
+    faults: usize,
+    files: Vec<FileReport>,
 }
 
-/// Prints what is wrong, then one line of counts. Returns whether nothing is.
-pub fn verify(options: &Verify) -> bool {
-    let mut findings = Findings::default();
-    for path in &options.files {
-        if let Err(error) = read(path, &mut findings) {
-            findings.broken.push(format!("{}: {error}", path.display()));
-        }
-    }
-    check(&mut findings);
-    for broken in &findings.broken {
-        println!("{broken}");
-    }
-    println!(
-        "{} episode files, {} pairs of them, {} session files: {}",
-        findings.episodes.len(),
-        findings.pairs,
-        findings.sessions,
-        match findings.broken.len() {
-            0 => String::from("in order"),
-            broken => format!("{broken} faults"),
-        }
-    );
-    findings.broken.is_empty()
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileReport {
+    path: PathBuf,
+    /// `episode`, `session` or `unreadable`.
+    kind: &'static str,
+    session_id: Option<String>,
+    episode_num: Option<u32>,
+    player_id: Option<usize>,
+    frames: Option<u64>,
+    rollbacks: Option<u64>,
+    /// `sync.status` of an episode file.
+    status: Option<&'static str>,
+    /// Players whose file agrees with this one.
+    agrees_with: Vec<usize>,
+    /// Players whose file was not given.
+    missing_players: Vec<usize>,
+    faults: Vec<Fault>,
 }
 
-fn read(path: &Path, findings: &mut Findings) -> Result<(), String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    match EpisodeDocument::parse(&text) {
-        Ok(document) => findings.episodes.push((path.to_owned(), document)),
-        Err(DocumentError::WrongSchema { .. }) => {
-            SessionDocument::parse(&text).map_err(|error| error.to_string())?;
-            findings.sessions += 1;
-        }
-        Err(error) => return Err(error.to_string()),
-    }
-    Ok(())
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fault {
+    /// `read`, `schema`, `identities` or `pair`.
+    check: &'static str,
+    /// The other player, of a pair.
+    with_player: Option<usize>,
+    identity: Option<u8>,
+    message: String,
 }
 
-fn check(findings: &mut Findings) {
-    let Findings {
-        episodes,
-        broken,
-        pairs,
-        ..
-    } = findings;
-    for (index, (path, document)) in episodes.iter().enumerate() {
-        let alone = check_episode(document);
-        broken.extend(
-            alone
-                .iter()
-                .map(|fault| format!("{}: {fault}", path.display())),
-        );
-        let of = |document: &EpisodeDocument| {
-            let session = document.session.session_id.clone();
-            (session, document.episode.episode_num)
+/// The validators of both documents.
+struct Schemas {
+    episode: Validator,
+    session: Validator,
+}
+
+/// One file of a group, while the group is checked.
+struct Loaded {
+    document: Option<EpisodeDocument>,
+    report: FileReport,
+}
+
+/// Prints a line per file, then one of counts. Returns whether nothing is wrong.
+///
+/// # Errors
+/// A path that is not there.
+pub fn verify(options: &Verify) -> Result<bool, String> {
+    let found = files::find(&options.paths)?;
+    let schemas = Schemas {
+        episode: validator(EPISODE)?,
+        session: validator(SESSION)?,
+    };
+    let mut report = Report {
+        skipped: found.foreign.len(),
+        ..Report::default()
+    };
+    let bar = files::progress("verifying", found.files());
+    let tell = |file: FileReport, report: &mut Report| {
+        if !options.json {
+            bar.suspend(|| println!("{}", line(&file)));
+        }
+        report.count(file, options.json);
+    };
+    for (path, why) in &found.unreadable {
+        let mut file = FileReport::new(path, "unreadable");
+        file.fault("read", why.clone());
+        tell(file, &mut report);
+    }
+    for group in &found.groups {
+        for loaded in check(group, &schemas, &mut report) {
+            tell(loaded.report, &mut report);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    report.in_order = report.faults == 0;
+    if options.json {
+        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        println!("{json}");
+    } else {
+        println!("{}", summary(&report));
+    }
+    Ok(report.in_order)
+}
+
+/// Checks one group, which is all that is in memory meanwhile. What looks at a whole episode, a
+/// replay for one, has its place at the end: it sees every document and adds faults to a file's
+/// report.
+fn check(group: &Group, schemas: &Schemas, report: &mut Report) -> Vec<Loaded> {
+    let Some(number) = group.episode else {
+        let session = |path: &PathBuf| load_session(path, schemas);
+        return group.files.iter().map(session).collect();
+    };
+    let mut loaded: Vec<Loaded> = group
+        .files
+        .iter()
+        .map(|path| load_episode(path, number, schemas))
+        .collect();
+    compare(&mut loaded, report);
+    find_missing(&mut loaded, report);
+    loaded
+}
+
+fn load_session(path: &Path, schemas: &Schemas) -> Loaded {
+    let mut report = FileReport::new(path, "session");
+    match read(path, &schemas.session, SessionDocument::parse, &mut report) {
+        Err(why) => report.fault("read", why),
+        Ok(document) => {
+            report.session_id = Some(document.session.session_id);
+            report.player_id = document.session.local_player_id;
+        }
+    }
+    Loaded {
+        document: None,
+        report,
+    }
+}
+
+fn load_episode(path: &Path, number: u32, schemas: &Schemas) -> Loaded {
+    let mut report = FileReport::new(path, "episode");
+    report.episode_num = Some(number);
+    let document = match read(path, &schemas.episode, EpisodeDocument::parse, &mut report) {
+        Err(why) => {
+            report.fault("read", why);
+            None
+        }
+        Ok(document) => {
+            report.session_id = Some(document.session.session_id.clone());
+            report.player_id = document.session.local_player_id;
+            report.frames = Some(document.frames.total);
+            report.rollbacks = Some(document.rollbacks.count);
+            report.status = Some(document.sync.status.as_str());
+            let found = check_episode(&document);
+            report.violations("identities", None, &found);
+            Some(document)
+        }
+    };
+    Loaded { document, report }
+}
+
+/// Reads a document and validates it. The schema is the one of this build's minor version: an
+/// older file lacks later fields, and is held to what reading demands.
+fn read<T, E: std::fmt::Display>(
+    path: &Path,
+    schema: &Validator,
+    parse: impl Fn(&str) -> Result<T, E>,
+    report: &mut FileReport,
+) -> Result<T, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    if value.pointer("/schema/version").and_then(Value::as_str) == Some(SCHEMA_VERSION) {
+        for error in schema.iter_errors(&value) {
+            report.fault("schema", format!("{}: {error}", error.instance_path()));
+        }
+    }
+    parse(&text).map_err(|error| error.to_string())
+}
+
+/// Every pair of the group; a fault of a pair stands at both files.
+fn compare(loaded: &mut [Loaded], report: &mut Report) {
+    for second in 1..loaded.len() {
+        let (before, rest) = loaded.split_at_mut(second);
+        let Some(two) = rest.first_mut() else { break };
+        for one in before {
+            let (Some(a), Some(b)) = (&one.document, &two.document) else {
+                continue;
+            };
+            report.pairs += 1;
+            let found = check_pair(a, b);
+            let (player_a, player_b) = (a.session.local_player_id, b.session.local_player_id);
+            if found.is_empty() {
+                one.report.agrees_with.extend(player_b);
+                two.report.agrees_with.extend(player_a);
+            }
+            one.report.violations("pair", player_b, &found);
+            two.report.violations("pair", player_a, &found);
+        }
+    }
+}
+
+/// A player's file that was not given is no fault of the others: it may never have been written.
+fn find_missing(loaded: &mut [Loaded], report: &mut Report) {
+    let given: Vec<usize> = loaded
+        .iter()
+        .filter_map(|file| file.report.player_id)
+        .collect();
+    let mut incomplete = false;
+    for file in loaded {
+        let Some(document) = &file.document else {
+            continue;
         };
-        let others = episodes[index + 1..].iter();
-        for (other_path, other) in others.filter(|(_, other)| of(other) == of(document)) {
-            *pairs += 1;
-            broken.extend(
-                check_pair(document, other).iter().map(|fault| {
-                    format!("{} and {}: {fault}", path.display(), other_path.display())
-                }),
-            );
+        let players = document.session.player_ids.iter().copied();
+        file.report.missing_players = players.filter(|player| !given.contains(player)).collect();
+        incomplete |= !file.report.missing_players.is_empty();
+    }
+    report.incomplete_episodes += usize::from(incomplete);
+}
+
+fn validator(schema: &str) -> Result<Validator, String> {
+    let schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    jsonschema::validator_for(&schema).map_err(|error| error.to_string())
+}
+
+impl FileReport {
+    fn new(path: &Path, kind: &'static str) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind,
+            session_id: None,
+            episode_num: None,
+            player_id: None,
+            frames: None,
+            rollbacks: None,
+            status: None,
+            agrees_with: Vec::new(),
+            missing_players: Vec::new(),
+            faults: Vec::new(),
         }
     }
+
+    fn fault(&mut self, check: &'static str, message: String) {
+        self.faults.push(Fault {
+            check,
+            with_player: None,
+            identity: None,
+            message,
+        });
+    }
+
+    fn violations(&mut self, check: &'static str, with: Option<usize>, found: &[Violation]) {
+        self.faults.extend(found.iter().map(|violation| Fault {
+            check,
+            with_player: with,
+            identity: Some(violation.identity),
+            message: violation.to_string(),
+        }));
+    }
+}
+
+impl Report {
+    fn count(&mut self, file: FileReport, keep: bool) {
+        match file.kind {
+            "episode" => self.episode_files += 1,
+            "session" => self.session_files += 1,
+            _ => self.unreadable_files += 1,
+        }
+        if let Some(status) = file.status {
+            *self.claims.entry(status).or_default() += 1;
+        }
+        self.faults += file.faults.len();
+        if keep {
+            self.files.push(file);
+        }
+    }
+}
+
+/// One line, whatever is wrong.
+fn line(file: &FileReport) -> String {
+    let path = file.path.display();
+    if !file.faults.is_empty() {
+        let mut told: Vec<String> = file.faults.iter().take(TOLD).map(told).collect();
+        if let Some(more) = file.faults.len().checked_sub(TOLD).filter(|more| *more > 0) {
+            told.push(format!("and {more} more (--json tells all)"));
+        }
+        return format!("FAULT  {path}: {}", told.join("; "));
+    }
+    let mut about = vec![file.kind.to_owned()];
+    about.extend(file.frames.map(|frames| format!("{frames} frames")));
+    about.extend(
+        file.rollbacks
+            .map(|rollbacks| format!("{rollbacks} rollbacks")),
+    );
+    about.extend(file.status.map(str::to_owned));
+    let agrees = players("agrees with player", &file.agrees_with);
+    let missing = players("no file of player", &file.missing_players);
+    about.extend(agrees.into_iter().chain(missing));
+    format!("ok     {path}: {}", about.join(", "))
+}
+
+fn told(fault: &Fault) -> String {
+    let with = fault
+        .with_player
+        .map(|player| format!(" with player {player}"));
+    // A message may quote the file, line ends included.
+    let message = fault.message.replace(['\n', '\r'], " ");
+    format!("{}{}: {message}", fault.check, with.unwrap_or_default())
+}
+
+fn players(what: &str, players: &[usize]) -> Option<String> {
+    let list: Vec<String> = players.iter().map(usize::to_string).collect();
+    (!list.is_empty()).then(|| format!("{what} {}", list.join(", ")))
+}
+
+fn summary(report: &Report) -> String {
+    let claims: Vec<String> = report
+        .claims
+        .iter()
+        .map(|(status, files)| format!("{files} {status}"))
+        .collect();
+    let mut text = format!("{} episode files", report.episode_files);
+    if !claims.is_empty() {
+        text.push_str(&format!(" ({})", claims.join(", ")));
+    }
+    text.push_str(&format!(
+        ", {} pairs of them, {} session files",
+        report.pairs, report.session_files
+    ));
+    for (count, what) in [
+        (
+            report.incomplete_episodes,
+            "episodes without a player's file",
+        ),
+        (report.skipped, "other JSON files skipped"),
+        (report.unreadable_files, "unreadable"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    match report.faults {
+        0 => text.push_str(": in order"),
+        faults => text.push_str(&format!(": {faults} faults")),
+    }
+    text
 }

@@ -1,0 +1,497 @@
+//! Owns the merged document: one episode from every peer's file, on one clock. Pure; it keeps both
+//! peers' evidence side by side and never changes what a file says.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::check_pair;
+use super::{
+    ActionRuns, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, EpisodeDocument, Frames,
+    Hex64, LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, Schema, Software,
+    StallRecord, SyncStatus, TimesUs,
+};
+
+mod clocks;
+mod sender;
+
+pub use clocks::{ClockMethod, PeerOffset};
+pub use sender::SenderView;
+
+/// `schema.name` of a merged document.
+pub const MERGED_SCHEMA: &str = "bevy_rollback_lab.merged";
+/// Version of the merged document; it counts on its own.
+pub const MERGED_VERSION: &str = "1.0";
+
+/// One episode from all its peers: every `atUs` beside an `observerId` is on the clock of
+/// `clock.referencePlayerId`, every `atUs` inside an `event` on the observer's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MergedEpisode {
+    /// Name and version of the format.
+    pub schema: Schema,
+    /// Who played, and whose file is missing.
+    pub session: MergedSession,
+    /// How it was set up and how it ended, by the file of the reference player.
+    pub episode: Episode,
+    /// The one clock, and how far each peer's is from it.
+    pub clock: MergedClock,
+    /// Whether the files tell one history.
+    pub agreement: Agreement,
+    /// The input applied at every frame, by the file that confirmed most.
+    pub confirmed: Vec<ActionRuns>,
+    /// What each peer's file says about itself, in the order of handles.
+    pub peers: Vec<MergedPeer>,
+    /// Every rollback of every peer, in order of time.
+    pub rollbacks: Vec<MergedRollback>,
+    /// Every stall.
+    pub stalls: Vec<Observed<StallRecord>>,
+    /// Every route change, as the peer at each end saw it.
+    pub route_changes: Vec<Observed<RouteChangeRecord>>,
+    /// Every sample of the round trip.
+    pub latency: Vec<Observed<LatencySample>>,
+    /// Every desync.
+    pub desyncs: Vec<Observed<Desync>>,
+    /// Every period in which a peer's own game was in the background.
+    pub background: Vec<Background>,
+    /// The game's own events with a time, as each peer wrote them.
+    pub custom: Vec<Observed<CustomEvent>>,
+}
+
+/// Who played.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MergedSession {
+    /// The lab session.
+    pub session_id: String,
+    /// The room's name, when there is one.
+    pub room: Option<String>,
+    /// Study this session belongs to.
+    pub study_id: Option<String>,
+    /// Group of participants.
+    pub group_id: Option<String>,
+    /// How packets chose their path.
+    pub route_policy: Option<String>,
+    /// Every player, by what each one's own file says.
+    pub players: Vec<Player>,
+    /// Players whose file was not given.
+    pub missing_player_ids: Vec<usize>,
+}
+
+/// The one clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MergedClock {
+    /// The player on whose clock everything stands: the lowest handle with a file.
+    pub reference_player_id: usize,
+    /// Unix milliseconds at which `atUs` is 0, by that player's wall clock.
+    pub origin_unix_ms: u64,
+    /// Every peer with a file.
+    pub peers: Vec<PeerOffset>,
+}
+
+/// Whether the files tell one history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Agreement {
+    /// Whether every pair of files agrees on all that both confirmed.
+    pub agrees: bool,
+    /// What does not, in words.
+    pub violations: Vec<String>,
+    /// What each file claims.
+    pub claims: Vec<Claim>,
+}
+
+/// What one file claims about agreement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Claim {
+    /// Whose file.
+    pub player_id: usize,
+    /// Its `sync.status`.
+    pub status: SyncStatus,
+    /// Last frame whose inputs are all known there.
+    pub confirmed_frame: Option<i32>,
+    /// Its digest of the confirmed history.
+    pub history_digest: Hex64,
+}
+
+/// One peer's own numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MergedPeer {
+    /// The player.
+    pub player_id: usize,
+    /// What ran there.
+    pub software: Software,
+    /// Whether its file was closed by a confirmed end.
+    pub is_partial: bool,
+    /// The ledger of frames.
+    pub frames: Frames,
+    /// Artificial network conditions of its own packets.
+    pub conditions: Conditions,
+    /// Routes to the others at the end.
+    pub routes: Vec<ConnectionPeer>,
+    /// First simulation of every frame, on the one clock: the first time, then the distances.
+    pub frame_at_us: MergedTimes,
+    /// How late each remote player's inputs came.
+    pub lateness: Vec<Lateness>,
+}
+
+/// A series of times on the one clock. It may begin before the reference peer's zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MergedTimes {
+    /// The first time. `null` if the series is empty.
+    pub first: Option<i64>,
+    /// Microseconds from each to the next.
+    pub deltas: Vec<u64>,
+}
+
+/// Something that one peer saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Observed<T> {
+    /// The player whose file tells it.
+    pub observer_id: usize,
+    /// When, on the one clock.
+    pub at_us: i64,
+    /// As that file has it.
+    pub event: T,
+}
+
+/// A rollback with what the other peer's file says about the late input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MergedRollback {
+    /// The player who rolled back.
+    pub observer_id: usize,
+    /// When the correction ran, on the one clock.
+    pub at_us: i64,
+    /// As the observer's file has it, its evidence included.
+    pub event: RollbackEvent,
+    /// The same input where it came from. `null` without that player's file.
+    pub sender: Option<SenderView>,
+}
+
+/// A time in the background.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Background {
+    /// The player whose game it was.
+    pub observer_id: usize,
+    /// When it began, on the one clock.
+    pub at_us: i64,
+    /// How long it lasted, up to the end of the episode.
+    pub duration_ms: f64,
+}
+
+/// Why files make no merged document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// No file.
+    #[error("no episode file to merge")]
+    Nothing,
+    /// A file that does not say whose it is.
+    #[error("a file without a local player cannot be merged")]
+    NoPlayer,
+    /// Files of different episodes.
+    #[error("files of {one} and {other} are not of one episode")]
+    DifferentEpisodes {
+        /// The first file's episode.
+        one: String,
+        /// Another one's.
+        other: String,
+    },
+    /// Two files of one player.
+    #[error("two files of player {player}")]
+    SamePlayer {
+        /// The player.
+        player: usize,
+    },
+}
+
+/// A file and how its times become those of the one clock.
+struct Placed<'a> {
+    player: usize,
+    document: &'a EpisodeDocument,
+    /// First simulations of its frames, by its own clock.
+    times: Vec<i64>,
+    offset: PeerOffset,
+}
+
+/// Puts the files of one episode, one per peer, on one clock.
+///
+/// # Errors
+/// [`MergeError`] when the files are not of one episode and one per player.
+pub fn merge(documents: &[EpisodeDocument]) -> Result<MergedEpisode, MergeError> {
+    let placed = place(documents)?;
+    let Some(reference) = placed.first() else {
+        return Err(MergeError::Nothing);
+    };
+    let document = reference.document;
+    Ok(MergedEpisode {
+        schema: Schema {
+            name: MERGED_SCHEMA.to_owned(),
+            version: MERGED_VERSION.to_owned(),
+        },
+        session: session(&placed, document),
+        episode: document.episode.clone(),
+        clock: MergedClock {
+            reference_player_id: reference.player,
+            origin_unix_ms: document.clock.origin_unix_ms,
+            peers: placed.iter().map(|peer| peer.offset.clone()).collect(),
+        },
+        agreement: agreement(&placed),
+        confirmed: placed
+            .iter()
+            .max_by_key(|peer| (peer.document.sync.confirmed_frame, usize::MAX - peer.player))
+            .map(|peer| peer.document.inputs.confirmed.clone())
+            .unwrap_or_default(),
+        peers: placed.iter().map(peer).collect(),
+        rollbacks: rollbacks(&placed),
+        stalls: observed(&placed, |file| &file.frames.stalls, |stall| stall.at_us),
+        route_changes: observed(
+            &placed,
+            |file| &file.quality.route_changes,
+            |change| change.at_us,
+        ),
+        latency: latency(&placed),
+        desyncs: observed(&placed, |file| &file.sync.desyncs, |desync| desync.at_us),
+        background: background(&placed),
+        custom: custom(&placed),
+    })
+}
+
+/// Orders the files by player and finds each one's offset from the first.
+fn place(documents: &[EpisodeDocument]) -> Result<Vec<Placed<'_>>, MergeError> {
+    let mut files = Vec::new();
+    for document in documents {
+        let player = document
+            .session
+            .local_player_id
+            .ok_or(MergeError::NoPlayer)?;
+        files.push((player, document));
+    }
+    files.sort_by_key(|(player, _)| *player);
+    let of = |document: &EpisodeDocument| {
+        let num = document.episode.episode_num;
+        format!("{}-{num}", document.session.session_id)
+    };
+    for pair in files.windows(2) {
+        let ((one, first), (two, second)) = (pair[0], pair[1]);
+        if of(first) != of(second) {
+            return Err(MergeError::DifferentEpisodes {
+                one: of(first),
+                other: of(second),
+            });
+        }
+        if one == two {
+            return Err(MergeError::SamePlayer { player: one });
+        }
+    }
+    let Some(&(reference, reference_file)) = files.first() else {
+        return Ok(Vec::new());
+    };
+    Ok(files
+        .into_iter()
+        .map(|(player, document)| Placed {
+            player,
+            document,
+            times: clocks::times(document),
+            offset: clocks::offset((reference, reference_file), (player, document)),
+        })
+        .collect())
+}
+
+impl Placed<'_> {
+    /// A time of this file on the one clock.
+    fn time(&self, at_us: u64) -> i64 {
+        self.offset.apply(at_us)
+    }
+
+    /// A wall-clock time of this file on the one clock.
+    fn wall(&self, unix_ms: u64) -> i64 {
+        let since = i128::from(unix_ms) - i128::from(self.document.clock.origin_unix_ms);
+        // A period may have begun before the clock's origin.
+        let at_us = i64::try_from(since * 1000).unwrap_or_default();
+        self.offset.apply_signed(at_us)
+    }
+}
+
+fn session(placed: &[Placed<'_>], document: &EpisodeDocument) -> MergedSession {
+    let session = &document.session;
+    let file_of = |player: usize| placed.iter().find(|peer| peer.player == player);
+    MergedSession {
+        session_id: session.session_id.clone(),
+        room: session.room.clone(),
+        study_id: session.study_id.clone(),
+        group_id: session.group_id.clone(),
+        route_policy: session.route_policy.clone(),
+        players: session
+            .players
+            .iter()
+            .map(|player| {
+                let own = file_of(player.player_id).and_then(|peer| {
+                    let players = &peer.document.session.players;
+                    players.iter().find(|own| own.player_id == player.player_id)
+                });
+                own.unwrap_or(player).clone()
+            })
+            .collect(),
+        missing_player_ids: session
+            .player_ids
+            .iter()
+            .copied()
+            .filter(|player| file_of(*player).is_none())
+            .collect(),
+    }
+}
+
+fn agreement(placed: &[Placed<'_>]) -> Agreement {
+    let mut violations = Vec::new();
+    for (index, one) in placed.iter().enumerate() {
+        for other in &placed[index + 1..] {
+            let found = check_pair(one.document, other.document);
+            violations.extend(found.iter().map(|violation| {
+                let pair = Pair(one.player, other.player);
+                format!("{pair}: {violation}")
+            }));
+        }
+    }
+    Agreement {
+        agrees: violations.is_empty(),
+        violations,
+        claims: placed
+            .iter()
+            .map(|peer| Claim {
+                player_id: peer.player,
+                status: peer.document.sync.status,
+                confirmed_frame: peer.document.sync.confirmed_frame,
+                history_digest: peer.document.sync.history_digest,
+            })
+            .collect(),
+    }
+}
+
+struct Pair(usize, usize);
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "players {} and {}", self.0, self.1)
+    }
+}
+
+fn peer(placed: &Placed<'_>) -> MergedPeer {
+    let document = placed.document;
+    let TimesUs { first, deltas } = &document.timeline.frame_at_us;
+    MergedPeer {
+        player_id: placed.player,
+        software: document.software.clone(),
+        is_partial: document.episode.is_partial,
+        frames: document.frames.clone(),
+        conditions: document.quality.conditions.clone(),
+        routes: document.connection.peers.clone(),
+        frame_at_us: MergedTimes {
+            first: first.map(|at_us| placed.time(at_us)),
+            deltas: deltas.clone(),
+        },
+        lateness: document.timeline.lateness.clone(),
+    }
+}
+
+/// Everything of one kind, in order of time.
+fn observed<T: Clone>(
+    placed: &[Placed<'_>],
+    events: impl Fn(&EpisodeDocument) -> &Vec<T>,
+    at_us: impl Fn(&T) -> u64,
+) -> Vec<Observed<T>> {
+    let mut all: Vec<_> = placed
+        .iter()
+        .flat_map(|peer| {
+            events(peer.document).iter().map(|event| Observed {
+                observer_id: peer.player,
+                at_us: peer.time(at_us(event)),
+                event: event.clone(),
+            })
+        })
+        .collect();
+    all.sort_by_key(|observed| (observed.at_us, observed.observer_id));
+    all
+}
+
+fn rollbacks(placed: &[Placed<'_>]) -> Vec<MergedRollback> {
+    let events = observed(placed, |file| &file.rollbacks.events, |event| event.at_us);
+    events
+        .into_iter()
+        .map(|rollback| MergedRollback {
+            sender: placed
+                .iter()
+                .find(|peer| peer.player == rollback.event.player_id)
+                .and_then(|peer| sender::view(peer, &rollback)),
+            observer_id: rollback.observer_id,
+            at_us: rollback.at_us,
+            event: rollback.event,
+        })
+        .collect()
+}
+
+fn latency(placed: &[Placed<'_>]) -> Vec<Observed<LatencySample>> {
+    let mut all: Vec<_> = placed
+        .iter()
+        .flat_map(|peer| {
+            peer.document.latency.samples.iter().map(|sample| Observed {
+                observer_id: peer.player,
+                at_us: peer.wall(sample.timestamp),
+                event: sample.clone(),
+            })
+        })
+        .collect();
+    all.sort_by_key(|sample| (sample.at_us, sample.observer_id));
+    all
+}
+
+fn background(placed: &[Placed<'_>]) -> Vec<Background> {
+    let mut all: Vec<_> = placed
+        .iter()
+        .flat_map(|peer| {
+            let periods = &peer.document.focus_loss.background_periods;
+            periods.iter().map(|period| Background {
+                observer_id: peer.player,
+                at_us: peer.wall(period.start),
+                duration_ms: period.duration_ms,
+            })
+        })
+        .collect();
+    all.sort_by_key(|period| (period.at_us, period.observer_id));
+    all
+}
+
+/// An event whose time is not known has no place on a clock; it stands in its own file.
+fn custom(placed: &[Placed<'_>]) -> Vec<Observed<CustomEvent>> {
+    let mut all: Vec<_> = placed
+        .iter()
+        .flat_map(|peer| {
+            peer.document.custom.events.iter().filter_map(|event| {
+                Some(Observed {
+                    observer_id: peer.player,
+                    at_us: peer.time(event.at_us?),
+                    event: event.clone(),
+                })
+            })
+        })
+        .collect();
+    all.sort_by_key(|event| (event.at_us, event.observer_id));
+    all
+}
