@@ -23,8 +23,8 @@ impl<C> Default for LabDisplayPlugin<C> {
     }
 }
 
-/// Who else knows that nothing is drawn says so here: a browser's hidden tab is updated by a timer
-/// and drawn by nobody.
+/// Who else knows that nothing is drawn says so here, as `WebPlugin` does: updates of a hidden tab,
+/// and those between two slow pictures, are drawn by nobody.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NotDrawn(pub bool);
 

@@ -27,6 +27,7 @@
 //! rooms of this crate hang together; data goes one way, and so do the modules:
 //! [`transport`] -> [`session`] -> [`rollback`] -> [`metrics`] -> [`record`].
 
+pub mod checksum;
 pub mod clock;
 #[cfg(feature = "matchbox")]
 pub mod config;
@@ -60,6 +61,7 @@ pub use rollback::RollbackLabSystems;
 pub mod prelude {
     pub use crate::RollbackLabSystems;
     pub use crate::RollbackObserverPlugins;
+    pub use crate::checksum::portable_hash;
     pub use crate::diagnostics::RollbackLabDiagnosticsPlugin;
     #[cfg(feature = "window")]
     pub use crate::display::LabDisplayPlugin;

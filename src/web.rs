@@ -1,7 +1,8 @@
 //! The page as an instrument: what a game hands over to the page that it runs in.
 //!
 //! Owns the glue between a lab session and the page's scripts: `window.exportSessionMetrics()`, the
-//! DOM events below, a hidden tab. Never touches the page's elements, and no game needs it to play.
+//! DOM events below, updates in a hidden tab and between slow pictures, the moments of key presses.
+//! Never touches the page's elements, and no game needs it to play.
 //!
 //! | event on `window` | when | `detail` |
 //! |---|---|---|
@@ -13,8 +14,11 @@
 //! `exportSessionMetrics()`.
 
 mod address;
+mod devices;
 mod export;
-mod hidden;
+mod pace;
+#[cfg(feature = "window")]
+mod picture;
 mod replay;
 
 use std::cell::RefCell;
@@ -25,9 +29,11 @@ use bevy::ecs::schedule::ScheduleLabel;
 use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Config;
+use js_sys::Function;
 use serde::Serialize;
-use wasm_bindgen::JsValue;
-use web_sys::{CustomEvent, CustomEventInit};
+use wasm_bindgen::closure::{Closure, WasmClosure};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{CustomEvent, CustomEventInit, Window};
 
 pub use self::address::PageAddress;
 pub use self::replay::{fetch_episode, install_replay};
@@ -42,7 +48,9 @@ pub const SESSION_EVENT: &str = "rollbacklab:session";
 /// Name of the event that says why there is no match.
 pub const ERROR_EVENT: &str = "rollbacklab:error";
 
-/// Hands the documents of a lab session over to the page, and keeps it going in a hidden tab.
+/// Hands the documents of a lab session over to the page, and keeps the game at its pace: in a hidden
+/// tab, and where the browser draws less often than the game plays. Add it before the game runs; with
+/// the feature `window` updates that no picture shows are not drawn either.
 pub struct WebPlugin<C>(PhantomData<fn() -> C>);
 
 impl<C> Default for WebPlugin<C> {
@@ -69,19 +77,41 @@ where
         let mut order = app.world_mut().resource_mut::<MainScheduleOrder>();
         order.insert_before(First, PageFirst);
         order.insert_after(Last, PageLast);
+        #[cfg(feature = "window")]
+        app.init_resource::<picture::Resting>()
+            .add_systems(PageFirst, picture::wake_cameras)
+            .add_systems(PageLast, picture::rest_cameras);
         app.add_systems(PageFirst, export::take_back::<C::Input>)
             .add_systems(
                 PageLast,
                 (export::lend::<C::Input>, dispatch_queued).chain(),
             )
-            .add_systems(First, hidden::tell_visibility)
+            .add_systems(First, (pace::tell_visibility, devices::tell_moments))
             .add_observer(queue_episode)
             .add_observer(queue_session)
             .add_observer(queue_failure);
-        if let Err(error) = export::install().and_then(|()| hidden::install()) {
+        if let Err(error) = install() {
             error!("this page lacks what it should hand over: {error:?}");
         }
     }
+}
+
+fn install() -> Result<(), JsValue> {
+    export::install()?;
+    pace::install()?;
+    devices::install()
+}
+
+/// A function that lives as long as the page.
+fn lasting<T: ?Sized + WasmClosure>(closure: Closure<T>) -> Function {
+    let function = closure.as_ref().unchecked_ref::<Function>().clone();
+    closure.forget();
+    function
+}
+
+/// The page's own clock, in milliseconds.
+fn page_ms(window: &Window) -> f64 {
+    window.performance().map_or(0.0, |clock| clock.now())
 }
 
 /// Tells the page why there is no match. For what goes wrong before there is an app.

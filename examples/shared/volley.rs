@@ -10,13 +10,13 @@
     reason = "every target that shares this file uses its own part of it"
 )]
 
-use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
 use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
+use bevy_ggrs::ggrs;
 use bevy_ggrs::prelude::*;
-use bevy_ggrs::{checksum_hasher, ggrs};
+use bevy_rollback_lab::checksum::portable_hash;
 
 #[path = "volley/court.rs"]
 pub mod court;
@@ -75,35 +75,6 @@ impl<C: ggrs::Config<Input = VolleyInput>> Plugin for VolleyPlugin<C> {
             .checksum_component::<Motion>(portable_hash)
             .checksum_resource::<Scoreboard>(portable_hash)
             .add_systems(GgrsSchedule, advance_court::<C>);
-    }
-}
-
-/// The same hash on every target: a browser's `usize` has 32 bits, and handles, the length of an
-/// array and the variant of an enum are hashed as one.
-pub fn portable_hash<T: Hash>(value: &T) -> u64 {
-    let mut hasher = FixedWidth(checksum_hasher());
-    value.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Widens what has the width of a pointer.
-struct FixedWidth<H>(H);
-
-impl<H: Hasher> Hasher for FixedWidth<H> {
-    fn finish(&self) -> u64 {
-        self.0.finish()
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.0.write_u64(value as u64);
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.0.write_i64(value as i64);
     }
 }
 

@@ -116,11 +116,18 @@ fn write_panel(mut commands: Commands) {
 }
 
 fn write_help(mut commands: Commands, local: Res<LocalPlayer>) {
-    let text = if local.bot {
-        "a bot plays this side    F3: numbers    Esc: leave"
+    let hands = if local.bot {
+        "a bot plays this side"
     } else {
-        "A D or arrows: run    W or space: jump    F3: numbers    Esc: leave"
+        "A D or arrows: run    W or space: jump"
     };
+    // A page is left as pages are.
+    let leave = if cfg!(target_arch = "wasm32") {
+        ""
+    } else {
+        "    Esc: leave"
+    };
+    let text = format!("{hands}    F3: numbers{leave}");
     commands.spawn((
         Help(0.0),
         Text2d::new(text),

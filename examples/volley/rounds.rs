@@ -38,6 +38,7 @@ pub struct SharedOutcome(Arc<Mutex<Outcome>>);
 
 impl SharedOutcome {
     /// The outcome now.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn get(&self) -> Outcome {
         self.0
             .lock()

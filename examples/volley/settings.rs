@@ -65,6 +65,7 @@ pub struct Settings {
     /// The app ends with the session, instead of waiting for the player to close it.
     pub quit: bool,
     /// Picture of the window, and the frame of episode 0 at which it is taken.
+    #[cfg(not(target_arch = "wasm32"))]
     pub screenshot: Option<(PathBuf, u32)>,
 }
 
@@ -92,6 +93,7 @@ impl Default for Settings {
             out: None,
             hud: false,
             quit: false,
+            #[cfg(not(target_arch = "wasm32"))]
             screenshot: None,
         }
     }

@@ -86,10 +86,11 @@ impl Vitals {
         self.update_ticks
     }
 
-    /// Frames simulated beyond the confirmed one.
+    /// Frames simulated beyond the confirmed one; zero while inputs are known before their frame is
+    /// simulated, as with an input delay that covers the way.
     #[must_use]
     pub fn unconfirmed(&self) -> Option<Frame> {
-        Some(self.frame? - self.confirmed_frame?)
+        Some((self.frame? - self.confirmed_frame?).max(0))
     }
 
     /// Share of right predictions among those judged in the columns.

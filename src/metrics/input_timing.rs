@@ -11,7 +11,8 @@ const MAX_DEVICES: usize = 8;
 /// Which device changed the local input, and when.
 ///
 /// The game says that its input changed, once per change, when it reads its devices; glue of the
-/// platform may say before when the event really happened. Times are those of the
+/// platform may say before when the event really happened: `WebPlugin` does for `keyboard`, `mouse`
+/// and `touch`. Times are those of the
 /// [`LabClock`](crate::clock::LabClock).
 ///
 /// ```

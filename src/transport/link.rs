@@ -30,6 +30,7 @@ mod trouble;
 
 use cadence::Cadence;
 use dedupe::Dedupe;
+pub use evidence::HIDDEN_GRACE;
 pub use stats::{LateEvidence, LinkStats, PathStats};
 use trouble::BothPaths;
 

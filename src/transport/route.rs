@@ -93,6 +93,8 @@ pub struct Evidence {
     pub peer_doubt: bool,
     /// The peer has promoted.
     pub peer_promoted: bool,
+    /// The peer's tab or window is hidden: its packets come when its browser lets it run.
+    pub peer_hidden: bool,
     /// Time in which both paths carried the game without a break.
     pub both_together: Duration,
     /// Time in which they did within the last ten seconds.
@@ -391,9 +393,10 @@ impl Router {
         } else if !e.direct_open && e.relay_up {
             flag(RouteCause::Closed, "closed")
         } else if self.policy != RoutePolicy::DualPath && e.judging && e.relay_usable {
+            // Late packets of a hidden peer say nothing about a path; its silence on one of two does.
+            let slow = || self.lossy(e).or_else(|| Self::congested(e));
             self.dead(e)
-                .or_else(|| self.lossy(e))
-                .or_else(|| Self::congested(e))?
+                .or_else(|| (!e.peer_hidden).then(slow).flatten())?
         } else {
             return None;
         };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bevy_rollback_lab::transport::{
+    link::HIDDEN_GRACE,
     route::{RouteCause, RouteState},
     wire::Path,
 };
@@ -171,8 +172,33 @@ fn a_hidden_tab_that_wakes_once_a_second_is_not_doubted() {
     );
     world.peers[1].link.set_hidden(false);
     world.run_for(5 * SECOND);
-    assert_eq!(world.promotions(), 0);
+    let changes = world.peers.each_ref().map(|peer| &peer.changes);
+    assert_eq!(world.promotions(), 0, "{changes:#?}");
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
+}
+
+#[test]
+fn a_direct_path_that_dies_while_the_tab_is_hidden_is_given_up() {
+    for one_way in [false, true] {
+        let mut world = World::playing(Setup::default(), 3 * SECOND);
+        world.peers[1].link.set_hidden(true);
+        world.run_for(SECOND);
+        assert_eq!(world.causes_into(RouteState::Suspect), []);
+        if one_way {
+            world.cut(1, Path::Direct);
+        } else {
+            world.cut_both(Path::Direct);
+        }
+        world.reset_counts();
+        world.run_for(4 * SECOND);
+        assert_eq!(world.routes(), [RouteState::Relay; 2], "one way: {one_way}");
+        // The visible peer waits for as long as a browser may let a hidden tab sleep.
+        let gap = world.longest_gap();
+        assert!(
+            gap < HIDDEN_GRACE + SECOND / 2,
+            "the game stood for {gap:?}"
+        );
+    }
 }
 
 #[test]

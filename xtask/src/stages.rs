@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::{cargo, program, run, works};
-use crate::{examples, graph, house, wasm, window};
+use crate::{browser, examples, graph, house, wasm, window};
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +92,12 @@ pub const STAGES: &[Stage] = &[
         about: "HUD tests, and the demo in a window on a virtual display with a software renderer",
         optional: false,
         run: window::check,
+    },
+    Stage {
+        name: "browser",
+        about: "the demo as a page in headless Chromium: two pages, a native peer, cuts, hidden tabs",
+        optional: false,
+        run: browser::check,
     },
     Stage {
         name: "deny",

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// Gaps remembered. Half a second at 60 Hz: a browser that falls to 15 Hz is believed after a second.
 const GAPS: usize = 32;
 
+/// Most that one gap weighs when time is shared out among gaps: the longest interval that a header
+/// can tell. A single long pause is a hitch and no cadence.
+const WEIGHT_MAX: u32 = 126_000;
+
 /// Shortest hitch: two frames at 60 Hz.
 pub const HITCH_MIN: Duration = Duration::from_millis(33);
 
@@ -16,12 +20,14 @@ pub struct Cadence {
     gaps: [u32; GAPS],
     filled: usize,
     next: usize,
-    median: Duration,
+    usual: Duration,
     last_poll: Option<Duration>,
     last_seen: Option<Duration>,
     paused: Duration,
     hitches: u64,
     hitch_at: Option<Duration>,
+    /// The newest gap, and what ended it.
+    gap: (Duration, Duration),
 }
 
 impl Cadence {
@@ -32,12 +38,13 @@ impl Cadence {
             gaps: [0; GAPS],
             filled: 0,
             next: 0,
-            median: interval,
+            usual: interval,
             last_poll: None,
             last_seen: None,
             paused: Duration::ZERO,
             hitches: 0,
             hitch_at: None,
+            gap: (Duration::ZERO, Duration::ZERO),
         }
     }
 
@@ -49,6 +56,9 @@ impl Cadence {
             return;
         };
         let gap = now.saturating_sub(last);
+        if !gap.is_zero() {
+            self.gap = (gap, now);
+        }
         if gap > HITCH_MIN.max(interval * 5 / 2) {
             self.paused += gap - interval;
             self.hitches += 1;
@@ -71,18 +81,14 @@ impl Cadence {
         self.filled = (self.filled + 1).min(GAPS);
         // Below eight gaps the settings know better.
         if self.filled >= 8 && self.next.is_multiple_of(4) {
-            let mut sorted = self.gaps;
-            let sorted = &mut sorted[..self.filled];
-            let middle = self.filled / 2;
-            let (_, median, _) = sorted.select_nth_unstable(middle);
-            self.median = Duration::from_micros(u64::from(*median));
+            self.usual = usual(&mut self.gaps.clone()[..self.filled]);
         }
     }
 
-    /// Median time between polls.
+    /// Usual time between polls.
     #[must_use]
     pub const fn interval(&self) -> Duration {
-        self.median
+        self.usual
     }
 
     /// Time since the origin without the hitches.
@@ -97,9 +103,92 @@ impl Cadence {
         self.hitch_at == Some(now)
     }
 
+    /// By how much longer than a `frame` this peer did not poll, for what is drained at this very
+    /// moment: it may have waited here for that long.
+    #[must_use]
+    pub fn late(&self, now: Duration, frame: Duration) -> Duration {
+        let (gap, ended) = self.gap;
+        if ended == now {
+            gap.saturating_sub(frame)
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// Hitches so far.
     #[must_use]
     pub const fn hitches(&self) -> u64 {
         self.hitches
+    }
+}
+
+/// The median gap, unless half of the time lies in gaps more than twice as long: a browser that waits
+/// for its renderer draws in bursts, some pictures at once and then none for a while, and whoever
+/// expects its packets by the median doubts its path at every wait.
+fn usual(gaps: &mut [u32]) -> Duration {
+    gaps.sort_unstable();
+    let median = gaps[gaps.len() / 2];
+    let weight = |gap: u32| u64::from(gap.min(WEIGHT_MAX));
+    let half = gaps.iter().copied().map(weight).sum::<u64>() / 2;
+    let mut passed = 0;
+    let holds_half = gaps.iter().copied().find(|&gap| {
+        passed += weight(gap);
+        passed > half
+    });
+    let by_time = holds_half.unwrap_or(median);
+    let usual = if by_time > median.saturating_mul(2) {
+        by_time
+    } else {
+        median
+    };
+    Duration::from_micros(u64::from(usual))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cadence(gaps_ms: impl IntoIterator<Item = u64>) -> Cadence {
+        let mut cadence = Cadence::new(Duration::from_micros(16_667));
+        let mut now = Duration::ZERO;
+        cadence.poll(now);
+        for gap in gaps_ms {
+            now += Duration::from_millis(gap);
+            cadence.poll(now);
+        }
+        cadence
+    }
+
+    #[test]
+    fn a_pause_among_regular_polls_changes_nothing() {
+        let gaps = [17; 31].into_iter().chain([2_000]);
+        assert_eq!(cadence(gaps).interval(), Duration::from_millis(17));
+    }
+
+    #[test]
+    fn polls_in_bursts_are_as_slow_as_the_waits_between_them() {
+        let burst = [4, 4, 4, 90];
+        let gaps = std::iter::repeat_n(burst, 8).flatten();
+        assert_eq!(cadence(gaps).interval(), Duration::from_millis(90));
+    }
+
+    #[test]
+    fn polls_that_jitter_are_taken_by_their_median() {
+        let gaps = std::iter::repeat_n([11, 17, 22, 17], 8).flatten();
+        assert_eq!(cadence(gaps).interval(), Duration::from_millis(17));
+    }
+
+    #[test]
+    fn what_a_late_poll_drains_waited_for_it_and_what_the_next_one_drains_did_not() {
+        let ms = Duration::from_millis;
+        let mut cadence = Cadence::new(ms(17));
+        for now in [0, 17, 57] {
+            cadence.touch(ms(now), ms(17));
+        }
+        assert_eq!(cadence.late(ms(57), ms(17)), ms(23));
+        cadence.touch(ms(57), ms(17));
+        assert_eq!(cadence.late(ms(57), ms(17)), ms(23), "the same poll");
+        cadence.touch(ms(58), ms(17));
+        assert_eq!(cadence.late(ms(58), ms(17)), ms(0));
     }
 }

@@ -22,6 +22,10 @@ const ECHO_AGE: Duration = Duration::from_millis(2_500);
 /// A peer heard in this episode over the relay alone holds the direct path to account after this:
 /// it covers the difference in starting times that a barrier leaves.
 const EXCHANGE_GRACE: Duration = Duration::from_millis(500);
+/// What a hidden peer is granted on top: browsers wake a hidden tab's timers once a second where
+/// they throttle them, and half of that again is a busy one. Longer silence while the relay goes on
+/// bringing packets is a dead path, hidden or not.
+pub const HIDDEN_GRACE: Duration = Duration::from_millis(1_500);
 
 impl Link {
     /// The expected interval between packets, `I`: the larger of one's own poll interval and the
@@ -50,7 +54,7 @@ impl Link {
         let direct = &self.paths[Path::Direct.index()];
         let steady = direct.rtt.samples >= STEADY_SAMPLES
             && direct.delay.jitter() * STEADY_JITTER <= self.interval();
-        if quick < calm && steady && !above(calm, 0.0) && above(quick, near) {
+        if !self.peer.hidden && quick < calm && steady && !above(calm, 0.0) && above(quick, near) {
             quick
         } else {
             calm
@@ -179,7 +183,7 @@ impl Link {
 
         let together = self
             .episode
-            .filter(|episode| self.peer.epoch == episode.epoch && !self.peer.hidden);
+            .filter(|episode| self.peer.epoch == episode.epoch);
         let exchanged = together.is_some_and(|episode| {
             episode.heard_direct && direct.sent.confirmed_since(episode.started)
         });
@@ -212,6 +216,7 @@ impl Link {
                 && self.relay_steady(awake, limit),
             peer_doubt: self.peer.doubt,
             peer_promoted: self.peer.promoted,
+            peer_hidden: self.peer.hidden,
             both_together: self.both_together(awake),
             both_of_10s: self.both_of_10s(awake),
             loss_runs: self.loss_runs(awake),
@@ -234,10 +239,11 @@ impl Link {
 
     pub(super) fn ack_limit(&self, path: Path, interval: Duration) -> Duration {
         let rtt = &self.paths[path.index()].rtt;
-        match rtt.get() {
+        let awake = match rtt.get() {
             Some(srtt) => srtt + (rtt.variation * 4).max(interval) + interval * 2,
             None => EXCHANGE_GRACE,
-        }
+        };
+        awake + self.hidden_grace()
     }
 
     /// Quality of the direct path in both directions over the recovery stretch.
@@ -276,7 +282,15 @@ impl Link {
     }
 
     pub(super) fn calm_limit(&self) -> Duration {
-        (self.interval() * 3).max(SILENCE_MIN)
+        (self.interval() * 3).max(SILENCE_MIN) + self.hidden_grace()
+    }
+
+    fn hidden_grace(&self) -> Duration {
+        if self.peer.hidden {
+            HIDDEN_GRACE
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn margin_ms_at(&self, silence_limit: Duration) -> Option<f64> {

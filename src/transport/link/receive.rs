@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     ClockOffset, ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
-    micros, seq_diff32, unwrap_micros, wrap_micros,
+    frame, micros, seq_diff32, unwrap_micros, wrap_micros,
 };
 
 impl Link {
@@ -95,9 +95,11 @@ impl Link {
 
         // What was drained at the end of an own hitch waited here, not on the path.
         let hitching = self.cadence.hitching(now);
+        let late = self.cadence.late(now, frame(self.settings.fps));
         let health = &mut self.paths[path.index()];
-        let transit = micros(now) - micros(sent_at);
-        let usual = health.delay.min_over(now, 1).unwrap_or(transit);
+        let came = micros(now) - micros(sent_at);
+        let usual = health.delay.min_over(now, 1).unwrap_or(came);
+        let transit = without_waiting(came, late, usual);
         let on_time = hitching || transit <= usual.saturating_add(micros(late_after));
         if !hitching {
             health.delay.add(now, transit);
@@ -107,7 +109,7 @@ impl Link {
         }
 
         if let Some(echo) = header.echo.filter(|echo| !hitching && echo.path == path) {
-            self.note_echo(now, sent_at, header, echo);
+            self.note_echo(now, sent_at, header, echo, late);
         }
         for path in Path::ALL {
             self.paths[path.index()]
@@ -147,7 +149,14 @@ impl Link {
 
     /// Only the newest confirmed packet of a path, with the very stamp it was sent with, echoed over
     /// the same path, and only once, gives a sample: nothing else can move the round trip.
-    fn note_echo(&mut self, now: Duration, sent_at: Duration, header: &Header, echo: Echo) {
+    fn note_echo(
+        &mut self,
+        now: Duration,
+        sent_at: Duration,
+        header: &Header,
+        echo: Echo,
+        late: Duration,
+    ) {
         let index = echo.path.index();
         let health = &mut self.paths[index];
         if self.sampled[index] == Some(echo.sent)
@@ -160,8 +169,17 @@ impl Link {
             return;
         };
         self.sampled[index] = Some(echo.sent);
-        health.rtt.add(rtt);
+        let usual = if health.rtt.samples > 0 {
+            health.rtt.min
+        } else {
+            rtt
+        };
+        let without = without_waiting(micros(rtt), late, micros(usual));
+        health
+            .rtt
+            .add(Duration::from_micros(without.unsigned_abs()));
 
+        // The bounds of the offset hold for the whole round trip alone.
         // RFC 5905: offset = ((T2 - T1) + (T3 - T4)) / 2.
         let (t1, t4) = (micros(now) - micros(elapsed), micros(now));
         let (t2, t3) = (micros(sent_at) - micros(echo.hold), micros(sent_at));
@@ -191,4 +209,10 @@ impl Link {
             self.alone_clock = sent_at;
         }
     }
+}
+
+/// A time in microseconds without what may have been waiting for a late poll of ours. It may have
+/// waited for less: what was not longer than `usual` anyway says nothing new about the path.
+fn without_waiting(time: i64, late: Duration, usual: i64) -> i64 {
+    (time - micros(late)).max(usual.min(time))
 }

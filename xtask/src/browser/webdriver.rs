@@ -61,9 +61,9 @@ impl Driver {
         let options = json!({
             "binary": self.browser,
             "args": [
-                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic",
-                "--disable-component-update", "--use-angle=swiftshader",
-                "--enable-unsafe-swiftshader", "--window-size=1280,800",
+                "--headless=new", "--no-sandbox", "--disable-quic", "--disable-component-update",
+                "--use-gl=angle", "--use-angle=gl-egl", "--ignore-gpu-blocklist",
+                "--window-size=1000,720",
             ],
             "prefs": {
                 "download.default_directory": downloads,
@@ -120,11 +120,8 @@ impl Browser<'_> {
 
     /// Runs a script before any of the page's own, in every page from now on.
     pub fn prepare(&self, script: &str) -> Result<(), String> {
-        let body = json!({
-            "cmd": "Page.addScriptToEvaluateOnNewDocument",
-            "params": { "source": script },
-        });
-        self.post("/goog/cdp/execute", &body).map(drop)
+        let script = json!({ "source": script });
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", &script)
     }
 
     /// Opens an address.
@@ -160,6 +157,52 @@ impl Browser<'_> {
         std::fs::write(file, bytes).map_err(|error| format!("{}: {error}", file.display()))
     }
 
+    /// Holds a key down for a moment, as a person does.
+    pub fn press(&self, key: &str, held: Duration) -> Result<(), String> {
+        let wait = json!({ "type": "pause", "duration": held.as_millis() });
+        let keys = json!({ "type": "key", "id": "keyboard", "actions": [
+            { "type": "keyDown", "value": key }, wait, { "type": "keyUp", "value": key },
+        ]});
+        self.post("/actions", &json!({ "actions": [keys] }))
+            .map(drop)
+    }
+
+    /// Holds a finger on the page for a moment, at a place of the view in CSS pixels.
+    pub fn touch(&self, at: (u32, u32), held: Duration) -> Result<(), String> {
+        let finger = json!({
+            "type": "pointer", "id": "finger", "parameters": { "pointerType": "touch" },
+            "actions": [
+                { "type": "pointerMove", "duration": 0, "x": at.0, "y": at.1 },
+                { "type": "pointerDown", "button": 0 },
+                { "type": "pause", "duration": held.as_millis() },
+                { "type": "pointerUp", "button": 0 },
+            ],
+        });
+        self.post("/actions", &json!({ "actions": [finger] }))
+            .map(drop)
+    }
+
+    /// Stops everything on the page, or lets it go on, as a browser does that saves power.
+    pub fn freeze(&self, frozen: bool) -> Result<(), String> {
+        let state = if frozen { "frozen" } else { "active" };
+        self.cdp("Page.setWebLifecycleState", &json!({ "state": state }))
+    }
+
+    /// Makes everything that is downloaded from now on arrive no faster than this.
+    pub fn slow_down(&self, bytes_per_second: u32) -> Result<(), String> {
+        self.cdp("Network.enable", &json!({}))?;
+        let line = json!({
+            "offline": false, "latency": 20,
+            "downloadThroughput": bytes_per_second, "uploadThroughput": bytes_per_second,
+        });
+        self.cdp("Network.emulateNetworkConditions", &line)
+    }
+
+    fn cdp(&self, command: &str, parameters: &Value) -> Result<(), String> {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.post("/goog/cdp/execute", &body).map(drop)
+    }
+
     /// The tab in front.
     pub fn tab(&self) -> Result<Value, String> {
         self.get("/window")
@@ -176,8 +219,7 @@ impl Browser<'_> {
     /// Brings a tab to the front.
     pub fn show(&self, tab: &Value) -> Result<(), String> {
         self.post("/window", &json!({ "handle": tab }))?;
-        let front = json!({ "cmd": "Page.bringToFront", "params": {} });
-        self.post("/goog/cdp/execute", &front).map(drop)
+        self.cdp("Page.bringToFront", &json!({}))
     }
 }
 

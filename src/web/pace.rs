@@ -1,18 +1,20 @@
-//! Owns a hidden tab. Browsers stop `requestAnimationFrame` there, and with it whatever draws the
-//! game, while the timers of a worker go on: so `requestAnimationFrame` is this module's, which hands
-//! its callbacks to the browser while the tab is visible, and to a worker's timer while it is not.
-//! Any app that draws by animation frames keeps its pace so. Never decides what a hidden tab means
-//! to a match.
+//! Owns when a page updates. Browsers call back by `requestAnimationFrame` when they are ready for a
+//! picture: never for a hidden tab, and a few times a second where a processor draws alone or a
+//! graphics card has too much to do. A match cannot wait for a picture. The timers of a worker go on
+//! through all of that: so `requestAnimationFrame` is this module's, which hands its callbacks to the
+//! browser, and to the worker's timer when the browser does not come. What such an update changed
+//! is not drawn; the next picture shows it. Never decides what a hidden tab means to a match.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use bevy::prelude::*;
 use js_sys::{Array, Function, Reflect};
-use wasm_bindgen::closure::{Closure, WasmClosure};
+use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Blob, BlobPropertyBag, Event, MessageEvent, Url, Window, Worker};
 
+use super::{lasting, page_ms};
 use crate::config::LabConfig;
 use crate::session::SetHidden;
 
@@ -20,11 +22,15 @@ use crate::session::SetHidden;
 const WORKER: &str = "onmessage = ({data}) => setTimeout(() => postMessage(0), data);";
 /// Where no lab session says how many frames a second it plays.
 const DEFAULT_INTERVAL: f64 = 1_000.0 / 60.0;
-/// Rest between two updates of a hidden tab, in milliseconds: a page that draws in software would
-/// have time for nothing else.
-const REST: f64 = 4.0;
+/// Shortest wait for the next tick, in milliseconds: the page has other things to do, too.
+const REST: f64 = 1.0;
 /// A timer that is later than so many intervals starts its rhythm anew.
 const CATCH_UP: f64 = 8.0;
+/// Intervals after a picture until the browser counts as late: a display that is a little slower
+/// than the game is not.
+const LATE_PICTURE: f64 = 1.5;
+/// Intervals between two updates of the timer's own, less what ticks jitter.
+const NEXT_TICK: f64 = 0.75;
 
 thread_local! {
     static FRAMES: RefCell<Frames> = RefCell::default();
@@ -38,9 +44,15 @@ struct Frames {
     next_handle: i32,
     /// The browser's own function, and what it calls.
     browser: Option<(Function, Function)>,
+    /// The browser was asked for a frame and has not called yet.
+    asked: bool,
     worker: Option<Worker>,
     hidden: bool,
-    /// When the worker's next answer is due, in the page's milliseconds.
+    /// The update that runs, or ran last, is the timer's.
+    by_timer: bool,
+    /// When an update began last, in the page's milliseconds.
+    updated: f64,
+    /// When the worker's next answer is due.
     due: f64,
 }
 
@@ -60,6 +72,11 @@ pub(super) fn tell_visibility(
     }
 }
 
+/// Whether the update that runs is one that nobody will see.
+pub(super) fn undrawn() -> bool {
+    FRAMES.with_borrow(|frames| frames.by_timer)
+}
+
 /// Takes over `requestAnimationFrame` and `cancelAnimationFrame`, for as long as the page lives.
 pub(super) fn install() -> Result<(), JsValue> {
     let window = web_sys::window().ok_or("no window")?;
@@ -67,7 +84,7 @@ pub(super) fn install() -> Result<(), JsValue> {
     let name = |name: &str| JsValue::from_str(name);
     let browser: Function = Reflect::get(&window, &name("requestAnimationFrame"))?.dyn_into()?;
 
-    let on_frame = lasting::<dyn FnMut(f64)>(Closure::new(run_frame));
+    let on_frame = lasting::<dyn FnMut(f64)>(Closure::new(run_picture));
     let request = lasting::<dyn FnMut(Function) -> i32>(Closure::new(request));
     let cancel = lasting::<dyn FnMut(i32)>(Closure::new(cancel));
     let answer = lasting::<dyn FnMut(MessageEvent)>(Closure::new(|_: MessageEvent| run_tick()));
@@ -86,14 +103,8 @@ pub(super) fn install() -> Result<(), JsValue> {
     Reflect::set(&window, &name("cancelAnimationFrame"), &cancel)?;
     document.add_event_listener_with_callback("visibilitychange", &changed)?;
     set_hidden(document.hidden());
+    schedule(&window);
     Ok(())
-}
-
-/// A function that lives as long as the page.
-fn lasting<T: ?Sized + WasmClosure>(closure: Closure<T>) -> Function {
-    let function = closure.as_ref().unchecked_ref::<Function>().clone();
-    closure.forget();
-    function
 }
 
 fn start_worker() -> Result<Worker, JsValue> {
@@ -105,20 +116,13 @@ fn start_worker() -> Result<Worker, JsValue> {
     Worker::new(&url)
 }
 
-fn now(window: &Window) -> f64 {
-    window.performance().map_or(0.0, |clock| clock.now())
-}
-
 fn request(callback: Function) -> i32 {
-    let (handle, browser) = FRAMES.with_borrow_mut(|frames| {
+    let handle = FRAMES.with_borrow_mut(|frames| {
         frames.next_handle = frames.next_handle.wrapping_add(1).max(1);
-        let handle = frames.next_handle;
-        let first = frames.waiting.is_empty();
-        frames.waiting.push((handle, callback));
-        let ask = first && !frames.hidden;
-        (handle, frames.browser.clone().filter(|_| ask))
+        frames.waiting.push((frames.next_handle, callback));
+        frames.next_handle
     });
-    ask(browser);
+    ask();
     handle
 }
 
@@ -126,19 +130,38 @@ fn cancel(handle: i32) {
     FRAMES.with_borrow_mut(|frames| frames.waiting.retain(|(of, _)| *of != handle));
 }
 
-/// Asks the browser for a frame. Asking twice costs nothing: the second one finds nobody waiting.
-fn ask(browser: Option<(Function, Function)>) {
+/// Asks the browser for a frame, unless it was asked or shows nothing.
+fn ask() {
+    let browser = FRAMES.with_borrow_mut(|frames| {
+        let wanted = !frames.asked && !frames.hidden && !frames.waiting.is_empty();
+        frames.asked |= wanted;
+        frames.browser.clone().filter(|_| wanted)
+    });
     let (Some((ask, on_frame)), Some(window)) = (browser, web_sys::window()) else {
         return;
     };
     if let Err(error) = ask.call1(&window, &on_frame) {
+        FRAMES.with_borrow_mut(|frames| frames.asked = false);
         error!("the browser gives no animation frame: {error:?}");
     }
 }
 
-fn run_frame(time: f64) {
+/// The browser is ready for a picture.
+fn run_picture(time: f64) {
+    FRAMES.with_borrow_mut(|frames| frames.asked = false);
+    run_frame(time, false);
+}
+
+fn run_frame(time: f64, by_timer: bool) {
+    let Some(window) = web_sys::window() else {
+        return;
+    };
     // What the callbacks ask for is the next frame's.
-    let waiting = FRAMES.with_borrow_mut(|frames| std::mem::take(&mut frames.waiting));
+    let waiting = FRAMES.with_borrow_mut(|frames| {
+        frames.by_timer = by_timer;
+        frames.updated = page_ms(&window);
+        std::mem::take(&mut frames.waiting)
+    });
     for (_, callback) in waiting {
         if let Err(error) = callback.call1(&JsValue::UNDEFINED, &JsValue::from_f64(time)) {
             error!("an animation frame's callback failed: {error:?}");
@@ -152,16 +175,24 @@ fn run_tick() {
     let Some(window) = web_sys::window() else {
         return;
     };
-    if !FRAMES.with_borrow(|frames| frames.hidden) {
-        return;
+    let now = page_ms(&window);
+    let due = FRAMES.with_borrow(|frames| {
+        let patience = if frames.by_timer || frames.hidden {
+            NEXT_TICK
+        } else {
+            LATE_PICTURE
+        };
+        now - frames.updated >= patience * INTERVAL.get()
+    });
+    if due {
+        run_frame(now, true);
     }
-    run_frame(now(&window));
     schedule(&window);
 }
 
 fn schedule(window: &Window) {
     let interval = INTERVAL.get();
-    let now = now(window);
+    let now = page_ms(window);
     let sent = FRAMES.with_borrow_mut(|frames| {
         if now > frames.due + CATCH_UP * interval {
             frames.due = now;
@@ -174,22 +205,12 @@ fn schedule(window: &Window) {
             .map(|worker| worker.post_message(&delay))
     });
     if let Some(Err(error)) = sent {
-        error!("the hidden tab stands still, for its worker takes no message: {error:?}");
+        error!("a hidden tab will stand still, for its worker takes no message: {error:?}");
     }
 }
 
 fn set_hidden(hidden: bool) {
-    let Some(window) = web_sys::window() else {
-        return;
-    };
-    let was = FRAMES.with_borrow_mut(|frames| std::mem::replace(&mut frames.hidden, hidden));
-    if was == hidden {
-        return;
-    }
-    if hidden {
-        FRAMES.with_borrow_mut(|frames| frames.due = now(&window));
-        schedule(&window);
-    } else {
-        ask(FRAMES.with_borrow(|frames| frames.browser.clone()));
-    }
+    // A frame that the browser was asked for before it hid the tab comes when it shows it again.
+    FRAMES.with_borrow_mut(|frames| frames.hidden = hidden);
+    ask();
 }

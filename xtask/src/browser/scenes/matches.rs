@@ -1,0 +1,196 @@
+//! Owns the scenes whose match must go on: two pages, a page and a native peer, a lost path, hidden
+//! tabs.
+
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{
+    FROZEN, HIDDEN, MATCH, PLAYING, START, Stage, WATCH, agree, holds, same, stayed_direct, wait,
+};
+use crate::process::{program, run_within};
+
+/// An episode between a browser and a native peer: integer state, equal hashes.
+pub fn page_and_native(stage: &Stage<'_>) -> Result<(), String> {
+    let server = stage.page.trim_end_matches('/').replace("http", "ws");
+    let exports = stage.out.join("native");
+    let mut command = program(&stage.native.to_string_lossy());
+    command
+        .args(["--join", "--server", &server, "--room", "mixed"])
+        .args(["--frames", "600", "--cut-direct-at", "never", "--out"])
+        .arg(&exports);
+    let native = thread::spawn(move || run_within(&mut command, MATCH));
+    let played = stage
+        .page("mixed", "&frames=600")
+        .and_then(|page| stage.finish(&page, "page"));
+    let native = native
+        .join()
+        .map_err(|_| "the native peer's thread panicked")?;
+    let page = played?;
+    native?;
+    let session = page["session"]["sessionId"].as_str().unwrap_or_default();
+    let other = 1 - page["session"]["localPlayerId"]
+        .as_u64()
+        .unwrap_or_default();
+    let file = exports
+        .join(session)
+        .join(format!("episode-0.player-{other}.json"));
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| format!("the native peer's file: {error}"))?;
+    let native = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    agree(600, [&page, &native])?;
+    stayed_direct(&[&page, &native])
+}
+
+/// The direct path is lost in the middle, and the match goes on over the relay.
+pub fn direct_path_cut(stage: &Stage<'_>) -> Result<(), String> {
+    let first = stage.page("cut", "&frames=600&cutDirectAt=200")?;
+    let second = stage.page("cut", "&frames=600")?;
+    let documents = [
+        stage.finish(&first, "first")?,
+        stage.finish(&second, "second")?,
+    ];
+    agree(600, [&documents[0], &documents[1]])?;
+    for document in &documents {
+        let quality = &document["quality"];
+        same(
+            "quality.p2pFallbackTriggered",
+            &quality["p2pFallbackTriggered"],
+            &true.into(),
+        )?;
+        let frame = quality["p2pFallbackFrame"].as_u64();
+        holds(
+            "the fallback came soon after frame 200",
+            frame.is_some_and(|frame| (200..400).contains(&frame)),
+        )?;
+        same(
+            "connection.type",
+            &document["connection"]["type"],
+            &"relay".into(),
+        )?;
+    }
+    Ok(())
+}
+
+/// A tab is hidden for five seconds: the match goes on, both files say so, nothing is promoted.
+pub fn hidden_tab(stage: &Stage<'_>) -> Result<(), String> {
+    let first = stage.page("hidden", "&frames=1200")?;
+    let second = stage.page("hidden", "&frames=1200")?;
+    wait(&first, PLAYING, START)?;
+    wait(&second, PLAYING, START)?;
+    let frame = || -> Result<u64, String> {
+        let frame = second.run("return window.exportSessionMetrics().frames.total")?;
+        frame.as_u64().ok_or(String::from("no frame is counted"))
+    };
+    let tab = first.tab()?;
+    first.new_tab()?;
+    let before = frame()?;
+    let since = Instant::now();
+    thread::sleep(HIDDEN);
+    let after = frame()?;
+    let hidden = since.elapsed();
+    first.show(&tab)?;
+    let documents = [
+        stage.finish(&first, "hidden")?,
+        stage.finish(&second, "watching")?,
+    ];
+    agree(1200, [&documents[0], &documents[1]])?;
+    stayed_direct(&[&documents[0], &documents[1]])?;
+    let pace = (after - before) as f64 / hidden.as_secs_f64();
+    println!("  while hidden: {pace:.1} frames a second of the other peer");
+    // It can be ahead of the hidden one by its prediction window alone.
+    holds("the match went on at half its pace at least", pace > 30.0)?;
+    let [hidden, watching] = documents.map(|document| document["focusLoss"].clone());
+    println!("  hidden: {hidden}");
+    println!("  watching: {watching}");
+    let total = hidden["totalBackgroundMs"].as_f64().unwrap_or_default();
+    holds(
+        "focusLoss tells of five seconds",
+        (4_500.0..8_000.0).contains(&total),
+    )?;
+    same(
+        "peerBackgroundPeriods of the other peer",
+        &watching["peerBackgroundPeriods"]
+            .as_array()
+            .map(Vec::len)
+            .into(),
+        &1.into(),
+    )?;
+    same(
+        "periodCount of the other peer",
+        &watching["periodCount"],
+        &0.into(),
+    )?;
+    Ok(())
+}
+
+/// A browser may stop a hidden tab whole, its workers too. Nothing on the page can go on then; the
+/// match waits, and goes on by its direct path.
+pub fn frozen_tab(stage: &Stage<'_>) -> Result<(), String> {
+    let first = stage.page("frozen", "&frames=600")?;
+    let second = stage.page("frozen", "&frames=600")?;
+    wait(&first, PLAYING, START)?;
+    wait(&second, PLAYING, START)?;
+    first.freeze(true)?;
+    thread::sleep(FROZEN);
+    first.freeze(false)?;
+    let documents = [
+        stage.finish(&first, "frozen")?,
+        stage.finish(&second, "waiting")?,
+    ];
+    agree(600, [&documents[0], &documents[1]])?;
+    stayed_direct(&[&documents[0], &documents[1]])?;
+    let longest = documents[1]["frames"]["stalls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|stall| stall["ticks"].as_u64())
+        .max();
+    println!("  the other peer waited for {longest:?} ticks at a stretch");
+    holds(
+        "the stall is in the waiting peer's file",
+        longest.is_some_and(|ticks| ticks >= 90),
+    )
+}
+
+/// One link in two tabs of one browser: the tab behind plays on, hidden.
+pub fn two_tabs(stage: &Stage<'_>) -> Result<(), String> {
+    let link = stage.link("", "tabs", "&bot=1&frames=600");
+    let browser = stage.open(&link)?;
+    let behind = browser.tab()?;
+    let front = browser.new_tab()?;
+    browser.prepare(WATCH)?;
+    browser.open(&link)?;
+    let in_front = stage.finish(&browser, "front")?;
+    browser.show(&behind)?;
+    let hidden = stage.finish(&browser, "behind")?;
+    agree(600, [&hidden, &in_front])?;
+    stayed_direct(&[&hidden, &in_front])?;
+    let share = |document: &Value| {
+        let ms = |path: &str| document.pointer(path).and_then(Value::as_f64);
+        ms("/focusLoss/totalBackgroundMs").unwrap_or_default() / 10_000.0
+    };
+    println!(
+        "  hidden for {:.2} and {:.2} of the match",
+        share(&hidden),
+        share(&in_front)
+    );
+    browser.show(&front)?;
+    holds("the tab behind was hidden throughout", share(&hidden) > 0.9)?;
+    same(
+        "frames drawn by the tab behind",
+        &drawn(&hidden).into(),
+        &0.into(),
+    )?;
+    holds("the tab in front drew", drawn(&in_front) > 30)
+}
+
+/// How often any frame was drawn.
+fn drawn(document: &Value) -> u64 {
+    let runs = document["timeline"]["drawnFrames"].as_array();
+    runs.into_iter()
+        .flatten()
+        .filter_map(|run| Some(run.get(0)?.as_u64()? * run.get(1)?.as_u64()?))
+        .sum()
+}

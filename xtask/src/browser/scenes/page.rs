@@ -1,0 +1,215 @@
+//! Owns the scenes about the page itself: what it hands over, what it shows, what people do to it.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{MATCH, PLAYING, START, Stage, agree, holds, same, stayed_direct, wait};
+
+/// How long a key or a finger is held.
+const KEY: Duration = Duration::from_millis(120);
+/// The key F3, as WebDriver names it.
+const F3: &str = "\u{E033}";
+/// A gamepad that a script plays: button 0 jumps.
+const GAMEPAD: &str = "\
+const button = () => ({ pressed: false, touched: false, value: 0 });
+window.pad = { id: 'simulated', index: 0, connected: true, mapping: 'standard', timestamp: 0,
+  buttons: Array.from({ length: 17 }, button), axes: [0, 0, 0, 0] };
+navigator.getGamepads = () => [window.pad];";
+/// A line on which the program needs seconds, in bytes a second.
+const SLOW_LINE: u32 = 1_500_000;
+
+/// An episode between two browsers; its document arrives by event, by function and by download.
+pub fn two_pages(stage: &Stage<'_>) -> Result<(), String> {
+    let first = stage.page("two-pages", "&frames=600&hud=1&study=s1&group=g1&trial=t1")?;
+    let second = stage.page("two-pages", "&frames=600")?;
+    wait(&first, PLAYING, START)?;
+    let running = first.run("return window.exportSessionMetrics()")?;
+    same(
+        "episode.isPartial while it runs",
+        &running["episode"]["isPartial"],
+        &true.into(),
+    )?;
+    first.picture(&stage.out.join("page-hud.png"))?;
+    second.picture(&stage.out.join("page.png"))?;
+    let documents = [
+        stage.finish(&first, "first")?,
+        stage.finish(&second, "second")?,
+    ];
+    agree(600, [&documents[0], &documents[1]])?;
+    stayed_direct(&[&documents[0], &documents[1]])?;
+
+    let told = &documents[0];
+    let session = &told["session"];
+    same("studyId", &session["studyId"], &"s1".into())?;
+    same("groupId", &session["groupId"], &"g1".into())?;
+    same("trialLabel", &told["episode"]["trialLabel"], &"t1".into())?;
+    let player = session["localPlayerId"].as_u64().unwrap_or_default() as usize;
+    same(
+        "players[].kind",
+        &session["players"][player]["kind"],
+        &"bot".into(),
+    )?;
+    holds(
+        "software.browser names a family and a version",
+        told["software"]["browser"]
+            .as_str()
+            .is_some_and(|browser| browser.starts_with("Chromium ")),
+    )?;
+    let by_function = first.run("return window.exportSessionMetrics()")?;
+    same("what the function returns", &by_function, told)?;
+    let all = first.run("return window.exportSessionMetrics({all: true})")?;
+    same("{all: true}", &all, &Value::Array(vec![told.clone()]))?;
+    first.run("document.getElementById('download').click()")?;
+    let downloaded = download(stage.out)?;
+    same(
+        "what was downloaded",
+        &downloaded["episodes"],
+        &Value::Array(vec![told.clone()]),
+    )?;
+    holds(
+        "the session document was told at every phase",
+        first.run("return window.seen.sessions.length")?.as_u64() >= Some(6),
+    )
+}
+
+/// The one file that the page saved.
+fn download(folder: &Path) -> Result<Value, String> {
+    let started = Instant::now();
+    loop {
+        let found = std::fs::read_dir(folder)
+            .map_err(|error| error.to_string())?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.to_string_lossy().ends_with(".metrics.json"));
+        if let Some(file) = found {
+            let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+            return serde_json::from_str(&text)
+                .map_err(|error| format!("the download is no JSON: {error}"));
+        }
+        if started.elapsed() > START {
+            return Err(String::from("nothing was downloaded"));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// People play: keys on one page, a finger on the other. Both files say when by the devices' own
+/// clocks; F3 shows the numbers.
+pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
+    let link = stage.link("", "hands", "&frames=480");
+    let keyboard = stage.browser()?;
+    keyboard.prepare(GAMEPAD)?;
+    keyboard.open(&link)?;
+    let glass = stage.open(&link)?;
+    wait(&keyboard, PLAYING, START)?;
+    wait(&glass, PLAYING, START)?;
+    keyboard.press(F3, KEY)?;
+    for key in ["d", "w", "a"] {
+        keyboard.press(key, KEY)?;
+        glass.touch((40, 300), KEY)?;
+    }
+    for pressed in ["true", "false"] {
+        keyboard.run(&format!("window.pad.buttons[0].pressed = {pressed}"))?;
+        thread::sleep(KEY);
+    }
+    keyboard.picture(&stage.out.join("keyboard-hud.png"))?;
+    glass.picture(&stage.out.join("touch.png"))?;
+    let documents = [
+        stage.finish(&keyboard, "keyboard")?,
+        stage.finish(&glass, "touch")?,
+    ];
+    agree(480, [&documents[0], &documents[1]])?;
+    for (document, device, least) in [(&documents[0], "keyboard", 6), (&documents[1], "touch", 2)] {
+        let changes = document["inputs"]["localChanges"].as_array();
+        let by_device: Vec<&Value> = changes
+            .into_iter()
+            .flatten()
+            .filter(|change| change["device"] == device)
+            .collect();
+        let delays: Vec<u64> = by_device
+            .iter()
+            .filter_map(|change| {
+                let at = |name: &str| change[name].as_u64();
+                at("sampledAtUs")?.checked_sub(at("deviceAtUs")?)
+            })
+            .collect();
+        println!(
+            "  {device}: {} changes, from device to sample {delays:?} us",
+            by_device.len()
+        );
+        holds(
+            &format!("at least {least} changes by {device}"),
+            by_device.len() >= least,
+        )?;
+        same(
+            "changes whose device says when, before they were sampled",
+            &delays.len().into(),
+            &by_device.len().into(),
+        )?;
+        let player = document["session"]["localPlayerId"].as_u64();
+        let player = player.ok_or("nobody plays here")? as usize;
+        same(
+            "players[].kind",
+            &document["session"]["players"][player]["kind"],
+            &"human".into(),
+        )?;
+    }
+    Ok(())
+}
+
+/// A slow line: a bar shows how much of the program has come.
+pub fn loading(stage: &Stage<'_>) -> Result<(), String> {
+    let browser = stage.browser()?;
+    browser.slow_down(SLOW_LINE)?;
+    browser.open(&stage.link("", "loading", "&bot=1"))?;
+    let share = "(p => p.value / p.max)(document.getElementById('progress'))";
+    browser.until(&format!("{share} > 0.3"), START)?;
+    let seen = browser.run(&format!("return {share}"))?;
+    let text = browser.run("return document.getElementById('loaded').textContent")?;
+    println!("  the bar is at {seen}, the page says {text}");
+    browser.picture(&stage.out.join("loading.png"))?;
+    holds(
+        "the bar is under way",
+        seen.as_f64()
+            .is_some_and(|share| (0.3..1.0).contains(&share)),
+    )?;
+    browser.until("document.getElementById('loading').hidden", START)
+}
+
+/// A server that is not there: the page says so.
+pub fn unreachable_server(stage: &Stage<'_>) -> Result<(), String> {
+    let page = stage.page("nowhere", "&server=ws://127.0.0.1:1")?;
+    page.until("!document.getElementById('error').hidden", START)?;
+    let text = page.run("return document.getElementById('error').textContent")?;
+    println!("  the page says: {text}");
+    page.picture(&stage.out.join("unreachable.png"))?;
+    holds(
+        "the page names the server and what happened",
+        text.as_str().is_some_and(|text| {
+            text.contains("ws://127.0.0.1:1") && text.contains("cannot be reached")
+        }),
+    )
+}
+
+/// A page around the page gets every document by `postMessage`.
+pub fn embedded(stage: &Stage<'_>) -> Result<(), String> {
+    let outer = stage.driver.browser(stage.out)?;
+    outer.open(&stage.link("embed.html", "embedded", "&bot=1&frames=300"))?;
+    let other = stage.page("embedded", "&frames=300")?;
+    let told = stage.finish(&other, "other")?;
+    outer.until("window.documents.episodes.length > 0", MATCH)?;
+    outer.run("document.getElementById('export').click()")?;
+    outer.until("window.documents.exported", START)?;
+    let documents = outer.run("return window.documents")?;
+    stage.save("episode.embedded.json", &documents["episodes"][0])?;
+    stage.save("session.embedded.json", &documents["session"])?;
+    outer.picture(&stage.out.join("embed.png"))?;
+    agree(300, [&documents["episodes"][0], &told])?;
+    same(
+        "what the iframe answers",
+        &documents["exported"],
+        &documents["episodes"][0],
+    )
+}
