@@ -127,6 +127,17 @@ fn a_sound_game_passes_200_mispredictions() {
 }
 
 #[test]
+fn a_fixed_depth_goes_back_as_far_every_time() {
+    let report = ForcedRollbacks::<Config>::new(11, |bits| (bits % 7) as u8)
+        .frames(50)
+        .depth(3)
+        .run(game)
+        .unwrap();
+    // Every frame once, then 1, 2 and 48 times 3 frames, each mispredicted and corrected.
+    assert_eq!(report.simulated, 50 + 2 * (1 + 2 + 48 * 3));
+}
+
+#[test]
 fn equal_seeds_force_equal_rollbacks() {
     assert_eq!(forced(game), forced(game));
 }

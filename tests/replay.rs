@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
+use bevy_ggrs::ggrs::InputStatus;
 use bevy_ggrs::prelude::*;
 use bevy_ggrs::{LocalInputs, LocalPlayers, RollbackFrameCount};
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::offline::{Driver, OfflinePlugin};
 use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, Hex64, RecordPlugin};
 use bevy_rollback_lab::replay::{self, Found, Replay, ReplayPlugin, ReplayReport, View};
@@ -346,6 +348,30 @@ fn rollbacks_are_told_again_when_they_are_shown_and_not_when_they_are_skipped() 
         .collect();
     assert!(listed.len() > 3, "{listed:?}");
     assert_eq!(told, listed);
+}
+
+#[test]
+fn a_state_of_two_thousand_frames_ago_is_loaded() {
+    const FRAMES: i32 = 2_000;
+    let mut app = game(NATIVE);
+    app.add_plugins(OfflinePlugin::<TestConfig>::default());
+    app.finish();
+    app.cleanup();
+    app.update();
+    let mut driver = Driver::<TestConfig>::new(FRAMES as usize + 1, vec![0]);
+    let world = app.world_mut();
+    let mut sums = Vec::new();
+    for _ in 0..FRAMES {
+        driver.save(world);
+        sums.push(*world.query::<&Sum>().single(world).unwrap());
+        driver.advance(world, [(3, InputStatus::Confirmed)]);
+    }
+    for frame in [1_999, 60, 0] {
+        driver.load(world, frame);
+        assert_eq!(driver.frame(), frame);
+        let loaded = *world.query::<&Sum>().single(world).unwrap();
+        assert_eq!(loaded, sums[frame as usize], "frame {frame}");
+    }
 }
 
 #[test]

@@ -40,8 +40,8 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_arch = "wasm32")]
 fn main() {
-    if let Some(replay) = page::replay() {
-        return replay;
+    if page::replay() {
+        return;
     }
     match page::settings() {
         Ok(settings) => {

@@ -58,10 +58,14 @@ pub fn settings() -> Result<Settings, String> {
 }
 
 /// Watches the file that the page's address names as `replay`, as its peer saw it with `asSeen`;
-/// `None` if it names none.
-pub fn replay() -> Option<()> {
-    let address = PageAddress::read().ok()?;
-    let url = address.parameter("replay")?;
+/// whether it names one.
+pub fn replay() -> bool {
+    let Ok(address) = PageAddress::read() else {
+        return false;
+    };
+    let Some(url) = address.parameter("replay") else {
+        return false;
+    };
     let view = if address.flag("asSeen") {
         View::AsSeen
     } else {
@@ -78,7 +82,7 @@ pub fn replay() -> Option<()> {
             Err(error) => refuse(&error),
         }
     });
-    Some(())
+    true
 }
 
 /// Says why there is no match.

@@ -102,8 +102,8 @@ impl ReplayReport {
         if self.recorded_on != self.replayed_on {
             return write!(
                 f,
-                "; recorded on {}, replayed on {}: floats (sin, powf, fused operations) and hashes \
-                 of pointer width (usize, enums, lengths) differ between targets",
+                "; recorded on {}, replayed on {}: floats (sin, powf) differ between targets, and \
+                 so do hashes of usize, enums and lengths without `portable_hash`",
                 self.recorded_on, self.replayed_on
             );
         }

@@ -7,6 +7,7 @@ use js_sys::{JSON, Reflect};
 use serde_json::json;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 
+use super::lasting;
 use crate::record::EpisodeDocument;
 use crate::replay::{self, View};
 
@@ -25,12 +26,10 @@ pub fn install_replay<C: Config>(game: fn() -> App) {
         .ok_or_else(|| JsValue::from_str("no window"))
         .and_then(|window| {
             let name = JsValue::from_str("replayEpisode");
-            Reflect::set(&window, &name, replay.as_ref().unchecked_ref())
+            Reflect::set(&window, &name, &lasting(replay))
         });
-    match put {
-        // For as long as the page lives.
-        Ok(_) => replay.forget(),
-        Err(error) => error!("this page cannot replay files: {error:?}"),
+    if let Err(error) = put {
+        error!("this page cannot replay files: {error:?}");
     }
 }
 
