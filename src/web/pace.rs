@@ -73,6 +73,7 @@ pub(super) fn tell_visibility(
 }
 
 /// Whether the update that runs is one that nobody will see.
+#[cfg(feature = "window")]
 pub(super) fn undrawn() -> bool {
     FRAMES.with_borrow(|frames| frames.by_timer)
 }

@@ -81,7 +81,8 @@ impl Cadence {
         self.filled = (self.filled + 1).min(GAPS);
         // Below eight gaps the settings know better.
         if self.filled >= 8 && self.next.is_multiple_of(4) {
-            self.usual = usual(&mut self.gaps.clone()[..self.filled]);
+            let mut gaps = self.gaps;
+            self.usual = usual(&mut gaps[..self.filled]);
         }
     }
 
