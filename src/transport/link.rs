@@ -23,6 +23,7 @@ mod cadence;
 mod count;
 mod dedupe;
 mod evidence;
+mod flow;
 mod receive;
 mod send;
 mod stats;
@@ -30,7 +31,9 @@ mod trouble;
 
 use cadence::Cadence;
 use dedupe::Dedupe;
-pub use stats::{LateEvidence, LinkStats, PathStats};
+use flow::Flow;
+pub use flow::{Packet, Pause};
+pub use stats::{LateEvidence, LinkStats, PathStats, RouteShift};
 use trouble::BothPaths;
 
 /// Largest payload of a data packet.
@@ -192,6 +195,7 @@ pub struct Link {
     stats: LinkStats,
     changes: VecDeque<RouteChange>,
     last_change: Option<RouteChange>,
+    last_shift: Option<RouteShift>,
 
     direct_open: bool,
     /// Awake time before which direct silence means nothing: opening, unhiding.
@@ -235,6 +239,7 @@ pub struct Link {
     alone_clock: Duration,
     /// Best sample of the current and of the previous ten seconds.
     offsets: [Option<ClockOffset>; 2],
+    flow: Flow,
 }
 
 impl Link {
@@ -255,6 +260,7 @@ impl Link {
             stats: LinkStats::default(),
             changes: VecDeque::with_capacity(16),
             last_change: None,
+            last_shift: None,
             direct_open: false,
             direct_grace: now,
             relay_up: false,
@@ -292,6 +298,7 @@ impl Link {
             relay_alone: 0,
             alone_clock: Duration::ZERO,
             offsets: [None; 2],
+            flow: Flow::default(),
         }
     }
 
@@ -344,6 +351,7 @@ impl Link {
         self.farewell = 0;
         self.newest_input.present = false;
         self.relay_alone = 0;
+        self.flow = Flow::default();
     }
 
     /// The episode is over: heartbeats end, nothing is judged until the next one.

@@ -36,6 +36,18 @@ impl Link {
         }
     }
 
+    /// Length of a frame of the game.
+    #[must_use]
+    pub fn frame(&self) -> Duration {
+        frame(self.settings.fps)
+    }
+
+    /// How much of the way from the peer its input delay covers; it is the same on every peer.
+    #[must_use]
+    pub fn covered(&self) -> Duration {
+        self.frame() * self.settings.input_delay
+    }
+
     /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms. Two intervals where
     /// three overdraw the prediction window and two may not (cuts over a grid of delays begin to
     /// stall an interval below a margin of zero); where no limit could save the frame, an early
@@ -137,7 +149,7 @@ impl Link {
                 .is_some_and(|at| at >= second_ago),
             peer_silence: self.peer_silence(now),
             peer_hidden: self.peer.hidden,
-            route_changed: self.last_change.map(|change| change.at),
+            route_shift: self.last_shift,
         }
     }
 

@@ -34,6 +34,12 @@ impl Link {
         stats.received += 1;
         stats.bytes_received += datagram.len() as u64;
         let sent_at = self.note_header(now, path, &header);
+        let in_flow = matches!(header.kind, Kind::Data | Kind::Heartbeat)
+            && self.episode.is_some_and(|episode| episode.epoch == header.epoch);
+        if in_flow {
+            let interval = self.interval();
+            self.flow.note(&header, sent_at, interval);
+        }
         Ok(match header.kind {
             Kind::Data => {
                 let running = self.episode.map(|episode| episode.epoch);
