@@ -24,6 +24,7 @@ mod count;
 mod dedupe;
 mod evidence;
 mod flow;
+mod peer_clock;
 mod receive;
 mod send;
 mod stats;
@@ -33,6 +34,7 @@ use cadence::Cadence;
 use dedupe::Dedupe;
 use flow::Flow;
 pub use flow::{Packet, Pause};
+pub use peer_clock::{ClockEstimate, DRIFT_MAX_PPM, PeerClock, drift_ppm, estimate_at};
 pub use stats::{LateEvidence, LinkStats, PathStats, RouteShift};
 use trouble::BothPaths;
 
@@ -135,17 +137,6 @@ impl LinkError {
 #[error("no path to peer: neither a direct connection nor the relay worked within 15 s")]
 pub struct NoPath;
 
-/// The peer's clock against ours.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClockOffset {
-    /// When it was measured.
-    pub at: Duration,
-    /// Peer's clock minus ours, in microseconds.
-    pub offset_us: i64,
-    /// Half the round trip of the sample: the offset is right within it.
-    pub uncertainty: Duration,
-}
-
 /// The newest header of the peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct PeerView {
@@ -237,8 +228,7 @@ pub struct Link {
     relay_alone: u32,
     /// Peer's clock at the newest packet counted in `relay_alone`.
     alone_clock: Duration,
-    /// Best sample of the current and of the previous ten seconds.
-    offsets: [Option<ClockOffset>; 2],
+    clock: PeerClock,
     flow: Flow,
 }
 
@@ -297,7 +287,7 @@ impl Link {
             direct_clock: Duration::ZERO,
             relay_alone: 0,
             alone_clock: Duration::ZERO,
-            offsets: [None; 2],
+            clock: PeerClock::default(),
             flow: Flow::default(),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ClockOffset, LateEvidence, Link, Path, frame, micros};
+use super::{ClockEstimate, LateEvidence, Link, Path, PeerClock, frame, micros};
 use crate::transport::{
     health::{Quality, RECOVERY},
     route::{Evidence, RouteState, tolerance},
@@ -123,14 +123,16 @@ impl Link {
         self.peer.silence
     }
 
-    /// The peer's clock against ours: the best sample of the last ten to twenty seconds.
+    /// The peer's clock against ours.
     #[must_use]
-    pub fn clock_offset(&self) -> Option<ClockOffset> {
-        self.offsets
-            .iter()
-            .flatten()
-            .min_by_key(|sample| sample.uncertainty)
-            .copied()
+    pub const fn peer_clock(&self) -> &PeerClock {
+        &self.clock
+    }
+
+    /// The peer's clock against ours at the last echo.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<ClockEstimate> {
+        self.clock.estimate()
     }
 
     /// What explains a late input.

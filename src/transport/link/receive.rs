@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    ClockOffset, ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
+    ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
     micros, seq_diff32, unwrap_micros, wrap_micros,
 };
 
@@ -168,21 +168,10 @@ impl Link {
         self.sampled[index] = Some(echo.sent);
         health.rtt.add(rtt);
 
-        // RFC 5905: offset = ((T2 - T1) + (T3 - T4)) / 2.
+        // RFC 5905's four timestamps.
         let (t1, t4) = (micros(now) - micros(elapsed), micros(now));
         let (t2, t3) = (micros(sent_at) - micros(echo.hold), micros(sent_at));
-        let sample = ClockOffset {
-            at: now,
-            offset_us: ((t2 - t1) + (t3 - t4)) / 2,
-            uncertainty: rtt / 2,
-        };
-        match self.offsets[0] {
-            Some(best) if now.saturating_sub(best.at) >= Duration::from_secs(10) => {
-                self.offsets = [Some(sample), Some(best)];
-            }
-            Some(best) if best.uncertainty <= sample.uncertainty => {}
-            _ => self.offsets[0] = Some(sample),
-        }
+        self.clock.add([t1, t2, t3, t4]);
     }
 
     /// Counts ticks of the peer that were heard by relay alone. Only what was sent after
