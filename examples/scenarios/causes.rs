@@ -106,7 +106,7 @@ pub fn causes(options: &Options) -> Vec<Row> {
         })
         .collect();
     let results = side_by_side(&jobs, |(_, scene, seed)| {
-        truth::judge(&stage::play(scene, *seed))
+        truth::judge(scene.name, &stage::play(scene, *seed))
     });
     let mut by_scene = vec![Matrix::default(); SCENES.len()];
     for ((index, ..), result) in jobs.iter().zip(&results) {

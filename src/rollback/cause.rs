@@ -129,7 +129,8 @@ pub struct Evidence {
     pub packet_lost: Option<bool>,
     /// Whether a packet sent later brought the input first.
     pub overtaken: Option<bool>,
-    /// From the first simulation on the guess to the arrival of the input, in milliseconds.
+    /// From the first simulation on the guess to the arrival of the input, in milliseconds. What
+    /// came while this peer itself did nothing counts as if it had come after the usual time.
     pub late_ms: Option<f64>,
     /// How much longer the packet was under way than the median of the packets before it, in
     /// milliseconds.

@@ -91,6 +91,7 @@ fn hand_on(links: &mut LinkEvidence, player: usize, restarted: bool, packet: &In
             relay: packet.via == Path::Relay,
             alone: packet.alone,
             hidden: header.hidden,
+            held: header.held,
             missing: header.missing,
             pause: header.pause.map(|pause| Pause {
                 from: pause.from,

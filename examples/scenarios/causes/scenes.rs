@@ -107,8 +107,8 @@ pub const SCENES: &[Scene] = &[
     Scene { name: "lead", lead: Some(5), quick: 3, ..PLAIN },
     Scene { name: "stalls", stalls: 0.02, quick: 6, ..PLAIN },
     Scene { name: "hidden", hides: Some(120), quick: 6, ..PLAIN },
-    Scene { name: "cut", weather: Weather { latency: 8.0, relay: 50.0, ..CALM }, input_delay: 1, frames: 200, quick: 24, cut_after: Some(1_500), ..PLAIN },
-    Scene { name: "disconnect", frames: 100, quick: 210, lead: Some(2), disconnect_at: Some(70), weather: Weather { latency: 40.0, ..CALM }, input_delay: 0, ..PLAIN },
+    Scene { name: "cut", weather: Weather { latency: 8.0, relay: 50.0, ..CALM }, input_delay: 1, frames: 300, quick: 24, cut_after: Some(3_000), ..PLAIN },
+    Scene { name: "disconnect", frames: 140, quick: 220, lead: Some(2), disconnect_at: Some(110), weather: Weather { latency: 40.0, ..CALM }, input_delay: 0, ..PLAIN },
     Scene {
         name: "all at once",
         weather: Weather { jitter: 6.0, loss: 0.02, reorder: (0.01, 45.0), spike: (0.005, 50.0), ..CALM },
@@ -125,6 +125,6 @@ pub const SCENES: &[Scene] = &[
     Scene { name: "rough lead", background: true, weather: Weather { loss: 0.01, ..ROUGH }, lead: Some(5), quick: 3, ..PLAIN },
     Scene { name: "rough stalls", background: true, weather: ROUGH, stalls: 0.02, quick: 6, ..PLAIN },
     Scene { name: "rough hidden", background: true, weather: ROUGH, hides: Some(120), quick: 6, ..PLAIN },
-    Scene { name: "rough cut", background: true, weather: Weather { latency: 8.0, relay: 50.0, ..ROUGH }, input_delay: 1, frames: 200, quick: 24, cut_after: Some(1_500), ..PLAIN },
-    Scene { name: "rough disconnect", background: true, frames: 100, quick: 210, lead: Some(2), disconnect_at: Some(70), weather: Weather { latency: 40.0, ..ROUGH }, input_delay: 0, ..PLAIN },
+    Scene { name: "rough cut", background: true, weather: Weather { latency: 8.0, relay: 50.0, ..ROUGH }, input_delay: 1, frames: 300, quick: 24, cut_after: Some(3_000), ..PLAIN },
+    Scene { name: "rough disconnect", background: true, frames: 140, quick: 220, lead: Some(2), disconnect_at: Some(110), weather: Weather { latency: 40.0, ..ROUGH }, input_delay: 0, ..PLAIN },
 ];

@@ -43,6 +43,8 @@ pub struct ToldRollback {
 /// What a match left.
 pub struct Played {
     pub input_delay: i32,
+    /// Rollbacks of earlier frames are not judged: the weather itself had just changed.
+    pub judged_from: i32,
     pub sent: Vec<Sent>,
     pub updates: [Vec<Update>; 2],
     pub told: [Vec<ToldRollback>; 2],
@@ -129,6 +131,7 @@ pub fn play(scene: &Scene, seed: u64) -> Played {
     let mut hidden = [false; 2];
     let mut paused = [0_u32; 2];
     let mut playing = None;
+    let mut judged_from = i32::MAX;
     let mut gone = false;
     for _ in 0..20_000 + scene.frames * 4 {
         let of = usize::from(next[1] < next[0]);
@@ -150,6 +153,7 @@ pub fn play(scene: &Scene, seed: u64) -> Played {
         next[of] = now + FRAME.mul_f64(1.0 + scene.tick_jitter * (chance() - 0.5));
         if playing.is_none() && frames.iter().all(|&frame| frame > 20) {
             playing = Some(now);
+            judged_from = frames[0].max(frames[1]) + 75;
             air.sky().weather = Some(scene.weather);
         }
         let Some(since) = playing else {
@@ -198,6 +202,7 @@ pub fn play(scene: &Scene, seed: u64) -> Played {
     let sent = std::mem::take(&mut air.sky().log);
     Played {
         input_delay: i32::try_from(scene.input_delay).unwrap_or(0),
+        judged_from,
         sent,
         updates,
         told,

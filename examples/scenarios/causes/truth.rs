@@ -14,10 +14,10 @@ use super::stage::{FRAME, Played, Update};
 const GAP: Duration = Duration::from_nanos(16_666_667 * 5 / 2);
 
 /// Compares what was told with what was true.
-pub fn judge(played: &Played) -> Matrix {
+pub fn judge(scene: &str, played: &Played) -> Matrix {
     let mut matrix = Matrix::default();
     for (of, told) in played.told.iter().enumerate() {
-        for rollback in told {
+        for rollback in told.iter().filter(|told| told.frame >= played.judged_from) {
             let truth = if rollback.disconnect {
                 Some(Cause::Disconnect)
             } else {
@@ -30,7 +30,7 @@ pub fn judge(played: &Played) -> Matrix {
             matrix.told[truth as usize][rollback.cause as usize] += 1;
             matrix.at_once[truth as usize] += u64::from(rollback.at_once == truth);
             if truth != rollback.cause && std::env::var_os("CAUSES_WRONG").is_some() {
-                eprintln!("peer {of}, frame {}: {truth:?} in truth, {rollback:?}", rollback.frame);
+                eprintln!("{scene}: peer {of}, frame {}: {truth:?} in truth, {rollback:?}", rollback.frame);
             }
         }
     }
@@ -75,8 +75,8 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
         let due = theirs[last].at + FRAME * owed;
         let gap = sent.at - before.at > GAP;
         let late = sent.at >= due + FRAME / 2;
-        Some((theirs[update].hidden, gap && late && before.hidden || gap && late))
-            .map(|(hidden, stood)| (hidden || (stood && before.hidden), stood))
+        let stood = gap && late;
+        Some((theirs[update].hidden || (stood && before.hidden), stood))
     };
     let (hidden, stood) = resumed(first)?;
     let (carrier_hidden, carrier_stood) = resumed(carrier)?;
@@ -99,16 +99,19 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
     if carrier.newest > frame {
         return Some(Cause::Reordering);
     }
-    // In polls, because nothing is noticed in between.
+    // In polls, because nothing is noticed in between; but not held by a stall of one's own.
     let poll = |due: Duration| {
         let index = mine.partition_point(|update| update.at < due);
-        mine.get(index).map_or(due, |update| update.at)
+        mine.get(index).map_or(due, |update| update.at.min(due + FRAME))
     };
     let late = poll(came).saturating_sub(needed);
     let usual = poll(main.at + main.base).saturating_sub(needed);
-    if usual < late / 2 {
+    // Less than half a tick more is a matter of where in the tick the packet falls.
+    let much_longer = came >= main.at + main.base + FRAME / 2;
+    if much_longer && usual < late / 2 {
         return Some(Cause::JitterSpike);
     }
+    let usual = if much_longer { usual } else { late };
     let lead = first.at.saturating_sub(mine[simulated(mine, frame - delay)?].at);
     Some(if lead > usual / 2 {
         Cause::FrameAdvantage

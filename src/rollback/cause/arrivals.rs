@@ -40,6 +40,8 @@ pub struct Arrival {
     pub alone: bool,
     /// It said that the player is hidden.
     pub hidden: bool,
+    /// This peer itself did nothing just before it was read: when it came is not known.
+    pub held: bool,
     /// Packets of the player missing so far.
     pub missing: u32,
     /// The newest pause of the player.
@@ -137,6 +139,21 @@ impl Arrivals {
         })
     }
 
+    /// The last pause that ended no later than `sent` of the player's clock. A packet tells of one
+    /// that came before it as soon as it is certain, which may be after the packet that ended it.
+    #[must_use]
+    pub fn pause_before(&self, sent: Duration) -> Option<Pause> {
+        let pauses = self.in_order().filter_map(|arrival| arrival.pause);
+        pauses.filter(|pause| pause.to <= sent).max_by_key(|pause| pause.to)
+    }
+
+    /// The packet of the newest input that was sent no later than `sent` of the player's clock.
+    #[must_use]
+    pub fn newest_sent_by(&self, sent: Duration) -> Option<&Arrival> {
+        let before = self.in_order().filter(|arrival| arrival.sent <= sent);
+        before.max_by_key(|arrival| arrival.newest)
+    }
+
     /// Median time under way, in microseconds, of the packets that came before `carrier` by the same
     /// path; `None` of fewer than `least`.
     #[must_use]
@@ -149,7 +166,7 @@ impl Arrivals {
             if arrival == carrier {
                 break;
             }
-            if arrival.relay == carrier.relay {
+            if arrival.relay == carrier.relay && !arrival.held {
                 times[count % AROUND] = arrival.transit_us();
                 count += 1;
             }

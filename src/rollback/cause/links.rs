@@ -218,7 +218,7 @@ impl LinkEvidence {
             let frames = late.frame.saturating_sub(before.newest).unsigned_abs();
             before.sent + link.frame * frames
         });
-        let pause = paused(link, late.frame, &carried, due);
+        let (pause, hidden) = paused(link, late.frame, arrivals, &carried);
         let own_is_first = carrier.newest == late.frame;
         // A packet repeated for want of an acknowledgement carries the input that it first carried.
         let repeated = own_is_first
@@ -237,17 +237,18 @@ impl LinkEvidence {
             let over = shift.at + Duration::from_secs_f64(way);
             sent > shift.left && ours <= over && late.corrected + SETTLED >= shift.at
         }));
-        evidence.peer_hidden = Some(
-            carrier.hidden
-                || (!pause.is_zero() && carrier.pause.is_some_and(|pause| pause.hidden)),
-        );
+        evidence.peer_hidden = Some(carrier.hidden || hidden);
         evidence.peer_pause_ms = Some(ms(pause));
         evidence.packet_lost = Some(lost);
         evidence.overtaken = Some(!own_is_first && carried.own_came);
-        let late_ms = (carrier.at.as_secs_f64() - late.due.as_secs_f64()) * 1e3;
-        evidence.late_ms = Some(late_ms);
+        let mut late_ms = (carrier.at.as_secs_f64() - late.due.as_secs_f64()) * 1e3;
         if let Some(usual) = arrivals.usual_us(&carrier, USUAL_LEAST) {
-            let over = (carrier.transit_us() - usual) as f64 / 1e3;
+            let mut over = (carrier.transit_us() - usual) as f64 / 1e3;
+            if carrier.held {
+                // It came while this peer did nothing: as it is not known when, as usual.
+                late_ms = (late_ms - over).max(0.0);
+                over = 0.0;
+            }
             evidence.over_usual_ms = Some(over);
             if let Some(offset) = link.offset_us {
                 let way = (usual + offset) as f64 / 1e3;
@@ -255,31 +256,38 @@ impl LinkEvidence {
                 evidence.ahead_ms = Some(late_ms + ms(link.covered) - way - over);
             }
         }
+        evidence.late_ms = Some(late_ms);
         evidence
     }
 }
 
-/// How long the player's game stood still before it sent the input late; zero if it did not.
+/// How long the player's game stood still before it sent the input late, zero if it did not; and
+/// whether it was hidden meanwhile.
 fn paused(
     link: &PlayerLink,
     frame: Frame,
+    arrivals: &Arrivals,
     carried: &super::arrivals::Carried,
-    due: Duration,
-) -> Duration {
+) -> (Duration, bool) {
+    let none = (Duration::ZERO, false);
     if link.frame.is_zero() {
-        return Duration::ZERO;
+        return none;
     }
     let carrier = &carried.carrier;
-    // Sent in the very tick that ended the pause, and not only as late as every packet may be.
-    if let Some(pause) = carrier.pause {
+    // Sent in the very tick that ended the pause, and later than by the pace before it. What a game
+    // makes up for in one tick is late by less and less.
+    if let Some(pause) = arrivals.pause_before(carrier.sent) {
         let resuming = carrier.sent <= pause.to + link.interval * 3 / 4;
-        if resuming && pause.to >= due + link.frame / 2 {
-            return pause.to.saturating_sub(pause.from);
+        let due = arrivals.newest_sent_by(pause.from).map(|last| {
+            last.sent + link.frame * frame.saturating_sub(last.newest).unsigned_abs()
+        });
+        if resuming && due.is_none_or(|due| pause.to >= due + link.frame / 2) {
+            return (pause.to.saturating_sub(pause.from), pause.hidden);
         }
     }
     // It polled, and its game waited for others: then its packets have no gap and none is missing.
     let Some(before) = carried.before else {
-        return Duration::ZERO;
+        return none;
     };
     let gap = carrier.sent.saturating_sub(before.sent);
     let neighbours = carrier.newest == frame && before.newest == frame - 1;
@@ -287,9 +295,9 @@ fn paused(
         && carrier.missing == before.missing
         && gap > PAUSE_MIN.max(link.interval * 5 / 2)
     {
-        gap
+        (gap, false)
     } else {
-        Duration::ZERO
+        none
     }
 }
 

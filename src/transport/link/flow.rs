@@ -32,6 +32,8 @@ pub struct Packet {
     pub seq: u16,
     /// The peer said that it is hidden.
     pub hidden: bool,
+    /// This peer itself did nothing just before it was read: when it came is not known.
+    pub held: bool,
     /// Packets of the flow missing so far in this episode.
     pub missing: u32,
     /// The newest pause of the peer.
@@ -45,51 +47,95 @@ struct Newest {
     hidden: bool,
 }
 
+/// A gap that is a pause unless packets that are still missing were sent in it.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    from: Newest,
+    to: Duration,
+    hidden: bool,
+    missing: u32,
+}
+
 /// The flow of one episode.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flow {
     newest: Option<Newest>,
     missing: u32,
+    gap: Option<Gap>,
     pause: Option<Pause>,
     last: Packet,
 }
 
 impl Flow {
-    /// Takes in the header of a data packet or heartbeat; `interval` is the expected one.
-    pub(super) fn note(&mut self, header: &Header, sent: Duration, interval: Duration) {
+    /// Takes in the header of a data packet or heartbeat; `interval` is the expected one. `held`
+    /// says that this peer did nothing just before.
+    pub(super) fn note(&mut self, header: &Header, sent: Duration, interval: Duration, held: bool) {
         let (seq, hidden) = (header.data_seq, header.hidden);
         let newest = Newest { seq, sent, hidden };
-        match self.newest {
-            None => self.newest = Some(newest),
-            Some(before) => {
-                let step = seq_diff(seq, before.seq);
-                if step > 0 {
-                    let skipped = u32::from(step.unsigned_abs()) - 1;
-                    self.missing = self.missing.wrapping_add(skipped);
-                    // What is missing was sent in between, one in a tick at the least.
-                    let limit = HITCH_MIN.max(interval * 5 / 2) + interval * skipped;
-                    if sent.saturating_sub(before.sent) > limit {
-                        self.pause = Some(Pause {
-                            from: before.sent,
-                            to: sent,
-                            hidden: before.hidden || hidden,
-                        });
-                    }
-                    self.newest = Some(newest);
-                } else if step < 0 {
-                    // A further copy of a packet counts here too; that makes too few, never too many.
-                    self.missing = self.missing.saturating_sub(1);
+        let step = self.newest.map(|before| seq_diff(seq, before.seq));
+        match (self.newest, step) {
+            (Some(before), Some(step)) if step > 0 => {
+                let missing = u32::from(step.unsigned_abs()) - 1;
+                self.missing = self.missing.wrapping_add(missing);
+                if sent.saturating_sub(before.sent) > limit(interval) {
+                    self.gap = Some(Gap {
+                        from: before,
+                        to: sent,
+                        hidden,
+                        missing,
+                    });
                 }
+                self.newest = Some(newest);
             }
+            (Some(_), Some(0)) => {}
+            (Some(_), Some(_)) => {
+                // A further copy of a packet counts here too: too few are missing, never too many.
+                self.missing = self.missing.saturating_sub(1);
+                self.narrow(newest, interval);
+            }
+            _ => self.newest = Some(newest),
+        }
+        if let Some(gap) = self.gap
+            // What is missing was sent in it, one in a tick at the least.
+            && gap.to.saturating_sub(gap.from.sent) > limit(interval) + interval * gap.missing
+        {
+            self.pause = Some(Pause {
+                from: gap.from.sent,
+                to: gap.to,
+                hidden: gap.from.hidden || gap.hidden,
+            });
         }
         self.last = Packet {
             sent,
             seq,
             hidden,
+            held,
             missing: self.missing,
             pause: self.pause,
         };
     }
+
+    /// An overtaken packet tells more of the gap before the one that overtook it: it was sent in the
+    /// tick that ended it, as what a game makes up for is, or it lies within.
+    fn narrow(&mut self, late: Newest, interval: Duration) {
+        let Some(gap) = &mut self.gap else {
+            return;
+        };
+        if seq_diff(late.seq, gap.from.seq) <= 0 || late.sent > gap.to {
+            return;
+        }
+        gap.missing = gap.missing.saturating_sub(1);
+        if late.sent + interval / 2 >= gap.to {
+            gap.to = late.sent;
+        } else {
+            gap.from = late;
+        }
+    }
+}
+
+/// The longest gap between two packets that is none.
+fn limit(interval: Duration) -> Duration {
+    HITCH_MIN.max(interval * 5 / 2)
 }
 
 impl Link {

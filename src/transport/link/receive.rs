@@ -38,7 +38,8 @@ impl Link {
             && self.episode.is_some_and(|episode| episode.epoch == header.epoch);
         if in_flow {
             let interval = self.interval();
-            self.flow.note(&header, sent_at, interval);
+            let held = self.cadence.hitching(now);
+            self.flow.note(&header, sent_at, interval, held);
         }
         Ok(match header.kind {
             Kind::Data => {
