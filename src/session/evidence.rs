@@ -92,6 +92,7 @@ fn hand_on(links: &mut LinkEvidence, player: usize, restarted: bool, packet: &In
             alone: packet.alone,
             hidden: header.hidden,
             held: header.held,
+            behind: header.behind,
             missing: header.missing,
             pause: header.pause.map(|pause| Pause {
                 from: pause.from,

@@ -42,6 +42,8 @@ pub struct Arrival {
     pub hidden: bool,
     /// This peer itself did nothing just before it was read: when it came is not known.
     pub held: bool,
+    /// A packet with a later number came before it: it was overtaken, or sent again.
+    pub behind: bool,
     /// Packets of the player missing so far.
     pub missing: u32,
     /// The newest pause of the player.

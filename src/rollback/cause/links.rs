@@ -15,6 +15,8 @@ const OPEN_MAX: usize = 64;
 const SETTLED: Duration = Duration::from_secs(1);
 /// Shortest gap between two packets that is a pause: two frames at 60 Hz.
 const PAUSE_MIN: Duration = Duration::from_millis(33);
+/// ggrs 0.13 repeats its inputs after 200 ms (`RUNNING_RETRY_INTERVAL`); a tick earlier is as late.
+const GGRS_RETRY: Duration = Duration::from_millis(180);
 /// How long before its frame was simulated an input may have been sent, when nothing is known of
 /// its packet: half of a slow intercontinental round trip, rounded up.
 const UNKNOWN_WAY: Duration = Duration::from_millis(150);
@@ -220,13 +222,7 @@ impl LinkEvidence {
         });
         let (pause, hidden) = paused(link, late.frame, arrivals, &carried);
         let own_is_first = carrier.newest == late.frame;
-        // A packet repeated for want of an acknowledgement carries the input that it first carried.
-        let repeated = own_is_first
-            && pause.is_zero()
-            && carrier.sent.saturating_sub(due) > PAUSE_MIN.max(link.interval)
-            && carried
-                .before
-                .is_some_and(|before| carrier.missing > before.missing);
+        let repeated = own_is_first && pause.is_zero() && is_repeated(link, &carried, due);
         let lost = !carried.own_came || repeated || carrier.alone;
 
         evidence.route_changed = Some(link.shift.is_some_and(|shift| {
@@ -285,20 +281,32 @@ fn paused(
             return (pause.to.saturating_sub(pause.from), pause.hidden);
         }
     }
-    // It polled, and its game waited for others: then its packets have no gap and none is missing.
-    let Some(before) = carried.before else {
+    // It polled, and its game waited for others: what it would have sent for the frames in between
+    // is not missing, it never was.
+    let Some(before) = carried.before.filter(|before| before.newest == frame - 1) else {
         return none;
     };
+    let later = carrier.newest.saturating_sub(frame).unsigned_abs();
     let gap = carrier.sent.saturating_sub(before.sent);
-    let neighbours = carrier.newest == frame && before.newest == frame - 1;
-    if neighbours
-        && carrier.missing == before.missing
-        && gap > PAUSE_MIN.max(link.interval * 5 / 2)
-    {
+    let gap = gap.saturating_sub(link.frame * later);
+    let waited = gap > PAUSE_MIN.max(link.interval * 5 / 2);
+    if waited && !is_repeated(link, carried, before.sent + link.frame) {
         (gap, false)
     } else {
         none
     }
+}
+
+/// Whether the packet is one that was sent again for want of an acknowledgement: it has the number
+/// of the first one, or comes after ggrs's own wait, and something is missing.
+fn is_repeated(link: &PlayerLink, carried: &super::arrivals::Carried, due: Duration) -> bool {
+    let carrier = &carried.carrier;
+    let late = carrier.sent.saturating_sub(due);
+    let missing = carried
+        .before
+        .is_some_and(|before| carrier.missing > before.missing);
+    let repeated = carrier.behind && late > PAUSE_MIN.max(link.interval);
+    repeated || (missing && late >= GGRS_RETRY)
 }
 
 /// A moment of the player's clock by this peer's.

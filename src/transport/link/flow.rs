@@ -34,6 +34,8 @@ pub struct Packet {
     pub hidden: bool,
     /// This peer itself did nothing just before it was read: when it came is not known.
     pub held: bool,
+    /// A packet with a later number came before it: it was overtaken, or sent again.
+    pub behind: bool,
     /// Packets of the flow missing so far in this episode.
     pub missing: u32,
     /// The newest pause of the peer.
@@ -110,6 +112,7 @@ impl Flow {
             seq,
             hidden,
             held,
+            behind: step.is_some_and(|step| step < 0),
             missing: self.missing,
             pause: self.pause,
         };
