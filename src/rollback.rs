@@ -25,7 +25,8 @@ pub mod trace;
 pub use episode_record::{EpisodeRecord, EventNote};
 pub use log::TraceLog;
 pub use messages::{
-    CauseRevised, DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
+    CauseRevised, DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent,
+    SessionEventKind, StallEnded,
 };
 pub use trace::SessionKind;
 

@@ -64,7 +64,11 @@ impl Matrix {
     }
 
     fn unknown(&self) -> f64 {
-        let unknown: u64 = self.told.iter().map(|row| row[Cause::Unknown as usize]).sum();
+        let unknown: u64 = self
+            .told
+            .iter()
+            .map(|row| row[Cause::Unknown as usize])
+            .sum();
         let all: u64 = self.told.iter().flatten().sum();
         unknown as f64 / all.max(1) as f64
     }
@@ -101,7 +105,11 @@ pub fn causes(options: &Options) -> Vec<Row> {
         .iter()
         .enumerate()
         .flat_map(|(index, scene)| {
-            let matches = if options.quick { scene.quick } else { scene.quick * 3 };
+            let matches = if options.quick {
+                scene.quick
+            } else {
+                scene.quick * 3
+            };
             (0..matches).map(move |seed| (index, scene, seed))
         })
         .collect();
@@ -130,7 +138,10 @@ pub fn causes(options: &Options) -> Vec<Row> {
             }
         }
         let _ = writeln!(text, "{}\n", all.markdown(&format!("Causes, {what}:")));
-        for cause in Cause::ALL.into_iter().filter(|&cause| cause != Cause::Unknown) {
+        for cause in Cause::ALL
+            .into_iter()
+            .filter(|&cause| cause != Cause::Unknown)
+        {
             let (count, recall) = (all.of(cause), all.recall(cause));
             rows.push(
                 Row::new(
@@ -154,7 +165,10 @@ pub fn causes(options: &Options) -> Vec<Row> {
                 ),
             )
             .require(all.unknown() < UNKNOWN, "less than 2 % unknown")
-            .require(all.untold * 100 < judged, "the log holds 99 % of the packets"),
+            .require(
+                all.untold * 100 < judged,
+                "the log holds 99 % of the packets",
+            ),
         );
     }
     let _ = MATRIX.set(text.trim_end().to_owned());

@@ -37,6 +37,8 @@ pub struct EpisodeMeta {
     pub config_digest: Option<u64>,
     /// Unix milliseconds of the clock's origin.
     pub origin_unix_ms: u64,
+    /// The same moment in microseconds, where it is known that finely.
+    pub origin_unix_us: Option<u64>,
     /// Smallest step of the clock in microseconds.
     pub clock_resolution_us: Option<u64>,
     /// The screen.

@@ -94,6 +94,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             episode: self.episode(),
             clock: Clock {
                 origin_unix_ms: meta.origin_unix_ms,
+                origin_unix_us: meta.origin_unix_us,
                 resolution_us: meta.clock_resolution_us,
                 peers: self.of.peer_clocks.values().cloned().collect(),
             },

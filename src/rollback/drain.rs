@@ -11,7 +11,8 @@ use super::Links;
 use super::cause::{Cause, LateInput};
 use super::log::TraceLog;
 use super::messages::{
-    CauseRevised, DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
+    CauseRevised, DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent,
+    SessionEventKind, StallEnded,
 };
 use super::trace::{Fact, RollbackRecord, SessionKind};
 use crate::clock::LabClock;
@@ -168,10 +169,11 @@ fn rollback<I: Copy + Send + Sync + 'static>(
 
 /// Causes told before that what came since has changed.
 fn tell_revised(world: &mut World) {
+    let now = world.resource::<LabClock>().now();
     world.resource_scope(|world, mut links: Mut<Links>| {
         links
             .bypass_change_detection()
-            .revise(|rollback_id, cause, evidence| {
+            .revise(now, |rollback_id, cause, evidence| {
                 world.write_message(CauseRevised {
                     rollback_id,
                     cause,

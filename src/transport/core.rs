@@ -10,8 +10,8 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 
 pub(super) use self::peer::Peer;
-use self::peer::{InputPackets, limits};
 pub use self::peer::{InputArrival, InputDeparture, InputPacket, PacketCursor};
+use self::peer::{InputPackets, limits};
 use super::EpisodeBounds;
 use super::conditions::{Conditions, Direction, Shaper};
 use super::ggrs_wire::{self, Owner, Player, SentPings};

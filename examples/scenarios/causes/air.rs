@@ -142,20 +142,28 @@ impl Network for AirNetwork {
         let mut sky = self.air.sky();
         let fate = sky.fate(self.slot, path);
         let newest = match Header::decode(datagram) {
-            Ok((header, payload)) if header.kind == Kind::Data => {
-                inspect_outgoing(payload).ok().and_then(|out| out.newest_input_frame)
-            }
+            Ok((header, payload)) if header.kind == Kind::Data => inspect_outgoing(payload)
+                .ok()
+                .and_then(|out| out.newest_input_frame),
             _ => None,
         };
         if let Some(newest) = newest {
             let (at, base) = (sky.now, sky.weather.unwrap_or_default().base(path));
             let from = self.slot;
-            sky.log.push(Sent { from, path, newest, at, base, fate });
+            sky.log.push(Sent {
+                from,
+                path,
+                newest,
+                at,
+                base,
+                fate,
+            });
         }
         if let Fate::Arrives(due) = fate {
             sky.order += 1;
             let order = sky.order;
-            sky.waiting.push((due, order, self.slot, to, path, datagram.to_vec()));
+            sky.waiting
+                .push((due, order, self.slot, to, path, datagram.to_vec()));
         }
         Ok(())
     }

@@ -99,32 +99,206 @@ const ROUGH: Weather = Weather {
 };
 
 pub const SCENES: &[Scene] = &[
-    Scene { name: "loss", weather: Weather { loss: 0.05, ..CALM }, quick: 6, ..PLAIN },
-    Scene { name: "reorder", weather: Weather { reorder: (0.05, 45.0), ..CALM }, quick: 6, ..PLAIN },
-    Scene { name: "queue spikes", weather: Weather { spike: (0.02, 50.0), ..CALM }, quick: 6, ..PLAIN },
-    Scene { name: "jitter", weather: Weather { latency: 22.0, jitter: 14.0, ..CALM }, quick: 3, ..PLAIN },
-    Scene { name: "far", weather: Weather { latency: 60.0, relay: 62.0, ..CALM }, input_delay: 1, quick: 2, ..PLAIN },
-    Scene { name: "lead", lead: Some(5), quick: 3, ..PLAIN },
-    Scene { name: "stalls", stalls: 0.02, quick: 6, ..PLAIN },
-    Scene { name: "hidden", hides: Some(120), quick: 6, ..PLAIN },
-    Scene { name: "cut", weather: Weather { latency: 8.0, relay: 50.0, ..CALM }, input_delay: 1, frames: 300, quick: 24, cut_after: Some(3_000), ..PLAIN },
-    Scene { name: "disconnect", frames: 140, quick: 220, lead: Some(2), disconnect_at: Some(110), weather: Weather { latency: 40.0, ..CALM }, input_delay: 0, ..PLAIN },
+    Scene {
+        name: "loss",
+        weather: Weather { loss: 0.05, ..CALM },
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "reorder",
+        weather: Weather {
+            reorder: (0.05, 45.0),
+            ..CALM
+        },
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "queue spikes",
+        weather: Weather {
+            spike: (0.02, 50.0),
+            ..CALM
+        },
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "jitter",
+        weather: Weather {
+            latency: 22.0,
+            jitter: 14.0,
+            ..CALM
+        },
+        quick: 3,
+        ..PLAIN
+    },
+    Scene {
+        name: "far",
+        weather: Weather {
+            latency: 60.0,
+            relay: 62.0,
+            ..CALM
+        },
+        input_delay: 1,
+        quick: 2,
+        ..PLAIN
+    },
+    Scene {
+        name: "lead",
+        lead: Some(5),
+        quick: 3,
+        ..PLAIN
+    },
+    Scene {
+        name: "stalls",
+        stalls: 0.02,
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "hidden",
+        hides: Some(120),
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "cut",
+        weather: Weather {
+            latency: 8.0,
+            relay: 50.0,
+            ..CALM
+        },
+        input_delay: 1,
+        frames: 300,
+        quick: 24,
+        cut_after: Some(3_000),
+        ..PLAIN
+    },
+    Scene {
+        name: "disconnect",
+        frames: 140,
+        quick: 220,
+        lead: Some(2),
+        disconnect_at: Some(110),
+        weather: Weather {
+            latency: 40.0,
+            ..CALM
+        },
+        input_delay: 0,
+        ..PLAIN
+    },
     Scene {
         name: "all at once",
-        weather: Weather { jitter: 6.0, loss: 0.02, reorder: (0.01, 45.0), spike: (0.005, 50.0), ..CALM },
+        weather: Weather {
+            jitter: 6.0,
+            loss: 0.02,
+            reorder: (0.01, 45.0),
+            spike: (0.005, 50.0),
+            ..CALM
+        },
         stalls: 0.005,
         lead: Some(2),
         hides: Some(600),
         quick: 6,
         ..PLAIN
     },
-    Scene { name: "loss 5 %", background: true, weather: Weather { loss: 0.05, ..ROUGH }, quick: 6, ..PLAIN },
-    Scene { name: "rough reorder", background: true, weather: Weather { reorder: (0.05, 45.0), ..ROUGH }, quick: 6, ..PLAIN },
-    Scene { name: "rough queue spikes", background: true, weather: Weather { spike: (0.02, 50.0), ..ROUGH }, quick: 6, ..PLAIN },
-    Scene { name: "rough far", background: true, weather: Weather { latency: 60.0, relay: 62.0, loss: 0.01, ..ROUGH }, input_delay: 1, quick: 2, ..PLAIN },
-    Scene { name: "rough lead", background: true, weather: Weather { loss: 0.01, ..ROUGH }, lead: Some(5), quick: 3, ..PLAIN },
-    Scene { name: "rough stalls", background: true, weather: ROUGH, stalls: 0.02, quick: 6, ..PLAIN },
-    Scene { name: "rough hidden", background: true, weather: ROUGH, hides: Some(120), quick: 6, ..PLAIN },
-    Scene { name: "rough cut", background: true, weather: Weather { latency: 8.0, relay: 50.0, ..ROUGH }, input_delay: 1, frames: 300, quick: 24, cut_after: Some(3_000), ..PLAIN },
-    Scene { name: "rough disconnect", background: true, frames: 140, quick: 220, lead: Some(2), disconnect_at: Some(110), weather: Weather { latency: 40.0, ..ROUGH }, input_delay: 0, ..PLAIN },
+    Scene {
+        name: "loss 5 %",
+        background: true,
+        weather: Weather {
+            loss: 0.05,
+            ..ROUGH
+        },
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "rough reorder",
+        background: true,
+        weather: Weather {
+            reorder: (0.05, 45.0),
+            ..ROUGH
+        },
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "rough queue spikes",
+        background: true,
+        weather: Weather {
+            spike: (0.02, 50.0),
+            ..ROUGH
+        },
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "rough far",
+        background: true,
+        weather: Weather {
+            latency: 60.0,
+            relay: 62.0,
+            loss: 0.01,
+            ..ROUGH
+        },
+        input_delay: 1,
+        quick: 2,
+        ..PLAIN
+    },
+    Scene {
+        name: "rough lead",
+        background: true,
+        weather: Weather {
+            loss: 0.01,
+            ..ROUGH
+        },
+        lead: Some(5),
+        quick: 3,
+        ..PLAIN
+    },
+    Scene {
+        name: "rough stalls",
+        background: true,
+        weather: ROUGH,
+        stalls: 0.02,
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "rough hidden",
+        background: true,
+        weather: ROUGH,
+        hides: Some(120),
+        quick: 6,
+        ..PLAIN
+    },
+    Scene {
+        name: "rough cut",
+        background: true,
+        weather: Weather {
+            latency: 8.0,
+            relay: 50.0,
+            ..ROUGH
+        },
+        input_delay: 1,
+        frames: 300,
+        quick: 24,
+        cut_after: Some(3_000),
+        ..PLAIN
+    },
+    Scene {
+        name: "rough disconnect",
+        background: true,
+        frames: 140,
+        quick: 220,
+        lead: Some(2),
+        disconnect_at: Some(110),
+        weather: Weather {
+            latency: 40.0,
+            ..ROUGH
+        },
+        input_delay: 0,
+        ..PLAIN
+    },
 ];

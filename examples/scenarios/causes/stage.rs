@@ -67,7 +67,10 @@ fn listen(
         evidence: rollback.evidence,
     }));
     for revision in revised.read() {
-        let of = told.0.iter_mut().find(|told| told.id == revision.rollback_id);
+        let of = told
+            .0
+            .iter_mut()
+            .find(|told| told.id == revision.rollback_id);
         if let Some(told) = of {
             told.cause = revision.cause;
             told.evidence = revision.evidence;
@@ -180,14 +183,20 @@ pub fn play(scene: &Scene, seed: u64) -> Played {
             // A browser lets a hidden page run rarely.
             next[of] += Duration::from_millis(230);
         }
-        if scene.cut_after.is_some_and(|after| now >= since + Duration::from_millis(after)) {
+        if scene
+            .cut_after
+            .is_some_and(|after| now >= since + Duration::from_millis(after))
+        {
             let mut sky = air.sky();
             if let Some(weather) = &mut sky.weather {
                 weather.cut = true;
             }
         }
         if !gone && of == 0 && scene.disconnect_at.is_some_and(|at| frames[0] >= at) {
-            let mut session = peers[0].app.world_mut().resource_mut::<Session<TestConfig>>();
+            let mut session = peers[0]
+                .app
+                .world_mut()
+                .resource_mut::<Session<TestConfig>>();
             if let Session::P2P(session) = &mut *session
                 // Without a guess there is nothing to correct, and ggrs 0.13 asserts that there is.
                 && session.current_frame() - session.confirmed_frame() > 2
@@ -196,9 +205,8 @@ pub fn play(scene: &Scene, seed: u64) -> Played {
             }
         }
     }
-    let told = peers.map(|mut peer| {
-        std::mem::take(&mut peer.app.world_mut().resource_mut::<Told>().0)
-    });
+    let told =
+        peers.map(|mut peer| std::mem::take(&mut peer.app.world_mut().resource_mut::<Told>().0));
     let sent = std::mem::take(&mut air.sky().log);
     Played {
         input_delay: i32::try_from(scene.input_delay).unwrap_or(0),

@@ -30,7 +30,10 @@ pub fn judge(scene: &str, played: &Played) -> Matrix {
             matrix.told[truth as usize][rollback.cause as usize] += 1;
             matrix.at_once[truth as usize] += u64::from(rollback.at_once == truth);
             if truth != rollback.cause && std::env::var_os("CAUSES_WRONG").is_some() {
-                eprintln!("{scene}: peer {of}, frame {}: {truth:?} in truth, {rollback:?}", rollback.frame);
+                eprintln!(
+                    "{scene}: peer {of}, frame {}: {truth:?} in truth, {rollback:?}",
+                    rollback.frame
+                );
             }
         }
     }
@@ -84,9 +87,8 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
         return Some(Cause::PeerHidden);
     }
     let made = simulated(theirs, frame - delay)?;
-    let waited = simulated(theirs, frame - delay - 1).is_some_and(|before| {
-        made > before && theirs[made].at - theirs[before].at > GAP
-    });
+    let waited = simulated(theirs, frame - delay - 1)
+        .is_some_and(|before| made > before && theirs[made].at - theirs[before].at > GAP);
     if stood || carrier_stood || (waited && first.at == theirs[made].at) {
         return Some(Cause::PeerStall);
     }
@@ -102,7 +104,8 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
     // In polls, because nothing is noticed in between; but not held by a stall of one's own.
     let poll = |due: Duration| {
         let index = mine.partition_point(|update| update.at < due);
-        mine.get(index).map_or(due, |update| update.at.min(due + FRAME))
+        mine.get(index)
+            .map_or(due, |update| update.at.min(due + FRAME))
     };
     let late = poll(came).saturating_sub(needed);
     let usual = poll(main.at + main.base).saturating_sub(needed);
@@ -112,7 +115,9 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
         return Some(Cause::JitterSpike);
     }
     let usual = if much_longer { usual } else { late };
-    let lead = first.at.saturating_sub(mine[simulated(mine, frame - delay)?].at);
+    let lead = first
+        .at
+        .saturating_sub(mine[simulated(mine, frame - delay)?].at);
     Some(if lead > usual / 2 {
         Cause::FrameAdvantage
     } else {

@@ -146,7 +146,9 @@ impl Arrivals {
     #[must_use]
     pub fn pause_before(&self, sent: Duration) -> Option<Pause> {
         let pauses = self.in_order().filter_map(|arrival| arrival.pause);
-        pauses.filter(|pause| pause.to <= sent).max_by_key(|pause| pause.to)
+        pauses
+            .filter(|pause| pause.to <= sent)
+            .max_by_key(|pause| pause.to)
     }
 
     /// The packet of the newest input that was sent no later than `sent` of the player's clock.

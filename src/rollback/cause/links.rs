@@ -163,16 +163,18 @@ impl LinkEvidence {
     }
 
     /// Tells every cause that what came meanwhile has changed: the rollback's id, its cause and the
-    /// evidence.
-    pub fn revise(&mut self, mut tell: impl FnMut(u64, Cause, Evidence)) {
+    /// evidence. What is older than a second stays as it is.
+    pub fn revise(&mut self, now: Duration, mut tell: impl FnMut(u64, Cause, Evidence)) {
         if !std::mem::take(&mut self.news) {
             return;
         }
+        self.open
+            .retain(|open| now <= open.late.corrected + SETTLED);
         let mut open = std::mem::take(&mut self.open);
         for case in &mut open {
             let now = self.evidence(&case.late).rounded();
             let cause = decide(false, &now);
-            if cause != case.cause {
+            if cause != case.cause && cause != Cause::Unknown {
                 // The state of the link stays that of the rollback.
                 case.evidence = Evidence {
                     rtt_ms: case.evidence.rtt_ms,
@@ -274,9 +276,9 @@ fn paused(
     // makes up for in one tick is late by less and less.
     if let Some(pause) = arrivals.pause_before(carrier.sent) {
         let resuming = carrier.sent <= pause.to + link.interval * 3 / 4;
-        let due = arrivals.newest_sent_by(pause.from).map(|last| {
-            last.sent + link.frame * frame.saturating_sub(last.newest).unsigned_abs()
-        });
+        let due = arrivals
+            .newest_sent_by(pause.from)
+            .map(|last| last.sent + link.frame * frame.saturating_sub(last.newest).unsigned_abs());
         if resuming && due.is_none_or(|due| pause.to >= due + link.frame / 2) {
             return (pause.to.saturating_sub(pause.from), pause.hidden);
         }

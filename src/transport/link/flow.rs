@@ -159,7 +159,11 @@ impl Link {
             return;
         };
         if from != to {
-            let left = if to { self.direct_clock } else { self.peer.clock };
+            let left = if to {
+                self.direct_clock
+            } else {
+                self.peer.clock
+            };
             self.last_shift = Some(RouteShift {
                 at: change.at,
                 left,

@@ -157,7 +157,9 @@ impl Sample {
 ///
 /// Samples that contradict each other, as after a step of a clock, leave the narrowest one.
 #[must_use]
-pub fn estimate_at(samples: impl Iterator<Item = (u64, i64, u64)> + Clone) -> Option<ClockEstimate> {
+pub fn estimate_at(
+    samples: impl Iterator<Item = (u64, i64, u64)> + Clone,
+) -> Option<ClockEstimate> {
     let (at, ..) = samples.clone().last()?;
     let widened = samples.map(|(then, offset, uncertainty)| {
         let slack = drift_us(Duration::from_micros(at.abs_diff(then)));
@@ -184,7 +186,9 @@ pub fn estimate_at(samples: impl Iterator<Item = (u64, i64, u64)> + Clone) -> Op
 #[must_use]
 pub fn drift_ppm(samples: &[(u64, i64, u64)]) -> Option<f64> {
     let (first, last) = (samples.first()?.0, samples.last()?.0);
-    let span = last.checked_sub(first).filter(|&span| span >= DRIFT_AFTER_US)?;
+    let span = last
+        .checked_sub(first)
+        .filter(|&span| span >= DRIFT_AFTER_US)?;
     let mut widths: Vec<u64> = samples.iter().map(|&(_, _, width)| width).collect();
     widths.sort_unstable();
     let limit = widths[widths.len() / 2];
@@ -218,7 +222,14 @@ mod tests {
     }
 
     /// Echoes of `seconds` at ten a second over ways of these lengths and a poll on either side.
-    fn echoes(offset: i64, ppm: f64, ways: [i64; 2], jitter: u64, seconds: i64, seed: u64) -> PeerClock {
+    fn echoes(
+        offset: i64,
+        ppm: f64,
+        ways: [i64; 2],
+        jitter: u64,
+        seconds: i64,
+        seed: u64,
+    ) -> PeerClock {
         let mut clock = PeerClock::default();
         let mut dice_state = seed;
         let theirs = |ours: i64| ours + offset + (ours as f64 * ppm / 1e6).round() as i64;
@@ -269,7 +280,11 @@ mod tests {
             for seed in 0..5 {
                 let clock = echoes(1_000, ppm, [10_000, 10_000], 16_667, 900, seed);
                 let samples: Vec<_> = clock.samples().collect();
-                assert!((SAMPLES / 2..=SAMPLES).contains(&samples.len()), "{}", samples.len());
+                assert!(
+                    (SAMPLES / 2..=SAMPLES).contains(&samples.len()),
+                    "{}",
+                    samples.len()
+                );
                 let drift = drift_ppm(&samples).unwrap();
                 assert!((drift - ppm).abs() < 5.0, "{drift} ppm instead of {ppm}");
             }
@@ -280,7 +295,9 @@ mod tests {
     fn the_poll_of_both_sides_does_not_blur_what_many_echoes_agree_on() {
         // Between 0 and 16.7 ms of wait either way; one echo alone would be good to 8 ms.
         for seed in 0..20 {
-            let estimate = echoes(77, 0.0, [100, 100], 16_667, 30, seed).estimate().unwrap();
+            let estimate = echoes(77, 0.0, [100, 100], 16_667, 30, seed)
+                .estimate()
+                .unwrap();
             assert!((estimate.offset_us - 77).abs() < 1_000, "{estimate:?}");
         }
     }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::{
-    ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
-    micros, seq_diff32, unwrap_micros, wrap_micros,
+    ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView, micros,
+    seq_diff32, unwrap_micros, wrap_micros,
 };
 
 impl Link {
@@ -35,7 +35,9 @@ impl Link {
         stats.bytes_received += datagram.len() as u64;
         let sent_at = self.note_header(now, path, &header);
         let in_flow = matches!(header.kind, Kind::Data | Kind::Heartbeat)
-            && self.episode.is_some_and(|episode| episode.epoch == header.epoch);
+            && self
+                .episode
+                .is_some_and(|episode| episode.epoch == header.epoch);
         if in_flow {
             let interval = self.interval();
             let held = self.cadence.hitching(now);
