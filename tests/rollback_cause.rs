@@ -118,7 +118,6 @@ fn a_packet_that_came_as_usual_leaves_the_lead_or_the_way() {
     let (cause, evidence) = links.judge(false, &late(20));
     assert_eq!(cause, Cause::FrameAdvantage);
     assert_eq!(evidence.late_ms, Some(20.0));
-    assert_eq!(evidence.way_ms, Some(10.0));
     assert_eq!(evidence.ahead_ms, Some(50.0));
     assert_eq!(evidence.over_usual_ms, Some(0.0));
     let mut uncovered = link();

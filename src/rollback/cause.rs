@@ -135,11 +135,10 @@ pub struct Evidence {
     /// How much longer the packet was under way than the median of the packets before it, in
     /// milliseconds.
     pub over_usual_ms: Option<f64>,
-    /// That median in milliseconds, by the estimate of the other's clock: the usual way, with the
-    /// wait for this peer's poll.
-    pub way_ms: Option<f64>,
-    /// How much earlier than the player this peer simulates a frame, by the same estimate, in
-    /// milliseconds. Negative when it is behind.
+    /// How much earlier than the player this peer simulates a frame, by the estimate of the other's
+    /// clock, in milliseconds. Negative when it is behind. What is left is the usual way, the wait
+    /// for this peer's poll included: `lateMs` - `overUsualMs` - `aheadMs` + what the player's input
+    /// delay covers.
     pub ahead_ms: Option<f64>,
 }
 
@@ -156,7 +155,6 @@ impl Evidence {
             peer_pause_ms: tenths(self.peer_pause_ms),
             late_ms: tenths(self.late_ms),
             over_usual_ms: tenths(self.over_usual_ms),
-            way_ms: tenths(self.way_ms),
             ahead_ms: tenths(self.ahead_ms),
             ..self
         }

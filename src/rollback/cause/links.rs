@@ -250,7 +250,6 @@ impl LinkEvidence {
             evidence.over_usual_ms = Some(over);
             if let Some(offset) = link.offset_us {
                 let way = (usual + offset) as f64 / 1e3;
-                evidence.way_ms = Some(way);
                 evidence.ahead_ms = Some(late_ms + ms(link.covered) - way - over);
             }
         }
