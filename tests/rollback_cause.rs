@@ -7,6 +7,9 @@ use bevy_rollback_lab::rollback::cause::{
 };
 use bevy_rollback_lab::rollback::trace::MAX_PLAYERS;
 
+/// A cause, and what takes its evidence away.
+type Step = (Cause, fn(&mut Evidence));
+
 const MS: Duration = Duration::from_millis(1);
 /// The other clock is ahead by so much; the way is 10 ms.
 const OFFSET: Duration = Duration::from_millis(5_000);
@@ -22,14 +25,14 @@ fn link() -> PlayerLink {
 }
 
 /// The packet sent for `frame`, `behind` later than its pace and `way` under way.
-fn packet(frame: i32, behind: u64, way: u64) -> Arrival {
-    let sent = MS * 20 * frame.unsigned_abs() + MS * u32::try_from(behind).unwrap();
+fn packet(frame: i32, behind: u32, way: u32) -> Arrival {
+    let sent = MS * 20 * frame.unsigned_abs() + MS * behind;
     Arrival {
         first: (frame - 3).max(0),
         newest: frame,
         sent: sent + OFFSET,
-        at: sent + MS * u32::try_from(way).unwrap(),
-        seq: u16::try_from(frame).unwrap(),
+        at: sent + MS * way,
+        seq: u16::try_from(frame).expect("a small frame number"),
         ..Arrival::default()
     }
 }
@@ -45,8 +48,8 @@ fn played() -> LinkEvidence {
 }
 
 /// The input of frame 30, needed `early` before its packet came in 10 ms.
-fn late(early: u64) -> LateInput {
-    let due = MS * 610 - MS * u32::try_from(early).unwrap();
+fn late(early: u32) -> LateInput {
+    let due = MS * 610 - MS * early;
     LateInput {
         player: 1,
         frame: 30,
@@ -55,7 +58,7 @@ fn late(early: u64) -> LateInput {
     }
 }
 
-fn judged(links: &LinkEvidence, early: u64) -> Cause {
+fn judged(links: &LinkEvidence, early: u32) -> Cause {
     links.judge(false, &late(early)).0
 }
 
@@ -73,7 +76,7 @@ fn the_evidence_decides_in_the_documented_order() {
         ..Evidence::default()
     };
     assert_eq!(decide(true, &full), Cause::Disconnect);
-    let steps: [(Cause, fn(&mut Evidence)); 8] = [
+    let steps: [Step; 8] = [
         (Cause::RouteChange, |e| e.route_changed = Some(false)),
         (Cause::PeerHidden, |e| e.peer_hidden = Some(false)),
         (Cause::PeerStall, |e| e.peer_pause_ms = Some(0.0)),
