@@ -124,9 +124,9 @@ pub fn causes(options: &Options) -> Vec<Row> {
     let mut text = String::new();
     for background in [false, true] {
         let what = if background {
-            "under 1 to 5 % loss and jitter everywhere"
+            "scenes under 1 to 5 % loss and jitter"
         } else {
-            "each on its own"
+            "a scene for each and one with all at once"
         };
         let mut all = Matrix::default();
         for (scene, matrix) in SCENES.iter().zip(&by_scene) {
