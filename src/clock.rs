@@ -25,7 +25,7 @@ use bevy::prelude::*;
 #[derive(Resource, Clone, Debug)]
 pub struct LabClock {
     source: Source,
-    origin_unix_ms: u64,
+    origin_unix_us: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl LabClock {
     pub fn real() -> Self {
         Self {
             source: Source::Real(Instant::now()),
-            origin_unix_ms: wall_clock_ms(),
+            origin_unix_us: wall_clock_us(),
         }
     }
 
@@ -55,7 +55,7 @@ impl LabClock {
     pub fn manual(origin_unix_ms: u64) -> Self {
         Self {
             source: Source::Manual(Arc::default()),
-            origin_unix_ms,
+            origin_unix_us: origin_unix_ms.saturating_mul(1_000),
         }
     }
 
@@ -79,14 +79,20 @@ impl LabClock {
     /// Wall-clock time of the origin, in Unix milliseconds.
     #[must_use]
     pub fn origin_unix_ms(&self) -> u64 {
-        self.origin_unix_ms
+        self.origin_unix_us / 1_000
+    }
+
+    /// The same in microseconds, as finely as the platform tells: a browser in whole milliseconds.
+    #[must_use]
+    pub fn origin_unix_us(&self) -> u64 {
+        self.origin_unix_us
     }
 
     /// Origin plus monotonic time, in Unix milliseconds: it never steps with the wall clock.
     #[must_use]
     pub fn unix_ms(&self) -> u64 {
         let since = u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX);
-        self.origin_unix_ms.saturating_add(since)
+        self.origin_unix_ms().saturating_add(since)
     }
 
     /// Whether time only moves when told to.
@@ -97,11 +103,11 @@ impl LabClock {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-fn wall_clock_ms() -> u64 {
+fn wall_clock_us() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
         })
 }
 
@@ -113,6 +119,6 @@ fn wall_clock_ms() -> u64 {
     clippy::cast_sign_loss,
     reason = "the cast saturates, and a clock before 1970 reads as 1970"
 )]
-fn wall_clock_ms() -> u64 {
-    js_sys::Date::now() as u64
+fn wall_clock_us() -> u64 {
+    js_sys::Date::now() as u64 * 1_000
 }

@@ -29,7 +29,7 @@ pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
 pub(crate) use input_timing::explains;
 
 use crate::rollback::trace::{Fact, Frame, SessionKind};
-use crate::rollback::{DesyncDetected, RollbackCompleted};
+use crate::rollback::{CauseRevised, DesyncDetected, RollbackCompleted, StallEnded};
 
 /// Distance between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
 /// minute in the compressed file. The inputs of every frame are in the digest anyway.
@@ -64,6 +64,8 @@ pub struct SessionMetrics<I: Send + Sync + 'static> {
 struct Heard<I: Send + Sync + 'static> {
     facts: MessageCursor<Fact<I>>,
     rollbacks: MessageCursor<RollbackCompleted<I>>,
+    revised: MessageCursor<CauseRevised>,
+    stalls: MessageCursor<StallEnded>,
     desyncs: MessageCursor<DesyncDetected>,
 }
 
@@ -72,6 +74,8 @@ impl<I: Send + Sync + 'static> Default for Heard<I> {
         Self {
             facts: MessageCursor::default(),
             rollbacks: MessageCursor::default(),
+            revised: MessageCursor::default(),
+            stalls: MessageCursor::default(),
             desyncs: MessageCursor::default(),
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod browser;
 mod build;
+pub mod causes;
 pub mod check;
 pub mod desync;
 mod head;

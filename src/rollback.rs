@@ -25,7 +25,8 @@ pub mod trace;
 pub use episode_record::{EpisodeRecord, EventNote};
 pub use log::TraceLog;
 pub use messages::{
-    DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
+    CauseRevised, DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent,
+    SessionEventKind, StallEnded,
 };
 pub use trace::SessionKind;
 
@@ -69,6 +70,7 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             .init_resource::<TraceLog<C>>()
             .add_message::<trace::Fact<C::Input>>()
             .add_message::<RollbackCompleted<C::Input>>()
+            .add_message::<CauseRevised>()
             .add_message::<RollbackReloaded>()
             .add_message::<StallEnded>()
             .add_message::<DesyncDetected>()

@@ -24,7 +24,7 @@ use ggrs::{Frame, Message as GgrsMessage, NonBlockingSocket};
 
 use self::conditions::{Conditions, Realised};
 use self::core::Core;
-pub use self::core::{InputArrival, InputDeparture};
+pub use self::core::{InputArrival, InputDeparture, InputPacket, PacketCursor};
 use self::link::{Link, LinkSettings};
 pub use self::matchbox::{MatchboxNetwork, MatchboxSettings};
 use self::network::{NetEvent, Network};
@@ -103,6 +103,19 @@ impl LabNet {
     /// Moves the first datagrams of local inputs since the last call to `departures`.
     pub fn drain_departures(&self, departures: &mut Vec<InputDeparture>) {
         departures.append(&mut self.core().departures);
+    }
+
+    /// Hands every packet of inputs that came from `peer` since `cursor` to `take`, with whether it
+    /// is the first one of another episode. The last 64 are kept.
+    pub fn input_packets(
+        &self,
+        peer: PeerId,
+        cursor: &mut PacketCursor,
+        take: impl FnMut(bool, &InputPacket),
+    ) {
+        if let Some(peer) = self.core().peer(peer) {
+            peer.packets.read(cursor, take);
+        }
     }
 
     /// Starts a link to every peer of `peers` that has none yet and ends those of all others.

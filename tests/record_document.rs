@@ -540,7 +540,7 @@ fn what_was_not_measured_is_null() {
 
 /// The budget is 25 KB per minute and peer, compressed. This minute is a hard one: everybody
 /// changes a button four times a second, nothing comes in time, every rollback has its evidence.
-/// gzip makes an eighth of such a file; `RECORD_SAMPLE` names a file to measure it anew.
+/// gzip makes a ninth of such a file, for most of its evidence repeats itself; `RECORD_SAMPLE` names a file to measure it anew.
 #[test]
 fn a_minute_of_a_lively_match_stays_small() {
     let minute = Plan {
@@ -558,6 +558,14 @@ fn a_minute_of_a_lively_match_stays_small() {
             lost_packets: Some(u32::from(id % 7 == 0)),
             frames_ahead: Some((id % 3) as i32),
             peer_silence_ms: Some(ms(0, 170)),
+            route_changed: Some(false),
+            peer_hidden: Some(false),
+            peer_pause_ms: Some(0.0),
+            packet_lost: Some(false),
+            overtaken: Some(false),
+            late_ms: Some(ms(16, 170)),
+            over_usual_ms: Some(0.0),
+            ahead_ms: Some(ms(0, 80)),
         };
         metrics.note_cause(id, Cause::BaseLatency, Via::Direct, evidence);
     }
@@ -571,7 +579,7 @@ fn a_minute_of_a_lively_match_stays_small() {
     if let Some(path) = std::env::var_os("RECORD_SAMPLE") {
         std::fs::write(path, &text).unwrap();
     }
-    assert!(text.len() < 215_000, "{} bytes", text.len());
+    assert!(text.len() < 240_000, "{} bytes", text.len());
 }
 
 fn plans() -> impl Strategy<Value = Plan> {

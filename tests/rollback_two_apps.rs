@@ -16,7 +16,7 @@ use bevy_ggrs::Session;
 use bevy_ggrs::ggrs::InputStatus;
 use bevy_ggrs::prelude::SessionBuilder;
 use bevy_rollback_lab::clock::LabClock;
-use bevy_rollback_lab::rollback::cause::{Cause, PlayerLink, Via};
+use bevy_rollback_lab::rollback::cause::{Cause, PlayerLink, RouteShift, Via};
 use bevy_rollback_lab::rollback::trace::{Fact, Outcome};
 use bevy_rollback_lab::rollback::{Links, RollbackReloaded, SessionKind, StallEnded, TraceLog};
 use common::{Duel, STEP, Settings, TestConfig, Told, Witness, game, p2p, pressed};
@@ -430,7 +430,10 @@ fn a_route_that_changed_around_the_late_input_is_its_cause() {
     let before = duel.told(0).rollbacks.len();
     let link = PlayerLink {
         via: Via::Relay,
-        route_changed_at: Some(duel.clock.now()),
+        shift: Some(RouteShift {
+            at: duel.clock.now(),
+            ..default()
+        }),
         ..default()
     };
     duel.apps[0]

@@ -28,6 +28,11 @@ export type Cause = "disconnect" | "routeChange" | "peerHidden" | "peerStall" | 
 export interface Clock {
   /** Unix milliseconds at which `atUs` is 0. */
   originUnixMs: number;
+  /**
+   * The same moment in microseconds. `null` where it is not known that finely: in a browser, and
+   * in files of version 1.0.
+   */
+  originUnixUs: number | null;
   /** This peer's clock against the others'. */
   peers: PeerClock[];
   /** Smallest step of this clock; a browser's may be coarse. */
@@ -280,14 +285,44 @@ export interface EpisodeDocument {
 
 /** What was known of a player's link when a rollback ran. `None` is "not measured", never zero. */
 export interface Evidence {
+  /**
+   * How much earlier than the player this peer simulates a frame, by the estimate of the other's
+   * clock, in milliseconds. Negative when it is behind. What is left is the usual way, the wait
+   * for this peer's poll included: `lateMs` - `overUsualMs` - `aheadMs` + what the player's input
+   * delay covers.
+   */
+  aheadMs: number | null;
   /** Frames this peer runs ahead of the others, as ggrs estimates it. Negative when behind. */
   framesAhead: number | null;
   /** Smoothed deviation of the round-trip time, in milliseconds. */
   jitterMs: number | null;
+  /**
+   * From the first simulation on the guess to the arrival of the input, in milliseconds. What
+   * came while this peer itself did nothing counts as if it had come after the usual time.
+   */
+  lateMs: number | null;
   /** Packets of that player found lost recently. */
   lostPackets: number | null;
+  /**
+   * How much longer the packet was under way than the median of the packets before it, in
+   * milliseconds.
+   */
+  overUsualMs: number | null;
+  /** Whether a packet sent later brought the input first. */
+  overtaken: boolean | null;
+  /** Whether the packet that carried the input first never came. */
+  packetLost: boolean | null;
+  /** Whether the player was hidden when the input was sent, or all the while before. */
+  peerHidden: boolean | null;
+  /**
+   * How long the player's game stood still before it sent the input late, in milliseconds; zero
+   * when it sent in its own pace.
+   */
+  peerPauseMs: number | null;
   /** Time since the last packet of that player, in milliseconds. */
   peerSilenceMs: number | null;
+  /** Whether the route went over to another path while the input was under way. */
+  routeChanged: boolean | null;
   /** Smoothed round-trip time over the route in use, in milliseconds. */
   rttMs: number | null;
 }
@@ -503,13 +538,21 @@ export interface PathRecord {
 
 /** This peer's clock against one other's. */
 export interface PeerClock {
-  /** How fast the offset grows, in parts per million. */
+  /** When the offset below held: at the last sample. `null` in files of version 1.0. */
+  atUs: number | null;
+  /** How fast the offset grows, in parts per million. `null` below ten seconds of samples. */
   driftPpm: number | null;
-  /** Their `atUs` minus ours at the same instant. */
+  /**
+   * Their `atUs` minus ours at the same instant: the middle of what all samples agree on, each
+   * widened by a drift of 200 ppm up to `atUs`.
+   */
   offsetUs: number | null;
   /** The other player. */
   playerId: number;
-  /** Measurements, as `[atUs, offsetUs, uncertaintyUs]`. */
+  /**
+   * Measurements, as `[atUs, offsetUs, uncertaintyUs]`: at most 64, those of the link's whole
+   * life.
+   */
   samples: [number, number, number][];
   /** Half the width of the interval the offset lies in. */
   uncertaintyUs: number | null;

@@ -11,6 +11,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+mod causes;
 #[path = "../../tests/link/cuts.rs"]
 mod cuts;
 #[path = "../../tests/common/lab.rs"]
@@ -40,6 +41,7 @@ const SCENARIOS: &[Scenario] = &[
     ("9-ladder", play::ladder),
     ("hard-case", play::hard_case),
     ("always-both", play::always_both),
+    ("causes", causes::causes),
 ];
 
 fn main() -> ExitCode {
@@ -62,6 +64,9 @@ fn main() -> ExitCode {
             broken += usize::from(row.broken.is_some());
         }
         eprintln!("{name}: {:.1} s", started.elapsed().as_secs_f64());
+    }
+    if let Some(matrix) = causes::matrix() {
+        println!("\n{matrix}");
     }
     if broken == 0 {
         println!("\nEverything that must hold does.");

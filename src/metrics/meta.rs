@@ -37,6 +37,8 @@ pub struct EpisodeMeta {
     pub config_digest: Option<u64>,
     /// Unix milliseconds of the clock's origin.
     pub origin_unix_ms: u64,
+    /// The same moment in microseconds, where it is known that finely.
+    pub origin_unix_us: Option<u64>,
     /// Smallest step of the clock in microseconds.
     pub clock_resolution_us: Option<u64>,
     /// The screen.
@@ -177,13 +179,18 @@ pub struct Player {
 pub struct PeerClock {
     /// The other player.
     pub player_id: usize,
-    /// Their `atUs` minus ours at the same instant.
+    /// When the offset below held: at the last sample. `null` in files of version 1.0.
+    #[serde(default)]
+    pub at_us: Option<u64>,
+    /// Their `atUs` minus ours at the same instant: the middle of what all samples agree on, each
+    /// widened by a drift of 200 ppm up to `atUs`.
     pub offset_us: Option<i64>,
     /// Half the width of the interval the offset lies in.
     pub uncertainty_us: Option<u64>,
-    /// How fast the offset grows, in parts per million.
+    /// How fast the offset grows, in parts per million. `null` below ten seconds of samples.
     pub drift_ppm: Option<f64>,
-    /// Measurements, as `[atUs, offsetUs, uncertaintyUs]`.
+    /// Measurements, as `[atUs, offsetUs, uncertaintyUs]`: at most 64, those of the link's whole
+    /// life.
     pub samples: Vec<(u64, i64, u64)>,
 }
 

@@ -26,9 +26,25 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
-    /// Why the newest stall at this frame happened.
+    /// What came later tells a better reason for the rollback with this id.
+    pub fn revise_cause(&mut self, rollback_id: u64, cause: Cause, evidence: Evidence) {
+        let episode = self.current.as_mut().or(self.finished.last_mut());
+        let rollbacks = episode
+            .into_iter()
+            .flat_map(|episode| &mut episode.rollbacks);
+        if let Some(row) = rollbacks.rev().find(|row| row.record.id == rollback_id) {
+            row.cause = cause;
+            let frames_ahead = row.evidence.frames_ahead;
+            row.evidence = Evidence {
+                frames_ahead,
+                ..evidence
+            };
+        }
+    }
+
+    /// Why the newest stall at this frame (of the running or the last episode) happened.
     pub fn note_stall_cause(&mut self, frame: Frame, cause: &'static str) {
-        self.edit(|episode| {
+        self.edit_newest(|episode| {
             let mut stalls = episode.stalls.iter_mut().rev();
             if let Some(stall) = stalls.find(|stall| stall.frame == frame) {
                 stall.cause = Some(cause);

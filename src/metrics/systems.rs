@@ -5,7 +5,7 @@ use bevy::prelude::*;
 
 use super::{DesyncNote, EpisodeRecord, InputTiming, SessionMetrics};
 use crate::rollback::trace::Fact;
-use crate::rollback::{DesyncDetected, RollbackCompleted, SessionKind};
+use crate::rollback::{CauseRevised, DesyncDetected, RollbackCompleted, SessionKind, StallEnded};
 
 /// Folds the trace's facts, the causes of rollbacks, desyncs and the game's own events.
 ///
@@ -14,6 +14,7 @@ use crate::rollback::{DesyncDetected, RollbackCompleted, SessionKind};
 pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     facts: Res<Messages<Fact<I>>>,
     rollbacks: Res<Messages<RollbackCompleted<I>>>,
+    (revised, stalls): (Res<Messages<CauseRevised>>, Res<Messages<StallEnded>>),
     desyncs: Res<Messages<DesyncDetected>>,
     mut metrics: ResMut<SessionMetrics<I>>,
     mut record: ResMut<EpisodeRecord>,
@@ -39,6 +40,13 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
             rollback.via,
             rollback.evidence,
         );
+    }
+    for revised in heard.revised.read(&revised) {
+        metrics.revise_cause(revised.rollback_id, revised.cause, revised.evidence);
+    }
+    let real = |stall: &&StallEnded| stall.session == SessionKind::P2P;
+    for stall in heard.stalls.read(&stalls).filter(real) {
+        metrics.note_stall_cause(stall.frame, stall.cause.as_str());
     }
     for desync in heard.desyncs.read(&desyncs) {
         metrics.note_desync(DesyncNote {
@@ -67,6 +75,8 @@ mod tests {
         app.add_message::<Fact<u8>>()
             .add_message::<RollbackCompleted<u8>>()
             .add_message::<DesyncDetected>()
+            .add_message::<CauseRevised>()
+            .add_message::<StallEnded>()
             .insert_resource(SessionMetrics::<u8>::closing_with_session(
                 EpisodeMeta::default(),
             ))

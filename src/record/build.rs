@@ -94,6 +94,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             episode: self.episode(),
             clock: Clock {
                 origin_unix_ms: meta.origin_unix_ms,
+                origin_unix_us: meta.origin_unix_us,
                 resolution_us: meta.clock_resolution_us,
                 peers: self.of.peer_clocks.values().cloned().collect(),
             },
@@ -246,7 +247,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             cause: row.cause,
             late_by_frames: record.late_by_frames,
             via: self.via(row),
-            evidence: rounded(row.evidence),
+            evidence: row.evidence.rounded(),
             also_mispredicted: also
                 .filter(|pair| self.keeps(pair.frame))
                 .map(|pair| AlsoMispredicted {
@@ -459,17 +460,6 @@ fn frame_times_us(times: impl Iterator<Item = u64>) -> TimesUs {
     TimesUs {
         first: times.first().copied(),
         deltas: times.windows(2).map(|pair| pair[1] - pair[0]).collect(),
-    }
-}
-
-/// A tenth of a millisecond is as much as these say, and digits cost space.
-fn rounded(evidence: Evidence) -> Evidence {
-    let tenths = |ms: Option<f64>| ms.map(|ms| (ms * 10.0).round() / 10.0);
-    Evidence {
-        rtt_ms: tenths(evidence.rtt_ms),
-        jitter_ms: tenths(evidence.jitter_ms),
-        peer_silence_ms: tenths(evidence.peer_silence_ms),
-        ..evidence
     }
 }
 

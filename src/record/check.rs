@@ -9,6 +9,7 @@ use super::{EpisodeDocument, RollbackEvent};
 
 mod content;
 mod ledger;
+mod measured;
 mod pair;
 
 pub use pair::check_pair;
@@ -16,7 +17,8 @@ pub use pair::check_pair;
 /// A rule that a document breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Number of the identity: 1 to 7 of one file, 8 of its history and of a pair.
+    /// Number of the identity: 1 to 7 of one file, 8 of its history and of a pair, 9 of what follows
+    /// from the measurements beside it.
     pub identity: u8,
     /// Where, as a path of keys.
     pub path: String,
@@ -41,8 +43,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks identities 1 to 7, and that `historyDigest` is the one of what is listed. An empty list
-/// is a file in order.
+/// Checks identities 1 to 7, that `historyDigest` is the one of what is listed, and that causes and
+/// clocks follow from their evidence. An empty list is a file in order.
 #[must_use]
 pub fn check_episode(document: &EpisodeDocument) -> Vec<Violation> {
     let mut found = Findings::default();
@@ -55,6 +57,8 @@ pub fn check_episode(document: &EpisodeDocument) -> Vec<Violation> {
     content::fallback_is_explained(document, &mut found);
     content::realised_conditions_add_up(document, &mut found);
     content::history_is_reproducible(document, &mut found);
+    measured::causes_follow_from_the_evidence(document, &mut found);
+    measured::clocks_follow_from_the_samples(document, &mut found);
     found.0
 }
 

@@ -67,6 +67,10 @@ pub struct Episode {
 pub struct Clock {
     /// Unix milliseconds at which `atUs` is 0.
     pub origin_unix_ms: u64,
+    /// The same moment in microseconds. `null` where it is not known that finely: in a browser, and
+    /// in files of version 1.0.
+    #[serde(default)]
+    pub origin_unix_us: Option<u64>,
     /// Smallest step of this clock; a browser's may be coarse.
     pub resolution_us: Option<u64>,
     /// This peer's clock against the others'.

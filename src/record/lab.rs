@@ -10,7 +10,7 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Config;
 
 use super::links::{LinkWatch, millis, note_links};
-use super::recorder::{Outbox, RecordPlugin, RecordSchedule, tell_outcomes};
+use super::recorder::{Outbox, RecordPlugin, RecordSchedule, fine_origin, tell_outcomes};
 use super::sink::RecordSink;
 use super::{Phase, SessionDocument};
 use crate::clock::LabClock;
@@ -83,6 +83,7 @@ impl<C: Config<Address = PeerId>> Plugin for LabRecordPlugin<C> {
 fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) {
     let clock = app.world().resource::<LabClock>().clone();
     template.origin_unix_ms = clock.origin_unix_ms();
+    template.origin_unix_us = fine_origin(&clock);
     let trail = Trail {
         document: SessionDocument::new(
             template.software.clone(),

@@ -19,7 +19,7 @@ use crate::rollback::RollbackLabSystems;
 use crate::rollback::trace::{Fact, SessionKind};
 use crate::session::{FocusChanged, PeerNotice, RouteChanged, SessionInfo};
 use crate::transport::conditions::Realised;
-use crate::transport::link::{LinkStats, PathStats};
+use crate::transport::link::{LinkStats, PathStats, drift_ppm};
 use crate::transport::route::RouteState;
 use crate::transport::wire::Path;
 use crate::transport::{InputArrival, InputDeparture, LabNet};
@@ -306,13 +306,15 @@ fn sample<C: Config>(
                 watched.jitter_ms[path.index()].push(millis(link.stats().path(path).jitter));
             }
         }
-        if let Some(offset) = link.clock_offset() {
+        if let Some(estimate) = link.clock_offset() {
+            let samples: Vec<_> = link.peer_clock().samples().collect();
             metrics.note_clock(PeerClock {
                 player_id: player,
-                offset_us: Some(offset.offset_us),
-                uncertainty_us: Some(micros(offset.uncertainty)),
-                drift_ppm: None,
-                samples: Vec::new(),
+                at_us: Some(micros(estimate.at)),
+                offset_us: Some(estimate.offset_us),
+                uncertainty_us: Some(estimate.uncertainty_us),
+                drift_ppm: drift_ppm(&samples).map(|ppm| (ppm * 100.0).round() / 100.0),
+                samples,
             });
         }
     });

@@ -162,9 +162,15 @@ fn build_lab<C: Config>(app: &mut App) {
         );
 }
 
+/// The clock's origin in microseconds; a browser tells whole milliseconds.
+pub(super) fn fine_origin(clock: &LabClock) -> Option<u64> {
+    (!cfg!(target_arch = "wasm32")).then(|| clock.origin_unix_us())
+}
+
 /// An episode closes with its ggrs session, and its document goes to the sink.
 fn build_observing<C: Config>(app: &mut App) {
-    let origin = app.world().resource::<LabClock>().origin_unix_ms();
+    let clock = app.world().resource::<LabClock>();
+    let (origin, origin_us) = (clock.origin_unix_ms(), fine_origin(clock));
     let template = EpisodeMeta {
         // The game has not said what it is.
         software: software("", ""),
@@ -176,6 +182,7 @@ fn build_observing<C: Config>(app: &mut App) {
         fps: 60,
         predictor: Some(predictor::<C>()),
         origin_unix_ms: origin,
+        origin_unix_us: origin_us,
         clock_resolution_us: Some(1),
         ..default()
     };

@@ -1,11 +1,16 @@
 //! Owns why an input came late: the causes of a rollback in the order in which they are tried,
-//! and the evidence about each player's link. Pure: never reads a clock, a packet or Bevy.
-
-use std::time::Duration;
+//! and the evidence they are decided from. Pure: never reads a clock, a packet or Bevy.
+//!
+//! [`links`] measures the evidence about one input from the packets that carried it; [`decide`]
+//! names the cause from that evidence alone, so that whoever has a file can decide it again.
 
 use serde::{Deserialize, Serialize};
 
-use super::trace::{MAX_PLAYERS, RollbackRecord};
+mod arrivals;
+pub mod links;
+
+pub use arrivals::{Arrival, Arrivals, Pause};
+pub use links::{LateInput, LinkEvidence, PlayerLink, RouteShift};
 
 /// Why the input that a rollback corrected was late: the first that fits, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,75 +118,89 @@ pub struct Evidence {
     pub frames_ahead: Option<i32>,
     /// Time since the last packet of that player, in milliseconds.
     pub peer_silence_ms: Option<f64>,
+    /// Whether the route went over to another path while the input was under way.
+    pub route_changed: Option<bool>,
+    /// Whether the player was hidden when the input was sent, or all the while before.
+    pub peer_hidden: Option<bool>,
+    /// How long the player's game stood still before it sent the input late, in milliseconds; zero
+    /// when it sent in its own pace.
+    pub peer_pause_ms: Option<f64>,
+    /// Whether the packet that carried the input first never came.
+    pub packet_lost: Option<bool>,
+    /// Whether a packet sent later brought the input first.
+    pub overtaken: Option<bool>,
+    /// From the first simulation on the guess to the arrival of the input, in milliseconds. What
+    /// came while this peer itself did nothing counts as if it had come after the usual time.
+    pub late_ms: Option<f64>,
+    /// How much longer the packet was under way than the median of the packets before it, in
+    /// milliseconds.
+    pub over_usual_ms: Option<f64>,
+    /// How much earlier than the player this peer simulates a frame, by the estimate of the other's
+    /// clock, in milliseconds. Negative when it is behind. What is left is the usual way, the wait
+    /// for this peer's poll included: `lateMs` - `overUsualMs` - `aheadMs` + what the player's input
+    /// delay covers.
+    pub ahead_ms: Option<f64>,
 }
 
-/// One player's link, as its owner last described it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PlayerLink {
-    /// The route in use.
-    pub via: Via,
-    /// The measurements that go into a rollback event.
-    pub evidence: Evidence,
-    /// When the route last changed, in time since the lab session's origin.
-    pub route_changed_at: Option<Duration>,
-}
-
-/// What is known of every player's link; empty for a session without the lab's transport.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LinkEvidence {
-    players: [Option<PlayerLink>; MAX_PLAYERS],
-}
-
-impl LinkEvidence {
-    /// Describes the link of one player; a handle beyond [`MAX_PLAYERS`] is ignored.
-    pub fn set(&mut self, player: usize, link: PlayerLink) {
-        if let Some(slot) = self.players.get_mut(player) {
-            *slot = Some(link);
+impl Evidence {
+    /// The evidence in tenths of a millisecond: as much as it says, and what stands in a file. The
+    /// cause is decided from these, so that the file's reader decides the same.
+    #[must_use]
+    pub fn rounded(self) -> Self {
+        let tenths = |ms: Option<f64>| ms.map(|ms| (ms * 10.0).round() / 10.0);
+        Self {
+            rtt_ms: tenths(self.rtt_ms),
+            jitter_ms: tenths(self.jitter_ms),
+            peer_silence_ms: tenths(self.peer_silence_ms),
+            peer_pause_ms: tenths(self.peer_pause_ms),
+            late_ms: tenths(self.late_ms),
+            over_usual_ms: tenths(self.over_usual_ms),
+            ahead_ms: tenths(self.ahead_ms),
+            ..self
         }
     }
-
-    /// The link of one player, if anybody described it.
-    #[must_use]
-    pub fn get(&self, player: usize) -> Option<&PlayerLink> {
-        self.players.get(player)?.as_ref()
-    }
-
-    /// Forgets every link, for the next episode or lab session.
-    pub fn clear(&mut self) {
-        self.players = Default::default();
-    }
 }
 
-/// How long before its frame was simulated an input may have been sent, when the round-trip time
-/// is not known: half of a slow intercontinental round trip, rounded up.
-const UNKNOWN_WAY: Duration = Duration::from_millis(150);
-
-/// The first cause that fits a rollback, from what is known of the player's link.
+/// The first cause that fits. `disconnect`: the player is gone, and nothing of theirs was late.
+///
+/// The first six are facts about the packet. A packet that came on its own took too long by three
+/// parts that add up: the lead of this peer, the usual way beyond what the input delay covers, and
+/// what this packet took above the usual. The one that is more than half of the lateness is the
+/// cause, and the way if none is.
 #[must_use]
-pub fn decide<I>(record: &RollbackRecord<I>, link: Option<&PlayerLink>) -> Cause {
-    if record.disconnect {
+pub fn decide(disconnect: bool, evidence: &Evidence) -> Cause {
+    if disconnect {
         return Cause::Disconnect;
     }
-    let Some(link) = link else {
-        return Cause::Unknown;
-    };
-    if route_changed_around(record, link) {
+    let is = |fact: Option<bool>| fact == Some(true);
+    if is(evidence.route_changed) {
         return Cause::RouteChange;
     }
-    Cause::Unknown
-}
-
-/// Whether the route changed between the moment in which the input should have been under way and
-/// the moment in which it was corrected.
-fn route_changed_around<I>(record: &RollbackRecord<I>, link: &PlayerLink) -> bool {
-    let Some(changed_at) = link.route_changed_at else {
-        return false;
+    if is(evidence.peer_hidden) {
+        return Cause::PeerHidden;
+    }
+    if evidence.peer_pause_ms.is_some_and(|pause| pause > 0.0) {
+        return Cause::PeerStall;
+    }
+    if is(evidence.packet_lost) {
+        return Cause::PacketLoss;
+    }
+    if is(evidence.overtaken) {
+        return Cause::Reordering;
+    }
+    let (Some(late), Some(over)) = (evidence.late_ms, evidence.over_usual_ms) else {
+        return Cause::Unknown;
     };
-    let way = link
-        .evidence
-        .rtt_ms
-        .filter(|rtt| rtt.is_finite() && (0.0..=60_000.0).contains(rtt))
-        .map_or(UNKNOWN_WAY, |rtt| Duration::from_secs_f64(rtt / 1000.0));
-    let from = record.first_simulated_at.saturating_sub(way);
-    (from..=record.at).contains(&changed_at)
+    if over > late / 2.0 {
+        return Cause::JitterSpike;
+    }
+    let Some(ahead) = evidence.ahead_ms else {
+        return Cause::Unknown;
+    };
+    // What is above the usual is above it for everybody.
+    if ahead > (late - over) / 2.0 {
+        Cause::FrameAdvantage
+    } else {
+        Cause::BaseLatency
+    }
 }

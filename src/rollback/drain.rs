@@ -8,9 +8,11 @@ use bevy_ggrs::ggrs::{Config, GgrsEvent, P2PSession};
 use bevy_ggrs::{ConfirmedFrameCount, Session};
 
 use super::Links;
+use super::cause::{Cause, LateInput};
 use super::log::TraceLog;
 use super::messages::{
-    DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent, SessionEventKind, StallEnded,
+    CauseRevised, DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent,
+    SessionEventKind, StallEnded,
 };
 use super::trace::{Fact, RollbackRecord, SessionKind};
 use crate::clock::LabClock;
@@ -123,32 +125,78 @@ fn tell_facts<C: Config>(
                 });
             }
             &Fact::Stalled { frame, at, ticks } => {
+                let cause = stall_cause::<C>(world, at);
                 world.write_message(StallEnded {
                     session,
                     frame,
                     at,
                     ticks,
+                    cause,
                 });
+            }
+            Fact::Began { .. } | Fact::Closed { .. } => {
+                world.resource_mut::<Links>().settle_all();
             }
             _ => {}
         }
     }
+    tell_revised(world);
     if !facts.is_empty() {
         world.write_message_batch(facts.drain(..).map(|(_, fact)| fact));
     }
 }
 
 fn rollback<I: Copy + Send + Sync + 'static>(
-    world: &World,
+    world: &mut World,
     session: SessionKind,
     record: &RollbackRecord<I>,
     frames_ahead: Option<i32>,
 ) -> RollbackCompleted<I> {
     let timestamp = world.resource::<LabClock>().origin_unix_ms() + millis(record.at);
-    let link = world.resource::<Links>().get(record.player);
-    let mut rollback = RollbackCompleted::new(record, session, link, timestamp);
-    rollback.evidence.frames_ahead = rollback.evidence.frames_ahead.or(frames_ahead);
-    rollback
+    let mut links = world.resource_mut::<Links>();
+    let late = LateInput {
+        player: record.player,
+        frame: record.frame,
+        due: record.first_simulated_at,
+        corrected: record.at,
+    };
+    let (cause, mut evidence) = links.judge_rollback(record.id, record.disconnect, late);
+    evidence.frames_ahead = evidence.frames_ahead.or(frames_ahead);
+    let via = links.get(record.player).map(|link| link.via);
+    let judged = (cause, evidence);
+    RollbackCompleted::new(record, session, judged, via.unwrap_or_default(), timestamp)
+}
+
+/// Causes told before that what came since has changed.
+fn tell_revised(world: &mut World) {
+    let now = world.resource::<LabClock>().now();
+    world.resource_scope(|world, mut links: Mut<Links>| {
+        links
+            .bypass_change_detection()
+            .revise(now, |rollback_id, cause, evidence| {
+                world.write_message(CauseRevised {
+                    rollback_id,
+                    cause,
+                    evidence,
+                });
+            });
+    });
+}
+
+/// A stall waits for the oldest input that is missing: why that one was late.
+fn stall_cause<C: Config>(world: &World, at: Duration) -> Cause {
+    let links = world.resource::<Links>();
+    let Some((player, frame)) = links.awaited(at) else {
+        return Cause::Unknown;
+    };
+    let trace = world.resource::<TraceLog<C>>().trace();
+    let late = LateInput {
+        player,
+        frame,
+        due: trace.first_simulated_at(frame).unwrap_or(at),
+        corrected: world.resource::<LabClock>().now(),
+    };
+    links.judge(false, &late).0
 }
 
 /// Re-emits every event of the session as a message of the lab, players by handle.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bevy::prelude::*;
 
-use super::cause::{Cause, Evidence, PlayerLink, Via, decide};
+use super::cause::{Cause, Evidence, Via};
 use super::trace::{Fact, Frame, Misprediction, RollbackRecord, SessionKind};
 
 /// The ordered stream of everything that the trace tells: what metrics are folded from.
@@ -40,7 +40,7 @@ pub struct RollbackCompleted<I: Send + Sync + 'static> {
     pub resimulated_frames: u32,
     /// From the load to the end of the last frame simulated again.
     pub resim_time: Duration,
-    /// Why the input was late.
+    /// Why the input was late, as far as it is known now: [`CauseRevised`] tells of a better reason.
     pub cause: Cause,
     /// Ticks from the first simulation of `frame` until its input was known.
     pub late_by_frames: u32,
@@ -53,12 +53,13 @@ pub struct RollbackCompleted<I: Send + Sync + 'static> {
 }
 
 impl<I: Clone + Send + Sync + 'static> RollbackCompleted<I> {
-    /// The message about one record, with what is known of the player's link.
+    /// The message about one record, with its cause and what that was decided from.
     #[must_use]
     pub fn new(
         record: &RollbackRecord<I>,
         session: SessionKind,
-        link: Option<&PlayerLink>,
+        (cause, evidence): (Cause, Evidence),
+        via: Via,
         timestamp: u64,
     ) -> Self {
         Self {
@@ -75,13 +76,25 @@ impl<I: Clone + Send + Sync + 'static> RollbackCompleted<I> {
             loaded_frame: record.loaded_frame,
             resimulated_frames: record.resimulated,
             resim_time: record.resim_time,
-            cause: decide(record, link),
+            cause,
             late_by_frames: record.late_by_frames,
-            via: link.map(|link| link.via).unwrap_or_default(),
-            evidence: link.map(|link| link.evidence).unwrap_or_default(),
+            via,
+            evidence,
             also_mispredicted: record.also.clone(),
         }
     }
+}
+
+/// What came after a rollback tells a better reason for it: the packet that seemed lost was overtaken,
+/// or its whole path was given up. A [`Message`], 0..n per update.
+#[derive(Message, Clone, Copy, Debug, PartialEq)]
+pub struct CauseRevised {
+    /// Number of the rollback in the running episode.
+    pub rollback_id: u64,
+    /// Why the input was late.
+    pub cause: Cause,
+    /// What that was decided from.
+    pub evidence: Evidence,
 }
 
 /// A state was loaded and simulated forward again without correcting anything, as sparse saving
@@ -112,6 +125,8 @@ pub struct StallEnded {
     pub at: Duration,
     /// Stalled ticks, at least 1.
     pub ticks: u32,
+    /// Why the input that the frame waited for was late.
+    pub cause: Cause,
 }
 
 /// Two peers of a P2P session computed different states for a confirmed frame; what a sync test

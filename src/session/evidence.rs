@@ -1,14 +1,16 @@
-//! Owns the glue from the lab's links to the evidence behind a late input. It reads counters of
-//! the transport and never a packet.
+//! Owns the glue from the lab's links to the evidence behind a late input. It hands on what the
+//! transport noted of every packet of inputs, and decides nothing.
 
 use bevy::prelude::*;
 
 use super::SessionInfo;
 use crate::clock::LabClock;
 use crate::rollback::Links;
-use crate::rollback::cause::{Evidence, PlayerLink, Via};
-use crate::transport::LabNet;
+use crate::rollback::cause::{Arrival, Evidence, LinkEvidence, Pause, PlayerLink, RouteShift, Via};
+use crate::rollback::trace::MAX_PLAYERS;
 use crate::transport::route::RouteState;
+use crate::transport::wire::Path;
+use crate::transport::{InputPacket, LabNet, PacketCursor};
 
 /// Runs in [`PreUpdate`] before the trace is drained.
 pub(super) fn gather(
@@ -16,6 +18,7 @@ pub(super) fn gather(
     info: Option<Res<SessionInfo>>,
     clock: Res<LabClock>,
     links: Option<ResMut<Links>>,
+    mut cursors: Local<[PacketCursor; MAX_PLAYERS]>,
 ) {
     let (Some(net), Some(info), Some(mut links)) = (net, info, links) else {
         return;
@@ -45,12 +48,57 @@ pub(super) fn gather(
                     lost_packets: measured.then_some(late.lost_packets),
                     frames_ahead: None,
                     peer_silence_ms: Some(millis(late.peer_silence)),
+                    ..Evidence::default()
                 },
-                route_changed_at: late.route_changed,
+                shift: late.route_shift.map(|shift| RouteShift {
+                    at: shift.at,
+                    left: shift.left,
+                }),
+                offset_us: link.clock_offset().map(|offset| offset.offset_us),
+                frame: link.frame(),
+                interval: link.interval(),
+                covered: link.covered(),
             }
         });
         if let Some(link) = link {
             links.set(seat.handle, link);
         }
+        if let Some(cursor) = cursors.get_mut(seat.handle) {
+            net.input_packets(seat.peer, cursor, |restarted, packet| {
+                hand_on(&mut links, seat.handle, restarted, packet);
+            });
+        }
     }
+}
+
+fn hand_on(links: &mut LinkEvidence, player: usize, restarted: bool, packet: &InputPacket) {
+    if restarted {
+        links.restart(player);
+    }
+    let header = &packet.packet;
+    let Some((first, newest)) = packet.frames else {
+        links.copied(player, header.seq);
+        return;
+    };
+    links.arrived(
+        player,
+        Arrival {
+            first,
+            newest,
+            sent: header.sent,
+            at: packet.at,
+            seq: header.seq,
+            relay: packet.via == Path::Relay,
+            alone: packet.alone,
+            hidden: header.hidden,
+            held: header.held,
+            behind: header.behind,
+            missing: header.missing,
+            pause: header.pause.map(|pause| Pause {
+                from: pause.from,
+                to: pause.to,
+                hidden: pause.hidden,
+            }),
+        },
+    );
 }

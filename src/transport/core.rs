@@ -10,8 +10,8 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 
 pub(super) use self::peer::Peer;
-use self::peer::limits;
-pub use self::peer::{InputArrival, InputDeparture};
+pub use self::peer::{InputArrival, InputDeparture, InputPacket, PacketCursor};
+use self::peer::{InputPackets, limits};
 use super::EpisodeBounds;
 use super::conditions::{Conditions, Direction, Shaper};
 use super::ggrs_wire::{self, Owner, Player, SentPings};
@@ -163,6 +163,7 @@ impl Core {
                 players: Vec::new(),
                 sent_pings: SentPings::default(),
                 magic: None,
+                packets: InputPackets::new(),
                 carried: NULL_FRAME,
                 heard_direct: now,
                 closing: None,
@@ -190,6 +191,7 @@ impl Core {
             peer.link.start_epoch(now, epoch);
             peer.sent_pings = SentPings::default();
             peer.magic = None;
+            peer.packets.restart(self.epochs_opened);
             peer.carried = NULL_FRAME;
             peer.players = bounds
                 .seats
@@ -305,6 +307,10 @@ impl Core {
                     match ggrs_wire::decode(payload, &limits(bounds, peer, current_frame)) {
                         Ok((message, checked)) => {
                             peer.magic.get_or_insert(checked.magic);
+                            let frames = checked.first_input_frame.zip(checked.newest_input_frame);
+                            if frames.is_some() {
+                                peer.note_packet(frames, via, now);
+                            }
                             if let Some(arrival) =
                                 peer.note_inputs(&checked, via, current_frame, now)
                             {
@@ -321,7 +327,12 @@ impl Core {
                 Ok(Incoming::Control(messages)) => {
                     control.extend(messages.into_iter().map(|message| (from, message)));
                 }
-                Ok(Incoming::Duplicate | Incoming::OtherEpoch | Incoming::Nothing) => {}
+                Ok(Incoming::Duplicate) => {
+                    if path == Path::Direct {
+                        peers[index].note_packet(None, path, now);
+                    }
+                }
+                Ok(Incoming::OtherEpoch | Incoming::Nothing) => {}
                 // The link has counted it by its reason.
                 Err(_counted) => {}
             }

@@ -23,6 +23,8 @@ mod cadence;
 mod count;
 mod dedupe;
 mod evidence;
+mod flow;
+mod peer_clock;
 mod receive;
 mod send;
 mod stats;
@@ -31,7 +33,10 @@ mod trouble;
 use cadence::Cadence;
 use dedupe::Dedupe;
 pub use evidence::HIDDEN_GRACE;
-pub use stats::{LateEvidence, LinkStats, PathStats};
+use flow::Flow;
+pub use flow::{Packet, Pause};
+pub use peer_clock::{ClockEstimate, DRIFT_MAX_PPM, PeerClock, drift_ppm, estimate_at};
+pub use stats::{LateEvidence, LinkStats, PathStats, RouteShift};
 use trouble::BothPaths;
 
 /// Largest payload of a data packet.
@@ -133,17 +138,6 @@ impl LinkError {
 #[error("no path to peer: neither a direct connection nor the relay worked within 15 s")]
 pub struct NoPath;
 
-/// The peer's clock against ours.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClockOffset {
-    /// When it was measured.
-    pub at: Duration,
-    /// Peer's clock minus ours, in microseconds.
-    pub offset_us: i64,
-    /// Half the round trip of the sample: the offset is right within it.
-    pub uncertainty: Duration,
-}
-
 /// The newest header of the peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct PeerView {
@@ -193,6 +187,7 @@ pub struct Link {
     stats: LinkStats,
     changes: VecDeque<RouteChange>,
     last_change: Option<RouteChange>,
+    last_shift: Option<RouteShift>,
 
     direct_open: bool,
     /// Awake time before which direct silence means nothing: opening, unhiding.
@@ -234,8 +229,8 @@ pub struct Link {
     relay_alone: u32,
     /// Peer's clock at the newest packet counted in `relay_alone`.
     alone_clock: Duration,
-    /// Best sample of the current and of the previous ten seconds.
-    offsets: [Option<ClockOffset>; 2],
+    clock: PeerClock,
+    flow: Flow,
 }
 
 impl Link {
@@ -256,6 +251,7 @@ impl Link {
             stats: LinkStats::default(),
             changes: VecDeque::with_capacity(16),
             last_change: None,
+            last_shift: None,
             direct_open: false,
             direct_grace: now,
             relay_up: false,
@@ -292,7 +288,8 @@ impl Link {
             direct_clock: Duration::ZERO,
             relay_alone: 0,
             alone_clock: Duration::ZERO,
-            offsets: [None; 2],
+            clock: PeerClock::default(),
+            flow: Flow::default(),
         }
     }
 
@@ -345,6 +342,7 @@ impl Link {
         self.farewell = 0;
         self.newest_input.present = false;
         self.relay_alone = 0;
+        self.flow = Flow::default();
     }
 
     /// The episode is over: heartbeats end, nothing is judged until the next one.

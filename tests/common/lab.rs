@@ -157,7 +157,8 @@ impl Hub {
         )
     }
 
-    fn join(&self) -> MemoryNetwork {
+    /// The next peer's network, for a test that puts one of its own around it.
+    pub fn join(&self) -> MemoryNetwork {
         let mut state = self.state();
         let slot = state.peers.len();
         let id = peer_id(slot as u128 + 1);
@@ -215,7 +216,8 @@ pub fn peer_id(n: u128) -> PeerId {
     PeerId(uuid::Uuid::from_u128(n))
 }
 
-struct MemoryNetwork {
+/// One peer's way into the room.
+pub struct MemoryNetwork {
     hub: Hub,
     slot: usize,
 }

@@ -5,6 +5,7 @@
 #[path = "../common/lab.rs"]
 mod lab;
 
+mod causes;
 mod conditions;
 mod cut;
 mod desync;

@@ -101,6 +101,7 @@ pub fn meta(plan: &Plan) -> EpisodeMeta {
         max_prediction_frames: WINDOW as u32,
         seed: Some(7),
         origin_unix_ms: 1_700_000_000_000,
+        origin_unix_us: Some(1_700_000_000_000_000),
         has_transport: true,
         ..EpisodeMeta::default()
     }

@@ -8,7 +8,8 @@ use ggrs::{Frame, NULL_FRAME};
 
 use crate::transport::EpisodeBounds;
 use crate::transport::ggrs_wire::{Checked, Limits, Owner, Player, SentPings};
-use crate::transport::link::{Link, SentBy};
+use crate::transport::link::{Link, Packet, SentBy};
+use crate::transport::route::RouteState;
 use crate::transport::wire::Path;
 
 /// Local inputs that a datagram carried first.
@@ -41,6 +42,91 @@ pub struct InputArrival {
     pub at: Duration,
 }
 
+/// A packet of inputs as it came, first or not: what explains a late one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InputPacket {
+    /// First and last input frame that it carried; `None` of a further copy, which is not read.
+    pub frames: Option<(Frame, Frame)>,
+    /// Its path.
+    pub via: Path,
+    /// When it came, by our clock.
+    pub at: Duration,
+    /// What its header told.
+    pub packet: Packet,
+    /// It came by relay first, while the direct path should have brought it too.
+    pub alone: bool,
+}
+
+/// Packets kept between two looks: those of a second at 60 Hz.
+const PACKETS: usize = 64;
+
+/// The last packets of inputs, in the order in which they came.
+pub(in crate::transport) struct InputPackets {
+    ring: [Option<InputPacket>; PACKETS],
+    count: u64,
+    epoch: u64,
+}
+
+/// How far somebody has read the packets of inputs of one peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PacketCursor {
+    epoch: u64,
+    seen: u64,
+}
+
+impl InputPackets {
+    pub(super) const fn new() -> Self {
+        Self {
+            ring: [None; PACKETS],
+            count: 0,
+            epoch: 0,
+        }
+    }
+
+    /// Another episode begins, the `epoch`th.
+    pub(super) fn restart(&mut self, epoch: u64) {
+        *self = Self {
+            epoch,
+            ..Self::new()
+        };
+    }
+
+    pub(super) fn push(&mut self, packet: InputPacket) {
+        self.ring[Self::slot(self.count)] = Some(packet);
+        self.count += 1;
+    }
+
+    /// Hands out what came since `cursor`; tells whether an episode began meanwhile.
+    pub(in crate::transport) fn read(
+        &self,
+        cursor: &mut PacketCursor,
+        mut take: impl FnMut(bool, &InputPacket),
+    ) {
+        let mut restarted = cursor.epoch != self.epoch;
+        if restarted {
+            *cursor = PacketCursor {
+                epoch: self.epoch,
+                seen: 0,
+            };
+        }
+        let oldest = self.count.saturating_sub(PACKETS as u64);
+        for number in cursor.seen.max(oldest)..self.count {
+            if let Some(packet) = &self.ring[Self::slot(number)] {
+                take(std::mem::take(&mut restarted), packet);
+            }
+        }
+        cursor.seen = self.count;
+        if restarted {
+            // Nothing came yet: the next look tells it.
+            cursor.epoch = self.epoch.wrapping_sub(1);
+        }
+    }
+
+    fn slot(number: u64) -> usize {
+        usize::try_from(number % PACKETS as u64).expect("a remainder of 64 fits")
+    }
+}
+
 /// One remote peer.
 pub(in crate::transport) struct Peer {
     pub(in crate::transport) id: PeerId,
@@ -48,6 +134,7 @@ pub(in crate::transport) struct Peer {
     pub(super) players: Vec<Player>,
     pub(super) sent_pings: SentPings,
     pub(super) magic: Option<u16>,
+    pub(in crate::transport) packets: InputPackets,
     /// Newest local input that some path took.
     pub(super) carried: Frame,
     pub(super) heard_direct: Duration,
@@ -86,6 +173,18 @@ impl Peer {
             current_frame,
             at,
         })
+    }
+
+    /// Keeps what a packet of inputs tells, for the causes of rollbacks.
+    pub(super) fn note_packet(&mut self, frames: Option<(Frame, Frame)>, via: Path, at: Duration) {
+        let direct = matches!(self.link.route(), RouteState::Direct | RouteState::Suspect);
+        self.packets.push(InputPacket {
+            frames,
+            via,
+            at,
+            packet: *self.link.last_packet(),
+            alone: via == Path::Relay && direct,
+        });
     }
 
     /// Another peer's inputs are known here, so this one may tell of them.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ClockOffset, LateEvidence, Link, Path, frame, micros};
+use super::{ClockEstimate, LateEvidence, Link, Path, PeerClock, frame, micros};
 use crate::transport::{
     health::{Quality, RECOVERY},
     route::{Evidence, RouteState, tolerance},
@@ -38,6 +38,18 @@ impl Link {
             Some(peer) if peer > own + Duration::from_millis(1) => peer,
             _ => own,
         }
+    }
+
+    /// Length of a frame of the game.
+    #[must_use]
+    pub fn frame(&self) -> Duration {
+        frame(self.settings.fps)
+    }
+
+    /// How much of the way from the peer its input delay covers; it is the same on every peer.
+    #[must_use]
+    pub fn covered(&self) -> Duration {
+        self.frame() * self.settings.input_delay
     }
 
     /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms. Two intervals where
@@ -115,14 +127,16 @@ impl Link {
         self.peer.silence
     }
 
-    /// The peer's clock against ours: the best sample of the last ten to twenty seconds.
+    /// The peer's clock against ours.
     #[must_use]
-    pub fn clock_offset(&self) -> Option<ClockOffset> {
-        self.offsets
-            .iter()
-            .flatten()
-            .min_by_key(|sample| sample.uncertainty)
-            .copied()
+    pub const fn peer_clock(&self) -> &PeerClock {
+        &self.clock
+    }
+
+    /// The peer's clock against ours at the last echo.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<ClockEstimate> {
+        self.clock.estimate()
     }
 
     /// What explains a late input.
@@ -141,7 +155,7 @@ impl Link {
                 .is_some_and(|at| at >= second_ago),
             peer_silence: self.peer_silence(now),
             peer_hidden: self.peer.hidden,
-            route_changed: self.last_change.map(|change| change.at),
+            route_shift: self.last_shift,
         }
     }
 

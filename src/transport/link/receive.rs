@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::{
-    ClockOffset, ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
-    frame, micros, seq_diff32, unwrap_micros, wrap_micros,
+    ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView, frame, micros,
+    seq_diff32, unwrap_micros, wrap_micros,
 };
 
 impl Link {
@@ -34,6 +34,15 @@ impl Link {
         stats.received += 1;
         stats.bytes_received += datagram.len() as u64;
         let sent_at = self.note_header(now, path, &header);
+        let in_flow = matches!(header.kind, Kind::Data | Kind::Heartbeat)
+            && self
+                .episode
+                .is_some_and(|episode| episode.epoch == header.epoch);
+        if in_flow {
+            let interval = self.interval();
+            let held = self.cadence.hitching(now);
+            self.flow.note(&header, sent_at, interval, held);
+        }
         Ok(match header.kind {
             Kind::Data => {
                 let running = self.episode.map(|episode| episode.epoch);
@@ -179,22 +188,10 @@ impl Link {
             .rtt
             .add(Duration::from_micros(without.unsigned_abs()));
 
-        // The bounds of the offset hold for the whole round trip alone.
-        // RFC 5905: offset = ((T2 - T1) + (T3 - T4)) / 2.
+        // RFC 5905's four timestamps; the bounds of an offset hold for the whole round trip alone.
         let (t1, t4) = (micros(now) - micros(elapsed), micros(now));
         let (t2, t3) = (micros(sent_at) - micros(echo.hold), micros(sent_at));
-        let sample = ClockOffset {
-            at: now,
-            offset_us: ((t2 - t1) + (t3 - t4)) / 2,
-            uncertainty: rtt / 2,
-        };
-        match self.offsets[0] {
-            Some(best) if now.saturating_sub(best.at) >= Duration::from_secs(10) => {
-                self.offsets = [Some(sample), Some(best)];
-            }
-            Some(best) if best.uncertainty <= sample.uncertainty => {}
-            _ => self.offsets[0] = Some(sample),
-        }
+        self.clock.add([t1, t2, t3, t4]);
     }
 
     /// Counts ticks of the peer that were heard by relay alone. Only what was sent after

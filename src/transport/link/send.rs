@@ -114,6 +114,7 @@ impl Link {
                 // The peer returns one way later: until then it sends one probe a second.
                 self.direct_grace = self.cadence.awake(now) + RETURN_GRACE;
             }
+            self.note_shift(&change);
             self.last_change = Some(change);
             // Drained every tick; the bound only holds memory while nobody does.
             if self.changes.len() >= CHANGES_MAX {

@@ -92,6 +92,16 @@ pub struct LateEvidence {
     pub peer_silence: Duration,
     /// The peer says that it is hidden.
     pub peer_hidden: bool,
-    /// When the route changed last.
-    pub route_changed: Option<Duration>,
+    /// When the route last went over to another path.
+    pub route_shift: Option<RouteShift>,
+}
+
+/// A route went over from one path to the other; a doubt alone is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteShift {
+    /// When it was decided, by our clock.
+    pub at: Duration,
+    /// When the last packet that came by the path left behind was sent, by the peer's clock: what
+    /// was sent later did not come that way.
+    pub left: Duration,
 }

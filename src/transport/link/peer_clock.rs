@@ -1,0 +1,321 @@
+//! The peer's clock against ours: what every echo bounds, thinned to a fixed number of samples.
+//!
+//! Owns bounds and their arithmetic. An echo says (RFC 5905's four timestamps) that the offset lies
+//! between T3 - T4 and T2 - T1, however the two ways differ: neither packet came before it was sent.
+//! Each sample is what the echoes of one stretch agree on. Pure; never allocates while samples come.
+
+use std::time::Duration;
+
+/// Samples kept. When they are full, neighbours become one and a stretch twice as long.
+const SAMPLES: usize = 64;
+/// First length of a stretch.
+const STRETCH: Duration = Duration::from_secs(1);
+/// How fast two clocks may drift apart: two quartz clocks at the limit of a consumer's crystal,
+/// 100 ppm each.
+pub const DRIFT_MAX_PPM: f64 = 200.0;
+/// Steps of the stamps: a browser's clock counts in 100 us on either side (Chromium without
+/// isolation), and an echo's hold time in 16 us.
+const STAMPS_US: i64 = 216;
+/// A drift is not told before the samples reach this far.
+const DRIFT_AFTER_US: u64 = 10_000_000;
+
+/// What the echoes of one stretch say: the offset lies between `low_us` and `high_us`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sample {
+    at: Duration,
+    low_us: i64,
+    high_us: i64,
+}
+
+/// The offset of the peer's clock at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockEstimate {
+    /// The moment, by our clock.
+    pub at: Duration,
+    /// Peer's clock minus ours, in microseconds.
+    pub offset_us: i64,
+    /// The offset lies this close, while the clocks drift by no more than [`DRIFT_MAX_PPM`].
+    pub uncertainty_us: u64,
+}
+
+/// The peer's clock against ours.
+#[derive(Clone, Debug)]
+pub struct PeerClock {
+    samples: [Option<Sample>; SAMPLES],
+    count: usize,
+    stretch: Duration,
+}
+
+impl Default for PeerClock {
+    fn default() -> Self {
+        Self {
+            samples: [None; SAMPLES],
+            count: 0,
+            stretch: STRETCH,
+        }
+    }
+}
+
+impl PeerClock {
+    /// Takes in the four timestamps of an echo in microseconds: sent and received by our clock are
+    /// `t1` and `t4`, received and sent by the peer's `t2` and `t3`.
+    pub fn add(&mut self, [t1, t2, t3, t4]: [i64; 4]) {
+        let now = Duration::from_micros(u64::try_from(t4).unwrap_or_default());
+        let (low_us, high_us) = (t3 - t4 - STAMPS_US, t2 - t1 + STAMPS_US);
+        if low_us > high_us {
+            return;
+        }
+        let stretch = self.stretch;
+        let place = |at: Duration| at.as_micros() / stretch.as_micros();
+        let newest = self.count.checked_sub(1);
+        if let Some(Some(sample)) = newest.map(|newest| &mut self.samples[newest])
+            && place(sample.at) == place(now)
+        {
+            if !sample.agree(low_us, high_us, now) {
+                *sample = sample.narrower(Sample {
+                    at: now,
+                    low_us,
+                    high_us,
+                });
+            }
+            return;
+        }
+        if self.count == SAMPLES {
+            self.thin();
+        }
+        self.samples[self.count] = Some(Sample {
+            at: now,
+            low_us,
+            high_us,
+        });
+        self.count += 1;
+    }
+
+    /// Makes one sample of every two.
+    fn thin(&mut self) {
+        for index in 0..SAMPLES / 2 {
+            let (first, second) = (self.samples[index * 2], self.samples[index * 2 + 1]);
+            self.samples[index] = first.zip(second).map(|(first, second)| {
+                let mut both = first;
+                if both.agree(second.low_us, second.high_us, second.at) {
+                    both
+                } else {
+                    first.narrower(second)
+                }
+            });
+        }
+        self.count = SAMPLES / 2;
+        self.samples[self.count..].fill(None);
+        self.stretch *= 2;
+    }
+
+    /// The offset at the newest sample: what all samples agree on, each widened by the drift that
+    /// may have come since. `None` before the first echo.
+    #[must_use]
+    pub fn estimate(&self) -> Option<ClockEstimate> {
+        estimate_at(self.samples())
+    }
+
+    /// The samples as `(at, offset, uncertainty)`, oldest first: all in microseconds.
+    pub fn samples(&self) -> impl Iterator<Item = (u64, i64, u64)> + Clone + '_ {
+        self.samples.iter().flatten().map(|sample| {
+            let at = u64::try_from(sample.at.as_micros()).unwrap_or(u64::MAX);
+            let half = (sample.high_us - sample.low_us).unsigned_abs().div_ceil(2);
+            (at, (sample.low_us + sample.high_us).div_euclid(2), half)
+        })
+    }
+}
+
+impl Sample {
+    /// Takes in what another echo says; false if both cannot be true at once. The sample is of the
+    /// later moment then, and widened by what the clocks may have drifted in between.
+    fn agree(&mut self, low_us: i64, high_us: i64, at: Duration) -> bool {
+        let slack = drift_us(at.abs_diff(self.at));
+        let low = low_us.max(self.low_us - slack);
+        let high = high_us.min(self.high_us + slack);
+        if low > high {
+            return false;
+        }
+        *self = Self {
+            at,
+            low_us: low,
+            high_us: high,
+        };
+        true
+    }
+
+    fn narrower(self, other: Self) -> Self {
+        if other.high_us - other.low_us < self.high_us - self.low_us {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+/// What `samples` of `(at, offset, uncertainty)` say of the offset at the last of them.
+///
+/// Samples that contradict each other, as after a step of a clock, leave the narrowest one.
+#[must_use]
+pub fn estimate_at(
+    samples: impl Iterator<Item = (u64, i64, u64)> + Clone,
+) -> Option<ClockEstimate> {
+    let (at, ..) = samples.clone().last()?;
+    let widened = samples.map(|(then, offset, uncertainty)| {
+        let slack = drift_us(Duration::from_micros(at.abs_diff(then)));
+        let half = i64::try_from(uncertainty).unwrap_or(i64::MAX / 4) + slack;
+        (offset - half, offset + half)
+    });
+    let low = widened.clone().map(|(low, _)| low).max()?;
+    let high = widened.clone().map(|(_, high)| high).min()?;
+    let (low, high) = if low <= high {
+        (low, high)
+    } else {
+        widened.min_by_key(|(low, high)| high - low)?
+    };
+    Some(ClockEstimate {
+        at: Duration::from_micros(at),
+        offset_us: (low + high).div_euclid(2),
+        uncertainty_us: (high - low).unsigned_abs().div_ceil(2),
+    })
+}
+
+/// How fast the offset grows, in parts per million: the median slope between samples at least half
+/// the whole stretch apart, among the narrower half of them (Theil 1950, Sen 1968). `None` of less
+/// than ten seconds.
+#[must_use]
+pub fn drift_ppm(samples: &[(u64, i64, u64)]) -> Option<f64> {
+    let (first, last) = (samples.first()?.0, samples.last()?.0);
+    let span = last
+        .checked_sub(first)
+        .filter(|&span| span >= DRIFT_AFTER_US)?;
+    let mut widths: Vec<u64> = samples.iter().map(|&(_, _, width)| width).collect();
+    widths.sort_unstable();
+    let limit = widths[widths.len() / 2];
+    let narrow = || samples.iter().filter(|&&(_, _, width)| width <= limit);
+    let mut slopes: Vec<f64> = narrow()
+        .flat_map(|&(then, before, _)| {
+            narrow()
+                .filter(move |&&(now, _, _)| now >= then + span / 2)
+                .map(move |&(now, after, _)| (after - before) as f64 / (now - then) as f64 * 1e6)
+        })
+        .collect();
+    slopes.sort_by(f64::total_cmp);
+    slopes.get(slopes.len() / 2).copied()
+}
+
+/// What two clocks may drift apart in `time`, in microseconds, rounded up.
+fn drift_us(time: Duration) -> i64 {
+    (time.as_secs_f64() * DRIFT_MAX_PPM).ceil() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An LCG with Knuth's constants; a number in 0..bound.
+    fn dice(state: &mut u64, bound: u64) -> i64 {
+        *state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        i64::try_from((*state >> 33) % bound).unwrap()
+    }
+
+    /// Echoes of `seconds` at ten a second over ways of these lengths and a poll on either side.
+    fn echoes(
+        offset: i64,
+        ppm: f64,
+        ways: [i64; 2],
+        jitter: u64,
+        seconds: i64,
+        seed: u64,
+    ) -> PeerClock {
+        let mut clock = PeerClock::default();
+        let mut dice_state = seed;
+        let theirs = |ours: i64| ours + offset + (ours as f64 * ppm / 1e6).round() as i64;
+        for tick in 0..seconds * 10 {
+            let t1 = tick * 100_000 + dice(&mut dice_state, 16_667);
+            let there = t1 + ways[0] + dice(&mut dice_state, jitter.max(1));
+            let back = there + dice(&mut dice_state, 16_667);
+            let t4 = back + ways[1] + dice(&mut dice_state, jitter.max(1));
+            // Stamps of the wire: whole microseconds, a hold time in steps of sixteen.
+            let hold = (theirs(back) - theirs(there)) / 16 * 16;
+            clock.add([t1, theirs(back) - hold, theirs(back), t4]);
+        }
+        clock
+    }
+
+    #[test]
+    fn the_truth_lies_inside_the_uncertainty_whatever_the_ways_and_clocks_are() {
+        let mut runs = 0;
+        for offset in [-3_600_000_000_i64, -40_000, 0, 7, 5_000_000] {
+            for ppm in [-150.0, -30.0, 0.0, 10.0, 190.0] {
+                for ways in [[0, 0], [5_000, 5_000], [1_000, 80_000], [120_000, 20_000]] {
+                    for jitter in [0, 16_667, 60_000] {
+                        for seconds in [1, 20, 200] {
+                            for seed in 0..3 {
+                                let clock = echoes(offset, ppm, ways, jitter, seconds, seed);
+                                let estimate = clock.estimate().unwrap();
+                                let at = estimate.at.as_micros() as f64;
+                                let truth = offset as f64 + at * ppm / 1e6;
+                                let error = (estimate.offset_us as f64 - truth).abs();
+                                assert!(
+                                    error <= estimate.uncertainty_us as f64 + 1.0,
+                                    "{offset} us, {ppm} ppm, {ways:?}, jitter {jitter}, \
+                                     {seconds} s, seed {seed}: off by {error} us of {estimate:?}"
+                                );
+                                runs += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(runs, 5 * 5 * 4 * 3 * 3 * 3);
+    }
+
+    #[test]
+    fn a_long_match_keeps_few_samples_and_finds_the_drift() {
+        for ppm in [-100.0, 0.0, 40.0] {
+            for seed in 0..5 {
+                let clock = echoes(1_000, ppm, [10_000, 10_000], 16_667, 900, seed);
+                let samples: Vec<_> = clock.samples().collect();
+                assert!(
+                    (SAMPLES / 2..=SAMPLES).contains(&samples.len()),
+                    "{}",
+                    samples.len()
+                );
+                let drift = drift_ppm(&samples).unwrap();
+                assert!((drift - ppm).abs() < 5.0, "{drift} ppm instead of {ppm}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_poll_of_both_sides_does_not_blur_what_many_echoes_agree_on() {
+        // Between 0 and 16.7 ms of wait either way; one echo alone would be good to 8 ms.
+        for seed in 0..20 {
+            let estimate = echoes(77, 0.0, [100, 100], 16_667, 30, seed)
+                .estimate()
+                .unwrap();
+            assert!((estimate.offset_us - 77).abs() < 1_000, "{estimate:?}");
+        }
+    }
+
+    #[test]
+    fn no_drift_is_told_of_a_short_match_and_no_offset_without_an_echo() {
+        let clock = echoes(0, 50.0, [1_000, 1_000], 100, 5, 1);
+        assert_eq!(drift_ppm(&clock.samples().collect::<Vec<_>>()), None);
+        assert_eq!(PeerClock::default().estimate(), None);
+        assert_eq!(drift_ppm(&[]), None);
+    }
+
+    #[test]
+    fn a_clock_that_steps_leaves_the_narrowest_sample() {
+        let mut clock = PeerClock::default();
+        clock.add([0, 1_000, 1_000, 2_000]);
+        clock.add([5_000_000, 9_000_500, 9_000_500, 5_000_600]);
+        let estimate = clock.estimate().unwrap();
+        assert_eq!(estimate.offset_us, 4_000_200);
+    }
+}

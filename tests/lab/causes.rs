@@ -1,0 +1,105 @@
+//! What a file of a whole session tells of causes and clocks.
+
+use std::time::Duration;
+
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::Cause;
+use bevy_rollback_lab::record::causes::finalise;
+
+use crate::lab::{Hub, checked, frame, lab_peer, play, play_under, run_until};
+
+fn config() -> LabConfig {
+    LabConfig::new("ws://lab", "room")
+        .frame_limit(900)
+        .episodes(1)
+        .no_files()
+}
+
+#[test]
+fn a_stall_tells_that_the_other_game_stood_still() {
+    let hub = Hub::new(2, true);
+    let mut peers = [1, 2].map(|seed| lab_peer(&hub, config(), seed));
+    let playing = run_until(&mut peers, frame(60), 4_000, |peers| {
+        peers.iter().all(|peer| peer.frame() > 200)
+    });
+    assert!(playing, "the match runs");
+    for _ in 0..24 {
+        peers[0].step(frame(60));
+    }
+    let ran = frame(60) * 24;
+    peers[1].step(ran);
+    let documents = play(&mut peers, frame(60), 4_000);
+    let frozen_out = &documents[0][0].frames;
+    assert!(frozen_out.stalled > 5, "{:?}", frozen_out.stalls);
+    let longest = frozen_out.stalls.iter().max_by_key(|stall| stall.ticks);
+    assert_eq!(longest.map(|stall| stall.cause.as_str()), Some("peerStall"));
+}
+
+#[test]
+fn a_lossy_path_tells_losses_and_the_other_file_does_not_deny_them() {
+    let files = play_under("latency=10ms,loss=5%", 1_800, 2);
+    let (mut losses, mut kept) = (0, 0);
+    for (ours, theirs) in [(0, 1), (1, 0)] {
+        for event in &files[ours].rollbacks.events {
+            assert_ne!(event.cause, Cause::Unknown, "{event:?}");
+            if event.cause == Cause::PacketLoss {
+                losses += 1;
+                kept += u32::from(finalise(event, &files[theirs]) == Cause::PacketLoss);
+            }
+        }
+    }
+    assert!(losses >= 5, "{losses} losses");
+    assert_eq!(losses, kept);
+}
+
+#[test]
+fn the_other_clock_is_where_the_file_says_within_its_uncertainty() {
+    // Of two clocks: how fast the second runs, and how far apart they begin.
+    for (ppm, apart_ms) in [(0, 0), (120, 40), (-150, 2_500)] {
+        let hub = Hub::new(2, true);
+        let mut peers = [1, 2].map(|seed| lab_peer(&hub, config(), seed));
+        peers[1].clock.advance(Duration::from_millis(apart_ms));
+        let by = frame(60);
+        let drift = i64::from(ppm) * i64::try_from(by.as_nanos()).unwrap() / 1_000_000;
+        let shift = Duration::from_nanos(drift.unsigned_abs());
+        let own = if drift < 0 { by - shift } else { by + shift };
+        for _ in 0..4_000 {
+            peers[0].step(by);
+            peers[1].clock.advance(own - by.min(own));
+            peers[1].step(by.min(own));
+            if peers
+                .iter()
+                .all(|peer| peer.phase() == SessionPhase::Finished)
+            {
+                break;
+            }
+        }
+        for (of, documents) in checked(&peers).iter().enumerate() {
+            let clock = &documents[0].clock.peers[0];
+            let at = clock.at_us.unwrap() as f64;
+            let rate = f64::from(ppm) / 1e6;
+            let apart = apart_ms as f64 * 1e3;
+            let truth = if of == 0 {
+                apart + at * rate
+            } else {
+                -(apart + (at - apart) * rate / (1.0 + rate))
+            };
+            let error = (clock.offset_us.unwrap() as f64 - truth).abs();
+            assert!(
+                error <= clock.uncertainty_us.unwrap() as f64 + 1.0,
+                "{ppm} ppm, {apart_ms} ms: off by {error} us of {truth} in {clock:?}"
+            );
+            assert!((10..=64).contains(&clock.samples.len()));
+            let told = clock.drift_ppm.unwrap();
+            let signed = if of == 0 {
+                f64::from(ppm)
+            } else {
+                -f64::from(ppm)
+            };
+            assert!(
+                (told - signed).abs() < 20.0,
+                "{told} ppm instead of {signed}"
+            );
+        }
+    }
+}
