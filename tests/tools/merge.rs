@@ -31,6 +31,7 @@ fn the_order_of_inputs_bounds_the_offset_of_the_clocks() {
 fn exchanged_timestamps_are_used_when_they_are_less_uncertain() {
     let clock = |player_id, offset_us| PeerClock {
         player_id,
+        at_us: Some(1_000_000),
         offset_us: Some(offset_us),
         uncertainty_us: Some(200),
         drift_ppm: Some(100.0),
@@ -70,6 +71,7 @@ fn every_event_keeps_its_observer_and_the_senders_evidence() {
     let mut other = opponent();
     other.clock.peers = vec![PeerClock {
         player_id: 0,
+        at_us: None,
         offset_us: Some(-AHEAD),
         uncertainty_us: Some(1),
         drift_ppm: None,

@@ -122,17 +122,21 @@ fn clock_of(document: &EpisodeDocument, player: usize) -> Option<&PeerClock> {
         .find(|clock| clock.player_id == player && clock.offset_us.is_some())
 }
 
-/// Where the line of a drifting clock is pinned: at its best sample, or anywhere without drift.
+/// Where the line of a drifting clock is pinned: where the file says that its offset held, in older
+/// files at the best sample, or anywhere without drift.
 fn anchor(clock: &PeerClock) -> (i64, i64) {
+    let offset = clock.offset_us.unwrap_or(0);
+    let on_our_clock = |at_us: u64| i64::try_from(at_us).unwrap_or(i64::MAX);
+    if let Some(at_us) = clock.at_us {
+        return (on_our_clock(at_us), offset);
+    }
     let best = clock
         .samples
         .iter()
         .min_by_key(|(_, _, uncertainty)| *uncertainty);
     match (clock.drift_ppm, best) {
-        (Some(_), Some((at_us, offset_us, _))) => {
-            (i64::try_from(*at_us).unwrap_or(i64::MAX), *offset_us)
-        }
-        _ => (0, clock.offset_us.unwrap_or(0)),
+        (Some(_), Some((at_us, offset_us, _))) => (on_our_clock(*at_us), *offset_us),
+        _ => (0, offset),
     }
 }
 
