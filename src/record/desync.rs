@@ -263,7 +263,7 @@ mod tests {
                 ("/list/1".to_owned(), [Some(json!(2)), None]),
             ]
         );
-        assert_eq!(told.differing_inputs, []);
+        assert!(told.differing_inputs.is_empty());
     }
 
     #[test]

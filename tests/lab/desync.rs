@@ -8,7 +8,7 @@ use bevy_rollback_lab::record::desync::DesyncBundle;
 use bevy_rollback_lab::record::sink::RecordSink;
 use serde_json::{Value, json};
 
-use crate::lab::{Hub, LabPeer, TestConfig, Walker, frame, lab_peer, run_until};
+use crate::lab::{Hub, LabPeer, TestConfig, Walker, frame, lab_peer, run_until, walk};
 
 /// Peers compare the state of every tenth frame.
 const EVERY: u32 = 10;
@@ -20,6 +20,8 @@ fn config() -> LabConfig {
         .players(2)
         .frame_limit(400)
         .desync_interval(EVERY)
+        .episodes(1)
+        .no_files()
 }
 
 fn print_walkers(walkers: Query<&Walker>) -> Value {
@@ -63,7 +65,9 @@ fn bundles(peer: &LabPeer) -> Vec<DesyncBundle> {
 fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
     let hub = Hub::new(2, true);
     let mut peers = pair(&hub);
-    peers[1].app.add_systems(GgrsSchedule, go_astray);
+    peers[1]
+        .app
+        .add_systems(GgrsSchedule, go_astray.after(walk));
     let over = run_until(&mut peers, frame(60), LIMIT, |peers| {
         peers.iter().all(|peer| !peer.episodes().is_empty())
     });
@@ -98,7 +102,7 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
         .map(|(place, _)| place.as_str())
         .collect();
     assert_eq!(places, ["/walkers/1/state"]);
-    assert_eq!(told.differing_inputs, []);
+    assert!(told.differing_inputs.is_empty());
     assert!(ours.inputs.iter().any(|inputs| inputs.frame == WRONG_FROM));
 
     for peer in &peers {
@@ -114,16 +118,14 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
 fn a_desync_just_before_the_end_is_found_by_the_digests() {
     let hub = Hub::new(2, true);
     let mut peers = pair(&hub);
-    peers[1].app.add_systems(
-        GgrsSchedule,
-        |frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>| {
-            for mut walker in &mut walkers {
-                if frame.0 == 385 && walker.player == 1 {
-                    walker.state ^= 1;
-                }
+    let late = |frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>| {
+        for mut walker in &mut walkers {
+            if frame.0 == 385 && walker.player == 1 {
+                walker.state ^= 1;
             }
-        },
-    );
+        }
+    };
+    peers[1].app.add_systems(GgrsSchedule, late.after(walk));
     let over = run_until(&mut peers, frame(60), LIMIT, |peers| {
         peers.iter().all(|peer| !peer.episodes().is_empty())
     });
@@ -141,8 +143,9 @@ fn a_desync_just_before_the_end_is_found_by_the_digests() {
 fn a_match_without_a_desync_leaves_no_bundle() {
     let hub = Hub::new(2, true);
     let mut peers = pair(&hub);
-    run_until(&mut peers, frame(60), LIMIT, |peers| {
+    let over = run_until(&mut peers, frame(60), LIMIT, |peers| {
         peers.iter().all(|peer| !peer.episodes().is_empty())
     });
+    assert!(over, "the episode goes on to its end");
     assert!(peers.iter().all(|peer| bundles(peer).is_empty()));
 }
