@@ -116,7 +116,7 @@ fn keep<C: Config>(world: &mut World) {
         return;
     };
     let frame = world.resource::<RollbackFrameCount>().0;
-    if interval == 0 || frame.unsigned_abs() % interval != 0 {
+    if interval == 0 || !frame.unsigned_abs().is_multiple_of(interval) {
         return;
     }
     let print = world.resource::<PrintedStates<C>>().print;

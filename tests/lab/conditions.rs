@@ -1,7 +1,11 @@
 //! Conditions of every kind in whole lab sessions: the match is played, and the file tells what
 //! was realised.
 
-use crate::lab::play_under;
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::transport::LabNet;
+use bevy_rollback_lab::transport::conditions::Conditions;
+
+use crate::lab::{Hub, frame, lab_peer, play, play_under};
 
 #[test]
 fn the_file_tells_what_was_realised_of_every_condition() {
@@ -54,10 +58,24 @@ fn a_path_too_slow_for_the_game_is_left_for_the_relay() {
 /// be there after a whole window without a remote input.
 #[test]
 fn a_way_longer_than_the_window_is_played_from_the_first_frame_without_input_delay() {
-    for latency in ["latency=160ms", "p1:latency=200ms"] {
-        for file in play_under(latency, 120, 0) {
-            assert_eq!(file.frames.total, 120);
-            assert!(file.rollbacks.count > 0);
-        }
+    let hub = Hub::new(2, true);
+    let conditions = Conditions::parse("latency=160ms").unwrap();
+    let mut peers = [1, 2].map(|seed| {
+        let config = LabConfig::new("ws://lab", "room")
+            .frame_limit(120)
+            .input_delay(0)
+            .episodes(2)
+            .no_files();
+        let peer = lab_peer(&hub, config, seed);
+        // From the first packet on: the first input comes late.
+        peer.app
+            .world()
+            .resource::<LabNet>()
+            .set_conditions(&conditions);
+        peer
+    });
+    for file in play(&mut peers, frame(60), 6_000).into_iter().flatten() {
+        assert_eq!(file.frames.total, 120);
+        assert!(file.rollbacks.events.iter().any(|event| event.frame == 0));
     }
 }

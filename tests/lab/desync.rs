@@ -57,7 +57,10 @@ fn bundles(peer: &LabPeer) -> Vec<DesyncBundle> {
     files
         .iter()
         .filter(|(path, _)| path.to_string_lossy().contains("desync-"))
-        .map(|(_, bytes)| DesyncBundle::parse(std::str::from_utf8(bytes).unwrap()).unwrap())
+        .map(|(_, bytes)| {
+            let text = std::str::from_utf8(bytes).expect("a file is text");
+            DesyncBundle::parse(text).expect("a half of a desync")
+        })
         .collect()
 }
 
