@@ -244,13 +244,17 @@ pub fn ladder(options: &Options) -> Vec<Row> {
         .map(tally);
         rows.push(alone.row(format!("{what}, p2p-only")));
         rows.push(ours.row(format!("{what}, p2p-first")).require(
-            ours.stalls <= alone.stalls + ours.matches,
-            "no more stalls than p2p-only, but for a frame a minute of other draws",
+            ours.stalls <= alone.stalls + OTHER_DRAWS.max(ours.matches),
+            "no more stalls than p2p-only, but for a frame a minute of other draws, or three in all",
         ));
         rows.push(both.row(format!("{what}, dual-path")));
     }
     rows
 }
+
+/// Stalls by which two runs of one minute differ although they play by the same rules: packets on two
+/// paths draw other fates, and ggrs times its reports by the wall clock.
+const OTHER_DRAWS: u64 = 3;
 
 /// The rungs, from 16 ms of round trip and 0.1 % to 450 ms and 12 %: their names and conditions.
 const LADDER: &[(&str, &str)] = &[

@@ -5,16 +5,17 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::demo::{self, PageServer};
-use crate::process::{program, run, target_folder, works};
+use crate::process::{program, run, run_within, target_folder, works};
 use crate::stages::Outcome;
 use crate::wasm::is_root;
 
 mod scenes;
 mod webdriver;
 
-use scenes::{SCENES, Stage};
+use scenes::{SCENES, Stage, WATCHED};
 use webdriver::Driver;
 
 /// Debian's browser, the program that drives it, and what it draws with where no graphics card is.
@@ -31,6 +32,9 @@ pub fn check() -> Outcome {
         Err(why) => Outcome::NotRun(why),
     }
 }
+
+/// A duel of ten seconds, and what surrounds it.
+const DUEL: Duration = Duration::from_secs(60);
 
 /// Plays the scenes named, or all of them: `cargo xtask browser [SCENE]...`.
 pub fn command(names: &[String]) -> Result<(), String> {
@@ -92,6 +96,8 @@ fn play(browser: &str, names: &[String]) -> Result<(), String> {
         fs::remove_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
     }
     fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
+    let native = duel(&target, &out)?;
+    fs::copy(&native, page.join(WATCHED)).map_err(|error| format!("{WATCHED}: {error}"))?;
     let server = PageServer::start(&page, IpAddr::V4(Ipv4Addr::LOCALHOST), 0)?;
     let driver = Driver::start(DRIVER, browser)?;
     let mut failures = Vec::new();
@@ -113,11 +119,46 @@ fn play(browser: &str, names: &[String]) -> Result<(), String> {
         }
     }
     verify(&target, &out)?;
+    replay(&target, &out)?;
     if failures.is_empty() {
         Ok(())
     } else {
         Err(failures.join("\n"))
     }
+}
+
+/// A short match of two native peers with rollbacks; the file of one, for pages to replay.
+fn duel(target: &Path, out: &Path) -> Result<PathBuf, String> {
+    let exports = out.join("duel");
+    let mut command = program(
+        &target
+            .join("release/examples/headless_duel")
+            .to_string_lossy(),
+    );
+    command
+        .args(["--frames", "600", "--seed", "5", "--input-delay", "1"])
+        .args(["--conditions", "latency=40ms,jitter=8ms,loss=2%", "--out"])
+        .arg(&exports);
+    run_within(&mut command, DUEL)?;
+    let mut files = Vec::new();
+    gather(&exports, &mut files)?;
+    let of_player_0 = |path: &PathBuf| path.to_string_lossy().ends_with("episode-0.player-0.json");
+    files
+        .into_iter()
+        .find(of_player_0)
+        .ok_or(String::from("the duel left no file"))
+}
+
+/// Every file of a page is played back natively: the same states, to the last hash.
+fn replay(target: &Path, out: &Path) -> Result<(), String> {
+    let mut files = Vec::new();
+    gather(out, &mut files)?;
+    files.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("episode.")
+    });
+    let mut command = program(&target.join("release/examples/replay").to_string_lossy());
+    run(command.args(files))
 }
 
 /// The same checks that the tests make on native files.

@@ -48,7 +48,7 @@ pub fn demo(arguments: &[String]) -> Result<(), String> {
 /// resolves the same features as for the tests, so nothing is compiled twice.
 pub fn build_native(features: &str) -> Result<(), String> {
     run(&mut cargo(&format!(
-        "build --locked --release --features {features} --bin rollback-lab --example headless_duel"
+        "build --locked --release --features {features} --bin rollback-lab --example headless_duel --example replay"
     )))
 }
 

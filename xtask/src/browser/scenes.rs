@@ -61,6 +61,10 @@ pub const SCENES: &[Scene] = &[
         play: page::hands,
     },
     Scene {
+        name: "replay",
+        play: page::replay,
+    },
+    Scene {
         name: "unreachable-server",
         play: page::unreachable_server,
     },
@@ -78,6 +82,9 @@ const START: Duration = Duration::from_secs(60);
 const HIDDEN: Duration = Duration::from_secs(5);
 /// How long a tab is frozen.
 const FROZEN: Duration = Duration::from_secs(3);
+
+/// A native file beside the page, for pages to watch.
+pub const WATCHED: &str = "match.json";
 
 /// Runs before the page's scripts: it keeps what the page is told.
 const WATCH: &str = "\

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{MATCH, PLAYING, START, Stage, agree, holds, same, stayed_direct, wait};
+use super::{MATCH, PLAYING, START, Stage, WATCHED, agree, holds, same, stayed_direct, wait};
 
 /// How long a key or a finger is held.
 const KEY: Duration = Duration::from_millis(120);
@@ -157,6 +157,26 @@ pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
         )?;
     }
     Ok(())
+}
+
+/// A native file on a page: watched as its peer saw it, and played back with every state hash
+/// compared, in both views. What pages wrote is played back natively when all scenes are over.
+pub fn replay(stage: &Stage<'_>) -> Result<(), String> {
+    let browser = stage.open(&format!("{}?replay={WATCHED}&asSeen", stage.page))?;
+    browser.until("window.replayEpisode", START)?;
+    for view in ["false", "true"] {
+        let told = browser.run(&format!(
+            "return fetch('{WATCHED}').then(file => file.text())\
+             .then(text => window.replayEpisode(text, {{ asSeen: {view} }}))"
+        ))?;
+        println!("  {}: {} ms", told["message"], told["ms"]);
+        same("proven", &told["proven"], &true.into())?;
+        same("frames", &told["frames"], &600.into())?;
+    }
+    thread::sleep(Duration::from_secs(4));
+    browser.picture(&stage.out.join("replay.png"))?;
+    let error = browser.run("return window.seen.errors[0]?.message ?? null")?;
+    holds(&format!("nothing went wrong: {error}"), error.is_null())
 }
 
 /// A slow line: a bar shows how much of the program has come.
