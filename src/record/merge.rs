@@ -5,11 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::causes;
 use super::check::check_pair;
 use super::{
-    ActionRuns, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, EpisodeDocument, Frames,
-    Hex64, LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, Schema, Software,
-    StallRecord, SyncStatus, TimesUs,
+    ActionRuns, Cause, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, EpisodeDocument,
+    Frames, Hex64, LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, Schema,
+    Software, StallRecord, SyncStatus, TimesUs,
 };
 
 mod clocks;
@@ -177,6 +178,9 @@ pub struct MergedRollback {
     pub observer_id: usize,
     /// When the correction ran, on the one clock.
     pub at_us: i64,
+    /// Why the input was late, with the sender's file at hand: the observer's own word is
+    /// `event.cause`, see [`causes::finalise`](super::causes::finalise).
+    pub cause: Cause,
     /// As the observer's file has it, its evidence included.
     pub event: RollbackEvent,
     /// The same input where it came from. `null` without that player's file.
@@ -435,14 +439,19 @@ fn rollbacks(placed: &[Placed<'_>]) -> Vec<MergedRollback> {
     let events = observed(placed, |file| &file.rollbacks.events, |event| event.at_us);
     events
         .into_iter()
-        .map(|rollback| MergedRollback {
-            sender: placed
+        .map(|rollback| {
+            let peer = placed
                 .iter()
-                .find(|peer| peer.player == rollback.event.player_id)
-                .and_then(|peer| sender::view(peer, &rollback)),
-            observer_id: rollback.observer_id,
-            at_us: rollback.at_us,
-            event: rollback.event,
+                .find(|peer| peer.player == rollback.event.player_id);
+            MergedRollback {
+                sender: peer.and_then(|peer| sender::view(peer, &rollback)),
+                cause: peer.map_or(rollback.event.cause, |peer| {
+                    causes::finalise(&rollback.event, peer.document)
+                }),
+                observer_id: rollback.observer_id,
+                at_us: rollback.at_us,
+                event: rollback.event,
+            }
         })
         .collect()
 }

@@ -1,5 +1,6 @@
 //! Two peers' files become one document on one clock, and the clock's error is the one stated.
 
+use bevy_rollback_lab::record::causes;
 use bevy_rollback_lab::record::merge::{ClockMethod, MergeError, MergedEpisode, PeerOffset, merge};
 use bevy_rollback_lab::record::{Lateness, PeerClock, schema};
 use serde_json::Value;
@@ -88,6 +89,13 @@ fn every_event_keeps_its_observer_and_the_senders_evidence() {
         .as_ref()
         .expect("that player's file is here");
     assert_eq!(sender.read_at_frame, event.frame, "there is no input delay");
+    for rollback in &merged.rollbacks {
+        let last_word = causes::finalise(&rollback.event, &other);
+        assert_eq!(
+            rollback.cause, last_word,
+            "the other file has the last word"
+        );
+    }
     let deltas = &other.timeline.frame_at_us.deltas[..sender.read_at_frame as usize];
     let there = other.timeline.frame_at_us.first.unwrap() + deltas.iter().sum::<u64>();
     assert_eq!(sender.read_at_us, there as i64 - AHEAD);

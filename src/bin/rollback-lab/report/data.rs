@@ -185,7 +185,7 @@ fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> Peer {
                 at: ms(rollback.at_us),
                 frame: rollback.event.frame,
                 depth: rollback.event.rollback_frames,
-                cause: rollback.event.cause.as_str(),
+                cause: rollback.cause.as_str(),
                 player: rollback.event.player_id,
                 late_by: rollback.event.late_by_frames,
                 via: rollback.event.via.as_str(),
