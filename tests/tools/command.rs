@@ -37,6 +37,33 @@ fn spoil(folder: &Path, file: &str, pointer: &str, value: Option<Value>) {
     fs::write(&path, document.to_string()).expect("it is writable");
 }
 
+/// `true` and `false` stand for a game that agrees with every file and for one that agrees with none.
+#[cfg(unix)]
+#[test]
+fn verify_asks_the_games_own_program_to_play_every_episode_file() {
+    let folder = folder("verify-replay");
+    export(&folder);
+    let agreed = run(&["verify", ".", "--replay", "true"], &folder);
+    let text = out(&agreed);
+    assert!(agreed.status.success(), "{text}{}", err(&agreed));
+    let replayed = text.lines().filter(|line| line.ends_with(", replayed"));
+    assert_eq!(replayed.count(), 2, "episodes alone are played: {text}");
+
+    let differs = run(&["verify", ".", "--replay", "false"], &folder);
+    assert!(!differs.status.success());
+    let faults = out(&differs);
+    let told = faults
+        .lines()
+        .filter(|line| line.contains("replay: the program ended"));
+    assert_eq!(told.count(), 2, "{faults}");
+
+    let missing = out(&run(
+        &["verify", ".", "--replay", "./no-such-game"],
+        &folder,
+    ));
+    assert!(missing.contains("./no-such-game does not run"), "{missing}");
+}
+
 #[test]
 fn verify_tells_one_line_per_file_of_a_folder() {
     let folder = folder("verify");

@@ -119,7 +119,6 @@ fn play(browser: &str, names: &[String]) -> Result<(), String> {
         }
     }
     verify(&target, &out)?;
-    replay(&target, &out)?;
     if failures.is_empty() {
         Ok(())
     } else {
@@ -149,19 +148,8 @@ fn duel(target: &Path, out: &Path) -> Result<PathBuf, String> {
         .ok_or(String::from("the duel left no file"))
 }
 
-/// Every file of a page is played back natively: the same states, to the last hash.
-fn replay(target: &Path, out: &Path) -> Result<(), String> {
-    let mut files = Vec::new();
-    gather(out, &mut files)?;
-    files.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("episode.")
-    });
-    let mut command = program(&target.join("release/examples/replay").to_string_lossy());
-    run(command.args(files))
-}
-
-/// The same checks that the tests make on native files.
+/// The same checks that the tests make on native files, and every episode is played back natively: the
+/// same states, to the last hash.
 fn verify(target: &Path, out: &Path) -> Result<(), String> {
     let mut files = Vec::new();
     gather(out, &mut files)?;
@@ -169,7 +157,12 @@ fn verify(target: &Path, out: &Path) -> Result<(), String> {
         return Err(String::from("no document came from any page"));
     }
     let mut command = program(&target.join("release/rollback-lab").to_string_lossy());
-    run(command.arg("verify").args(files))
+    let player = target.join("release/examples/replay");
+    run(command
+        .arg("verify")
+        .args(files)
+        .arg("--replay")
+        .arg(player))
 }
 
 fn gather(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {

@@ -1,8 +1,10 @@
 //! Owns `rollback-lab verify`: every file checked alone, and against the others of its episode, one
-//! line for each. Never changes a file, and judges by the JSON Schema and `record::check` alone.
+//! line for each. Never changes a file, and judges by the JSON Schema and `record::check` alone; what
+//! only the game can judge, it asks the game's own program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use bevy_rollback_lab::record::check::{Violation, check_episode, check_pair};
 use bevy_rollback_lab::record::{EpisodeDocument, SCHEMA_VERSION, SessionDocument};
@@ -28,6 +30,10 @@ pub struct Verify {
     /// Print one JSON document instead of a line per file.
     #[arg(long)]
     json: bool,
+    /// Play every episode file back with the game's own program, as volley's example `replay`: it gets
+    /// the file's path and fails where a state differs.
+    #[arg(long, value_name = "PROGRAM")]
+    replay: Option<PathBuf>,
 }
 
 /// What `--json` prints.
@@ -66,13 +72,15 @@ struct FileReport {
     agrees_with: Vec<usize>,
     /// Players whose file was not given.
     missing_players: Vec<usize>,
+    /// Whether the game's program played it back without a difference.
+    replayed: bool,
     faults: Vec<Fault>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Fault {
-    /// `read`, `schema`, `identities` or `pair`.
+    /// `read`, `schema`, `identities`, `pair` or `replay`.
     check: &'static str,
     /// The other player, of a pair.
     with_player: Option<usize>,
@@ -119,7 +127,11 @@ pub fn verify(options: &Verify) -> Result<bool, String> {
         tell(file, &mut report);
     }
     for group in &found.groups {
-        for loaded in check(group, &schemas, &mut report) {
+        let mut checked = check(group, &schemas, &mut report);
+        if let Some(program) = &options.replay {
+            replay(program, &mut checked);
+        }
+        for loaded in checked {
             tell(loaded.report, &mut report);
             bar.inc(1);
         }
@@ -135,9 +147,7 @@ pub fn verify(options: &Verify) -> Result<bool, String> {
     Ok(report.in_order)
 }
 
-/// Checks one group, which is all that is in memory meanwhile. What looks at a whole episode, a
-/// replay for one, has its place at the end: it sees every document and adds faults to a file's
-/// report.
+/// Checks one group, which is all that is in memory meanwhile.
 fn check(group: &Group, schemas: &Schemas, report: &mut Report) -> Vec<Loaded> {
     let Some(number) = group.episode else {
         let session = |path: &PathBuf| load_session(path, schemas);
@@ -248,6 +258,31 @@ fn find_missing(loaded: &mut [Loaded], report: &mut Report) {
     report.incomplete_episodes += usize::from(incomplete);
 }
 
+/// Has the game play every episode file of the group.
+fn replay(program: &Path, loaded: &mut [Loaded]) {
+    for file in loaded.iter_mut().filter(|file| file.document.is_some()) {
+        match Command::new(program).arg(&file.report.path).output() {
+            Ok(output) if output.status.success() => file.report.replayed = true,
+            Ok(output) => file.report.fault("replay", last_words(&output)),
+            Err(error) => {
+                let why = format!("{} does not run: {error}", program.display());
+                file.report.fault("replay", why);
+            }
+        }
+    }
+}
+
+/// The last line that a program said, of errors if there are any.
+fn last_words(output: &Output) -> String {
+    let last = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let line = text.lines().rev().find(|line| !line.trim().is_empty());
+        line.map(str::to_owned)
+    };
+    let said = last(&output.stderr).or_else(|| last(&output.stdout));
+    said.unwrap_or_else(|| format!("the program ended with {}", output.status))
+}
+
 fn validator(schema: &str) -> Result<Validator, String> {
     let schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
     jsonschema::validator_for(&schema).map_err(|error| error.to_string())
@@ -266,6 +301,7 @@ impl FileReport {
             status: None,
             agrees_with: Vec::new(),
             missing_players: Vec::new(),
+            replayed: false,
             faults: Vec::new(),
         }
     }
@@ -326,6 +362,7 @@ fn line(file: &FileReport) -> String {
     let agrees = players("agrees with player", &file.agrees_with);
     let missing = players("no file of player", &file.missing_players);
     about.extend(agrees.into_iter().chain(missing));
+    about.extend(file.replayed.then(|| String::from("replayed")));
     format!("ok     {path}: {}", about.join(", "))
 }
 

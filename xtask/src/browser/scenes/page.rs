@@ -23,8 +23,10 @@ const SLOW_LINE: u32 = 1_500_000;
 
 /// An episode between two browsers; its document arrives by event, by function and by download.
 pub fn two_pages(stage: &Stage<'_>) -> Result<(), String> {
-    let first = stage.page("two-pages", "&frames=600&hud=1&study=s1&group=g1&trial=t1")?;
-    let second = stage.page("two-pages", "&frames=600")?;
+    let alike = "&frames=600&seed=77&inputDelay=3&routePolicy=p2p-first&players=2";
+    let told = "&hud=1&study=s1&group=g1&trial=t1&conditions=latency=5ms";
+    let first = stage.page("two-pages", &format!("{alike}{told}"))?;
+    let second = stage.page("two-pages", alike)?;
     wait(&first, PLAYING, START)?;
     let running = first.run("return window.exportSessionMetrics()")?;
     same(
@@ -46,6 +48,26 @@ pub fn two_pages(stage: &Stage<'_>) -> Result<(), String> {
     same("studyId", &session["studyId"], &"s1".into())?;
     same("groupId", &session["groupId"], &"g1".into())?;
     same("trialLabel", &told["episode"]["trialLabel"], &"t1".into())?;
+    same(
+        "episode.seed",
+        &told["episode"]["seed"],
+        &format!("{:016x}", 77).into(),
+    )?;
+    same(
+        "episode.inputDelayFrames",
+        &told["episode"]["inputDelayFrames"]["0"],
+        &3.into(),
+    )?;
+    same(
+        "quality.conditions.spec",
+        &told["quality"]["conditions"]["spec"],
+        &"latency=5ms".into(),
+    )?;
+    same(
+        "session.routePolicy",
+        &session["routePolicy"],
+        &"p2p-first".into(),
+    )?;
     let player = session["localPlayerId"].as_u64().unwrap_or_default() as usize;
     same(
         "players[].kind",
@@ -210,6 +232,15 @@ pub fn unreachable_server(stage: &Stage<'_>) -> Result<(), String> {
         text.as_str().is_some_and(|text| {
             text.contains("ws://127.0.0.1:1") && text.contains("cannot be reached")
         }),
+    )?;
+    let careless = stage.page("nowhere", "&token=secret")?;
+    careless.until("!document.getElementById('error').hidden", START)?;
+    let text = careless.run("return document.getElementById('error').textContent")?;
+    println!("  the page says: {text}");
+    holds(
+        "a token in the query is refused, and not repeated",
+        text.as_str()
+            .is_some_and(|text| text.contains("behind the #") && !text.contains("secret")),
     )
 }
 
