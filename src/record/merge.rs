@@ -179,7 +179,7 @@ pub struct MergedRollback {
     /// When the correction ran, on the one clock.
     pub at_us: i64,
     /// Why the input was late, with the sender's file at hand: the observer's own word is
-    /// `event.cause`, see [`causes::finalise`](super::causes::finalise).
+    /// `event.cause`, see `record::causes::finalise`.
     pub cause: Cause,
     /// As the observer's file has it, its evidence included.
     pub event: RollbackEvent,
