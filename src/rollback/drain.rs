@@ -169,6 +169,10 @@ fn rollback<I: Copy + Send + Sync + 'static>(
 
 /// Causes told before that what came since has changed.
 fn tell_revised(world: &mut World) {
+    // The scope moves everything that is known of the links: only when there is something to tell.
+    if !world.resource::<Links>().has_news() {
+        return;
+    }
     let now = world.resource::<LabClock>().now();
     world.resource_scope(|world, mut links: Mut<Links>| {
         links

@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 
 use bevy::prelude::*;
-use bevy_ggrs::{MaxPredictionWindow, SaveWorld, SaveWorldSystems};
+use bevy_ggrs::{MaxPredictionWindow, SaveWorld, SaveWorldSystems, Session};
 use ggrs::Config;
 
 /// States that `bevy_ggrs` keeps unless told: its `DEFAULT_FPS`.
@@ -35,12 +35,15 @@ impl<C: Config> Plugin for DepthPlugin<C> {
 }
 
 fn put_aside<C: Config>(world: &mut World) {
-    let Some(bevy_ggrs::Session::P2P(session)) = world.get_resource::<bevy_ggrs::Session<C>>()
-    else {
-        return;
+    // Sessions of every kind: what a sync test or a spectator set would stay for the next match.
+    let needed = match world.get_resource::<Session<C>>() {
+        Some(Session::P2P(session)) => session.max_prediction(),
+        Some(Session::SyncTest(session)) => session.max_prediction(),
+        Some(Session::Spectator(_)) => 0,
+        None => return,
     };
     // A longer window has to be believed.
-    if session.max_prediction() < KEPT {
+    if needed < KEPT {
         let window = world.remove_resource::<MaxPredictionWindow>();
         world.resource_mut::<PutAside>().0 = window;
     }
@@ -49,5 +52,47 @@ fn put_aside<C: Config>(world: &mut World) {
 fn put_back(world: &mut World) {
     if let Some(window) = world.resource_mut::<PutAside>().0.take() {
         world.insert_resource(window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bevy_ggrs::{GgrsConfig, GgrsPlugin, GgrsResourceSnapshots, RollbackApp};
+    use ggrs::{PlayerType, SessionBuilder};
+
+    type TestConfig = GgrsConfig<u8>;
+
+    #[derive(Resource, Clone, Copy)]
+    struct Score;
+
+    #[test]
+    fn a_sync_test_with_a_short_window_leaves_the_next_match_its_depth() {
+        let session = SessionBuilder::<TestConfig>::new()
+            .with_num_players(1)
+            .and_then(|builder| builder.add_player(PlayerType::Local, 0))
+            .and_then(|builder| {
+                builder
+                    .with_max_prediction_window(4)
+                    .with_check_distance(0)
+                    .start_synctest_session()
+            })
+            .expect("one local player is valid");
+        let mut app = App::new();
+        app.add_plugins((
+            MinimalPlugins,
+            GgrsPlugin::<TestConfig>::default(),
+            DepthPlugin::<TestConfig>(PhantomData),
+        ))
+        .rollback_resource_with_copy::<Score>()
+        .insert_resource(Score)
+        .insert_resource(Session::SyncTest(session));
+        app.world_mut().run_schedule(SaveWorld);
+        let snapshots = app.world().resource::<GgrsResourceSnapshots<Score>>();
+        assert_eq!(snapshots.depth(), KEPT);
+        assert!(
+            app.world().contains_resource::<MaxPredictionWindow>(),
+            "put back"
+        );
     }
 }

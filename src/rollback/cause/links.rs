@@ -162,6 +162,12 @@ impl LinkEvidence {
         (cause, evidence)
     }
 
+    /// Whether something came that may change a cause told before.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.news && !self.open.is_empty()
+    }
+
     /// Tells every cause that what came meanwhile has changed: the rollback's id, its cause and the
     /// evidence. What is older than a second stays as it is.
     pub fn revise(&mut self, now: Duration, mut tell: impl FnMut(u64, Cause, Evidence)) {
