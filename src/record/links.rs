@@ -306,7 +306,7 @@ fn sample<C: Config>(
                 watched.jitter_ms[path.index()].push(millis(link.stats().path(path).jitter));
             }
         }
-        if let Some(estimate) = link.clock_offset() {
+        if let Some(estimate) = link.peer_clock().estimate() {
             let samples: Vec<_> = link.peer_clock().samples().collect();
             metrics.note_clock(PeerClock {
                 player_id: player,

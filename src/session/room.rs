@@ -161,6 +161,8 @@ impl Room {
                 Some(Heard::Failed(SessionError::ServerLost { room, reason }))
             }
             NetEvent::ServerLost { reason } => Some(Heard::ServerLost { reason }),
+            // For the links, which know it already.
+            NetEvent::ClockTold { .. } => None,
         }
     }
 

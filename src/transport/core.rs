@@ -355,6 +355,11 @@ impl Core {
                         peer.closing = Some(now);
                     }
                 }
+                NetEvent::ClockTold {
+                    peer,
+                    answer,
+                    received_at,
+                } => self.with_link(peer, |link| link.note_clock(answer, received_at)),
                 NetEvent::NoRelay => self.set_relay_available(false),
                 NetEvent::Roster(_) if self.relay_available.is_none() => {
                     self.set_relay_available(true);

@@ -15,7 +15,7 @@ use super::{
     route::{RouteChange, RoutePolicy, RouteState, Router},
     wire::{
         ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WireError,
-        control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
+        clock::ClockAnswer, control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
     },
 };
 

@@ -5,10 +5,13 @@
 //!
 //! [`LabNet`]: super::LabNet
 
+use std::time::Duration;
+
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 
 use super::link::SendFailed;
 use super::wire::Path;
+use super::wire::clock::ClockAnswer;
 use super::wire::relay::{Notice, Roster};
 
 /// What happened outside since the last poll.
@@ -25,6 +28,15 @@ pub enum NetEvent {
     DirectOpened(PeerId),
     /// The data channel to a peer closed.
     DirectClosed(PeerId),
+    /// A peer told its clock without waiting for its game. Only what measures clocks reads it.
+    ClockTold {
+        /// Whose.
+        peer: PeerId,
+        /// The answer.
+        answer: ClockAnswer,
+        /// When it came, by this peer's clock.
+        received_at: Duration,
+    },
     /// The relay dropped or refused something, or a peer is gone for good.
     Notice(Notice),
     /// The server refused the room, with its reason.

@@ -21,7 +21,10 @@ pub use self::backend::spawn_network;
 pub(super) use self::queues::Shared;
 use super::{
     signaller::LabSignallerBuilder,
-    wire::relay::{MAX_FRAME_LEN, Notice, RelayFrameError, Roster, encode_forward},
+    wire::{
+        clock::ClockAnswer,
+        relay::{MAX_FRAME_LEN, Notice, RelayFrameError, Roster, encode_forward},
+    },
 };
 use crate::clock::LabClock;
 
@@ -76,6 +79,15 @@ pub enum ServerEvent {
         source: u8,
         /// The packet.
         payload: Vec<u8>,
+        /// When the websocket's task read it, on the clock given to [`ServerConnection::open`].
+        received_at: Duration,
+    },
+    /// Another member's clock, as it answered [`ServerConnection::ask_clock`].
+    ClockTold {
+        /// The member's slot.
+        source: u8,
+        /// The answer.
+        answer: ClockAnswer,
         /// When the websocket's task read it, on the clock given to [`ServerConnection::open`].
         received_at: Duration,
     },
@@ -154,11 +166,11 @@ pub enum Urgency {
 /// Counts of the connection so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerStats {
-    /// Packets handed to the websocket.
+    /// Packets handed to the websocket, those of the clock exchange not counted.
     pub relay_sent: u64,
     /// Packets that gave way in the queue to the websocket. Pair: [`Self::relay_sent`].
     pub relay_send_dropped: u64,
-    /// Packets received.
+    /// Packets received, those of the clock exchange not counted.
     pub relay_received: u64,
     /// Packets that gave way in the queue to the game because it did not read. Pair:
     /// [`Self::relay_received`].
@@ -229,6 +241,12 @@ impl ServerConnection {
         let mut frame = [0; MAX_FRAME_LEN];
         let len = encode_forward(destination, payload, &mut frame)?;
         self.handle.shared.queue_relay(&frame[..len], urgency)
+    }
+
+    /// Asks for the clock of the member in slot `destination`. The other's task answers at once,
+    /// whatever its game does; without a relay nobody is asked.
+    pub fn ask_clock(&self, destination: u8) {
+        self.handle.shared.ask_clock(destination);
     }
 
     /// The counts so far.

@@ -6,6 +6,7 @@
 
 use std::{fmt, time::Duration};
 
+pub mod clock;
 pub mod control;
 mod message;
 pub mod relay;

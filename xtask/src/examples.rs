@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::clocks;
 use crate::process::{
     cargo, program, root, run, run_within, shown as shown_command, target_folder,
 };
@@ -182,7 +183,12 @@ fn play(row: &Run, built: &Path, out: &Path) -> Result<(), String> {
             for peer in [first, second] {
                 peer.join().map_err(|_| "a peer's thread panicked")??;
             }
-            read_match(&out.join("exports"), files)
+            let exports = out.join("exports");
+            read_match(&exports, files)?;
+            let sessions = entries(&exports)?;
+            sessions
+                .iter()
+                .try_for_each(|session| clocks::check(session, files.players))
         }
     }
 }
@@ -339,7 +345,8 @@ pub fn read_match(out: &Path, files: &Files) -> Result<(), String> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Value, String> {
+/// Reads a file of JSON.
+pub fn read(path: &Path) -> Result<Value, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
     serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))

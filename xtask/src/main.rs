@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod browser;
+mod clocks;
 mod demo;
 mod examples;
 mod graph;

@@ -133,10 +133,10 @@ impl Link {
         &self.clock
     }
 
-    /// The peer's clock against ours at the last echo.
+    /// The peer's clock against ours at the last echo that told anything new.
     #[must_use]
-    pub fn clock_offset(&self) -> Option<ClockEstimate> {
-        self.clock.estimate()
+    pub const fn clock_offset(&self) -> Option<ClockEstimate> {
+        self.clock.latest()
     }
 
     /// What explains a late input.

@@ -44,6 +44,8 @@ pub struct PeerClock {
     samples: [Option<Sample>; SAMPLES],
     count: usize,
     stretch: Duration,
+    /// What [`Self::estimate`] came to when an echo last told something new.
+    latest: Option<ClockEstimate>,
 }
 
 impl Default for PeerClock {
@@ -52,6 +54,7 @@ impl Default for PeerClock {
             samples: [None; SAMPLES],
             count: 0,
             stretch: STRETCH,
+            latest: None,
         }
     }
 }
@@ -60,25 +63,37 @@ impl PeerClock {
     /// Takes in the four timestamps of an echo in microseconds: sent and received by our clock are
     /// `t1` and `t4`, received and sent by the peer's `t2` and `t3`.
     pub fn add(&mut self, [t1, t2, t3, t4]: [i64; 4]) {
-        let now = Duration::from_micros(u64::try_from(t4).unwrap_or_default());
         let (low_us, high_us) = (t3 - t4 - STAMPS_US, t2 - t1 + STAMPS_US);
         if low_us > high_us {
             return;
         }
+        let now = Duration::from_micros(u64::try_from(t4).unwrap_or_default());
+        let new = self.note(now, low_us, high_us);
+        let old = |latest: ClockEstimate| now >= latest.at + STRETCH;
+        if new || self.latest.is_none_or(old) {
+            self.latest = self.estimate();
+        }
+    }
+
+    /// Puts what an echo bounds among the samples; false if it told nothing new.
+    fn note(&mut self, mut now: Duration, low_us: i64, high_us: i64) -> bool {
         let stretch = self.stretch;
         let place = |at: Duration| at.as_micros() / stretch.as_micros();
         let newest = self.count.checked_sub(1);
-        if let Some(Some(sample)) = newest.map(|newest| &mut self.samples[newest])
-            && place(sample.at) == place(now)
-        {
-            if !sample.agree(low_us, high_us, now) {
-                *sample = sample.narrower(Sample {
-                    at: now,
-                    low_us,
-                    high_us,
-                });
+        if let Some(Some(sample)) = newest.map(|newest| &mut self.samples[newest]) {
+            // An answer between two ticks is read after the tick that followed it.
+            now = now.max(sample.at);
+            if place(sample.at) == place(now) {
+                let before = sample.width();
+                if !sample.agree(low_us, high_us, now) {
+                    *sample = sample.narrower(Sample {
+                        at: now,
+                        low_us,
+                        high_us,
+                    });
+                }
+                return sample.width() < before;
             }
-            return;
         }
         if self.count == SAMPLES {
             self.thin();
@@ -89,6 +104,7 @@ impl PeerClock {
             high_us,
         });
         self.count += 1;
+        true
     }
 
     /// Makes one sample of every two.
@@ -114,6 +130,13 @@ impl PeerClock {
     #[must_use]
     pub fn estimate(&self) -> Option<ClockEstimate> {
         estimate_at(self.samples())
+    }
+
+    /// The offset as of the last echo that told anything new, a second before the last one at most:
+    /// what every tick may ask for. `None` before the first echo.
+    #[must_use]
+    pub const fn latest(&self) -> Option<ClockEstimate> {
+        self.latest
     }
 
     /// The samples as `(at, offset, uncertainty)`, oldest first: all in microseconds.
@@ -144,8 +167,12 @@ impl Sample {
         true
     }
 
+    fn width(&self) -> i64 {
+        self.high_us - self.low_us
+    }
+
     fn narrower(self, other: Self) -> Self {
-        if other.high_us - other.low_us < self.high_us - self.low_us {
+        if other.width() < self.width() {
             other
         } else {
             self

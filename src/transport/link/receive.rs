@@ -5,9 +5,12 @@
 use std::time::Duration;
 
 use super::{
-    ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView, frame, micros,
-    seq_diff32, unwrap_micros, wrap_micros,
+    ClockAnswer, ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
+    frame, micros, seq_diff32, unwrap_micros, wrap_micros,
 };
+
+/// An answer that took longer says nothing that headers do not say: ten seconds.
+const ANSWER_MAX_US: u32 = 10_000_000;
 
 impl Link {
     /// Takes in one datagram that arrived on `path`. Never decides: that is for [`Link::poll`],
@@ -192,6 +195,26 @@ impl Link {
         let (t1, t4) = (micros(now) - micros(elapsed), micros(now));
         let (t2, t3) = (micros(sent_at) - micros(echo.hold), micros(sent_at));
         self.clock.add([t1, t2, t3, t4]);
+    }
+
+    /// Takes in what the peer's clock said outside its ticks. Routes and round trips do not move: no
+    /// game packet takes so little time.
+    pub fn note_clock(&mut self, answer: ClockAnswer, received_at: Duration) {
+        // Headers say from where on the peer's stamps count.
+        if !self.peer.heard {
+            return;
+        }
+        let whole = wrap_micros(received_at).wrapping_sub(answer.asked);
+        let hold = answer.answered.wrapping_sub(answer.heard);
+        if whole > ANSWER_MAX_US || hold > whole {
+            return;
+        }
+        let (t4, t3) = (
+            micros(received_at),
+            micros(unwrap_micros(self.peer.clock, answer.answered)),
+        );
+        self.clock
+            .add([t4 - i64::from(whole), t3 - i64::from(hold), t3, t4]);
     }
 
     /// Counts ticks of the peer that were heard by relay alone. Only what was sent after

@@ -7,7 +7,10 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy};
 use crate::transport::{
     route::RouteState,
-    wire::{ControlMessage, Echo, HEADER_LEN, Header, Kind, Path, PathAck, wrap_micros},
+    wire::{
+        ControlMessage, Echo, HEADER_LEN, Header, Kind, Path, PathAck, clock::ClockAnswer,
+        wrap_micros,
+    },
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -227,6 +230,71 @@ fn header() -> impl Strategy<Value = Header> {
         )
 }
 
+/// An answer of a peer whose clock shows `theirs` when ours shows `now`, after 300 us either way.
+fn answer(now: Duration, theirs: Duration) -> (ClockAnswer, Duration) {
+    let way = Duration::from_micros(300);
+    let hold = Duration::from_micros(40);
+    let answer = ClockAnswer {
+        asked: wrap_micros(now - hold - way * 2),
+        heard: wrap_micros(theirs - way - hold),
+        answered: wrap_micros(theirs - way),
+    };
+    (answer, now)
+}
+
+#[test]
+fn an_answer_outside_the_ticks_tells_the_clock_and_moves_no_route() {
+    // Both stamps wrap around between two hours and three.
+    let hours = Duration::from_secs(3 * 3_600);
+    for offset in [0, 17, 2 * 3_600] {
+        let mut link = connected();
+        let (question, at) = answer(hours, hours);
+        link.note_clock(question, at);
+        assert_eq!(link.clock_offset(), None, "no header yet: from where on?");
+        let offset = Duration::from_secs(offset);
+        let mut header = Header::new(Kind::Heartbeat);
+        header.sent = wrap_micros(hours + offset);
+        link.receive(hours, Path::Direct, &datagram(&header, &[]))
+            .unwrap();
+        let (route, stats) = (link.route(), link.stats().clone());
+        let now = hours + TICK;
+        let (told, at) = answer(now, now + offset);
+        link.note_clock(told, at);
+        let estimate = link.clock_offset().unwrap();
+        // Headers count from the first one of the peer, modulo 2^32 us.
+        let whole = i64::try_from((now + offset).as_micros() % (1 << 32)).unwrap();
+        let truth = whole - i64::try_from(now.as_micros()).unwrap();
+        assert_eq!(estimate.offset_us, truth);
+        assert!(estimate.uncertainty_us < 1_000, "{estimate:?}");
+        assert_eq!((link.route(), link.stats()), (route, &stats));
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_true_is_dropped() {
+    let (mut link, _, now) = playing(10);
+    let before = link.clock_offset();
+    assert!(before.is_some(), "headers have told it");
+    let stamp = wrap_micros(now);
+    for (asked, heard, answered) in [
+        // Asked in the future, eleven seconds ago; held for longer than it took.
+        (stamp.wrapping_add(1), 0, 0),
+        (stamp.wrapping_sub(11_000_000), 0, 0),
+        (stamp.wrapping_sub(100), 0, 101),
+        (stamp.wrapping_sub(100), 7, 0),
+    ] {
+        link.note_clock(
+            ClockAnswer {
+                asked,
+                heard,
+                answered,
+            },
+            now,
+        );
+        assert_eq!(link.clock_offset(), before);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
 
@@ -258,6 +326,13 @@ proptest! {
             let path = if relay { Path::Relay } else { Path::Direct };
             let payload: &[u8] = if header.kind == Kind::Data { &[7] } else { &[] };
             let _ = link.receive(now, path, &datagram(&header, payload));
+            // Stamps of whatever the header says.
+            let answer = ClockAnswer {
+                asked: wrap_micros(now).wrapping_sub(wait),
+                heard: header.sent,
+                answered: header.sent.wrapping_add(u32::from(header.data_seq)),
+            };
+            link.note_clock(answer, now);
             link.poll(now, &mut |_, _| Ok(()));
             link.send_data(now, &[1], true, &mut |_, _| Ok(()));
             let _ = (link.margin(), link.late_evidence(now), link.clock_offset());

@@ -10,7 +10,8 @@ pub enum RoutePolicy {
     /// Direct while it is healthy, both in doubt, the relay once direct is lost.
     #[default]
     P2pFirst,
-    /// Never the relay.
+    /// Never the relay for anything of the match; the server passes on one question for the clock
+    /// a second and its answer.
     P2pOnly,
     /// Game packets never on the direct path.
     RelayOnly,

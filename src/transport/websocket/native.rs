@@ -122,7 +122,7 @@ async fn pump(
     clock: &LabClock,
 ) -> ServerEvent {
     let reading = pin!(read(shared, stream, relay_wait, clock));
-    let writing = pin!(write(shared, sink));
+    let writing = pin!(write(shared, sink, clock));
     match select(reading, writing).await {
         Either::Left((end, _)) => end,
         // The server's reason, if it gave one, is still to be read.
@@ -141,9 +141,13 @@ async fn pump(
     }
 }
 
-async fn write(shared: &Shared, mut sink: WebSocketSender<ConnectStream>) -> Result<(), Error> {
+async fn write(
+    shared: &Shared,
+    mut sink: WebSocketSender<ConnectStream>,
+    clock: &LabClock,
+) -> Result<(), Error> {
     loop {
-        match shared.next_outgoing().await {
+        match shared.next_outgoing(clock).await {
             OutFrame::Text(text) => sink.send(Message::Text(text.into())).await?,
             OutFrame::Binary(frame) => sink.send(Message::Binary(frame.into())).await?,
             OutFrame::Close => {

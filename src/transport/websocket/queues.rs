@@ -18,13 +18,22 @@ use futures::{
 };
 
 use super::{RelaySendError, ServerEvent, ServerStats, Urgency};
-use crate::transport::wire::relay::{ServerFrame, decode_server};
+use crate::{
+    clock::LabClock,
+    transport::wire::{
+        clock::{ClockAnswer, ClockDatagram, MAX_CLOCK},
+        relay::{MAX_FRAME_LEN, ServerFrame, decode_server, encode_forward},
+        wrap_micros,
+    },
+};
 
 /// Game packets that may wait for the websocket: a second of one peer's at 60 Hz. What is
 /// older is in the newer ones, since every input packet carries all unacknowledged inputs.
 const MAX_GAME_OUT: usize = 64;
 /// Control packets that may wait: two windows of the control channel to each of 3 peers.
 const MAX_CONTROL_OUT: usize = 96;
+/// Questions about clocks and answers to them that may wait: one of each a second and peer.
+const MAX_CLOCKS_OUT: usize = 16;
 /// Signals that may wait; a full handshake with one peer takes about 20.
 const MAX_SIGNALS_OUT: usize = 1_024;
 /// Events that may wait for a game that does not read them: 4 seconds of 4 players.
@@ -51,6 +60,7 @@ struct Inner {
     signals: VecDeque<String>,
     control: VecDeque<Vec<u8>>,
     game: VecDeque<Vec<u8>>,
+    clocks: VecDeque<ClockOut>,
     to_matchbox: UnboundedSender<PeerEvent>,
     from_server: Option<UnboundedReceiver<PeerEvent>>,
     id_assigned: bool,
@@ -70,6 +80,7 @@ impl Default for Shared {
                 signals: VecDeque::new(),
                 control: VecDeque::new(),
                 game: VecDeque::new(),
+                clocks: VecDeque::new(),
                 to_matchbox,
                 from_server: Some(from_server),
                 id_assigned: false,
@@ -82,6 +93,14 @@ impl Default for Shared {
             outgoing: AtomicWaker::new(),
         }
     }
+}
+
+/// A datagram of the clock exchange that is stamped when the websocket takes it.
+#[derive(Clone, Copy, Debug)]
+struct ClockOut {
+    destination: u8,
+    /// The question that it answers, and when that was read; `None` of a question.
+    answers: Option<(u32, Duration)>,
 }
 
 /// What the reader of the websocket should know about a text message.
@@ -128,6 +147,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Queues a question for the clock of the member in slot `destination`.
+    pub(super) fn ask_clock(&self, destination: u8) {
+        let inner = &mut *self.lock();
+        if inner.relay && !inner.closing {
+            inner.push_clock(ClockOut {
+                destination,
+                answers: None,
+            });
+            self.outgoing.wake();
+        }
+    }
+
     // ---- the signaller's side ----
 
     /// The events for matchbox; there is one receiver.
@@ -153,12 +184,12 @@ impl Shared {
         self.lock().closing
     }
 
-    /// Waits for the next frame to send: signals, then control, then game packets.
-    pub(super) async fn next_outgoing(&self) -> OutFrame {
+    /// Waits for the next frame to send: clocks, signals, control, then game packets.
+    pub(super) async fn next_outgoing(&self, clock: &LabClock) -> OutFrame {
         poll_fn(|cx| {
             self.outgoing.register(cx.waker());
             self.lock()
-                .pop_outgoing()
+                .pop_outgoing(clock)
                 .map_or(Poll::Pending, Poll::Ready)
         })
         .await
@@ -189,6 +220,7 @@ impl Shared {
         inner.signals.clear();
         inner.control.clear();
         inner.game.clear();
+        inner.clocks.clear();
         inner.push_event(event);
     }
 
@@ -226,11 +258,28 @@ impl Shared {
         let inner = &mut *self.lock();
         let event = match decode_server(bytes) {
             Ok(ServerFrame::Forwarded { source, payload }) => {
-                inner.stats.relay_received += 1;
-                ServerEvent::Relayed {
-                    source,
-                    payload: payload.to_vec(),
-                    received_at,
+                match ClockDatagram::decode(payload) {
+                    Some(ClockDatagram::Ask { asked }) => {
+                        inner.push_clock(ClockOut {
+                            destination: source,
+                            answers: Some((asked, received_at)),
+                        });
+                        self.outgoing.wake();
+                        return;
+                    }
+                    Some(ClockDatagram::Answer(answer)) => ServerEvent::ClockTold {
+                        source,
+                        answer,
+                        received_at,
+                    },
+                    None => {
+                        inner.stats.relay_received += 1;
+                        ServerEvent::Relayed {
+                            source,
+                            payload: payload.to_vec(),
+                            received_at,
+                        }
+                    }
                 }
             }
             Ok(ServerFrame::Welcome(roster)) => {
@@ -255,7 +304,16 @@ impl Shared {
 }
 
 impl Inner {
-    fn pop_outgoing(&mut self) -> Option<OutFrame> {
+    fn push_clock(&mut self, out: ClockOut) {
+        if self.clocks.len() < MAX_CLOCKS_OUT {
+            self.clocks.push_back(out);
+        }
+    }
+
+    fn pop_outgoing(&mut self, clock: &LabClock) -> Option<OutFrame> {
+        if let Some(out) = self.clocks.pop_front() {
+            return Some(OutFrame::Binary(out.stamped(clock.now())));
+        }
         if let Some(text) = self.signals.pop_front() {
             return Some(OutFrame::Text(text));
         }
@@ -271,19 +329,43 @@ impl Inner {
         Some(OutFrame::Binary(frame))
     }
 
-    /// When the queue is full the oldest relayed packet gives way, or else the oldest event.
+    /// When the queue is full the oldest packet of another member gives way, or else the oldest
+    /// event.
     fn push_event(&mut self, event: ServerEvent) {
         if self.events.len() >= MAX_EVENTS {
-            let relayed = self
-                .events
-                .iter()
-                .position(|event| matches!(event, ServerEvent::Relayed { .. }));
-            if relayed.is_some() {
+            let from_a_member = |event: &ServerEvent| {
+                matches!(
+                    event,
+                    ServerEvent::Relayed { .. } | ServerEvent::ClockTold { .. }
+                )
+            };
+            let oldest = self.events.iter().position(from_a_member);
+            if let Some(ServerEvent::Relayed { .. }) = self.events.remove(oldest.unwrap_or(0)) {
                 self.stats.relay_receive_dropped += 1;
             }
-            self.events.remove(relayed.unwrap_or(0));
         }
         self.events.push_back(event);
+    }
+}
+
+impl ClockOut {
+    /// The relay frame, sent at `now`.
+    fn stamped(self, now: Duration) -> Vec<u8> {
+        let now = wrap_micros(now);
+        let datagram = match self.answers {
+            None => ClockDatagram::Ask { asked: now },
+            Some((asked, heard)) => ClockDatagram::Answer(ClockAnswer {
+                asked,
+                heard: wrap_micros(heard),
+                answered: now,
+            }),
+        };
+        let mut payload = [0; MAX_CLOCK];
+        let length = datagram.encode(&mut payload);
+        let mut frame = [0; MAX_FRAME_LEN];
+        let length = encode_forward(self.destination, &payload[..length], &mut frame)
+            .expect("a datagram of the clock exchange fits into a relay frame");
+        frame[..length].to_vec()
     }
 }
 
@@ -293,7 +375,11 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
-    use crate::transport::wire::relay::{Member, Roster, encode_forwarded, encode_welcome};
+    use crate::transport::wire::relay::{
+        ClientFrame, Member, Roster, decode_client, encode_forwarded, encode_welcome,
+    };
+
+    const SENT_AT: Duration = Duration::from_micros(55);
 
     fn welcomed() -> Shared {
         let shared = Shared::default();
@@ -312,7 +398,9 @@ mod tests {
     }
 
     fn sent(shared: &Shared) -> Vec<OutFrame> {
-        std::iter::from_fn(|| shared.next_outgoing().now_or_never()).collect()
+        let clock = LabClock::manual(0);
+        clock.advance(SENT_AT);
+        std::iter::from_fn(|| shared.next_outgoing(&clock).now_or_never()).collect()
     }
 
     #[test]
@@ -367,6 +455,95 @@ mod tests {
                 received_at: Duration::ZERO
             })
         );
+    }
+
+    fn forwarded(datagram: ClockDatagram) -> Vec<u8> {
+        let mut payload = [0; MAX_CLOCK];
+        let length = datagram.encode(&mut payload);
+        let mut frame = [0; 32];
+        let length = encode_forwarded(1, &payload[..length], &mut frame).unwrap();
+        frame[..length].to_vec()
+    }
+
+    #[test]
+    fn a_question_about_the_clock_is_answered_before_anything_else_and_without_the_game() {
+        let shared = welcomed();
+        shared.queue_relay(&[1], Urgency::Control).unwrap();
+        let asked = forwarded(ClockDatagram::Ask { asked: 77 });
+        shared.on_binary(&asked, Duration::from_micros(40));
+        let OutFrame::Binary(answer) = &sent(&shared)[0] else {
+            panic!("an answer is a binary frame");
+        };
+        let Ok(ClientFrame::Forward {
+            destination: 1,
+            payload,
+        }) = decode_client(answer)
+        else {
+            panic!("{answer:?} goes to the one who asked");
+        };
+        assert_eq!(
+            ClockDatagram::decode(payload),
+            Some(ClockDatagram::Answer(ClockAnswer {
+                asked: 77,
+                heard: 40,
+                answered: 55,
+            }))
+        );
+        assert_eq!(shared.next_event(), None, "the game learns nothing of it");
+    }
+
+    #[test]
+    fn an_answer_is_told_with_the_time_at_which_it_was_read() {
+        let shared = welcomed();
+        let answer = ClockAnswer {
+            asked: 1,
+            heard: 2,
+            answered: 3,
+        };
+        let received_at = Duration::from_micros(9);
+        shared.on_binary(&forwarded(ClockDatagram::Answer(answer)), received_at);
+        assert_eq!(
+            shared.next_event(),
+            Some(ServerEvent::ClockTold {
+                source: 1,
+                answer,
+                received_at
+            })
+        );
+        assert_eq!(shared.stats().relay_received, 0, "no packet of the game");
+    }
+
+    #[test]
+    fn a_member_who_asks_without_end_fills_no_memory_and_starves_nobody() {
+        let shared = welcomed();
+        for asked in 0..10_000 {
+            let question = forwarded(ClockDatagram::Ask { asked });
+            shared.on_binary(&question, Duration::ZERO);
+        }
+        shared.queue_relay(&[6], Urgency::Game).unwrap();
+        let sent = sent(&shared);
+        assert_eq!(sent.len(), MAX_CLOCKS_OUT + 1);
+        assert_eq!(sent.last(), Some(&OutFrame::Binary(vec![6])));
+        let told = forwarded(ClockDatagram::Answer(ClockAnswer {
+            asked: 0,
+            heard: 0,
+            answered: 0,
+        }));
+        shared.tell(ServerEvent::Connected);
+        for _ in 0..10_000 {
+            shared.on_binary(&told, Duration::ZERO);
+        }
+        assert_eq!(shared.next_event(), Some(ServerEvent::Connected));
+    }
+
+    #[test]
+    fn nobody_is_asked_where_no_relay_is() {
+        let shared = Shared::default();
+        shared.ask_clock(1);
+        assert_eq!(sent(&shared), []);
+        let shared = welcomed();
+        shared.ask_clock(1);
+        assert_eq!(sent(&shared).len(), 1);
     }
 
     #[test]

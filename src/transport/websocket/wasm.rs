@@ -58,7 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>, settings: ServerSettings, clock: La
         Err(error) => return shared.end(ServerEvent::Unreachable(error)),
     };
     shared.tell(ServerEvent::Connected);
-    let end = pump(&shared, socket, settings.relay_wait).await;
+    let end = pump(&shared, socket, settings.relay_wait, &clock).await;
     shared.end(end);
 }
 
@@ -203,10 +203,15 @@ async fn connect(
     })
 }
 
-async fn pump(shared: &Shared, mut socket: Socket, relay_wait: Duration) -> ServerEvent {
+async fn pump(
+    shared: &Shared,
+    mut socket: Socket,
+    relay_wait: Duration,
+    clock: &LabClock,
+) -> ServerEvent {
     let sender = socket.socket.clone();
     let reading = pin!(read(shared, &mut socket.seen, relay_wait));
-    let writing = pin!(write(shared, &sender));
+    let writing = pin!(write(shared, &sender, clock));
     match select(reading, writing).await {
         Either::Left((end, _)) => end,
         // The server's reason, if it gave one, is still to be read.
@@ -225,12 +230,12 @@ async fn pump(shared: &Shared, mut socket: Socket, relay_wait: Duration) -> Serv
 
 /// Sends until the game lets go, or the browser refuses. What is sent to a socket that closes is
 /// dropped by the browser without a word; the reader learns of the end.
-async fn write(shared: &Shared, socket: &WebSocket) -> Result<(), String> {
+async fn write(shared: &Shared, socket: &WebSocket, clock: &LabClock) -> Result<(), String> {
     loop {
         while socket.buffered_amount() > MAX_BUFFERED && !shared.is_closing() {
             Delay::new(BUFFER_POLL).await;
         }
-        let sent = match shared.next_outgoing().await {
+        let sent = match shared.next_outgoing(clock).await {
             OutFrame::Text(text) => socket.send_with_str(&text),
             OutFrame::Binary(frame) => socket.send_with_u8_array(&frame),
             OutFrame::Close => {
