@@ -29,7 +29,6 @@ pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
 pub(crate) use input_timing::explains;
 
 use crate::rollback::trace::{Fact, Frame, SessionKind};
-use crate::rollback::{CauseRevised, DesyncDetected, RollbackCompleted, StallEnded};
 
 /// Distance between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
 /// minute in the compressed file. The inputs of every frame are in the digest anyway.
@@ -55,30 +54,9 @@ pub struct SessionMetrics<I: Send + Sync + 'static> {
     auto_close: Option<&'static str>,
     /// The trace tells of a sync test or of a spectator now: nothing that an episode counts.
     apart: bool,
-    heard: Heard<I>,
-}
-
-/// How far the messages were read. Kept here and not by a system: two schedules fold them, and
-/// each message counts once.
-#[derive(Debug)]
-struct Heard<I: Send + Sync + 'static> {
-    facts: MessageCursor<Fact<I>>,
-    rollbacks: MessageCursor<RollbackCompleted<I>>,
-    revised: MessageCursor<CauseRevised>,
-    stalls: MessageCursor<StallEnded>,
-    desyncs: MessageCursor<DesyncDetected>,
-}
-
-impl<I: Send + Sync + 'static> Default for Heard<I> {
-    fn default() -> Self {
-        Self {
-            facts: MessageCursor::default(),
-            rollbacks: MessageCursor::default(),
-            revised: MessageCursor::default(),
-            stalls: MessageCursor::default(),
-            desyncs: MessageCursor::default(),
-        }
-    }
+    /// How far the facts were read. Kept here and not by a system: two schedules fold them, and
+    /// each counts once.
+    heard: MessageCursor<Fact<I>>,
 }
 
 impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
@@ -93,7 +71,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
             hash_every: HASH_EVERY_FRAMES,
             auto_close: None,
             apart: false,
-            heard: Heard::default(),
+            heard: MessageCursor::default(),
         }
     }
 }

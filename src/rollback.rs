@@ -21,6 +21,7 @@ mod log;
 pub mod messages;
 mod observe;
 pub mod trace;
+mod verdicts;
 
 pub use episode_record::{EpisodeRecord, EventNote};
 pub use log::TraceLog;
@@ -29,6 +30,7 @@ pub use messages::{
     SessionEventKind, StallEnded,
 };
 pub use trace::SessionKind;
+pub use verdicts::{Verdict, Verdicts};
 
 /// Where the lab's own work runs, in this order: in [`PreUpdate`] after ggrs's steps, and once
 /// more in [`Last`] of the update in which the app exits.
@@ -68,6 +70,7 @@ impl<C: Config> Plugin for ObservePlugin<C> {
         app.init_resource::<LabClock>()
             .init_resource::<Links>()
             .init_resource::<TraceLog<C>>()
+            .init_resource::<Verdicts>()
             .add_message::<trace::Fact<C::Input>>()
             .add_message::<RollbackCompleted<C::Input>>()
             .add_message::<CauseRevised>()

@@ -189,7 +189,7 @@ pub struct PeerClock {
     pub uncertainty_us: Option<u64>,
     /// How fast the offset grows, in parts per million. `null` below ten seconds of samples.
     pub drift_ppm: Option<f64>,
-    /// Measurements, as `[atUs, offsetUs, uncertaintyUs]`: at most 64, those of the link's whole
+    /// Measurements, as `[atUs, offsetUs, uncertaintyUs]`: at most 32, those of the link's whole
     /// life.
     pub samples: Vec<(u64, i64, u64)>,
 }

@@ -5,7 +5,7 @@ use bevy::prelude::*;
 
 use super::{DesyncNote, EpisodeRecord, InputTiming, SessionMetrics};
 use crate::rollback::trace::Fact;
-use crate::rollback::{CauseRevised, DesyncDetected, RollbackCompleted, SessionKind, StallEnded};
+use crate::rollback::{Verdict, Verdicts};
 
 /// Folds the trace's facts, the causes of rollbacks, desyncs and the game's own events.
 ///
@@ -13,9 +13,7 @@ use crate::rollback::{CauseRevised, DesyncDetected, RollbackCompleted, SessionKi
 /// the update closes it on complete numbers, and once more in [`Last`] when the app exits.
 pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     facts: Res<Messages<Fact<I>>>,
-    rollbacks: Res<Messages<RollbackCompleted<I>>>,
-    (revised, stalls): (Res<Messages<CauseRevised>>, Res<Messages<StallEnded>>),
-    desyncs: Res<Messages<DesyncDetected>>,
+    mut verdicts: ResMut<Verdicts>,
     mut metrics: ResMut<SessionMetrics<I>>,
     mut record: ResMut<EpisodeRecord>,
     timing: Option<ResMut<InputTiming>>,
@@ -25,40 +23,45 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     }
     let metrics = &mut *metrics;
     let mut heard = std::mem::take(&mut metrics.heard);
-    for fact in heard.facts.read(&facts) {
+    for fact in heard.read(&facts) {
         if matches!(fact, Fact::Closed { .. }) {
             // The metrics may close the episode here, and these belong to it.
             metrics.fold_record(&mut record);
         }
         metrics.fold(fact);
     }
-    let real = |rollback: &&RollbackCompleted<I>| rollback.session == SessionKind::P2P;
-    for rollback in heard.rollbacks.read(&rollbacks).filter(real) {
-        metrics.note_cause(
-            rollback.rollback_id,
-            rollback.cause,
-            rollback.via,
-            rollback.evidence,
-        );
+    metrics.heard = heard;
+    if !verdicts.is_empty() {
+        verdicts.drain().for_each(|verdict| note(metrics, verdict));
     }
-    for revised in heard.revised.read(&revised) {
-        metrics.revise_cause(revised.rollback_id, revised.cause, revised.evidence);
-    }
-    let real = |stall: &&StallEnded| stall.session == SessionKind::P2P;
-    for stall in heard.stalls.read(&stalls).filter(real) {
-        metrics.note_stall_cause(stall.frame, stall.cause.as_str());
-    }
-    for desync in heard.desyncs.read(&desyncs) {
-        metrics.note_desync(DesyncNote {
+    metrics.fold_record(&mut record);
+}
+
+fn note<I: Copy + PartialEq + Send + Sync + 'static>(
+    metrics: &mut SessionMetrics<I>,
+    verdict: Verdict,
+) {
+    match verdict {
+        Verdict::Rollback {
+            id,
+            cause,
+            via,
+            evidence,
+        } => metrics.note_cause(id, cause, via, evidence),
+        Verdict::Revised {
+            id,
+            cause,
+            evidence,
+        } => metrics.revise_cause(id, cause, evidence),
+        Verdict::Stall { frame, cause } => metrics.note_stall_cause(frame, cause.as_str()),
+        Verdict::Desync(desync) => metrics.note_desync(DesyncNote {
             frame: desync.frame,
             player: desync.players.first().copied(),
             local: desync.local_checksum,
             remote: desync.remote_checksum,
             at: desync.at,
-        });
+        }),
     }
-    metrics.fold_record(&mut record);
-    metrics.heard = heard;
 }
 
 #[cfg(test)]
@@ -67,16 +70,14 @@ mod tests {
 
     use super::*;
     use crate::metrics::EpisodeMeta;
+    use crate::rollback::DesyncDetected;
     use crate::rollback::cause::{Cause, Evidence, Via};
     use crate::rollback::trace::{Known, Trace};
 
     fn app() -> App {
         let mut app = App::new();
         app.add_message::<Fact<u8>>()
-            .add_message::<RollbackCompleted<u8>>()
-            .add_message::<DesyncDetected>()
-            .add_message::<CauseRevised>()
-            .add_message::<StallEnded>()
+            .init_resource::<Verdicts>()
             .insert_resource(SessionMetrics::<u8>::closing_with_session(
                 EpisodeMeta::default(),
             ))
@@ -86,7 +87,7 @@ mod tests {
     }
 
     /// Player 1 is guessed wrong at frame 0 and corrected at once; an event of each simulation.
-    fn play(app: &mut App, rollback: impl Fn(&mut World)) {
+    fn play(app: &mut App, verdicts: impl IntoIterator<Item = Verdict>) {
         let at = Duration::from_millis(5);
         let mut trace = Trace::<u8>::default();
         trace.begin(&[true, false], at).unwrap();
@@ -103,42 +104,32 @@ mod tests {
         for fact in trace.drain() {
             app.world_mut().write_message(fact);
         }
-        rollback(app.world_mut());
+        let told = &mut app.world_mut().resource_mut::<Verdicts>().0;
+        told.extend(verdicts);
         app.update();
     }
 
     #[test]
     fn facts_causes_desyncs_and_events_of_one_update_meet_in_their_episode() {
         let mut app = app();
-        play(&mut app, |world| {
-            world.write_message(RollbackCompleted::<u8> {
-                session: SessionKind::P2P,
-                rollback_id: 0,
-                at: Duration::ZERO,
-                timestamp: 0,
-                frame: 0,
-                current_frame: 1,
-                rollback_frames: 1,
-                player: 1,
-                predicted_action: Some(0),
-                actual_action: Some(9),
-                loaded_frame: 0,
-                resimulated_frames: 1,
-                resim_time: Duration::ZERO,
-                cause: Cause::PacketLoss,
-                late_by_frames: 1,
-                via: Via::Direct,
-                evidence: Evidence::default(),
-                also_mispredicted: Vec::new(),
-            });
-            world.write_message(DesyncDetected {
-                at: Duration::ZERO,
-                frame: 0,
-                local_checksum: 1,
-                remote_checksum: 2,
-                players: vec![1],
-            });
-        });
+        play(
+            &mut app,
+            [
+                Verdict::Desync(DesyncDetected {
+                    at: Duration::ZERO,
+                    frame: 0,
+                    local_checksum: 1,
+                    remote_checksum: 2,
+                    players: vec![1],
+                }),
+                Verdict::Rollback {
+                    id: 0,
+                    cause: Cause::PacketLoss,
+                    via: Via::Direct,
+                    evidence: Evidence::default(),
+                },
+            ],
+        );
         let metrics = app.world().resource::<SessionMetrics<u8>>();
         let episode = metrics.latest().unwrap();
         assert!(!metrics.is_running());

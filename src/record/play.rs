@@ -14,7 +14,7 @@ use crate::rollback::cause::{Cause, Evidence, Via};
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timeline {
-    /// First simulation of every frame 0..`endFrame`, each rounded to 50 microseconds.
+    /// First simulation of every frame 0..`endFrame`, each rounded to 100 microseconds.
     pub frame_at_us: TimesUs,
     /// How often each frame was the newest one on screen, as `[times, frames]` runs from frame 0
     /// on; 0 is a frame nobody saw. `null` when nothing was drawn or it was not measured.
@@ -96,46 +96,48 @@ pub struct Rollbacks {
 }
 
 /// One rollback.
+///
+/// The order is that of the file: what seldom changes stands together, which makes files smaller.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RollbackEvent {
     /// First frame that had been simulated with a wrong input.
     pub frame: i32,
+    /// The state that was loaded, at most `frame`.
+    pub loaded_frame: i32,
     /// The next frame to simulate when the correction came.
     pub current_frame: i32,
+    /// When the correction ran, in Unix milliseconds.
+    pub timestamp: u64,
+    /// When the correction ran.
+    pub at_us: u64,
+    /// Time that took.
+    pub resim_time_us: u64,
+    /// Counts up within the episode.
+    pub rollback_id: u64,
     /// `currentFrame` - `frame`, at least 1.
     pub rollback_frames: u32,
+    /// Frames simulated again, at least `rollbackFrames`.
+    pub resimulated_frames: u32,
+    /// Frames at the session's rate, stalled ones included, from the first simulation of `frame`
+    /// until its input was known.
+    pub late_by_frames: u32,
     /// The remote player whose input was wrong.
     pub player_id: usize,
     /// The last prediction used. `null` when a disconnect forced the rollback.
     pub predicted_action: Option<Value>,
     /// The confirmed input. `null` when a disconnect forced the rollback.
     pub actual_action: Option<Value>,
-    /// When the correction ran, in Unix milliseconds.
-    pub timestamp: u64,
-    /// Counts up within the episode.
-    pub rollback_id: u64,
-    /// When the correction ran.
-    pub at_us: u64,
-    /// The state that was loaded, at most `frame`.
-    pub loaded_frame: i32,
-    /// Frames simulated again, at least `rollbackFrames`.
-    pub resimulated_frames: u32,
-    /// Time that took.
-    pub resim_time_us: u64,
+    /// Every other frame and player the same rollback corrected.
+    pub also_mispredicted: Vec<AlsoMispredicted>,
     /// Why the input was late.
     pub cause: Cause,
-    /// Frames at the session's rate, stalled ones included, from the first simulation of `frame`
-    /// until its input was known.
-    pub late_by_frames: u32,
     /// How the first copy of the corrected input came; where none was seen, the route in use when
     /// the rollback ran.
     pub via: Via,
     /// What `cause` was decided from.
     pub evidence: Evidence,
-    /// Every other frame and player the same rollback corrected.
-    pub also_mispredicted: Vec<AlsoMispredicted>,
 }
 
 /// Another frame and player that a rollback corrected.

@@ -104,20 +104,12 @@ impl Via {
 }
 
 /// What was known of a player's link when a rollback ran. `None` is "not measured", never zero.
+///
+/// The order is that of the file: what seldom changes stands together, which makes files smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Evidence {
-    /// Smoothed round-trip time over the route in use, in milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// Smoothed deviation of the round-trip time, in milliseconds.
-    pub jitter_ms: Option<f64>,
-    /// Packets of that player found lost recently.
-    pub lost_packets: Option<u32>,
-    /// Frames this peer runs ahead of the others, as ggrs estimates it. Negative when behind.
-    pub frames_ahead: Option<i32>,
-    /// Time since the last packet of that player, in milliseconds.
-    pub peer_silence_ms: Option<f64>,
     /// Whether the route went over to another path while the input was under way.
     pub route_changed: Option<bool>,
     /// Whether the player was hidden when the input was sent, or all the while before.
@@ -129,6 +121,8 @@ pub struct Evidence {
     pub packet_lost: Option<bool>,
     /// Whether a packet sent later brought the input first.
     pub overtaken: Option<bool>,
+    /// Frames this peer runs ahead of the others, as ggrs estimates it. Negative when behind.
+    pub frames_ahead: Option<i32>,
     /// From the first simulation on the guess to the arrival of the input, in milliseconds. What
     /// came while this peer itself did nothing counts as if it had come after the usual time.
     pub late_ms: Option<f64>,
@@ -140,18 +134,28 @@ pub struct Evidence {
     /// for this peer's poll included: `lateMs` - `overUsualMs` - `aheadMs` + what the player's input
     /// delay covers.
     pub ahead_ms: Option<f64>,
+    /// Smoothed round-trip time over the route in use, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Smoothed deviation of the round-trip time, in milliseconds.
+    pub jitter_ms: Option<f64>,
+    /// Time since the last packet of that player, in milliseconds.
+    pub peer_silence_ms: Option<f64>,
+    /// Packets of that player found lost recently.
+    pub lost_packets: Option<u32>,
 }
 
 impl Evidence {
-    /// The evidence in tenths of a millisecond: as much as it says, and what stands in a file. The
-    /// cause is decided from these, so that the file's reader decides the same.
+    /// The evidence as much as it says, and as it stands in a file: the state of the link in half
+    /// milliseconds, what was measured of the packet in tenths. The cause is decided from these, so
+    /// that the file's reader decides the same.
     #[must_use]
     pub fn rounded(self) -> Self {
+        let halves = |ms: Option<f64>| ms.map(|ms| (ms * 2.0).round() / 2.0);
         let tenths = |ms: Option<f64>| ms.map(|ms| (ms * 10.0).round() / 10.0);
         Self {
-            rtt_ms: tenths(self.rtt_ms),
-            jitter_ms: tenths(self.jitter_ms),
-            peer_silence_ms: tenths(self.peer_silence_ms),
+            rtt_ms: halves(self.rtt_ms),
+            jitter_ms: halves(self.jitter_ms),
+            peer_silence_ms: halves(self.peer_silence_ms),
             peer_pause_ms: tenths(self.peer_pause_ms),
             late_ms: tenths(self.late_ms),
             over_usual_ms: tenths(self.over_usual_ms),

@@ -1,6 +1,7 @@
 //! Owns the systems that run beside ggrs's steps: they delimit episodes by the session's presence
 //! and turn the trace and ggrs's event queue into messages. Never runs in a rollback schedule.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bevy::prelude::*;
@@ -15,19 +16,26 @@ use super::messages::{
     SessionEventKind, StallEnded,
 };
 use super::trace::{Fact, RollbackRecord, SessionKind};
+use super::verdicts::{Verdict, Verdicts};
 use crate::clock::LabClock;
 
-/// What waits to be told, kept from update to update so that nothing is allocated.
+/// What is told, kept from update to update so that nothing is allocated.
 pub(super) struct Untold<C: Config> {
-    facts: Vec<(SessionKind, Fact<C::Input>)>,
+    facts: VecDeque<Fact<C::Input>>,
     events: Vec<GgrsEvent<C>>,
+    /// A cause told before may still change.
+    undecided: bool,
+    /// The last update told verdicts: what nobody took is forgotten.
+    judged: bool,
 }
 
 impl<C: Config> Default for Untold<C> {
     fn default() -> Self {
         Self {
-            facts: Vec::new(),
+            facts: VecDeque::new(),
             events: Vec::new(),
+            undecided: false,
+            judged: false,
         }
     }
 }
@@ -37,8 +45,18 @@ impl<C: Config> Default for Untold<C> {
 /// all messages.
 ///
 /// One exclusive system: most updates tell facts alone, and a system that asked for every kind of
-/// message beforehand would cost a small game more than the messages do.
+/// message beforehand would cost a small game more than the messages do. Nor does it ask the world
+/// twice for anything: beside a thousand entities a resource is never in the cache.
 pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
+    let untold = &mut *untold;
+    if std::mem::take(&mut untold.judged) {
+        world.resource_mut::<Verdicts>().0.clear();
+    }
+    let session = world.get_resource_mut::<Session<C>>();
+    let is_there = session.is_some();
+    // Draining is no change that anybody has to react to.
+    let frames_ahead =
+        session.and_then(|mut session| drain_session(session.bypass_change_detection(), untold));
     let confirmed = world
         .get_resource::<ConfirmedFrameCount>()
         .map(|count| count.0);
@@ -46,51 +64,40 @@ pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<
     if let Some(confirmed) = confirmed {
         log.trace_mut().settle(confirmed);
     }
-    let awaits_session = log.awaits_session();
-    let frames_ahead = match world.get_resource_mut::<Session<C>>() {
-        None => {
-            world.resource_mut::<TraceLog<C>>().session_gone();
-            None
-        }
-        Some(mut session) => {
-            // Draining is no change that anybody has to react to.
-            let session = session.bypass_change_detection();
-            let ahead = drain_session(session, &mut untold.events);
-            if awaits_session {
-                notice_session::<C>(world);
-            }
-            tell_events(world, &mut untold.events);
-            ahead
-        }
-    };
-    tell_facts::<C>(world, &mut untold.facts, frames_ahead);
+    if !is_there {
+        log.session_gone();
+    }
+    if is_there && log.awaits_session() {
+        world.resource_scope(|world, mut log: Mut<TraceLog<C>>| {
+            log.notice_session(world.get_resource::<Session<C>>());
+        });
+        log = world.resource_mut::<TraceLog<C>>();
+    }
+    let kind = log.swap_facts(&mut untold.facts);
+    if !untold.events.is_empty() {
+        tell_events(world, untold);
+    }
+    tell_facts::<C>(world, untold, kind, frames_ahead);
 }
 
 /// Closes the episode when the app ends, unless somebody delimits episodes by hand, and writes
 /// what is left to tell.
 pub(super) fn tell_exit<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
-    world.resource_mut::<TraceLog<C>>().session_gone();
-    tell_facts::<C>(world, &mut untold.facts, None);
-}
-
-fn notice_session<C: Config>(world: &mut World) {
-    world.resource_scope(|world, mut log: Mut<TraceLog<C>>| {
-        log.notice_session(world.get_resource::<Session<C>>());
-    });
+    let mut log = world.resource_mut::<TraceLog<C>>();
+    log.session_gone();
+    let kind = log.swap_facts(&mut untold.facts);
+    tell_facts::<C>(world, &mut untold, kind, None);
 }
 
 /// Takes ggrs's events; tells by how many frames this peer is ahead, where that means something.
-fn drain_session<C: Config>(
-    session: &mut Session<C>,
-    events: &mut Vec<GgrsEvent<C>>,
-) -> Option<i32> {
+fn drain_session<C: Config>(session: &mut Session<C>, untold: &mut Untold<C>) -> Option<i32> {
     match session {
         Session::P2P(session) => {
-            events.extend(session.events());
+            untold.events.extend(session.events());
             Some(session.frames_ahead())
         }
         Session::Spectator(session) => {
-            events.extend(session.events());
+            untold.events.extend(session.events());
             None
         }
         Session::SyncTest(_) => None,
@@ -100,15 +107,25 @@ fn drain_session<C: Config>(
 /// Turns the facts told since the last time into messages, in their order.
 fn tell_facts<C: Config>(
     world: &mut World,
-    facts: &mut Vec<(SessionKind, Fact<C::Input>)>,
+    untold: &mut Untold<C>,
+    mut session: SessionKind,
     frames_ahead: Option<i32>,
 ) {
-    facts.extend(world.resource_mut::<TraceLog<C>>().drain());
-    for &(session, ref fact) in &*facts {
+    for fact in &untold.facts {
         match fact {
             Fact::RollbackRan(record) => {
-                let rollback = rollback(world, session, record, frames_ahead);
-                world.write_message(rollback);
+                let told = rollback(world, session, record, frames_ahead);
+                if session == SessionKind::P2P {
+                    let verdict = Verdict::Rollback {
+                        id: told.rollback_id,
+                        cause: told.cause,
+                        via: told.via,
+                        evidence: told.evidence,
+                    };
+                    world.resource_mut::<Verdicts>().0.push(verdict);
+                }
+                world.write_message(told);
+                (untold.undecided, untold.judged) = (true, true);
             }
             &Fact::Reloaded {
                 at,
@@ -126,6 +143,11 @@ fn tell_facts<C: Config>(
             }
             &Fact::Stalled { frame, at, ticks } => {
                 let cause = stall_cause::<C>(world, at);
+                if session == SessionKind::P2P {
+                    let verdict = Verdict::Stall { frame, cause };
+                    world.resource_mut::<Verdicts>().0.push(verdict);
+                    untold.judged = true;
+                }
                 world.write_message(StallEnded {
                     session,
                     frame,
@@ -134,15 +156,20 @@ fn tell_facts<C: Config>(
                     cause,
                 });
             }
-            Fact::Began { .. } | Fact::Closed { .. } => {
+            &Fact::Began { session: next, .. } => {
+                session = next;
                 world.resource_mut::<Links>().settle_all();
             }
+            Fact::Closed { .. } => world.resource_mut::<Links>().settle_all(),
             _ => {}
         }
     }
-    tell_revised(world);
-    if !facts.is_empty() {
-        world.write_message_batch(facts.drain(..).map(|(_, fact)| fact));
+    if untold.undecided {
+        untold.undecided = tell_revised(world);
+        untold.judged = true;
+    }
+    if !untold.facts.is_empty() {
+        world.write_message_batch(untold.facts.drain(..));
     }
 }
 
@@ -167,24 +194,31 @@ fn rollback<I: Copy + Send + Sync + 'static>(
     RollbackCompleted::new(record, session, judged, via.unwrap_or_default(), timestamp)
 }
 
-/// Causes told before that what came since has changed.
-fn tell_revised(world: &mut World) {
+/// Tells causes told before that what came since has changed; false when none can change any more.
+fn tell_revised(world: &mut World) -> bool {
+    let links = world.resource::<Links>();
     // The scope moves everything that is known of the links: only when there is something to tell.
-    if !world.resource::<Links>().has_news() {
-        return;
+    if !links.has_news() {
+        return links.is_undecided();
     }
     let now = world.resource::<LabClock>().now();
     world.resource_scope(|world, mut links: Mut<Links>| {
         links
             .bypass_change_detection()
             .revise(now, |rollback_id, cause, evidence| {
+                world.resource_mut::<Verdicts>().0.push(Verdict::Revised {
+                    id: rollback_id,
+                    cause,
+                    evidence,
+                });
                 world.write_message(CauseRevised {
                     rollback_id,
                     cause,
                     evidence,
                 });
             });
-    });
+        links.is_undecided()
+    })
 }
 
 /// A stall waits for the oldest input that is missing: why that one was late.
@@ -204,8 +238,8 @@ fn stall_cause<C: Config>(world: &World, at: Duration) -> Cause {
 }
 
 /// Re-emits every event of the session as a message of the lab, players by handle.
-fn tell_events<C: Config>(world: &mut World, drained: &mut Vec<GgrsEvent<C>>) {
-    for event in drained.drain(..) {
+fn tell_events<C: Config>(world: &mut World, untold: &mut Untold<C>) {
+    for event in untold.events.drain(..) {
         let at = world.resource::<LabClock>().now();
         let (kind, address) = translate(event);
         let (of, p2p) = match world.get_resource::<Session<C>>() {
@@ -221,13 +255,17 @@ fn tell_events<C: Config>(world: &mut World, drained: &mut Vec<GgrsEvent<C>>) {
             remote_checksum,
         } = kind
         {
-            world.write_message(DesyncDetected {
+            let desync = DesyncDetected {
                 at,
                 frame,
                 local_checksum,
                 remote_checksum,
                 players: players.clone(),
-            });
+            };
+            let verdict = Verdict::Desync(desync.clone());
+            world.resource_mut::<Verdicts>().0.push(verdict);
+            world.write_message(desync);
+            untold.judged = true;
         }
         world.write_message(SessionEvent {
             session: of,

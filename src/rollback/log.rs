@@ -1,6 +1,7 @@
 //! Owns the one resource that observers write: the trace, and which session it belongs to. Never
 //! writes a message or touches the session.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bevy::prelude::*;
@@ -15,13 +16,15 @@ use crate::clock::LabClock;
 pub struct TraceLog<C: Config> {
     trace: Trace<C::Input>,
     kind: SessionKind,
-    /// The kind that the facts drained so far end in.
+    /// The kind that the facts taken so far end in.
     told: SessionKind,
     by_hand: bool,
     /// This session has too many players to be observed, and it was said.
     refused: bool,
     /// A tick of a session that the trace has not begun yet.
     early_tick: Option<Duration>,
+    /// The state of such a session saved before its first frame.
+    early_save: Option<(Frame, Option<u128>)>,
     /// The app's clock, so that no mark has to ask the world for it.
     clock: LabClock,
 }
@@ -35,6 +38,7 @@ impl<C: Config> Default for TraceLog<C> {
             by_hand: false,
             refused: false,
             early_tick: None,
+            early_save: None,
             clock: LabClock::default(),
         }
     }
@@ -57,6 +61,7 @@ impl<C: Config> TraceLog<C> {
     /// Closes the episode; what happens afterwards is ignored until the next one begins.
     pub fn close(&mut self, now: Duration) {
         self.early_tick = None;
+        self.early_save = None;
         self.trace.close(now);
     }
 
@@ -92,15 +97,11 @@ impl<C: Config> TraceLog<C> {
         &mut self.trace
     }
 
-    /// Takes the facts told so far, each with the kind of the session that it is about.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = (SessionKind, Fact<C::Input>)> {
-        let Self { trace, told, .. } = self;
-        trace.drain().map(move |fact| {
-            if let Fact::Began { session, .. } = fact {
-                *told = session;
-            }
-            (*told, fact)
-        })
+    /// Takes the facts told so far; `into` is empty. Tells the kind of session that the first of
+    /// them are about: a `Began` among them names another.
+    pub(super) fn swap_facts(&mut self, into: &mut VecDeque<Fact<C::Input>>) -> SessionKind {
+        self.trace.swap_facts(into);
+        std::mem::replace(&mut self.told, self.kind)
     }
 
     /// Whether a session that is there should begin an episode.
@@ -157,8 +158,8 @@ impl<C: Config> TraceLog<C> {
         }
     }
 
-    /// A session is there while a state is saved, a frame starts or the steps are over: begins its
-    /// episode if that is not done yet.
+    /// A session is there while a frame starts and when the steps are over: begins its episode if
+    /// that is not done yet.
     pub(super) fn notice_session(&mut self, session: Option<&Session<C>>) {
         if self.awaits_session()
             && let Some(session) = session
@@ -167,6 +168,9 @@ impl<C: Config> TraceLog<C> {
             self.begin_session(session, early_tick.unwrap_or_else(|| self.clock.now()));
             if let Some(at) = early_tick {
                 self.trace.tick(at);
+            }
+            if let Some((frame, checksum)) = self.early_save.take() {
+                self.trace.saved(frame, checksum);
             }
         }
     }
@@ -192,6 +196,9 @@ impl<C: Config> TraceLog<C> {
     /// A state was saved.
     pub(super) fn saved(&mut self, frame: Frame, checksum: Option<u128>) {
         self.trace.saved(frame, checksum);
+        if self.awaits_session() {
+            self.early_save = Some((frame, checksum));
+        }
     }
 }
 

@@ -66,8 +66,6 @@ pub(super) fn saved<C: Config>(
     mut log: ResMut<TraceLog<C>>,
     frame: Res<RollbackFrameCount>,
     checksum: Option<Res<Checksum>>,
-    session: Option<Res<Session<C>>>,
 ) {
-    log.notice_session(session.as_deref());
     log.saved(frame.0, checksum.map(|checksum| checksum.0));
 }

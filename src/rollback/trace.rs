@@ -203,12 +203,14 @@ impl<I: Copy + PartialEq> Trace<I> {
             return;
         }
         self.end_reload();
-        self.ring.forget_saves_after(target);
+        let current = self.newest.saturating_add(1);
+        // The newest state is the one before the frame that is simulated next.
+        self.ring.forget_saves_after(target, current);
         self.reload = Some(Reload {
             at: now,
             end: now,
             target,
-            current: self.newest.saturating_add(1),
+            current,
             resimulated: 0,
             voided: None,
         });
@@ -285,6 +287,11 @@ impl<I: Copy + PartialEq> Trace<I> {
     /// Takes the facts told so far, oldest first.
     pub fn drain(&mut self) -> vec_deque::Drain<'_, Fact<I>> {
         self.facts.drain(..)
+    }
+
+    /// Takes all of them at once: `into`, which should be empty, is what the next ones go to.
+    pub fn swap_facts(&mut self, into: &mut VecDeque<Fact<I>>) {
+        std::mem::swap(&mut self.facts, into);
     }
 
     fn first_simulation(

@@ -34,7 +34,7 @@ table! {
     FRAMES = "frames", "One frame, when this peer first simulated it.";
     for row in Episode(document) => expand::frames(document);
     "frame" Int ["frame"] "Counts from 0." = row.frame;
-    "atUs" Int ["us"] "First simulation, since clock.originUnixMs of this peer, rounded to 50 us." = row.at_us;
+    "atUs" Int ["us"] "First simulation, since clock.originUnixMs of this peer, rounded to 100 us." = row.at_us;
     "frameTimeUs" Int ["us"] "Since the first simulation of the frame before. Empty for frame 0." = row.frame_time_us;
     "drawnTimes" Int ["pictures"] "How often it was the newest frame on screen. Empty if not measured." = row.drawn_times;
     "lateFrames" Int ["frames"] "How late the latest remote input of this frame came; 0 was in time. Empty if none came." = row.late_frames;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{EpisodeDocument, PeerClock};
 
-/// Times of frames are rounded to 50 microseconds on either side.
+/// Times of frames are rounded to 100 microseconds on either side.
 const ROUNDING_US: i64 = 100;
 
 /// How an offset was found.

@@ -168,6 +168,12 @@ impl LinkEvidence {
         self.news && !self.open.is_empty()
     }
 
+    /// Whether a cause told before may still change.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Tells every cause that what came meanwhile has changed: the rollback's id, its cause and the
     /// evidence. What is older than a second stays as it is.
     pub fn revise(&mut self, now: Duration, mut tell: impl FnMut(u64, Cause, Evidence)) {

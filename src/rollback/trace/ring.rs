@@ -60,11 +60,12 @@ impl<I> Ring<I> {
         }
     }
 
-    /// Saves of later frames hold states that are simulated again now.
-    pub fn forget_saves_after(&mut self, frame: Frame) {
-        for save in &mut self.saves {
-            if save.is_some_and(|(saved, _)| saved > frame) {
-                *save = None;
+    /// Saves of frames after `frame` hold states that are simulated again now; `newest` is the last.
+    pub fn forget_saves_after(&mut self, frame: Frame, newest: Frame) {
+        for later in (frame..newest).take(FRAMES_REMEMBERED) {
+            let save = index(later + 1).and_then(|index| self.saves.get_mut(index));
+            if let Some(save) = save {
+                *save = save.filter(|&(saved, _)| saved <= frame);
             }
         }
     }

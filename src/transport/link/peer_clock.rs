@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// Samples kept. When they are full, neighbours become one and a stretch twice as long.
-const SAMPLES: usize = 64;
+const SAMPLES: usize = 32;
 /// First length of a stretch.
 const STRETCH: Duration = Duration::from_secs(1);
 /// How fast two clocks may drift apart: two quartz clocks at the limit of a consumer's crystal,
