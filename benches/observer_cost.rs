@@ -145,11 +145,11 @@ fn pair(entities: i32, observers: &Observers, blocks: i32) -> Result<(), String>
     let mut bare = Duel::new(script, &Observers::None, None);
     bare.steps(duel.frames());
     same_work(&bare, &duel)?;
-    let half = blocks as usize / 2;
-    let added = |from, to| observed.us(from, to) - without.us(from, to);
-    let (first, second) = (added(0, half), added(half, 2 * half));
-    let bare_us = without.us(0, 2 * half);
-    let added = added(0, 2 * half);
+    let differences = observed.minus(&without);
+    let half = differences.len() / 2;
+    let (first, second) = (median(&differences[..half]), median(&differences[half..]));
+    let bare_us = median(&without.0);
+    let added = median(&differences);
     println!(
         "{}",
         json!({
@@ -166,34 +166,37 @@ fn pair(entities: i32, observers: &Observers, blocks: i32) -> Result<(), String>
     Ok(())
 }
 
-/// The times of single updates, by their place in the script's cycle.
+/// Time per frame of every block.
 #[derive(Default)]
-struct Times([Vec<f64>; CYCLE as usize]);
+struct Times(Vec<f64>);
 
 impl Times {
-    /// Times the updates of a block, after a cycle that warms it up.
+    /// Times the updates of a block, after a cycle that warms it up. Each place in the script's cycle
+    /// tells its fastest time: whatever else the machine does only ever makes an update slower.
     fn time(&mut self, duel: &mut Duel) {
         duel.steps(CYCLE);
+        let mut places = [f64::INFINITY; CYCLE as usize];
         for frame in 0..TIMED {
             duel.step_peer();
             let from = Instant::now();
             duel.step_app();
             let spent = from.elapsed();
-            self.0[(frame % CYCLE) as usize].push(spent.as_secs_f64() * 1e6);
+            let place = &mut places[(frame % CYCLE) as usize];
+            *place = place.min(spent.as_secs_f64() * 1e6);
         }
+        self.0.push(places.iter().sum::<f64>() / f64::from(CYCLE));
     }
 
-    /// Time per frame over a whole cycle in the blocks of a range. Each place tells its lower
-    /// quartile: whatever else the machine does only ever makes an update slower.
-    fn us(&self, from_block: usize, to_block: usize) -> f64 {
-        let per_block = (TIMED / CYCLE) as usize;
-        let places = self.0.iter().map(|times| {
-            let mut times = times[from_block * per_block..to_block * per_block].to_vec();
-            times.sort_by(f64::total_cmp);
-            times.get(times.len() / 4).copied().unwrap_or(f64::NAN)
-        });
-        places.sum::<f64>() / f64::from(CYCLE)
+    /// Block by block, so that a machine that slows down for a second takes part in neither side.
+    fn minus(&self, other: &Self) -> Vec<f64> {
+        self.0.iter().zip(&other.0).map(|(a, b)| a - b).collect()
     }
+}
+
+fn median(of: &[f64]) -> f64 {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn same_work(bare: &Duel, observed: &Duel) -> Result<(), String> {

@@ -180,13 +180,15 @@ fn describe_session(session: &mut crate::metrics::Session, info: &SessionInfo) {
         .collect();
 }
 
-/// The simulation stopped: the last reports are taken and the numbers are closed.
+/// The simulation stopped: the last reports are taken and the numbers are closed. The file is
+/// written at once, without the others' word: [`write_settled`] may have to wait for it.
 fn close_stopped<C: Config<Address = PeerId>>(
     mut stopped: MessageReader<EpisodeStopped>,
     net: Option<Res<LabNet>>,
     watch: Res<LinkWatch>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut digest: ResMut<HistoryDigest>,
+    mut sink: ResMut<RecordSink>,
 ) {
     for stop in stopped.read() {
         if let Some(net) = &net {
@@ -194,6 +196,9 @@ fn close_stopped<C: Config<Address = PeerId>>(
         }
         digest.0 = metrics.digest_at(stop.end_frame).or(digest.0);
         metrics.close(Some(stop.end_frame), Some(stop.reason), stop.partial);
+        if let Some(document) = metrics.export() {
+            sink.secure(document);
+        }
     }
 }
 

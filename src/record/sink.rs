@@ -176,6 +176,7 @@ enum Backend {
 
 enum Job {
     Write(Document),
+    Secure(Document),
     Supersede { old: PathBuf, by: Document },
     Retry,
 }
@@ -242,6 +243,15 @@ impl RecordSink {
     /// Hands a document over. Its fate comes out of [`poll`](Self::poll).
     pub fn write(&mut self, document: impl Into<Document>) {
         self.hand_over(Job::Write(document.into()));
+    }
+
+    /// Writes a document that [`write`](Self::write) completes in a moment, so that a crash until
+    /// then loses no more than what is still to come. Its fate is not told: that of the complete one
+    /// is. A sink in memory would outlive nothing, and leaves it.
+    pub fn secure(&mut self, document: impl Into<Document>) {
+        if !matches!(self.backend, Backend::Inline(_)) {
+            self.hand_over(Job::Secure(document.into()));
+        }
     }
 
     /// Writes a document that stands in for the one at `old` (relative, as
@@ -359,6 +369,19 @@ impl Writer {
     fn process(&mut self, job: Job) -> Outcome {
         let todo = match job {
             Job::Write(document) => vec![document],
+            Job::Secure(document) => {
+                if let Err(error) = self.store(&document) {
+                    let path = self.storage.locate(&document.path());
+                    bevy::log::warn!(
+                        "{} was not written before it is complete: {error}",
+                        path.display()
+                    );
+                }
+                return Outcome {
+                    events: Vec::new(),
+                    kept: self.kept.len(),
+                };
+            }
             Job::Supersede { old, by } => {
                 let event = self.write(by);
                 if matches!(event, SinkEvent::Written { .. }) {
@@ -385,11 +408,7 @@ impl Writer {
         let path = document.path();
         // A newer version of a file takes the place of one that could not be written.
         self.kept.retain(|kept| kept.path() != path);
-        let stored = document
-            .to_bytes()
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| Ok((self.storage.store(&path, &bytes)?, bytes.len() as u64)));
-        match stored {
+        match self.store(&document) {
             Ok((path, bytes)) => SinkEvent::Written { path, bytes },
             Err(error) => {
                 self.kept.push(document);
@@ -399,5 +418,12 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Where the file is now, and its size.
+    fn store(&mut self, document: &Document) -> std::io::Result<(PathBuf, u64)> {
+        let bytes = document.to_bytes()?;
+        let path = self.storage.store(&document.path(), &bytes)?;
+        Ok((path, bytes.len() as u64))
     }
 }

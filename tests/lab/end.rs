@@ -1,5 +1,7 @@
 //! How a lab session ends when the peers do not end alike: late, never, or at another frame.
 
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
@@ -9,7 +11,8 @@ use bevy_ggrs::{GgrsConfig, GgrsSchedule, RollbackFrameCount, Session};
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::SyncStatus;
+use bevy_rollback_lab::record::sink::{RecordSink, Storage};
+use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use bevy_rollback_lab::session::SessionError;
 use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::conditions::Conditions;
@@ -116,6 +119,70 @@ fn a_peer_that_stood_still_just_before_the_end_still_reaches_it() {
     assert_eq!(documents[0][0].sync.status, SyncStatus::ConfirmedOnly);
     assert_eq!(documents[1][0].sync.status, SyncStatus::Verified);
     assert_eq!(documents[1][0].episode.end_frame, 300);
+}
+
+/// Every version of a file that was stored, oldest first.
+#[derive(Clone, Default)]
+struct Versions(Arc<Mutex<Vec<EpisodeDocument>>>);
+
+impl Storage for Versions {
+    fn store(&mut self, path: &FilePath, bytes: &[u8]) -> std::io::Result<PathBuf> {
+        let text = std::str::from_utf8(bytes).unwrap();
+        if let Ok(document) = EpisodeDocument::parse(text) {
+            self.0.lock().unwrap().push(document);
+        }
+        Ok(path.to_owned())
+    }
+}
+
+#[test]
+fn the_file_is_there_before_the_others_told_their_end_and_complete_afterwards() {
+    let hub = Hub::new(2, true);
+    let mut peers = pair(&hub, config);
+    let versions = Versions::default();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = RecordSink::with_storage(Box::new(versions.clone())).unwrap();
+    peers[0].app.insert_resource(sink).add_observer({
+        let told = told.clone();
+        move |ended: On<EpisodeEnded>| told.lock().unwrap().push(ended.document.sync.status)
+    });
+    until_frame(&mut peers, 292);
+    hub.faults(|faults| {
+        faults.cut_from_first = true;
+        faults.relay_dead = true;
+    });
+    run_until(&mut peers, frame(60), seconds(3), |_| false);
+    assert_eq!(peers[0].phase(), SessionPhase::Ending);
+    let flush = |peer: &mut LabPeer| {
+        let mut sink = peer.app.world_mut().resource_mut::<RecordSink>();
+        assert_eq!(sink.flush(Duration::from_secs(20)), []);
+    };
+    flush(&mut peers[0]);
+    let stored = versions.0.lock().unwrap().clone();
+    let [early] = &stored[..] else {
+        panic!("one file while the other has not told its end");
+    };
+    assert_eq!(early.sync.status, SyncStatus::ConfirmedOnly);
+    assert_eq!(
+        (early.episode.end_frame, early.episode.is_partial),
+        (300, false)
+    );
+    assert_eq!(
+        told.lock().unwrap()[..],
+        [],
+        "it is not told before it is complete"
+    );
+    hub.faults(|faults| {
+        faults.cut_from_first = false;
+        faults.relay_dead = false;
+    });
+    let complete = run_until(&mut peers, frame(60), seconds(5), |_| {
+        !told.lock().unwrap().is_empty()
+    });
+    assert!(complete);
+    assert_eq!(told.lock().unwrap()[..], [SyncStatus::Verified]);
+    let last = versions.0.lock().unwrap().pop().unwrap();
+    assert_eq!(last.sync.status, SyncStatus::Verified);
 }
 
 #[test]
