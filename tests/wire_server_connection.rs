@@ -20,6 +20,7 @@ use bevy_matchbox::matchbox_socket::{
 };
 use bevy_rollback_lab::{
     clock::LabClock,
+    server::{LabServer, ServerSettings as LabServerSettings},
     transport::{
         websocket::{
             ConnectError, RelaySendError, ServerConnection, ServerEvent, ServerSettings, Urgency,
@@ -246,6 +247,47 @@ fn relayed_packets_go_both_ways_and_the_end_is_told() {
         None,
         "one id, no word of a missing relay"
     );
+}
+
+#[test]
+fn a_member_tells_its_clock_while_its_game_does_nothing() {
+    let server = LabServer::start(LabServerSettings::loopback()).unwrap();
+    let url = format!("ws://{}/clocks?players=2", server.local_addr());
+    let theirs = LabClock::real();
+    std::thread::sleep(Duration::from_millis(3));
+    let ours = LabClock::real();
+    let _silent = ServerConnection::open(settings(url.as_str()), theirs.clone());
+    let connection = ServerConnection::open(settings(url.as_str()), ours.clone());
+    // Whoever comes second may be let in first: the roster says when both are there.
+    let other = until("two members", || match connection.next_event()? {
+        ServerEvent::Welcome(roster) | ServerEvent::Roster(roster) => {
+            let other = |member: &&Member| member.slot != roster.slot;
+            roster.members.iter().find(other).map(|member| member.slot)
+        }
+        _ => None,
+    });
+    connection.ask_clock(other);
+    let (answer, received_at) = until("an answer", || match connection.next_event()? {
+        ServerEvent::ClockTold {
+            source,
+            answer,
+            received_at,
+        } => {
+            assert_eq!(source, other);
+            Some((answer, received_at))
+        }
+        _ => None,
+    });
+    // Both clocks are of one process: read one after the other they tell the truth.
+    let before = theirs.now() - ours.now();
+    let us = |time: Duration| i64::try_from(time.as_micros()).unwrap();
+    let low = i64::from(answer.answered) - us(received_at);
+    let high = i64::from(answer.heard) - i64::from(answer.asked);
+    assert!(
+        (low - 100..=high + 100).contains(&us(before)),
+        "neither packet came before it was sent: {low} <= {before:?} <= {high}"
+    );
+    assert_eq!(connection.stats().relay_received, 0);
 }
 
 #[test]

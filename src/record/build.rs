@@ -7,12 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::metrics::{
-    Carrier, Episode as Gathered, NOT_COME, RollbackRow, SessionMetrics, input_json,
-};
+use crate::metrics::{Episode as Gathered, NOT_COME, SessionMetrics, input_json};
 use crate::rollback::trace::Frame as FrameNumber;
 
 mod network;
+mod rollbacks;
 
 impl<I> SessionMetrics<I>
 where
@@ -194,93 +193,6 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             player_id,
             runs: runs.collect(),
         }
-    }
-
-    fn rollbacks(&self) -> Rollbacks {
-        let rows = self.of.rollbacks.iter();
-        let events: Vec<RollbackEvent> = rows
-            .filter(|row| self.keeps(row.record.frame))
-            .map(|row| self.rollback_event(row))
-            .collect();
-        let mut by_cause = BTreeMap::new();
-        for event in &events {
-            *by_cause.entry(event.cause).or_insert(0) += 1;
-        }
-        let depths = events.iter().map(|event| event.rollback_frames);
-        let sum: u64 = depths.clone().map(u64::from).sum();
-        Rollbacks {
-            count: events.len() as u64,
-            max_frames: depths.max().unwrap_or(0),
-            mean_frames: (!events.is_empty()).then(|| sum as f64 / events.len() as f64),
-            resimulated_frames: events
-                .iter()
-                .map(|event| u64::from(event.resimulated_frames))
-                .sum(),
-            resim_time_us: events.iter().map(|event| event.resim_time_us).sum(),
-            by_cause,
-            reloads_without_correction: self
-                .of
-                .reloads
-                .iter()
-                .filter(|&&frame| self.keeps(frame))
-                .count() as u64,
-            events,
-        }
-    }
-
-    fn rollback_event(&self, row: &RollbackRow<I>) -> RollbackEvent {
-        let record = &row.record;
-        let also = self.of.also[row.also.clone()].iter();
-        RollbackEvent {
-            frame: record.frame,
-            current_frame: record.current_frame,
-            rollback_frames: record.rollback_frames(),
-            player_id: record.player,
-            predicted_action: record.predicted.as_ref().map(input_json),
-            actual_action: record.actual.as_ref().map(input_json),
-            timestamp: self.unix_ms(record.at),
-            rollback_id: record.id,
-            at_us: crate::metrics::micros(record.at),
-            loaded_frame: record.loaded_frame,
-            resimulated_frames: record.resimulated,
-            resim_time_us: crate::metrics::micros(record.resim_time),
-            cause: row.cause,
-            late_by_frames: record.late_by_frames,
-            via: self.via(row),
-            evidence: row.evidence.rounded(),
-            also_mispredicted: also
-                .filter(|pair| self.keeps(pair.frame))
-                .map(|pair| AlsoMispredicted {
-                    frame: pair.frame,
-                    player_id: pair.player,
-                    predicted_action: input_json(&pair.predicted),
-                    actual_action: input_json(&pair.actual),
-                })
-                .collect(),
-        }
-    }
-
-    /// The path of the first copy of the corrected input: it may have come by another one than the
-    /// route in use. That route stands in where no copy was seen.
-    fn via(&self, row: &RollbackRow<I>) -> Via {
-        let (player, frame) = (row.record.player, row.record.frame);
-        let received = self.of.received.get(player);
-        let came = u32::try_from(frame)
-            .ok()
-            .and_then(|frame| received?.at(frame));
-        match came {
-            Some(Carrier::Relay) => Via::Relay,
-            Some(Carrier::P2p) if row.via == Via::Turn || self.has_turn(player) => Via::Turn,
-            Some(Carrier::P2p) => Via::Direct,
-            Some(Carrier::Both | Carrier::Nothing) | None => row.via,
-        }
-    }
-
-    /// Whether the peer-to-peer path to `player` led through a TURN server.
-    fn has_turn(&self, player: usize) -> bool {
-        let link = self.of.links.get(&player);
-        let types = link.and_then(|link| link.candidate_types.as_ref());
-        types.is_some_and(|(ours, theirs)| ours == "relay" || theirs == "relay")
     }
 
     fn frames(&self, rollbacks: &Rollbacks) -> Frames {

@@ -127,9 +127,9 @@ struct Versions(Arc<Mutex<Vec<EpisodeDocument>>>);
 
 impl Storage for Versions {
     fn store(&mut self, path: &FilePath, bytes: &[u8]) -> std::io::Result<PathBuf> {
-        let text = std::str::from_utf8(bytes).unwrap();
+        let text = std::str::from_utf8(bytes).expect("files are text");
         if let Ok(document) = EpisodeDocument::parse(text) {
-            self.0.lock().unwrap().push(document);
+            self.0.lock().expect("nobody panics with it").push(document);
         }
         Ok(path.to_owned())
     }

@@ -2,6 +2,7 @@
 //! that make them. One binary, because every test binary links Bevy anew.
 
 mod command;
+mod desync;
 mod merge;
 mod pair;
 mod tables;

@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::debian;
 use crate::demo::{self, PageServer};
 use crate::process::{program, run, run_within, target_folder, works};
 use crate::stages::Outcome;
-use crate::wasm::is_root;
 
 mod scenes;
 mod webdriver;
@@ -19,7 +19,14 @@ use scenes::{SCENES, Stage, WATCHED};
 use webdriver::Driver;
 
 /// Debian's browser, the program that drives it, and what it draws with where no graphics card is.
-const PACKAGES: &str = "chromium chromium-driver libegl1 libegl-mesa0 libgl1-mesa-dri libgles2";
+const PACKAGES: [&str; 6] = [
+    "chromium",
+    "chromium-driver",
+    "libegl1",
+    "libegl-mesa0",
+    "libgl1-mesa-dri",
+    "libgles2",
+];
 /// Mesa's software renderer draws the demo four times as often as the browser's own one.
 const RENDERER: &str = "/usr/share/glvnd/egl_vendor.d/50_mesa.json";
 const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
@@ -53,23 +60,11 @@ pub fn command(names: &[String]) -> Result<(), String> {
 
 /// The browser's path. As root on Debian it is installed, else the line to run is told.
 fn find_browser() -> Result<String, String> {
-    if let Some(browser) = ready_browser() {
-        return Ok(browser);
-    }
-    let install =
-        format!("apt-get update && apt-get install -y --no-install-recommends {PACKAGES}");
-    let missing = format!(
-        "no browser with a {DRIVER}: on Debian run as root `{install}`, elsewhere install both"
-    );
-    if !is_root() || !works(program("apt-get").arg("--version")) {
-        return Err(missing);
-    }
-    let mut command = program("sh");
-    command
-        .args(["-c", &install])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    run(&mut command).map_err(|error| format!("{missing} ({error})"))?;
-    ready_browser().ok_or(missing)
+    debian::ready_or_installed(
+        &PACKAGES,
+        &format!("no browser with a {DRIVER}"),
+        ready_browser,
+    )
 }
 
 fn ready_browser() -> Option<String> {

@@ -4,12 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use crate::debian;
 use crate::process::{cargo, program, root, run, run_within, target_folder, works};
 use crate::stages::Outcome;
-use crate::wasm::is_root;
 
 /// The folder of the page, its requirements and its check.
 const ANALYSIS: &str = "examples/analysis";
@@ -50,26 +49,11 @@ fn prepare() -> Result<PathBuf, String> {
 }
 
 fn create(environment: &Path) -> Result<(), String> {
-    let venv = || -> Command {
-        let mut command = program("python3");
-        command.args(["-m", "venv", "--clear"]).arg(environment);
-        command
-    };
-    if works(&mut venv()) {
-        return Ok(());
-    }
-    let install = "apt-get update && apt-get install -y --no-install-recommends python3-venv";
-    let missing = format!("no python3 with venv: on Debian run `{install}`");
-    if !is_root() || !works(program("apt-get").arg("--version")) {
-        return Err(missing);
-    }
-    let mut command = program("sh");
-    command
-        .args(["-c", install])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    run(&mut command)
-        .and_then(|()| run(&mut venv()))
-        .map_err(|error| format!("{missing} ({error})"))
+    debian::ready_or_installed(&["python3-venv"], "no python3 with venv", || {
+        let mut venv = program("python3");
+        venv.args(["-m", "venv", "--clear"]).arg(environment);
+        works(&mut venv).then_some(())
+    })
 }
 
 fn load(python: &Path) -> Result<(), String> {

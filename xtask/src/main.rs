@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod bench;
 mod browser;
 mod clocks;
+mod debian;
 mod demo;
 mod examples;
 mod graph;

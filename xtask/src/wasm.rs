@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::debian;
 use crate::process::{cargo, output_of, program, run, target_folder, works};
 use crate::stages::Outcome;
 
@@ -82,29 +83,11 @@ fn find() -> Result<Toolchain, String> {
         return Ok(Toolchain::Installed);
     }
     println!("rustup cannot fetch {TARGET}; looking for Debian's compiler");
-    if debian_is_ready() {
-        return Ok(Toolchain::BuildStd);
-    }
-    let install = format!(
-        "apt-get update && apt-get install -y --no-install-recommends {}",
-        PACKAGES.join(" ")
-    );
-    let missing = format!(
-        "no compiler for {TARGET}: run `rustup target add {TARGET}`, or on Debian as root `{install}`"
-    );
-    if !is_root() || !works(program("apt-get").arg("--version")) {
-        return Err(missing);
-    }
-    let mut command = program("sh");
-    command
-        .args(["-c", &install])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    run(&mut command).map_err(|error| format!("{missing} ({error})"))?;
-    if debian_is_ready() {
-        Ok(Toolchain::BuildStd)
-    } else {
-        Err(missing)
-    }
+    debian::ready_or_installed(
+        &PACKAGES,
+        &format!("no compiler for {TARGET} (`rustup target add {TARGET}` fetches one)"),
+        || debian_is_ready().then_some(Toolchain::BuildStd),
+    )
 }
 
 /// Whether the compiler in use has the target's library, with or without rustup.
@@ -143,11 +126,6 @@ fn minor(version: &str) -> Option<u32> {
         .trim()
         .parse()
         .ok()
-}
-
-/// Whether packages can be installed.
-pub fn is_root() -> bool {
-    output_of(program("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
 /// Another compiler shares nothing with the native build: a folder of its own keeps the two from

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::debian;
 use crate::examples::{Files, episode_files, read_match};
 use crate::process::{cargo, program, run, run_within, shown, target_folder, works};
 use crate::stages::Outcome;
-use crate::wasm::is_root;
 
 /// A virtual display, a Vulkan driver without a graphics card, hands, and what a window under X11
 /// loads when it opens.
@@ -76,23 +76,11 @@ pub fn check() -> Outcome {
 }
 
 fn prepare() -> Result<PathBuf, String> {
-    if let Some(driver) = ready() {
-        return Ok(driver);
-    }
-    let install = format!(
-        "apt-get update && apt-get install -y --no-install-recommends {}",
-        PACKAGES.join(" ")
-    );
-    let missing = format!("no virtual display with a software renderer: on Debian run `{install}`");
-    if !is_root() || !works(program("apt-get").arg("--version")) {
-        return Err(missing);
-    }
-    let mut command = program("sh");
-    command
-        .args(["-c", &install])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    run(&mut command).map_err(|error| format!("{missing} ({error})"))?;
-    ready().ok_or(missing)
+    debian::ready_or_installed(
+        &PACKAGES,
+        "no virtual display with a software renderer",
+        ready,
+    )
 }
 
 /// The software renderer's driver, if everything is there.

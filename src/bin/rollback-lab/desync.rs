@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use bevy_rollback_lab::record::desync::{Comparison, DesyncBundle};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[derive(Args)]
 pub struct Desync {
@@ -16,6 +16,9 @@ pub struct Desync {
     /// That of the other peer of the same episode.
     #[arg(value_name = "FILE")]
     other: PathBuf,
+    /// Print one JSON document instead of sentences.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints what the halves tell. Success means that they could be compared.
@@ -27,7 +30,11 @@ pub fn desync(options: &Desync) -> ExitCode {
     });
     match compared {
         Ok((one, other, told)) => {
-            print(&one, &other, &told);
+            if options.json {
+                println!("{:#}", json(&one, &other, &told));
+            } else {
+                print(&one, &other, &told);
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -43,6 +50,30 @@ fn read(path: &Path) -> Result<DesyncBundle, String> {
     DesyncBundle::parse(&text).map_err(|error| named(&error))
 }
 
+fn json(one: &DesyncBundle, other: &DesyncBundle, told: &Comparison) -> Value {
+    let differences: Vec<Value> = told
+        .differences
+        .iter()
+        .map(|(place, values)| json!({ "pointer": place, "values": values }))
+        .collect();
+    json!({
+        "episodeId": one.episode_id,
+        "playerIds": [one.session.local_player_id, other.session.local_player_id],
+        "firstDifferingComparedFrame": first_compared(one, other),
+        "comparedEveryFrames": one.compared_every_frames,
+        "lastEqualFrame": told.last_equal_frame,
+        "firstDifferingFrame": told.first_differing_frame,
+        "differences": differences,
+        "differingInputs": told.differing_inputs,
+    })
+}
+
+/// The first compared frame whose states differed, of what both halves say.
+fn first_compared(one: &DesyncBundle, other: &DesyncBundle) -> Option<i32> {
+    let halves = [one.first_differing_frame, other.first_differing_frame];
+    halves.into_iter().flatten().min()
+}
+
 fn print(one: &DesyncBundle, other: &DesyncBundle, told: &Comparison) {
     let player = |half: &DesyncBundle| half.session.local_player_id.unwrap_or_default();
     println!(
@@ -51,8 +82,7 @@ fn print(one: &DesyncBundle, other: &DesyncBundle, told: &Comparison) {
         player(one),
         player(other),
     );
-    let halves = [one.first_differing_frame, other.first_differing_frame];
-    match halves.into_iter().flatten().min() {
+    match first_compared(one, other) {
         Some(frame) => println!(
             "frame {frame} is the first of those compared, every {}th, that differs",
             one.compared_every_frames

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bevy_rollback_lab::record::desync::DESYNC_SCHEMA;
 use bevy_rollback_lab::record::{
     DocumentError, EPISODE_SCHEMA, EpisodeDocument, SESSION_SCHEMA, SessionDocument,
 };
@@ -20,10 +21,19 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct Found {
     pub groups: Vec<Group>,
+    /// Halves of desyncs.
+    pub bundles: Vec<Bundle>,
     /// Files that cannot be read as documents, with the reason.
     pub unreadable: Vec<(PathBuf, String)>,
     /// JSON documents of another kind, which folders may hold.
     pub foreign: Vec<PathBuf>,
+}
+
+/// One peer's half of a desync.
+pub struct Bundle {
+    pub path: PathBuf,
+    /// It was named itself, and not found in a folder.
+    named: bool,
 }
 
 /// The files of one episode, or the session documents of one lab session.
@@ -67,13 +77,34 @@ struct HeadEpisode {
 impl Found {
     /// Files that are read as documents.
     pub fn files(&self) -> usize {
-        self.groups.iter().map(|group| group.files.len()).sum()
+        let grouped: usize = self.groups.iter().map(|group| group.files.len()).sum();
+        grouped + self.bundles.len()
     }
 
     /// The groups of episodes.
     pub fn episodes(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter().filter(|group| group.episode.is_some())
     }
+}
+
+/// The same for a command that has no use for halves of desyncs.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_episodes(paths: &[PathBuf]) -> Result<Found, String> {
+    let mut found = find(paths)?;
+    for Bundle { path, named } in found.bundles.drain(..) {
+        if named {
+            found.unreadable.push((path, neither(DESYNC_SCHEMA)));
+        } else {
+            found.foreign.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn neither(schema: &str) -> String {
+    format!("schema {schema} is neither an episode nor a session")
 }
 
 /// Searches folders for `*.json` and takes files as they are.
@@ -102,10 +133,9 @@ pub fn find(paths: &[PathBuf]) -> Result<Found, String> {
                     let why = "names no session or no episode number";
                     found.unreadable.push((path, why.to_owned()));
                 }
+                Place::Bundle => found.bundles.push(Bundle { path, named }),
                 Place::Foreign if named => {
-                    let name = &head.schema.name;
-                    let why = format!("schema {name} is neither an episode nor a session");
-                    found.unreadable.push((path, why));
+                    found.unreadable.push((path, neither(&head.schema.name)));
                 }
                 Place::Foreign => found.foreign.push(path),
             },
@@ -155,6 +185,8 @@ fn head(path: &Path) -> Result<Head, String> {
 enum Place {
     /// To a session, and an episode of it.
     Group(Key),
+    /// Among the halves of desyncs.
+    Bundle,
     /// It is one of ours, and does not say.
     Nowhere,
     /// It is none of ours.
@@ -171,6 +203,7 @@ fn place(head: &Head) -> Place {
         (SESSION_SCHEMA, Some(session), _) => Place::Group((session, None)),
         (EPISODE_SCHEMA, Some(session), Some(number)) => Place::Group((session, Some(number))),
         (SESSION_SCHEMA | EPISODE_SCHEMA, ..) => Place::Nowhere,
+        (DESYNC_SCHEMA, ..) => Place::Bundle,
         _ => Place::Foreign,
     }
 }

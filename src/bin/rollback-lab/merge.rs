@@ -24,7 +24,7 @@ pub struct Merge {
 /// # Errors
 /// After everything else was written, the files that could not be read or merged.
 pub fn merge(options: &Merge) -> Result<(), String> {
-    let found = files::find(&options.paths)?;
+    let found = files::find_episodes(&options.paths)?;
     let mut broken: Vec<String> = found
         .unreadable
         .iter()

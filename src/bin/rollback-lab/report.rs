@@ -31,7 +31,7 @@ pub struct Report {
 /// A page that cannot be written; or, after a page of all others was written, the files that could
 /// not be read.
 pub fn report(options: &Report) -> Result<(), String> {
-    let found = files::find(&options.paths)?;
+    let found = files::find_episodes(&options.paths)?;
     let mut broken: Vec<String> = found
         .unreadable
         .iter()

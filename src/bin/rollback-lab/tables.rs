@@ -34,7 +34,7 @@ enum Format {
 /// A table that cannot be written; or, after the tables of all others were written, the files that
 /// could not be read.
 pub fn tables(options: &Tables) -> Result<(), String> {
-    let found = files::find(&options.paths)?;
+    let found = files::find_episodes(&options.paths)?;
     let formats = Formats {
         csv: !matches!(options.format, Format::Parquet),
         parquet: !matches!(options.format, Format::Csv),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bevy_rollback_lab::record::check::{Violation, check_episode, check_pair};
+use bevy_rollback_lab::record::desync::DesyncBundle;
 use bevy_rollback_lab::record::{EpisodeDocument, SCHEMA_VERSION, SessionDocument};
 use clap::Args;
 use jsonschema::Validator;
@@ -18,6 +19,7 @@ use crate::files::{self, Group};
 /// The committed schemas, which every written file validates against.
 const EPISODE: &str = include_str!("../../../assets/episode.schema.json");
 const SESSION: &str = include_str!("../../../assets/session.schema.json");
+const DESYNC: &str = include_str!("../../../assets/desync.schema.json");
 
 /// Faults that a line of text tells; all of them stand in the JSON.
 const TOLD: usize = 3;
@@ -43,6 +45,8 @@ struct Report {
     in_order: bool,
     episode_files: usize,
     session_files: usize,
+    /// Halves of desyncs; `rollback-lab desync` puts two side by side.
+    desync_files: usize,
     unreadable_files: usize,
     pairs: usize,
     /// Episodes of which a player's file was not given.
@@ -59,7 +63,7 @@ struct Report {
 #[serde(rename_all = "camelCase")]
 struct FileReport {
     path: PathBuf,
-    /// `episode`, `session` or `unreadable`.
+    /// `episode`, `session`, `desync` or `unreadable`.
     kind: &'static str,
     session_id: Option<String>,
     episode_num: Option<u32>,
@@ -88,10 +92,11 @@ struct Fault {
     message: String,
 }
 
-/// The validators of both documents.
+/// The validators of all documents.
 struct Schemas {
     episode: Validator,
     session: Validator,
+    desync: Validator,
 }
 
 /// One file of a group, while the group is checked.
@@ -109,6 +114,7 @@ pub fn verify(options: &Verify) -> Result<bool, String> {
     let schemas = Schemas {
         episode: validator(EPISODE)?,
         session: validator(SESSION)?,
+        desync: validator(DESYNC)?,
     };
     let mut report = Report {
         skipped: found.foreign.len(),
@@ -135,6 +141,10 @@ pub fn verify(options: &Verify) -> Result<bool, String> {
             tell(loaded.report, &mut report);
             bar.inc(1);
         }
+    }
+    for bundle in &found.bundles {
+        tell(load_bundle(&bundle.path, &schemas), &mut report);
+        bar.inc(1);
     }
     bar.finish_and_clear();
     report.in_order = report.faults == 0;
@@ -176,6 +186,19 @@ fn load_session(path: &Path, schemas: &Schemas) -> Loaded {
         document: None,
         report,
     }
+}
+
+fn load_bundle(path: &Path, schemas: &Schemas) -> FileReport {
+    let mut report = FileReport::new(path, "desync");
+    match read(path, &schemas.desync, DesyncBundle::parse, &mut report) {
+        Err(why) => report.fault("read", why),
+        Ok(bundle) => {
+            report.session_id = Some(bundle.session.session_id);
+            report.episode_num = Some(bundle.episode_num);
+            report.player_id = bundle.session.local_player_id;
+        }
+    }
+    report
 }
 
 fn load_episode(path: &Path, number: u32, schemas: &Schemas) -> Loaded {
@@ -330,6 +353,7 @@ impl Report {
         match file.kind {
             "episode" => self.episode_files += 1,
             "session" => self.session_files += 1,
+            "desync" => self.desync_files += 1,
             _ => self.unreadable_files += 1,
         }
         if let Some(status) = file.status {
@@ -395,6 +419,7 @@ fn summary(report: &Report) -> String {
         report.pairs, report.session_files
     ));
     for (count, what) in [
+        (report.desync_files, "halves of desyncs"),
         (
             report.incomplete_episodes,
             "episodes without a player's file",
