@@ -26,6 +26,7 @@ use bevy::prelude::*;
 pub struct LabClock {
     source: Source,
     origin_unix_us: u64,
+    step_us: u16,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +48,7 @@ impl LabClock {
         Self {
             source: Source::Real(Instant::now()),
             origin_unix_us: wall_clock_us(),
+            step_us: platform_step_us(),
         }
     }
 
@@ -56,6 +58,7 @@ impl LabClock {
         Self {
             source: Source::Manual(Arc::default()),
             origin_unix_us: origin_unix_ms.saturating_mul(1_000),
+            step_us: 1,
         }
     }
 
@@ -88,6 +91,13 @@ impl LabClock {
         self.origin_unix_us
     }
 
+    /// The steps in which the clock counts, in microseconds, at least 1. Browsers count in 5 to 1,000
+    /// against timing attacks (High Resolution Time, section 7); it is measured once.
+    #[must_use]
+    pub fn step_us(&self) -> u16 {
+        self.step_us
+    }
+
     /// Origin plus monotonic time, in Unix milliseconds: it never steps with the wall clock.
     #[must_use]
     pub fn unix_ms(&self) -> u64 {
@@ -100,6 +110,44 @@ impl LabClock {
     pub fn is_manual(&self) -> bool {
         matches!(self.source, Source::Manual(_))
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn platform_step_us() -> u16 {
+    1
+}
+
+#[cfg(target_arch = "wasm32")]
+fn platform_step_us() -> u16 {
+    static STEP: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
+    *STEP.get_or_init(|| {
+        let origin = Instant::now();
+        smallest_step_us(|| origin.elapsed())
+    })
+}
+
+/// The smallest of the first steps that a clock is seen to take, in whole microseconds.
+#[cfg(any(target_arch = "wasm32", test))]
+fn smallest_step_us(mut now: impl FnMut() -> Duration) -> u16 {
+    /// A few, for a browser may stretch one at random.
+    const STEPS: u32 = 8;
+    /// Some ten milliseconds of looking, if the clock stands still.
+    const LOOKS: u32 = 200_000;
+    let (mut last, mut smallest, mut steps) = (now(), Duration::MAX, 0);
+    for _ in 0..LOOKS {
+        let next = now();
+        if next > last {
+            smallest = smallest.min(next - last);
+            last = next;
+            steps += 1;
+        }
+        if steps == STEPS {
+            break;
+        }
+    }
+    let micros = smallest.as_nanos().div_ceil(1_000).max(1);
+    // A clock that was not seen to move counts in steps that no offset can be told by.
+    u16::try_from(micros).unwrap_or(u16::MAX)
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -121,4 +169,31 @@ fn wall_clock_us() -> u64 {
 )]
 fn wall_clock_us() -> u64 {
     js_sys::Date::now() as u64 * 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_step_of_a_clock_is_the_smallest_that_it_takes() {
+        // A browser that stretches every third step at random.
+        let mut looks = 0_u64;
+        let steps = [100, 100, 200];
+        let coarse = || {
+            looks += 1;
+            let whole = looks / 7;
+            let us: u64 = (0..whole).map(|step| steps[step as usize % 3]).sum();
+            Duration::from_micros(us)
+        };
+        assert_eq!(smallest_step_us(coarse), 100);
+        let mut nanos = 0;
+        let fine = || {
+            nanos += 40;
+            Duration::from_nanos(nanos)
+        };
+        assert_eq!(smallest_step_us(fine), 1);
+        assert_eq!(smallest_step_us(|| Duration::ZERO), u16::MAX);
+        assert_eq!(LabClock::real().step_us(), 1, "natively it is nanoseconds");
+    }
 }

@@ -424,7 +424,6 @@ impl LabConfig {
             max_prediction_frames: self.max_prediction,
             config: self.game_config.clone().into_iter().collect(),
             config_digest: Some(self.config_digest()),
-            clock_resolution_us: Some(1),
             conditions: (!self.conditions.is_empty())
                 .then(|| (self.conditions.clone(), self.conditions_seed())),
             has_transport: true,

@@ -283,7 +283,11 @@ export interface EpisodeDocument {
   timeline: Timeline;
 }
 
-/** What was known of a player's link when a rollback ran. `None` is "not measured", never zero. */
+/**
+ * What was known of a player's link when a rollback ran. `None` is "not measured", never zero.
+ *
+ * The order is that of the file: what seldom changes stands together, which makes files smaller.
+ */
 export interface Evidence {
   /**
    * How much earlier than the player this peer simulates a frame, by the estimate of the other's
@@ -550,7 +554,7 @@ export interface PeerClock {
   /** The other player. */
   playerId: number;
   /**
-   * Measurements, as `[atUs, offsetUs, uncertaintyUs]`: at most 64, those of the link's whole
+   * Measurements, as `[atUs, offsetUs, uncertaintyUs]`: at most 32, those of the link's whole
    * life.
    */
   samples: [number, number, number][];
@@ -644,7 +648,11 @@ export interface Reconnection {
   totalPauseDurationMs: number;
 }
 
-/** One rollback. */
+/**
+ * One rollback.
+ *
+ * The order is that of the file: what seldom changes stands together, which makes files smaller.
+ */
 export interface RollbackEvent {
   /** The confirmed input. `null` when a disconnect forced the rollback. */
   actualAction: unknown;
@@ -871,7 +879,7 @@ export interface Timeline {
    * on; 0 is a frame nobody saw. `null` when nothing was drawn or it was not measured.
    */
   drawnFrames: [number, number][] | null;
-  /** First simulation of every frame 0..`endFrame`, each rounded to 50 microseconds. */
+  /** First simulation of every frame 0..`endFrame`, each rounded to 100 microseconds. */
   frameAtUs: TimesUs;
   /** How late each remote player's inputs came. */
   lateness: Lateness[];

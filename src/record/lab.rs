@@ -84,6 +84,7 @@ fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) 
     let clock = app.world().resource::<LabClock>().clone();
     template.origin_unix_ms = clock.origin_unix_ms();
     template.origin_unix_us = fine_origin(&clock);
+    template.clock_resolution_us = Some(u64::from(clock.step_us()));
     let trail = Trail {
         document: SessionDocument::new(
             template.software.clone(),

@@ -183,7 +183,7 @@ fn build_observing<C: Config>(app: &mut App) {
         predictor: Some(predictor::<C>()),
         origin_unix_ms: origin,
         origin_unix_us: origin_us,
-        clock_resolution_us: Some(1),
+        clock_resolution_us: Some(u64::from(clock.step_us())),
         ..default()
     };
     app.insert_resource(SessionMetrics::<C::Input>::closing_with_session(template))

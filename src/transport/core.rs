@@ -151,6 +151,7 @@ impl Core {
             let mut link = Link::new(self.settings, now);
             link.peer_named(now);
             link.set_hidden(self.hidden);
+            link.set_clock_step(self.clock.step_us());
             if let Some(available) = self.relay_available {
                 link.relay_usable(now, available);
             }

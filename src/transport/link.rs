@@ -325,6 +325,11 @@ impl Link {
         self.hidden = hidden;
     }
 
+    /// The steps in which this peer's clock counts, in microseconds. Defaults to 100.
+    pub fn set_clock_step(&mut self, step_us: u16) {
+        self.clock.set_our_step(step_us);
+    }
+
     /// Frames by which this peer is ahead of the other one (negative: behind). Shrinks the margin.
     pub fn set_skew(&mut self, frames: i32) {
         self.skew = frames;

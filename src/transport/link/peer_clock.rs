@@ -13,9 +13,11 @@ const STRETCH: Duration = Duration::from_secs(1);
 /// How fast two clocks may drift apart: two quartz clocks at the limit of a consumer's crystal,
 /// 100 ppm each.
 pub const DRIFT_MAX_PPM: f64 = 200.0;
-/// Steps of the stamps: a browser's clock counts in 100 us on either side (Chromium without
-/// isolation), and an echo's hold time in 16 us.
-const STAMPS_US: i64 = 216;
+/// Steps in which a clock counts, in microseconds, until it is said: those of Chromium without
+/// isolation, so that the first echoes of most browsers are bounded as well.
+const STEP_US: u16 = 100;
+/// Steps of an echo's hold time, in microseconds.
+const HOLD_STEP_US: i64 = 16;
 /// A drift is not told before the samples reach this far.
 const DRIFT_AFTER_US: u64 = 10_000_000;
 
@@ -44,6 +46,8 @@ pub struct PeerClock {
     samples: [Option<Sample>; SAMPLES],
     count: usize,
     stretch: Duration,
+    /// Steps in which our clock counts, and theirs.
+    steps_us: [u16; 2],
     /// What [`Self::estimate`] came to when an echo last told something new.
     latest: Option<ClockEstimate>,
 }
@@ -54,16 +58,30 @@ impl Default for PeerClock {
             samples: [None; SAMPLES],
             count: 0,
             stretch: STRETCH,
+            steps_us: [STEP_US; 2],
             latest: None,
         }
     }
 }
 
 impl PeerClock {
+    /// Says in which steps our clock counts.
+    pub const fn set_our_step(&mut self, step_us: u16) {
+        self.steps_us[0] = step_us;
+    }
+
+    /// Says in which steps the peer's clock counts.
+    pub const fn set_their_step(&mut self, step_us: u16) {
+        self.steps_us[1] = step_us;
+    }
+
     /// Takes in the four timestamps of an echo in microseconds: sent and received by our clock are
     /// `t1` and `t4`, received and sent by the peer's `t2` and `t3`.
     pub fn add(&mut self, [t1, t2, t3, t4]: [i64; 4]) {
-        let (low_us, high_us) = (t3 - t4 - STAMPS_US, t2 - t1 + STAMPS_US);
+        // A stamp is older than the moment by a step at most.
+        let steps: i64 = self.steps_us.map(i64::from).iter().sum();
+        let slack = steps + HOLD_STEP_US;
+        let (low_us, high_us) = (t3 - t4 - slack, t2 - t1 + slack);
         if low_us > high_us {
             return;
         }
@@ -299,6 +317,35 @@ mod tests {
             }
         }
         assert_eq!(runs, 5 * 5 * 4 * 3 * 3 * 3);
+    }
+
+    #[test]
+    fn clocks_that_count_in_milliseconds_widen_the_bounds_and_fine_ones_narrow_them() {
+        for (steps, within) in [([1_000, 1_000], 2_500), ([1, 1_000], 1_500), ([1, 1], 500)] {
+            for offset in [-77_777, 0, 333, 1_000_999] {
+                let mut clock = PeerClock::default();
+                clock.set_our_step(steps[0]);
+                clock.set_their_step(steps[1]);
+                let mut dice_state = 7;
+                let told = |at: i64, step: u16| at.div_euclid(step.into()) * i64::from(step);
+                for second in 0..30 {
+                    let asked = second * 1_000_000 + dice(&mut dice_state, 16_667);
+                    let there = asked + 200 + dice(&mut dice_state, 100);
+                    let back = there + dice(&mut dice_state, 100);
+                    let heard = back + 200 + dice(&mut dice_state, 100);
+                    clock.add([
+                        told(asked, steps[0]),
+                        told(there + offset, steps[1]),
+                        told(back + offset, steps[1]),
+                        told(heard, steps[0]),
+                    ]);
+                }
+                let estimate = clock.estimate().unwrap();
+                let error = (estimate.offset_us - offset).unsigned_abs();
+                assert!(error <= estimate.uncertainty_us, "{offset}: {estimate:?}");
+                assert!(estimate.uncertainty_us < within, "{offset}: {estimate:?}");
+            }
+        }
     }
 
     #[test]

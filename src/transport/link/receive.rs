@@ -213,6 +213,7 @@ impl Link {
             micros(received_at),
             micros(unwrap_micros(self.peer.clock, answer.answered)),
         );
+        self.clock.set_their_step(answer.step_us);
         self.clock
             .add([t4 - i64::from(whole), t3 - i64::from(hold), t3, t4]);
     }

@@ -238,6 +238,7 @@ fn answer(now: Duration, theirs: Duration) -> (ClockAnswer, Duration) {
         asked: wrap_micros(now - hold - way * 2),
         heard: wrap_micros(theirs - way - hold),
         answered: wrap_micros(theirs - way),
+        step_us: 1,
     };
     (answer, now)
 }
@@ -288,6 +289,7 @@ fn an_answer_that_cannot_be_true_is_dropped() {
                 asked,
                 heard,
                 answered,
+                step_us: 0,
             },
             now,
         );
@@ -331,6 +333,7 @@ proptest! {
                 asked: wrap_micros(now).wrapping_sub(wait),
                 heard: header.sent,
                 answered: header.sent.wrapping_add(u32::from(header.data_seq)),
+                step_us: header.data_seq,
             };
             link.note_clock(answer, now);
             link.poll(now, &mut |_, _| Ok(()));

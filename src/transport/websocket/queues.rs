@@ -312,7 +312,7 @@ impl Inner {
 
     fn pop_outgoing(&mut self, clock: &LabClock) -> Option<OutFrame> {
         if let Some(out) = self.clocks.pop_front() {
-            return Some(OutFrame::Binary(out.stamped(clock.now())));
+            return Some(OutFrame::Binary(out.stamped(clock)));
         }
         if let Some(text) = self.signals.pop_front() {
             return Some(OutFrame::Text(text));
@@ -349,15 +349,16 @@ impl Inner {
 }
 
 impl ClockOut {
-    /// The relay frame, sent at `now`.
-    fn stamped(self, now: Duration) -> Vec<u8> {
-        let now = wrap_micros(now);
+    /// The relay frame, sent now.
+    fn stamped(self, clock: &LabClock) -> Vec<u8> {
+        let now = wrap_micros(clock.now());
         let datagram = match self.answers {
             None => ClockDatagram::Ask { asked: now },
             Some((asked, heard)) => ClockDatagram::Answer(ClockAnswer {
                 asked,
                 heard: wrap_micros(heard),
                 answered: now,
+                step_us: clock.step_us(),
             }),
         };
         let mut payload = [0; MAX_CLOCK];
@@ -487,6 +488,7 @@ mod tests {
                 asked: 77,
                 heard: 40,
                 answered: 55,
+                step_us: 1,
             }))
         );
         assert_eq!(shared.next_event(), None, "the game learns nothing of it");
@@ -499,6 +501,7 @@ mod tests {
             asked: 1,
             heard: 2,
             answered: 3,
+            step_us: 100,
         };
         let received_at = Duration::from_micros(9);
         shared.on_binary(&forwarded(ClockDatagram::Answer(answer)), received_at);
@@ -528,6 +531,7 @@ mod tests {
             asked: 0,
             heard: 0,
             answered: 0,
+            step_us: 0,
         }));
         shared.tell(ServerEvent::Connected);
         for _ in 0..10_000 {

@@ -10,7 +10,7 @@ const ASK: u8 = 0xC0;
 /// Byte 0 of an answer.
 const ANSWER: u8 = 0xC1;
 /// Longest of the datagrams here, in bytes.
-pub const MAX_CLOCK: usize = 13;
+pub const MAX_CLOCK: usize = 15;
 
 /// One datagram of the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,37 +33,49 @@ pub struct ClockAnswer {
     pub heard: u32,
     /// When the answer was sent, by the clock of who answers.
     pub answered: u32,
+    /// The steps in which that clock counts, in microseconds.
+    pub step_us: u16,
 }
 
 impl ClockDatagram {
     /// Writes the datagram; returns its length.
     pub fn encode(&self, out: &mut [u8; MAX_CLOCK]) -> usize {
-        let (first, stamps): (u8, &[u32]) = match self {
-            Self::Ask { asked } => (ASK, &[*asked]),
-            Self::Answer(answer) => (ANSWER, &[answer.asked, answer.heard, answer.answered]),
-        };
-        out[0] = first;
-        for (place, stamp) in out[1..].chunks_exact_mut(4).zip(stamps) {
-            place.copy_from_slice(&stamp.to_le_bytes());
+        match self {
+            Self::Ask { asked } => {
+                out[0] = ASK;
+                out[1..5].copy_from_slice(&asked.to_le_bytes());
+                5
+            }
+            Self::Answer(answer) => {
+                out[0] = ANSWER;
+                out[1..5].copy_from_slice(&answer.asked.to_le_bytes());
+                out[5..9].copy_from_slice(&answer.heard.to_le_bytes());
+                out[9..13].copy_from_slice(&answer.answered.to_le_bytes());
+                out[13..].copy_from_slice(&answer.step_us.to_le_bytes());
+                MAX_CLOCK
+            }
         }
-        1 + 4 * stamps.len()
     }
 
     /// Reads a relayed packet; `None` when it is no datagram of the exchange.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (&first, stamps) = bytes.split_first()?;
-        let stamp = |at: usize| {
-            let bytes = stamps.get(4 * at..4 * at + 4)?;
-            Some(u32::from_le_bytes(bytes.try_into().ok()?))
-        };
-        match (first, stamps.len()) {
-            (ASK, 4) => Some(Self::Ask { asked: stamp(0)? }),
-            (ANSWER, 12) => Some(Self::Answer(ClockAnswer {
-                asked: stamp(0)?,
-                heard: stamp(1)?,
-                answered: stamp(2)?,
-            })),
+        let stamp = |at: &[u8; 4]| u32::from_le_bytes(*at);
+        match bytes {
+            [ASK, asked @ ..] => Some(Self::Ask {
+                asked: stamp(asked.try_into().ok()?),
+            }),
+            [ANSWER, stamps @ ..] => {
+                let (asked, rest) = stamps.split_first_chunk()?;
+                let (heard, rest) = rest.split_first_chunk()?;
+                let (answered, step) = rest.split_first_chunk()?;
+                Some(Self::Answer(ClockAnswer {
+                    asked: stamp(asked),
+                    heard: stamp(heard),
+                    answered: stamp(answered),
+                    step_us: u16::from_le_bytes(step.try_into().ok()?),
+                }))
+            }
             _ => None,
         }
     }
@@ -80,6 +92,7 @@ mod tests {
             asked: 1,
             heard: u32::MAX,
             answered: 7,
+            step_us: 0x0506,
         };
         for datagram in [
             ClockDatagram::Ask { asked: 0x0102_0304 },
@@ -99,6 +112,6 @@ mod tests {
             assert_eq!(ClockDatagram::decode(&longer), None);
         }
         assert_eq!(ClockDatagram::decode(&[]), None);
-        assert_eq!(ClockDatagram::decode(&[0x10; 13]), None);
+        assert_eq!(ClockDatagram::decode(&[0x10; 15]), None);
     }
 }
