@@ -28,6 +28,7 @@ pub(crate) use compact::micros;
 pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
 pub(crate) use input_timing::explains;
 
+use crate::rollback::DesyncDetected;
 use crate::rollback::trace::{Fact, Frame, SessionKind};
 
 /// Distance between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
@@ -54,9 +55,24 @@ pub struct SessionMetrics<I: Send + Sync + 'static> {
     auto_close: Option<&'static str>,
     /// The trace tells of a sync test or of a spectator now: nothing that an episode counts.
     apart: bool,
-    /// How far the facts were read. Kept here and not by a system: two schedules fold them, and
-    /// each counts once.
-    heard: MessageCursor<Fact<I>>,
+    heard: Heard<I>,
+}
+
+/// How far the messages were read. Kept here and not by a system: two schedules fold them, and
+/// each message counts once.
+#[derive(Debug)]
+struct Heard<I: Send + Sync + 'static> {
+    facts: MessageCursor<Fact<I>>,
+    desyncs: MessageCursor<DesyncDetected>,
+}
+
+impl<I: Send + Sync + 'static> Default for Heard<I> {
+    fn default() -> Self {
+        Self {
+            facts: MessageCursor::default(),
+            desyncs: MessageCursor::default(),
+        }
+    }
 }
 
 impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
@@ -71,7 +87,7 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
             hash_every: HASH_EVERY_FRAMES,
             auto_close: None,
             apart: false,
-            heard: MessageCursor::default(),
+            heard: Heard::default(),
         }
     }
 }

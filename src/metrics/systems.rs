@@ -5,7 +5,7 @@ use bevy::prelude::*;
 
 use super::{DesyncNote, EpisodeRecord, InputTiming, SessionMetrics};
 use crate::rollback::trace::Fact;
-use crate::rollback::{Verdict, Verdicts};
+use crate::rollback::{DesyncDetected, Verdict, Verdicts};
 
 /// Folds the trace's facts, the causes of rollbacks, desyncs and the game's own events.
 ///
@@ -13,6 +13,7 @@ use crate::rollback::{Verdict, Verdicts};
 /// the update closes it on complete numbers, and once more in [`Last`] when the app exits.
 pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     facts: Res<Messages<Fact<I>>>,
+    desyncs: Res<Messages<DesyncDetected>>,
     mut verdicts: ResMut<Verdicts>,
     mut metrics: ResMut<SessionMetrics<I>>,
     mut record: ResMut<EpisodeRecord>,
@@ -23,12 +24,21 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     }
     let metrics = &mut *metrics;
     let mut heard = std::mem::take(&mut metrics.heard);
-    for fact in heard.read(&facts) {
+    for fact in heard.facts.read(&facts) {
         if matches!(fact, Fact::Closed { .. }) {
             // The metrics may close the episode here, and these belong to it.
             metrics.fold_record(&mut record);
         }
         metrics.fold(fact);
+    }
+    for desync in heard.desyncs.read(&desyncs) {
+        metrics.note_desync(DesyncNote {
+            frame: desync.frame,
+            player: desync.players.first().copied(),
+            local: desync.local_checksum,
+            remote: desync.remote_checksum,
+            at: desync.at,
+        });
     }
     metrics.heard = heard;
     if !verdicts.is_empty() {
@@ -54,13 +64,6 @@ fn note<I: Copy + PartialEq + Send + Sync + 'static>(
             evidence,
         } => metrics.revise_cause(id, cause, evidence),
         Verdict::Stall { frame, cause } => metrics.note_stall_cause(frame, cause.as_str()),
-        Verdict::Desync(desync) => metrics.note_desync(DesyncNote {
-            frame: desync.frame,
-            player: desync.players.first().copied(),
-            local: desync.local_checksum,
-            remote: desync.remote_checksum,
-            at: desync.at,
-        }),
     }
 }
 
@@ -70,13 +73,13 @@ mod tests {
 
     use super::*;
     use crate::metrics::EpisodeMeta;
-    use crate::rollback::DesyncDetected;
     use crate::rollback::cause::{Cause, Evidence, Via};
     use crate::rollback::trace::{Known, Trace};
 
     fn app() -> App {
         let mut app = App::new();
         app.add_message::<Fact<u8>>()
+            .add_message::<DesyncDetected>()
             .init_resource::<Verdicts>()
             .insert_resource(SessionMetrics::<u8>::closing_with_session(
                 EpisodeMeta::default(),
@@ -87,7 +90,7 @@ mod tests {
     }
 
     /// Player 1 is guessed wrong at frame 0 and corrected at once; an event of each simulation.
-    fn play(app: &mut App, verdicts: impl IntoIterator<Item = Verdict>) {
+    fn play(app: &mut App, verdict: Verdict, desync: DesyncDetected) {
         let at = Duration::from_millis(5);
         let mut trace = Trace::<u8>::default();
         trace.begin(&[true, false], at).unwrap();
@@ -104,8 +107,8 @@ mod tests {
         for fact in trace.drain() {
             app.world_mut().write_message(fact);
         }
-        let told = &mut app.world_mut().resource_mut::<Verdicts>().0;
-        told.extend(verdicts);
+        app.world_mut().resource_mut::<Verdicts>().0.push(verdict);
+        app.world_mut().write_message(desync);
         app.update();
     }
 
@@ -114,21 +117,19 @@ mod tests {
         let mut app = app();
         play(
             &mut app,
-            [
-                Verdict::Desync(DesyncDetected {
-                    at: Duration::ZERO,
-                    frame: 0,
-                    local_checksum: 1,
-                    remote_checksum: 2,
-                    players: vec![1],
-                }),
-                Verdict::Rollback {
-                    id: 0,
-                    cause: Cause::PacketLoss,
-                    via: Via::Direct,
-                    evidence: Evidence::default(),
-                },
-            ],
+            Verdict::Rollback {
+                id: 0,
+                cause: Cause::PacketLoss,
+                via: Via::Direct,
+                evidence: Evidence::default(),
+            },
+            DesyncDetected {
+                at: Duration::ZERO,
+                frame: 0,
+                local_checksum: 1,
+                remote_checksum: 2,
+                players: vec![1],
+            },
         );
         let metrics = app.world().resource::<SessionMetrics<u8>>();
         let episode = metrics.latest().unwrap();

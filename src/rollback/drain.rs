@@ -74,9 +74,7 @@ pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<
         log = world.resource_mut::<TraceLog<C>>();
     }
     let kind = log.swap_facts(&mut untold.facts);
-    if !untold.events.is_empty() {
-        tell_events(world, untold);
-    }
+    tell_events(world, &mut untold.events);
     tell_facts::<C>(world, untold, kind, frames_ahead);
 }
 
@@ -238,8 +236,8 @@ fn stall_cause<C: Config>(world: &World, at: Duration) -> Cause {
 }
 
 /// Re-emits every event of the session as a message of the lab, players by handle.
-fn tell_events<C: Config>(world: &mut World, untold: &mut Untold<C>) {
-    for event in untold.events.drain(..) {
+fn tell_events<C: Config>(world: &mut World, drained: &mut Vec<GgrsEvent<C>>) {
+    for event in drained.drain(..) {
         let at = world.resource::<LabClock>().now();
         let (kind, address) = translate(event);
         let (of, p2p) = match world.get_resource::<Session<C>>() {
@@ -255,17 +253,13 @@ fn tell_events<C: Config>(world: &mut World, untold: &mut Untold<C>) {
             remote_checksum,
         } = kind
         {
-            let desync = DesyncDetected {
+            world.write_message(DesyncDetected {
                 at,
                 frame,
                 local_checksum,
                 remote_checksum,
                 players: players.clone(),
-            };
-            let verdict = Verdict::Desync(desync.clone());
-            world.resource_mut::<Verdicts>().0.push(verdict);
-            world.write_message(desync);
-            untold.judged = true;
+            });
         }
         world.write_message(SessionEvent {
             session: of,

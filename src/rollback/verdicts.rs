@@ -1,11 +1,11 @@
 //! Owns what an update told beside the facts of the trace, for whoever folds both: in one place,
 //! since most updates tell none of it and every kind of message that is asked for costs a frame
-//! more than what it tells. The messages themselves are for everybody else.
+//! more than what it tells. The messages themselves are for everybody else. A desync is not among
+//! them: a game may tell of one itself.
 
 use bevy::prelude::Resource;
 
 use super::cause::{Cause, Evidence, Via};
-use super::messages::DesyncDetected;
 use super::trace::Frame;
 
 /// One thing told, of a session that plays.
@@ -39,8 +39,6 @@ pub enum Verdict {
         /// Why its input was late.
         cause: Cause,
     },
-    /// Two peers' states differ.
-    Desync(DesyncDetected),
 }
 
 /// What the last update told; whoever folds it takes it, and what nobody took is forgotten in the
