@@ -254,9 +254,8 @@ fn a_member_tells_its_clock_while_its_game_does_nothing() {
     let server = LabServer::start(LabServerSettings::loopback()).unwrap();
     let url = format!("ws://{}/clocks?players=2", server.local_addr());
     let theirs = LabClock::real();
-    std::thread::sleep(Duration::from_millis(3));
-    let ours = LabClock::real();
     let _silent = ServerConnection::open(settings(url.as_str()), theirs.clone());
+    let ours = LabClock::real();
     let connection = ServerConnection::open(settings(url.as_str()), ours.clone());
     // Whoever comes second may be let in first: the roster says when both are there.
     let other = until("two members", || match connection.next_event()? {

@@ -197,9 +197,7 @@ fn close_stopped<C: Config<Address = PeerId>>(
         }
         digest.0 = metrics.digest_at(stop.end_frame).or(digest.0);
         metrics.close(Some(stop.end_frame), Some(stop.reason), stop.partial);
-        if let Some(document) = metrics.export() {
-            sink.secure(document);
-        }
+        sink.secure(|| metrics.export());
     }
 }
 

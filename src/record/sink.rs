@@ -247,9 +247,12 @@ impl RecordSink {
 
     /// Writes a document that [`write`](Self::write) completes in a moment, so that a crash until
     /// then loses no more than what is still to come. Its fate is not told: that of the complete one
-    /// is. A sink in memory would outlive nothing, and leaves it.
-    pub fn secure(&mut self, document: impl Into<Document>) {
-        if !matches!(self.backend, Backend::Inline(_)) {
+    /// is. A sink in memory outlives nothing: there the document is not even built.
+    pub fn secure<D: Into<Document>>(&mut self, document: impl FnOnce() -> Option<D>) {
+        if matches!(self.backend, Backend::Inline(_)) {
+            return;
+        }
+        if let Some(document) = document() {
             self.hand_over(Job::Secure(document.into()));
         }
     }

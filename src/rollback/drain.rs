@@ -46,7 +46,7 @@ impl<C: Config> Default for Untold<C> {
 ///
 /// One exclusive system: most updates tell facts alone, and a system that asked for every kind of
 /// message beforehand would cost a small game more than the messages do. Nor does it ask the world
-/// twice for anything: beside a thousand entities a resource is never in the cache.
+/// twice for the log in such an update: every resource that is asked for costs.
 pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
     let untold = &mut *untold;
     if std::mem::take(&mut untold.judged) {

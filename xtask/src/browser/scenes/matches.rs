@@ -150,7 +150,7 @@ pub fn frozen_tab(stage: &Stage<'_>) -> Result<(), String> {
     println!("  the other peer waited for {longest:?} ticks at a stretch");
     holds(
         "the stall is in the waiting peer's file",
-        longest.is_some_and(|ticks| ticks >= 60),
+        longest.is_some_and(|ticks| ticks >= 90),
     )
 }
 
