@@ -9,13 +9,6 @@
     reason = "an hour that cannot be played is no measurement"
 )]
 
-#[path = "support/duel.rs"]
-mod duel;
-#[path = "support/packets.rs"]
-mod packets;
-#[path = "support/steady.rs"]
-mod steady;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,10 +17,10 @@ use bevy_ggrs::Session;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::record::EpisodeDocument;
 use bevy_rollback_lab::record::sink::RecordSink;
-use duel::{BenchConfig, Duel, Observers, STEP, Script};
-use packets::{Adapter, Lab, record};
+use rollback_lab_test_kit::duel::{BenchConfig, Duel, Observers, STEP, Script};
+use rollback_lab_test_kit::packets::{Adapter, Lab, record};
+use rollback_lab_test_kit::steady::{match_allocations, packet_allocations, uncounted_peer};
 use serde_json::json;
-use steady::{match_allocations, packet_allocations, uncounted_peer};
 
 /// An hour at 60 Hz.
 const FRAMES: i32 = 216_000;
@@ -51,7 +44,7 @@ fn frames() {
     println!(
         "{}",
         json!({
-            "frames": steady::FRAMES,
+            "frames": rollback_lab_test_kit::steady::FRAMES,
             "bareAllocations": sum(&Observers::None),
             "observedAllocations": sum(&Observers::InMemory),
         })

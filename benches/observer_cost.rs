@@ -3,14 +3,11 @@
 //!
 //! `cargo xtask bench` runs it and prints the table; alone it prints one JSON object per line.
 
-#[path = "support/duel.rs"]
-mod duel;
-
 use std::process::ExitCode;
 use std::time::Instant;
 
-use duel::game::bare_schedules;
-use duel::{Duel, Observers, Script};
+use rollback_lab_test_kit::duel::game::bare_schedules;
+use rollback_lab_test_kit::duel::{Duel, Observers, Script};
 use serde_json::json;
 
 /// Frames of a match before its time counts.

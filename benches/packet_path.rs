@@ -3,13 +3,10 @@
 //!
 //! It prints one JSON object. How often either of them allocates is a test (`tests/allocations.rs`).
 
-#[path = "support/packets.rs"]
-mod packets;
-
 use std::process::ExitCode;
 use std::time::Instant;
 
-use packets::{Adapter, Carrier, Lab, Tick, count, record};
+use rollback_lab_test_kit::packets::{Adapter, Carrier, Lab, Tick, count, record};
 use serde_json::json;
 
 /// Ticks of the recording: ten seconds.

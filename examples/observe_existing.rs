@@ -22,12 +22,7 @@ use bevy_ggrs::{ConfirmedFrameCount, ggrs};
 use bevy_rollback_lab::prelude::*;
 use ggrs::{DesyncDetection, P2PSession, UdpNonBlockingSocket};
 
-#[path = "shared/bot.rs"]
-mod bot;
-#[path = "shared/volley.rs"]
-mod volley;
-
-use bot::BotPlugin;
+use volley::bot::BotPlugin;
 use volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<SocketAddr>;

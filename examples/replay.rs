@@ -20,9 +20,6 @@ use bevy_rollback_lab::record::EpisodeDocument;
 use bevy_rollback_lab::replay::{self, View};
 use bevy_rollback_lab::session::EpisodeStarting;
 
-#[path = "shared/volley.rs"]
-mod volley;
-
 use volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;

@@ -10,10 +10,10 @@ use crate::metrics::{self, EpisodeMeta};
 use crate::record::{RecordSettings, SCHEMA_VERSION, software};
 use crate::session::SessionSettings;
 use crate::transport::MatchboxSettings;
-use crate::transport::conditions::{ConditionError, Conditions};
-use crate::transport::link::LinkSettings;
-use crate::transport::route::RoutePolicy;
-use crate::transport::wire::{Hello, WIRE_VERSION};
+use rollback_lab_link::conditions::{ConditionError, Conditions};
+use rollback_lab_link::link::LinkSettings;
+use rollback_lab_link::route::RoutePolicy;
+use rollback_lab_link::wire::{Hello, WIRE_VERSION};
 
 pub use crate::metrics::Kind as PlayerKind;
 

@@ -43,12 +43,8 @@ pub mod proof;
 pub mod record;
 pub mod replay;
 pub mod rollback;
-#[cfg(all(feature = "server", not(target_arch = "wasm32")))]
-pub mod server;
 #[cfg(feature = "matchbox")]
 pub mod session;
-#[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
-pub mod tables;
 #[cfg(feature = "matchbox")]
 pub mod transport;
 #[cfg(all(feature = "matchbox", target_arch = "wasm32"))]
@@ -81,6 +77,6 @@ pub mod prelude {
             LabSocketPlugin, ReadyForEpisode, RouteChanged, SessionFailed, SessionInfo,
             SessionPhase,
         },
-        transport::route::RoutePolicy,
     };
+    pub use rollback_lab_link::route::RoutePolicy;
 }

@@ -7,21 +7,20 @@ use serde::Serialize;
 use serde_json::Value;
 
 mod compact;
-pub mod digest;
 mod episode;
 mod handover;
 mod input_timing;
 mod link;
-mod meta;
 mod notes;
 mod systems;
 
 pub use crate::rollback::{EpisodeRecord, EventNote};
 pub use input_timing::{DeviceNote, InputTiming};
-pub use link::{
-    Carrier, ConditionRealised, Datagrams, DesyncNote, LinkReport, PathReport, RouteNote, Summary,
+pub use link::{Carrier, DesyncNote, LinkReport, PathReport, RouteNote};
+pub use rollback_lab_record::{
+    ConditionRealised, Consent, Datagrams, Display, EpisodeMeta, Kind, PeerClock, Player, Session,
+    Software, Summary,
 };
-pub use meta::{Consent, Display, EpisodeMeta, Kind, PeerClock, Player, Session, Software};
 pub use systems::fold_metrics;
 
 pub(crate) use compact::micros;

@@ -68,8 +68,8 @@ mod lab {
     use crate::config::LabConfig;
     use crate::record::LabRecordPlugin;
     use crate::session::SessionPlugin;
-    use crate::transport::conditions::Conditions;
     use crate::transport::{LabNet, MatchboxNetwork};
+    use rollback_lab_link::conditions::Conditions;
 
     /// The whole: rooms, routes, episodes, observers, files.
     ///

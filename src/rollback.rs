@@ -12,9 +12,10 @@ use bevy_ggrs::{
     SaveWorld, SaveWorldSystems,
 };
 
+use rollback_lab_link::cause;
+
 use crate::clock::LabClock;
 
-pub mod cause;
 mod drain;
 mod episode_record;
 mod log;

@@ -35,7 +35,7 @@ use self::lobby::Seat;
 use crate::clock::LabClock;
 use crate::rollback::RollbackLabSystems;
 use crate::transport::LabNet;
-use crate::transport::route::RouteChange;
+use rollback_lab_link::route::RouteChange;
 
 /// Where a lab session stands.
 #[derive(States, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -105,7 +105,7 @@ pub struct SessionSettings {
     /// How long to wait for the other players.
     pub wait_timeout: Duration,
     /// What this peer says to the others; they must say the same.
-    pub hello: crate::transport::wire::Hello,
+    pub hello: rollback_lab_link::wire::Hello,
 }
 
 /// Who plays this lab session. Present from [`SessionPhase::Meeting`] on.

@@ -3,17 +3,11 @@
 //!
 //! It decides by which path a packet travels, and never what the packet means to the game.
 
-pub mod conditions;
 mod core;
-pub mod ggrs_wire;
-pub mod health;
-pub mod link;
 mod matchbox;
 pub mod network;
-pub mod route;
 pub mod signaller;
 pub mod websocket;
-pub mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,15 +16,15 @@ use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use ggrs::{Frame, Message as GgrsMessage, NonBlockingSocket};
 
-use self::conditions::{Conditions, Realised};
 use self::core::Core;
 pub use self::core::{InputArrival, InputDeparture, InputPacket, PacketCursor};
-use self::link::{Link, LinkSettings};
 pub use self::matchbox::{MatchboxNetwork, MatchboxSettings};
 use self::network::{NetEvent, Network};
-use self::route::RouteChange;
-use self::wire::ControlMessage;
 use crate::clock::LabClock;
+use rollback_lab_link::conditions::{Conditions, Realised};
+use rollback_lab_link::link::{Link, LinkSettings};
+use rollback_lab_link::route::RouteChange;
+use rollback_lab_link::wire::{ControlMessage, Path};
 
 /// The bounds of one episode that incoming ggrs messages are checked against.
 #[derive(Clone, Debug)]
@@ -209,7 +203,7 @@ impl LabNet {
 
     /// What the conditions did to the packets of `path` so far.
     #[must_use]
-    pub fn realised(&self, path: wire::Path) -> Realised {
+    pub fn realised(&self, path: Path) -> Realised {
         self.core().shaper.realised(path)
     }
 
@@ -218,8 +212,8 @@ impl LabNet {
     #[must_use]
     pub fn conditions_are_direct_only(&self) -> bool {
         let core = self.core();
-        let direct = core.shaper.shape(wire::Path::Direct);
-        !direct.is_clear() && direct != core.shaper.shape(wire::Path::Relay)
+        let direct = core.shaper.shape(Path::Direct);
+        !direct.is_clear() && direct != core.shaper.shape(Path::Relay)
     }
 
     /// Blackholes every direct path from now on, both ways, as a pulled cable would.

@@ -1,19 +1,12 @@
 //! What the crate allocates while a match runs: nothing per frame beside the growth of its record,
 //! and per packet no more than matchbox's own adapter for ggrs.
 
-#[path = "../benches/support/duel.rs"]
-mod duel;
-#[path = "../benches/support/packets.rs"]
-mod packets;
-#[path = "../benches/support/steady.rs"]
-mod steady;
-
 use allocation_counter::measure;
 use bevy_ggrs::ggrs::NonBlockingSocket;
 use bevy_matchbox::matchbox_socket::{ChannelConfig, WebRtcSocketBuilder};
-use duel::{Observers, Script};
-use packets::{Adapter, Lab, count, record};
-use steady::{FRAMES, WARM_UP, match_allocations, packet_allocations};
+use rollback_lab_test_kit::duel::{Observers, Script};
+use rollback_lab_test_kit::packets::{Adapter, Lab, count, record};
+use rollback_lab_test_kit::steady::{FRAMES, WARM_UP, match_allocations, packet_allocations};
 
 /// Columns of the record that grow with the frames, the rollbacks or the changes of input: 16. Each
 /// doubles, from 600 to 3,600 frames three times at most.
@@ -105,7 +98,7 @@ fn the_copy_of_matchboxs_adapter_sends_with_as_many_allocations_as_the_real_one(
         .add_channel(ChannelConfig::unreliable())
         .build();
     let mut copy = Adapter::new();
-    let peer = packets::ids()[1];
+    let peer = rollback_lab_test_kit::packets::ids()[1];
     let real = measure(|| {
         for message in &messages {
             socket.channel_mut(0).send_to(message, &peer);

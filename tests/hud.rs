@@ -1,9 +1,6 @@
 //! The overlay comes and goes with its key and costs nothing while it is away; the screen's frames
 //! and size stand in the file.
 
-#[path = "common/lab.rs"]
-mod lab;
-
 use bevy::asset::AssetPlugin;
 use bevy::prelude::*;
 use bevy::window::{Monitor, OnMonitor, PrimaryWindow, WindowResolution};
@@ -13,7 +10,9 @@ use bevy_rollback_lab::hud::{Hud, HudShown};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::rollback::DesyncDetected;
 
-use lab::{Hub, LabPeer, TestConfig, frame, lab_peer, lab_peer_with, play, run_until};
+use rollback_lab_test_kit::lab::{
+    Hub, LabPeer, TestConfig, frame, lab_peer, lab_peer_with, play, run_until,
+};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")

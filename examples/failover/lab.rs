@@ -10,18 +10,18 @@ use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::transport::conditions::Conditions;
-use bevy_rollback_lab::transport::link::SendFailed;
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
-use bevy_rollback_lab::transport::route::RouteState;
-use bevy_rollback_lab::transport::wire::{Header, Kind, Path};
 use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
+use rollback_lab_link::conditions::Conditions;
+use rollback_lab_link::link::SendFailed;
+use rollback_lab_link::route::RouteState;
+use rollback_lab_link::wire::{Header, Kind, Path};
 
 use crate::Rules;
-use crate::bot::{BotPlugin, Bots};
 use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
 use crate::pace::{self, FPS, WINDOW};
-use crate::volley::{VolleyConfig, VolleyPlugin, start_court};
+use volley::bot::{BotPlugin, Bots};
+use volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;
 

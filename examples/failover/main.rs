@@ -18,18 +18,14 @@ use bevy::app::App;
 use bevy::log::{Level, LogPlugin};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::RoutePolicy;
-use bevy_rollback_lab::server::{LabServer, ServerSettings};
+use rollback_lab_server::{LabServer, ServerSettings};
 
-#[path = "../shared/bot.rs"]
-mod bot;
 mod lab;
 mod measure;
 mod options;
 mod pace;
 mod plain;
 mod table;
-#[path = "../shared/volley.rs"]
-mod volley;
 
 use measure::{Cut, Peer};
 use options::Options;

@@ -11,7 +11,7 @@ use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::rollback::trace::Fact;
 use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind};
 
-use crate::volley::input::VolleyInput;
+use volley::input::VolleyInput;
 
 /// Frames after the start in which peers wait for each other: they pass the start up to a few
 /// round trips apart.

@@ -17,10 +17,10 @@ use bevy_rollback_lab::transport::websocket::spawn_network;
 use ggrs::{Message, NonBlockingSocket, P2PSession};
 
 use crate::Rules;
-use crate::bot::BotPlugin;
 use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
 use crate::pace::{self, FPS, WINDOW};
-use crate::volley::{VolleyConfig, VolleyPlugin, start_court};
+use volley::bot::BotPlugin;
+use volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;
 

@@ -7,8 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bevy_rollback_lab::record::check::{check_episode, check_pair};
 use bevy_rollback_lab::record::{EpisodeDocument, RouteChangeRecord};
+use rollback_lab_record::check::{check_episode, check_pair};
 
 use crate::summary::{EpisodeRow, RouteRow};
 

@@ -12,18 +12,14 @@ use std::thread;
 
 use bevy::app::App;
 use bevy::log::{Level, LogPlugin};
-use bevy_rollback_lab::server::{LabServer, ServerSettings};
 use clap::Parser;
+use rollback_lab_server::{LabServer, ServerSettings};
 
-#[path = "../shared/bot.rs"]
-mod bot;
 mod files;
 mod options;
 mod peer;
 mod progress;
 mod summary;
-#[path = "../shared/volley.rs"]
-mod volley;
 
 use files::EpisodeFile;
 use options::Options;

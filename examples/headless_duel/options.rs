@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bevy_rollback_lab::config::LabConfig;
-use bevy_rollback_lab::transport::conditions::Conditions;
-use bevy_rollback_lab::transport::route::RoutePolicy;
 use clap::Parser;
+use rollback_lab_link::conditions::Conditions;
+use rollback_lab_link::route::RoutePolicy;
 
 /// Room of a duel that names none.
 const DEFAULT_ROOM: &str = "duel";

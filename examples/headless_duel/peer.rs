@@ -16,11 +16,11 @@ use bevy_rollback_lab::config::{LabConfig, PlayerKind, StudyConfig};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::transport::LabNet;
 
-use crate::bot::policy::{POLICY_NAME, POLICY_VERSION};
-use crate::bot::{BotPlugin, Bots};
 use crate::progress::SharedStatus;
-use crate::volley::input::VolleyInput;
-use crate::volley::{VolleyConfig, VolleyPlugin, print_court, start_court};
+use volley::bot::policy::{POLICY_NAME, POLICY_VERSION};
+use volley::bot::{BotPlugin, Bots};
+use volley::input::VolleyInput;
+use volley::{VolleyConfig, VolleyPlugin, print_court, start_court};
 
 type Config = VolleyConfig<PeerId>;
 

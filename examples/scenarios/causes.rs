@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
-use bevy_rollback_lab::rollback::cause::Cause;
+use rollback_lab_link::cause::Cause;
 
 use crate::options::Options;
 use crate::routes::side_by_side;

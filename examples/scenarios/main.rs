@@ -12,16 +12,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 mod causes;
-#[path = "../../tests/link/cuts.rs"]
-mod cuts;
-#[path = "../../tests/common/lab.rs"]
-mod lab;
 mod options;
 mod play;
 mod routes;
 mod table;
-#[path = "../../tests/link/world.rs"]
-mod world;
 
 use options::Options;
 use table::Row;

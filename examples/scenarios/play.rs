@@ -2,14 +2,14 @@
 //! sessions over an in-memory network, judged by the episode files that they wrote.
 
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::check::{check_episode, check_pair};
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
-use bevy_rollback_lab::transport::conditions::Conditions;
+use rollback_lab_link::conditions::Conditions;
+use rollback_lab_record::check::{check_episode, check_pair};
 
-use crate::lab::{Faults, Hub, LabPeer, Presser, frame, lab_peer, run_until};
 use crate::options::Options;
 use crate::routes::side_by_side;
 use crate::table::Row;
+use rollback_lab_test_kit::lab::{Faults, Hub, LabPeer, Presser, frame, lab_peer, run_until};
 
 /// One match of two.
 #[derive(Clone)]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use bevy_rollback_lab::transport::{route::RouteState, wire::Path};
+use rollback_lab_link::route::RouteState;
+use rollback_lab_link::wire::Path;
 
-use crate::cuts::{self, Cut};
 use crate::options::Options;
 use crate::table::Row;
-use crate::world::{MS, SECOND, Setup, World};
+use rollback_lab_test_kit::link_cuts::{self as cuts, Cut};
+use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
 
 const RATES: [u32; 5] = [10, 20, 30, 60, 120];
 

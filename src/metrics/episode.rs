@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compact::{Runs, Times};
-use super::digest::fold_checksum;
 use super::{Carrier, DesyncNote, DeviceNote, EpisodeMeta, LinkReport, PeerClock, RouteNote};
 use crate::metrics::ConditionRealised;
 use crate::rollback::EventNote;
-use crate::rollback::cause::{Cause, Evidence, Via};
 use crate::rollback::trace::{Fact, Frame, MAX_PLAYERS, Misprediction, Outcome, RollbackRecord};
+use rollback_lab_link::cause::{Cause, Evidence, Via};
+use rollback_lab_record::digest::fold_checksum;
 
 /// Lateness of an input that has not come.
 pub(crate) const NOT_COME: u16 = u16::MAX;

@@ -9,8 +9,8 @@ use super::{
     Carrier, ConditionRealised, DesyncNote, Display, Episode, LinkReport, LiveNumbers, LossNote,
     PeerClock, RouteNote, SessionMetrics,
 };
-use crate::rollback::cause::{Cause, Evidence, Via};
 use crate::rollback::trace::{Frame, MAX_PLAYERS};
+use rollback_lab_link::cause::{Cause, Evidence, Via};
 
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Why the rollback with this id (of the running or the last episode) had to run.
@@ -343,7 +343,7 @@ impl<I: Copy + PartialEq + Serialize> Episode<I> {
                     .collect()
             })
             .collect();
-        super::digest::of_runs(&runs, frames, |frame| self.exported_hash(frame))
+        rollback_lab_record::digest::of_runs(&runs, frames, |frame| self.exported_hash(frame))
     }
 
     /// The hash of a frame's state, if it is one that is exported.

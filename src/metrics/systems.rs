@@ -73,8 +73,8 @@ mod tests {
 
     use super::*;
     use crate::metrics::EpisodeMeta;
-    use crate::rollback::cause::{Cause, Evidence, Via};
     use crate::rollback::trace::{Known, Trace};
+    use rollback_lab_link::cause::{Cause, Evidence, Via};
 
     fn app() -> App {
         let mut app = App::new();

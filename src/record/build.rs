@@ -359,8 +359,8 @@ fn desync(note: &crate::metrics::DesyncNote) -> Desync {
     Desync {
         frame: note.frame,
         player_id: note.player,
-        local_hash: Hex64(crate::metrics::digest::fold_checksum(note.local)),
-        remote_hash: Hex64(crate::metrics::digest::fold_checksum(note.remote)),
+        local_hash: Hex64(rollback_lab_record::digest::fold_checksum(note.local)),
+        remote_hash: Hex64(rollback_lab_record::digest::fold_checksum(note.remote)),
         at_us: crate::metrics::micros(note.at),
     }
 }

@@ -21,7 +21,7 @@ use crate::session::{
     SessionFailed, SessionInfo, SessionPhase,
 };
 use crate::transport::LabNet;
-use crate::transport::link::Link;
+use rollback_lab_link::link::Link;
 
 /// What is known of every episode of this lab session.
 #[derive(Resource)]

@@ -18,11 +18,11 @@ use crate::metrics::{
 use crate::rollback::RollbackLabSystems;
 use crate::rollback::trace::{Fact, SessionKind};
 use crate::session::{FocusChanged, PeerNotice, RouteChanged, SessionInfo};
-use crate::transport::conditions::Realised;
-use crate::transport::link::{LinkStats, PathStats, drift_ppm};
-use crate::transport::route::RouteState;
-use crate::transport::wire::Path;
 use crate::transport::{InputArrival, InputDeparture, LabNet};
+use rollback_lab_link::conditions::Realised;
+use rollback_lab_link::link::{LinkStats, PathStats, drift_ppm};
+use rollback_lab_link::route::RouteState;
+use rollback_lab_link::wire::Path;
 
 /// Round trips and margins are sampled once a second.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);

@@ -18,10 +18,10 @@ use super::desync::{DESYNC_SCHEMA, DesyncBundle, FrameInputs, Snapshot};
 use super::sink::{Document, RecordSink};
 use super::{Hex64, SCHEMA_VERSION, Schema};
 use crate::clock::LabClock;
-use crate::metrics::digest::fold_checksum;
 use crate::metrics::{Episode, SessionMetrics, micros};
 use crate::rollback::trace::Frame;
 use crate::rollback::{DesyncDetected, RollbackLabSystems};
+use rollback_lab_record::digest::fold_checksum;
 
 /// States kept: with the usual ten frames between two of them almost three seconds at 60 Hz, longer
 /// than a checksum takes to come over any path that plays.

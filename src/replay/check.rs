@@ -10,12 +10,12 @@ use super::{
     Difference, Found, ReplayReport, Script, ScriptError, Stage, Step, View, mark_loads, script_of,
     setup_of,
 };
-use crate::metrics::digest::{self, fold_checksum};
 use crate::metrics::input_json;
 use crate::offline::{Driver, start_app, start_episode};
 use crate::record::{EpisodeDocument, Hex64};
 use crate::rollback::EpisodeRecord;
 use crate::rollback::trace::Frame;
+use rollback_lab_record::digest::{self, fold_checksum};
 
 /// Plays a file in an app that never ran, as fast as it can, and compares every state hash,
 /// `initialStateHash` and `historyDigest` with what the file says.

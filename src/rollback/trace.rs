@@ -12,11 +12,7 @@ mod ring;
 pub use facts::{Fact, Inputs, Known, Misprediction, Outcome, RollbackRecord, SessionKind};
 use ring::{Guess, Ring, Slot};
 
-/// A frame number, as ggrs counts them: from 0, and -1 is "none yet".
-pub type Frame = i32;
-
-/// Players that a trace can hold. Sessions are written for 2 to 4.
-pub const MAX_PLAYERS: usize = 4;
+pub use rollback_lab_link::frame::{Frame, MAX_PLAYERS};
 
 /// Frames remembered. ggrs holds at most 128 inputs per player, so no prediction window with its
 /// input delay can reach further back; the other half is slack for reloads of confirmed frames.

@@ -27,10 +27,10 @@ use super::{
 };
 use crate::clock::LabClock;
 use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
-use crate::transport::link::{IDLE_EPOCH, Link};
 use crate::transport::network::NetEvent;
-use crate::transport::wire::{ByeReason, ControlMessage};
 use crate::transport::{EpisodeBounds, LabNet};
+use rollback_lab_link::link::{IDLE_EPOCH, Link};
+use rollback_lab_link::wire::{ByeReason, ControlMessage};
 
 /// Everybody is named and in the room: twice what a path may take to come up.
 const MEETING_TIMEOUT: Duration = Duration::from_secs(30);

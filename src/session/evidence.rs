@@ -6,11 +6,13 @@ use bevy::prelude::*;
 use super::SessionInfo;
 use crate::clock::LabClock;
 use crate::rollback::Links;
-use crate::rollback::cause::{Arrival, Evidence, LinkEvidence, Pause, PlayerLink, RouteShift, Via};
 use crate::rollback::trace::MAX_PLAYERS;
-use crate::transport::route::RouteState;
-use crate::transport::wire::Path;
 use crate::transport::{InputPacket, LabNet, PacketCursor};
+use rollback_lab_link::cause::{
+    Arrival, Evidence, LinkEvidence, Pause, PlayerLink, RouteShift, Via,
+};
+use rollback_lab_link::route::RouteState;
+use rollback_lab_link::wire::Path;
 
 /// Runs in [`PreUpdate`] before the trace is drained.
 pub(super) fn gather(

@@ -2,7 +2,7 @@
 
 use ggrs::Config;
 
-use crate::transport::ggrs_wire::{MAX_MESSAGE, MAX_VARIABLE_INPUT};
+use rollback_lab_link::ggrs_wire::{MAX_MESSAGE, MAX_VARIABLE_INPUT};
 
 /// What else stands in an input message: its head and one status per player, and what a run-length
 /// encoding adds to bytes that do not repeat.

@@ -21,12 +21,12 @@ use super::{
 };
 use crate::clock::LabClock;
 use crate::rollback::RollbackLabSystems;
-use crate::transport::ggrs_wire::MAX_INPUT_DELAY;
-use crate::transport::link::{IDLE_EPOCH, LinkSettings};
 use crate::transport::network::NetEvent;
-use crate::transport::route::RoutePolicy;
-use crate::transport::wire::{ByeReason, ControlMessage};
 use crate::transport::{EpisodeBounds, LabNet, MatchboxSettings};
+use rollback_lab_link::ggrs_wire::MAX_INPUT_DELAY;
+use rollback_lab_link::link::{IDLE_EPOCH, LinkSettings};
+use rollback_lab_link::route::RoutePolicy;
+use rollback_lab_link::wire::{ByeReason, ControlMessage};
 
 /// Looks after the [`LabRoom`] of a game that builds its own sessions: opens its network, polls it
 /// before ggrs runs, and tells what happens there.

@@ -12,8 +12,8 @@ use ggrs::PlayerHandle;
 use super::lobby::{self, Seat};
 use super::{SessionError, SessionInfo};
 use crate::transport::network::NetEvent;
-use crate::transport::wire::ByeReason;
-use crate::transport::wire::relay::{DropReason, Notice};
+use rollback_lab_link::wire::ByeReason;
+use rollback_lab_link::wire::relay::{DropReason, Notice};
 
 /// A server that took the connection and never says a word. Above the 17 s of three attempts to
 /// connect, whose own errors say more.

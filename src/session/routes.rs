@@ -7,7 +7,7 @@ use ggrs::Frame;
 use super::RouteChanged;
 use super::room::Room;
 use crate::transport::LabNet;
-use crate::transport::route::RouteChange;
+use rollback_lab_link::route::RouteChange;
 
 /// Changes that nobody was told of yet: by peer, with the next frame to simulate.
 pub(super) type Untold = Vec<(PeerId, Option<Frame>, RouteChange)>;

@@ -13,13 +13,13 @@ pub(super) use self::peer::Peer;
 pub use self::peer::{InputArrival, InputDeparture, InputPacket, PacketCursor};
 use self::peer::{InputPackets, limits};
 use super::EpisodeBounds;
-use super::conditions::{Conditions, Direction, Shaper};
-use super::ggrs_wire::{self, Owner, Player, SentPings};
-use super::link::{Incoming, Link, LinkSettings, SendFailed};
 use super::network::{NetEvent, Network};
-use super::route::RouteChange;
-use super::wire::{ControlMessage, MAX_DATAGRAM, Path};
 use crate::clock::LabClock;
+use rollback_lab_link::conditions::{Conditions, Direction, Shaper};
+use rollback_lab_link::ggrs_wire::{self, Owner, Player, SentPings};
+use rollback_lab_link::link::{Incoming, Link, LinkSettings, SendFailed};
+use rollback_lab_link::route::RouteChange;
+use rollback_lab_link::wire::{ControlMessage, MAX_DATAGRAM, Path};
 
 /// matchbox reports a peer that only left the server like one whose data channel closed. Silence
 /// for this long tells the two apart; doubt has put both paths to use long before. Between episodes

@@ -9,12 +9,12 @@ use bevy_matchbox::matchbox_socket::{
     WebRtcSocketBuilder,
 };
 
-use super::link::SendFailed;
 use super::network::{NetEvent, Network};
 use super::websocket::{ServerConnection, ServerEvent, ServerSettings, Urgency, spawn_network};
-use super::wire::relay::Roster;
-use super::wire::{Header, Kind, Path};
 use crate::clock::LabClock;
+use rollback_lab_link::link::SendFailed;
+use rollback_lab_link::wire::relay::Roster;
+use rollback_lab_link::wire::{Header, Kind, Path};
 
 /// The one data channel of a lab session.
 const CHANNEL: usize = 0;

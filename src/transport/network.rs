@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 
-use super::link::SendFailed;
-use super::wire::Path;
-use super::wire::clock::ClockAnswer;
-use super::wire::relay::{Notice, Roster};
+use rollback_lab_link::link::SendFailed;
+use rollback_lab_link::wire::Path;
+use rollback_lab_link::wire::clock::ClockAnswer;
+use rollback_lab_link::wire::relay::{Notice, Roster};
 
 /// What happened outside since the last poll.
 #[derive(Clone, Debug, PartialEq, Eq)]

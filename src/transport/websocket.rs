@@ -19,13 +19,12 @@ use bevy_matchbox::matchbox_socket::{PeerId, SignallerBuilder};
 
 pub use self::backend::spawn_network;
 pub(super) use self::queues::Shared;
-use super::{
-    signaller::LabSignallerBuilder,
-    wire::{
-        clock::ClockAnswer,
-        relay::{MAX_FRAME_LEN, Notice, RelayFrameError, Roster, encode_forward},
-    },
+use rollback_lab_link::wire::{
+    clock::ClockAnswer,
+    relay::{MAX_FRAME_LEN, Notice, RelayFrameError, Roster, encode_forward},
 };
+
+use super::signaller::LabSignallerBuilder;
 use crate::clock::LabClock;
 
 /// Where the server is and how long to try for it.
@@ -93,7 +92,7 @@ pub enum ServerEvent {
     },
     /// The server refused this peer, or closed the connection with a reason of its own.
     Refused {
-        /// The close code, 4000 or above; see [`super::wire::relay`].
+        /// The close code, 4000 or above; see [`rollback_lab_link::wire::relay`].
         code: u16,
         /// The server's words.
         reason: String,

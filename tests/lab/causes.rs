@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::Cause;
-use bevy_rollback_lab::record::causes::finalise;
+use rollback_lab_record::causes::finalise;
 
-use crate::lab::{Hub, checked, frame, lab_peer, play, play_under, run_until};
+use rollback_lab_test_kit::lab::{Hub, checked, frame, lab_peer, play, play_under, run_until};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")

@@ -3,9 +3,9 @@
 
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::conditions::Conditions;
+use rollback_lab_link::conditions::Conditions;
 
-use crate::lab::{Hub, frame, lab_peer, play, play_under};
+use rollback_lab_test_kit::lab::{Hub, frame, lab_peer, play, play_under};
 
 #[test]
 fn the_file_tells_what_was_realised_of_every_condition() {

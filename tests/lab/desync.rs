@@ -4,11 +4,13 @@ use bevy::prelude::*;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
-use bevy_rollback_lab::record::desync::DesyncBundle;
 use bevy_rollback_lab::record::sink::RecordSink;
+use rollback_lab_record::desync::DesyncBundle;
 use serde_json::{Value, json};
 
-use crate::lab::{Hub, LabPeer, TestConfig, Walker, frame, lab_peer, run_until, walk};
+use rollback_lab_test_kit::lab::{
+    Hub, LabPeer, TestConfig, Walker, frame, lab_peer, run_until, walk,
+};
 
 /// Peers compare the state of every tenth frame.
 const EVERY: u32 = 10;

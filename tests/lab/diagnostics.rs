@@ -8,7 +8,7 @@ use bevy_rollback_lab::diagnostics::{
 };
 use bevy_rollback_lab::prelude::*;
 
-use crate::lab::{Hub, TestConfig, frame, lab_peer, lab_peer_with, play};
+use rollback_lab_test_kit::lab::{Hub, TestConfig, frame, lab_peer, lab_peer_with, play};
 
 /// Everything measured, by path.
 #[derive(Resource, Default)]
@@ -55,7 +55,7 @@ fn the_diagnostics_say_what_the_file_says() {
     ];
     let mut cut = false;
     let by = frame(60);
-    crate::lab::run_until(&mut peers, by, 3_000, |peers| {
+    rollback_lab_test_kit::lab::run_until(&mut peers, by, 3_000, |peers| {
         if peers[0].frame() > 300 && !cut {
             cut = true;
             hub.faults(|faults| {

@@ -4,7 +4,6 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_ggrs::{GgrsConfig, GgrsSchedule, RollbackFrameCount, Session};
@@ -15,10 +14,11 @@ use bevy_rollback_lab::record::sink::{RecordSink, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use bevy_rollback_lab::session::SessionError;
 use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::conditions::Conditions;
-use bevy_rollback_lab::transport::link::{IDLE_EPOCH, SendFailed};
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
-use bevy_rollback_lab::transport::wire::{Header, Path};
+use rollback_lab_link::conditions::Conditions;
+use rollback_lab_link::link::{IDLE_EPOCH, SendFailed};
+use rollback_lab_link::wire::{Header, Path};
+use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")
@@ -285,7 +285,7 @@ fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
     let net = LabNet::new(Mute, clock.clone(), settings, &Conditions::default(), 1);
     let mut app = App::new();
     app.insert_resource(clock.clone()).insert_resource(net);
-    crate::lab::add_game(&mut app, config(), 1);
+    rollback_lab_test_kit::lab::add_game(&mut app, config(), 1);
     app.finish();
     app.cleanup();
     let mut peers = vec![LabPeer { app, clock }];

@@ -1,13 +1,13 @@
 //! Several episodes follow each other in one lab session, each with a file, a seed and a world of
 //! its own.
 
-use crate::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 use bevy::prelude::*;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
 use bevy_rollback_lab::metrics::EpisodeRecord;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
 use bevy_rollback_lab::transport::LabNet;
+use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")
@@ -20,7 +20,7 @@ fn config() -> LabConfig {
 
 /// A walker whose history hits a rare value scores; predicted histories score too, and are undone.
 fn score(
-    walkers: Query<&crate::lab::Walker>,
+    walkers: Query<&rollback_lab_test_kit::lab::Walker>,
     frame: Res<RollbackFrameCount>,
     mut episode: ResMut<Episode>,
 ) {
@@ -44,7 +44,7 @@ fn scoring_peers(hub: &Hub) -> Vec<LabPeer> {
                 GgrsSchedule,
                 (score, note_every_hundredth)
                     .chain()
-                    .after(crate::lab::walk),
+                    .after(rollback_lab_test_kit::lab::walk),
             );
             peer
         })

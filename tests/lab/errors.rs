@@ -12,18 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until};
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_ggrs::{RollbackFrameCount, Session};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::check::check_episode;
 use bevy_rollback_lab::record::sink::{RecordSink, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
 use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind, SessionKind};
 use bevy_rollback_lab::session::{PeerNotice, SessionError};
 use bevy_rollback_lab::transport::network::NetEvent;
-use bevy_rollback_lab::transport::wire::relay::Notice;
+use rollback_lab_link::wire::relay::Notice;
+use rollback_lab_record::check::check_episode;
+use rollback_lab_test_kit::lab::{
+    Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until,
+};
 
 /// Why the session failed, as its event told it.
 #[derive(Resource, Clone, Default)]

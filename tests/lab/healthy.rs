@@ -1,8 +1,8 @@
 //! Ten healthy minutes send no game byte over the relay, at any frame rate.
 
-use crate::lab::{Hub, frame, lab_peer, play};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
+use rollback_lab_test_kit::lab::{Hub, frame, lab_peer, play};
 
 fn ten_healthy_minutes(fps: u32) {
     let frames = fps * 600;

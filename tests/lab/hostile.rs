@@ -8,20 +8,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::lab::{Hub, LabPeer, frame, lab_peer, peer_id, play, run_until};
 use bevy::prelude::AppExit;
 use bevy_ggrs::RollbackFrameCount;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::EpisodeDocument;
-use bevy_rollback_lab::record::check::check_episode;
 use bevy_rollback_lab::transport::network::NetEvent;
-use bevy_rollback_lab::transport::wire::relay::{DropReason, Member, Notice, Roster};
-use bevy_rollback_lab::transport::wire::{
-    ControlMessage, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, PathAck, encode_control,
-};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngAlgorithm, TestRng, TestRunner};
+use rollback_lab_link::wire::relay::{DropReason, Member, Notice, Roster};
+use rollback_lab_link::wire::{
+    ControlMessage, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, PathAck, encode_control,
+};
+use rollback_lab_record::check::check_episode;
+use rollback_lab_test_kit::lab::{Hub, LabPeer, frame, lab_peer, peer_id, play, run_until};
 use serde::Serialize;
 
 /// The victim's slot; what is forged comes from the other peer's.
@@ -379,7 +379,7 @@ fn garbage_on_the_control_channel_is_refused_by_reason() {
     let mut forger = Forger::new();
     until_frame(&hub, &mut peers, &mut forger, ATTACKED.start);
     let bye = ControlMessage::Bye {
-        reason: bevy_rollback_lab::transport::wire::ByeReason::Finished,
+        reason: rollback_lab_link::wire::ByeReason::Finished,
     };
     let mut long_name = encode_control(5, 0, None).unwrap();
     // A hello whose schema has 17 bytes: one more than fits.

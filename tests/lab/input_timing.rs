@@ -7,7 +7,7 @@ use bevy_ggrs::{RollbackFrameCount, RunGgrsSystems};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
 
-use crate::lab::{Hub, Presser, frame, lab_peer, lab_peer_with, play};
+use rollback_lab_test_kit::lab::{Hub, Presser, frame, lab_peer, lab_peer_with, play};
 
 /// How long before the game looks an event happens.
 const BEFORE: Duration = Duration::from_millis(4);

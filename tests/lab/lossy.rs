@@ -7,7 +7,7 @@
 
 use bevy_rollback_lab::record::EpisodeDocument;
 
-use crate::lab::play_under;
+use rollback_lab_test_kit::lab::play_under;
 
 /// Plays 40 seconds.
 fn played(conditions: &str) -> Vec<EpisodeDocument> {

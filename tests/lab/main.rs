@@ -2,9 +2,6 @@
 //!
 //! One binary, because every app brings the whole of Bevy's generics with it; one behaviour a file.
 
-#[path = "../common/lab.rs"]
-mod lab;
-
 mod causes;
 mod conditions;
 mod cut;

@@ -17,14 +17,14 @@ use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::metrics::SessionMetrics;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::EpisodeDocument;
-use bevy_rollback_lab::record::check::{check_episode, check_pair};
 use bevy_rollback_lab::session::{PeerNotice, SessionError, StartError};
 use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::link::LinkSettings;
 use bevy_rollback_lab::transport::network::NetEvent;
-use bevy_rollback_lab::transport::route::{RouteCause, RouteState};
+use rollback_lab_link::link::LinkSettings;
+use rollback_lab_link::route::{RouteCause, RouteState};
+use rollback_lab_record::check::{check_episode, check_pair};
 
-use crate::lab::{
+use rollback_lab_test_kit::lab::{
     Hub, Keys, LabPeer, TestConfig, add_walkers, frame, lab_peer, run_until, spawn_walkers,
 };
 
@@ -340,7 +340,7 @@ fn a_session_with_other_players_is_refused_and_leaves_no_trace() {
             .unwrap(),
         |builder, (handle, player)| builder.add_player(player, handle).unwrap(),
     );
-    let watcher = PlayerType::Spectator(crate::lab::peer_id(9));
+    let watcher = PlayerType::Spectator(rollback_lab_test_kit::lab::peer_id(9));
     let watched = watched.add_player(watcher, 2).unwrap();
     for wrong in [builder(players), watched] {
         let world = peers[0].app.world_mut();

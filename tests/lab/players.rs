@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::lab::{Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::network::NetEvent;
-use bevy_rollback_lab::transport::wire::relay::Notice;
+use rollback_lab_link::wire::relay::Notice;
+use rollback_lab_test_kit::lab::{
+    Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until,
+};
 
 fn room(players: usize) -> (Hub, Vec<LabPeer>) {
     let hub = Hub::new(players, true);

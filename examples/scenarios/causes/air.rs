@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
-use bevy_rollback_lab::transport::ggrs_wire::inspect_outgoing;
-use bevy_rollback_lab::transport::link::SendFailed;
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
-use bevy_rollback_lab::transport::wire::{Header, Kind, Path};
+use rollback_lab_link::ggrs_wire::inspect_outgoing;
+use rollback_lab_link::link::SendFailed;
+use rollback_lab_link::wire::{Header, Kind, Path};
 
-use crate::lab::{MemoryNetwork, peer_id};
+use rollback_lab_test_kit::lab::{MemoryNetwork, peer_id};
 
 /// What happens to packets.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,14 +8,14 @@ use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::Session;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::rollback::cause::Cause;
 use bevy_rollback_lab::rollback::{CauseRevised, RollbackCompleted};
 use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::conditions::Conditions;
+use rollback_lab_link::cause::Cause;
+use rollback_lab_link::conditions::Conditions;
 
 use super::air::{Air, AirNetwork, Sent};
 use super::scenes::{Act, Scene};
-use crate::lab::{Hub, Keys, LabPeer, Presser, TestConfig, add_game};
+use rollback_lab_test_kit::lab::{Hub, Keys, LabPeer, Presser, TestConfig, add_game};
 
 /// A tick at 60 Hz.
 pub const FRAME: Duration = Duration::from_nanos(16_666_667);
@@ -37,7 +37,7 @@ pub struct ToldRollback {
     pub disconnect: bool,
     pub at_once: Cause,
     pub cause: Cause,
-    pub evidence: bevy_rollback_lab::rollback::cause::Evidence,
+    pub evidence: rollback_lab_link::cause::Evidence,
 }
 
 /// What a match left.

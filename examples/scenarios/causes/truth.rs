@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use bevy_rollback_lab::rollback::cause::Cause;
-use bevy_rollback_lab::transport::wire::Path;
+use rollback_lab_link::cause::Cause;
+use rollback_lab_link::wire::Path;
 
 use super::Matrix;
 use super::air::{Fate, Sent};

@@ -9,7 +9,7 @@ use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::session::SessionInfo;
 use crate::transport::LabNet;
-use crate::transport::route::RouteState;
+use rollback_lab_link::route::RouteState;
 
 /// Everything that knows a link.
 #[derive(SystemParam)]

@@ -15,10 +15,10 @@ use crate::session::margin::{advice, margins};
 use crate::session::room::Heard;
 use crate::session::routes::tell_changes;
 use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
-use crate::transport::conditions::Conditions;
 use crate::transport::websocket::ServerSettings;
-use crate::transport::wire::ControlMessage;
 use crate::transport::{InputArrival, InputDeparture, LabNet, MatchboxNetwork, MatchboxSettings};
+use rollback_lab_link::conditions::Conditions;
+use rollback_lab_link::wire::ControlMessage;
 
 /// Opens the network of a room that is new, and forgets that of one which is gone.
 ///

@@ -7,10 +7,10 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Frame, NULL_FRAME};
 
 use crate::transport::EpisodeBounds;
-use crate::transport::ggrs_wire::{Checked, Limits, Owner, Player, SentPings};
-use crate::transport::link::{Link, Packet, SentBy};
-use crate::transport::route::RouteState;
-use crate::transport::wire::Path;
+use rollback_lab_link::ggrs_wire::{Checked, Limits, Owner, Player, SentPings};
+use rollback_lab_link::link::{Link, Packet, SentBy};
+use rollback_lab_link::route::RouteState;
+use rollback_lab_link::wire::Path;
 
 /// Local inputs that a datagram carried first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

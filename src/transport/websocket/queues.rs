@@ -17,15 +17,14 @@ use futures::{
     task::AtomicWaker,
 };
 
-use super::{RelaySendError, ServerEvent, ServerStats, Urgency};
-use crate::{
-    clock::LabClock,
-    transport::wire::{
-        clock::{ClockAnswer, ClockDatagram, MAX_CLOCK},
-        relay::{MAX_FRAME_LEN, ServerFrame, decode_server, encode_forward},
-        wrap_micros,
-    },
+use rollback_lab_link::wire::{
+    clock::{ClockAnswer, ClockDatagram, MAX_CLOCK},
+    relay::{MAX_FRAME_LEN, ServerFrame, decode_server, encode_forward},
+    wrap_micros,
 };
+
+use super::{RelaySendError, ServerEvent, ServerStats, Urgency};
+use crate::clock::LabClock;
 
 /// Game packets that may wait for the websocket: a second of one peer's at 60 Hz. What is
 /// older is in the newer ones, since every input packet carries all unacknowledged inputs.

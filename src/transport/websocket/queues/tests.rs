@@ -4,7 +4,7 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use futures::FutureExt;
 
 use super::*;
-use crate::transport::wire::relay::{
+use rollback_lab_link::wire::relay::{
     ClientFrame, Member, Roster, decode_client, encode_forwarded, encode_welcome,
 };
 

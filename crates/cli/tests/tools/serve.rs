@@ -1,0 +1,88 @@
+//! `rollback-lab serve` as a process of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+fn rollback_lab(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollback-lab"));
+    command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn serve_says_where_it_listens_serves_and_stops_at_a_signal() {
+    let child = rollback_lab(&["serve", "--bind", "127.0.0.1:0"]).spawn();
+    let mut running = Running(child.expect("the binary runs"));
+    let mut lines = BufReader::new(running.0.stdout.take().expect("piped")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    let address = first
+        .strip_prefix("listening at ws://")
+        .unwrap_or_else(|| panic!("{first}"));
+    let second = lines.next().expect("a line").expect("text");
+    assert_eq!(second, "nothing is stored");
+
+    let mut stream = TcpStream::connect(address).expect("it listens there");
+    write!(
+        stream,
+        "GET /healthz HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+    )
+    .expect("the request fits");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let id = running.0.id().to_string();
+    let sent = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(sent.expect("kill runs").success());
+    let status = running.0.wait().expect("it ends");
+    assert!(status.success(), "a wanted end is a success: {status}");
+}
+
+#[test]
+fn serve_refuses_a_public_address_and_says_why() {
+    let output = rollback_lab(&["serve", "--bind", "0.0.0.0:0"]).output();
+    let output = output.expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        text.contains("signed admission does not exist yet"),
+        "{text}"
+    );
+    assert!(text.contains("--allow-public"), "{text}");
+}
+
+#[cfg(not(feature = "tools"))]
+#[test]
+fn a_build_without_the_tools_says_how_to_get_them() {
+    let output = rollback_lab(&["tables", "exports", "--out", "tables"]).output();
+    let output = output.expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(text.contains("--features tools"), "{text}");
+}
+
+#[test]
+fn an_unknown_option_is_named() {
+    let output = rollback_lab(&["serve", "--bnid", "127.0.0.1:0"]).output();
+    let output = output.expect("the binary runs");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        text.contains("'--bnid'") && text.contains("--bind"),
+        "{text}"
+    );
+}

@@ -1,0 +1,443 @@
+//! The gate between the network and ggrs: its messages are validated here before it sees them.
+//!
+//! Owns the encoding of `ggrs::Message` in data packets, and every bound that keeps a remote
+//! message from making ggrs 0.13 panic, overflow, allocate without a bound or go wrong.
+//! Never keeps state: what the rules need to know is handed in as [`Limits`].
+//!
+//! # The rules, and the code of ggrs 0.13 that makes each necessary
+//!
+//! | message | rule | because |
+//! |---|---|---|
+//! | all | at most [`MAX_MESSAGE`] bytes, nothing behind the message | serde reserves up to 1 MiB for a length prefix alone |
+//! | all | magic is not zero and never changes | `handle_message` filters nothing while `remote_magic` is 0, and `on_sync_reply` copies any magic into it |
+//! | input | one status per player | `on_input` drops other packets too, but only behind the allocation |
+//! | input | no `disconnect_requested` | `send_pending_output` runs in state `Running` alone, so ggrs never sends it; on receipt it ends the match. Leaving is said by `Bye` |
+//! | input | 0 <= `start_frame`; the first is at most the largest input delay | `InputQueue::advance_queue_head` pads from 0 to it until an assert fails at 128; `start_frame + i` overflows |
+//! | input | `start_frame` <= newest received + 1 | nothing else is ever sent, since it is the sender's oldest input that we have not acknowledged |
+//! | input | 1 to 128 inputs, all of the agreed size (or at most 64 bytes) | `bitfield_rle::decode` allocates what the packet claims; see the walk in `ggrs_wire/rle.rs` |
+//! | input | newest input <= newest local + window + largest input delay + 2, and <= current - window + 120 | `InputQueue::add_input_by_frame` asserts at most 128 held inputs; a peer can only be a window ahead of what it knows of us |
+//! | input, ack | -1 <= `ack_frame` <= newest local | `pop_pending_output` throws away whatever is claimed to have arrived, and nothing can bring it back |
+//! | input | -1 <= each `last_frame` <= what can be true | they are merged by maximum and never come down; `last_frame + 1` becomes a frame to load |
+//! | input | a player is reported disconnected only after we removed it, and not at an earlier frame | `update_player_disconnects` loads the frame after the reported one, and `SyncLayer::load_frame` asserts that it is neither the current one nor outside the window; with an earlier frame than ours it does so again in every update |
+//! | quality report | advantage within a minute of frames | it is averaged into `frames_ahead`, by which games slow down |
+//! | quality reply | pong is a ping we sent lately | the difference to the clock becomes the RTT; `ping * fps` in `update_local_frame_advantage` overflows |
+//! | checksum | detection is on | `on_checksum_report` trips a `debug_assert` |
+//! | checksum | frame in the last 32 intervals (and 128 frames), not beyond the newest local | `body.frame - 31 * interval` overflows; frames that are never confirmed pile up in `pending_checksums` |
+//!
+//! Sync requests and replies and keep-alives need no bound beyond the first two: nonces are
+//! compared inside ggrs, and each is answered by at most one message.
+
+mod error;
+mod mirror;
+mod rle;
+
+use ggrs::NULL_FRAME;
+
+use crate::frame::Frame;
+
+use self::{
+    mirror::{Body, Input, Status},
+    rle::{Malformed, count_inputs},
+};
+
+pub use self::{error::GgrsWireError, mirror::MAX_PLAYERS};
+
+/// Largest encoded message: what a datagram has left behind its header.
+pub const MAX_MESSAGE: usize = super::wire::MAX_DATAGRAM - super::wire::HEADER_LEN;
+/// Inputs that one packet can hold: `PENDING_OUTPUT_SIZE` of ggrs.
+pub const MAX_INPUTS: usize = 128;
+/// Largest serialized input while its size varies.
+pub const MAX_VARIABLE_INPUT: usize = 64;
+/// Input delay that every rule allows for; half a second at 60 Hz.
+pub const MAX_INPUT_DELAY: Frame = 32;
+/// How far the newest input may lie ahead of the oldest frame in the window: ggrs's queue of
+/// 128, less a few for the frame that its tail lags behind.
+const QUEUE_REACH: Frame = 120;
+/// A minute at 60 Hz. A suspended peer is further away than that, and its report is worthless.
+const MAX_ADVANTAGE: u16 = 3_600;
+/// Checksums that ggrs keeps: `MAX_CHECKSUM_HISTORY_SIZE`.
+const CHECKSUM_HISTORY: Frame = 32;
+/// Age in frames that a checksum may have beyond its history: it may have been under way.
+const CHECKSUM_SLACK: Frame = 128;
+
+/// Who controls a player, from the point of view of one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This peer.
+    Local,
+    /// The peer whose message is validated.
+    Sender,
+    /// Another remote peer.
+    Other,
+}
+
+/// What is known of one player while a message is validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Player {
+    /// Who controls it.
+    pub owner: Owner,
+    /// The newest input frame: for a local player the newest one sent (the
+    /// [`Outgoing::newest_input_frame`]), otherwise the newest one accepted (the
+    /// [`Checked::newest_input_frame`]). [`NULL_FRAME`] before the first.
+    pub last_frame: Frame,
+    /// Whether our own session has disconnected it.
+    pub disconnected: bool,
+}
+
+impl Player {
+    /// A connected player without inputs.
+    #[must_use]
+    pub const fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            last_frame: NULL_FRAME,
+            disconnected: false,
+        }
+    }
+}
+
+/// The bounds of one message from one peer at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'a> {
+    /// All players of the session, by handle.
+    pub players: &'a [Player],
+    /// Serialized size of the sender's inputs of one frame (all its players together);
+    /// `None` when it varies, and then each may have [`MAX_VARIABLE_INPUT`] bytes.
+    pub input_bytes: Option<usize>,
+    /// Prediction window in frames.
+    pub max_prediction: Frame,
+    /// Largest input delay that any peer may use, at most [`MAX_INPUT_DELAY`].
+    pub max_input_delay: Frame,
+    /// Frames between two checksums; `None` while desync detection is off.
+    pub desync_interval: Option<u32>,
+    /// The session's current frame.
+    pub current_frame: Frame,
+    /// The [`Checked::magic`] of the first message accepted in this episode.
+    pub remote_magic: Option<u16>,
+    /// Pings sent to this peer in this episode.
+    pub sent_pings: &'a SentPings,
+}
+
+impl Limits<'_> {
+    fn newest(&self, owner: Owner) -> Frame {
+        self.players
+            .iter()
+            .filter(|player| player.owner == owner)
+            .map(|player| player.last_frame)
+            .max()
+            .unwrap_or(NULL_FRAME)
+    }
+
+    fn delay(&self) -> Frame {
+        self.max_input_delay.clamp(0, MAX_INPUT_DELAY)
+    }
+
+    /// The newest frame for which any peer can have an input.
+    fn horizon(&self) -> Frame {
+        let window = self.max_prediction.clamp(0, QUEUE_REACH);
+        let ahead_of_us = self
+            .newest(Owner::Local)
+            .saturating_add(window + self.delay() + 2);
+        let queue = self.current_frame.saturating_add(QUEUE_REACH - window);
+        ahead_of_us.min(queue)
+    }
+}
+
+/// The pings sent to one peer lately: what its pongs may echo.
+#[derive(Clone, Debug, Default)]
+pub struct SentPings {
+    ring: [Option<u128>; 32],
+    next: usize,
+}
+
+impl SentPings {
+    /// Remembers a ping, see [`Outgoing::ping`]; forgets the one before the last 32.
+    pub fn record(&mut self, ping: u128) {
+        self.ring[self.next] = Some(ping);
+        self.next = (self.next + 1) % self.ring.len();
+    }
+
+    /// Whether `pong` echoes one of them.
+    #[must_use]
+    pub fn contains(&self, pong: u128) -> bool {
+        self.ring.contains(&Some(pong))
+    }
+}
+
+/// Which of ggrs's messages it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    /// A question of the handshake.
+    SyncRequest,
+    /// An answer of the handshake.
+    SyncReply,
+    /// Inputs, with an acknowledgement.
+    Input,
+    /// An acknowledgement alone.
+    InputAck,
+    /// A ping with the sender's frame advantage.
+    QualityReport,
+    /// A pong.
+    QualityReply,
+    /// The checksum of a confirmed frame.
+    ChecksumReport,
+    /// Nothing.
+    KeepAlive,
+}
+
+/// What validation found in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Which message.
+    pub kind: MessageKind,
+    /// The sender's session, see [`Limits::remote_magic`].
+    pub magic: u16,
+    /// First frame of an input packet.
+    pub first_input_frame: Option<Frame>,
+    /// Newest frame of an input packet; it becomes the sender's [`Player::last_frame`] when
+    /// it is larger.
+    pub newest_input_frame: Option<Frame>,
+    /// Frame of a checksum report.
+    pub checksum_frame: Option<Frame>,
+}
+
+/// What [`inspect_outgoing`] found in a message of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Which message.
+    pub kind: MessageKind,
+    /// First frame of an input packet.
+    pub first_input_frame: Option<Frame>,
+    /// Newest frame of an input packet; it becomes the local [`Player::last_frame`].
+    pub newest_input_frame: Option<Frame>,
+    /// The ping of a quality report, for [`SentPings::record`].
+    pub ping: Option<u128>,
+}
+
+/// Encodes a message of ggrs into `out` and returns its length.
+///
+/// # Errors
+/// [`GgrsWireError::TooLong`] when it does not fit into `out`.
+pub fn encode(message: &ggrs::Message, out: &mut [u8]) -> Result<usize, GgrsWireError> {
+    postcard::to_slice(message, out)
+        .map(|used| used.len())
+        .map_err(|_| GgrsWireError::TooLong)
+}
+
+/// Checks a message from a peer against the rules of this module, without allocating.
+///
+/// # Errors
+/// [`GgrsWireError`] names the broken rule; the message must not reach ggrs then.
+pub fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireError> {
+    let message = read(bytes)?;
+    let other_session = limits
+        .remote_magic
+        .is_some_and(|magic| magic != message.magic);
+    if message.magic == 0 || other_session {
+        return Err(GgrsWireError::Magic {
+            magic: message.magic,
+        });
+    }
+    let mut checked = Checked {
+        kind: kind(&message.body),
+        magic: message.magic,
+        first_input_frame: None,
+        newest_input_frame: None,
+        checksum_frame: None,
+    };
+    match &message.body {
+        Body::SyncRequest(_) | Body::SyncReply(_) | Body::KeepAlive => {}
+        Body::Input(input) => {
+            checked.first_input_frame = Some(input.start_frame);
+            checked.newest_input_frame = Some(check_input(input, limits)?);
+        }
+        Body::InputAck(frame) => check_ack(*frame, limits)?,
+        Body::QualityReport {
+            frame_advantage, ..
+        } => {
+            if frame_advantage.unsigned_abs() > MAX_ADVANTAGE {
+                return Err(GgrsWireError::FrameAdvantage {
+                    advantage: *frame_advantage,
+                });
+            }
+        }
+        Body::QualityReply(pong) => {
+            if !limits.sent_pings.contains(*pong) {
+                return Err(GgrsWireError::Pong);
+            }
+        }
+        Body::ChecksumReport { frame, .. } => {
+            check_checksum(*frame, limits)?;
+            checked.checksum_frame = Some(*frame);
+        }
+    }
+    Ok(checked)
+}
+
+/// Validates a message and hands it over as ggrs's own type.
+///
+/// # Errors
+/// See [`validate`].
+pub fn decode(
+    bytes: &[u8],
+    limits: &Limits<'_>,
+) -> Result<(ggrs::Message, Checked), GgrsWireError> {
+    let checked = validate(bytes, limits)?;
+    let message = postcard::from_bytes(bytes).map_err(|_| GgrsWireError::NotAMessage)?;
+    Ok((message, checked))
+}
+
+/// Reads what the transport needs to know of a message that our own ggrs session sends.
+///
+/// # Errors
+/// [`GgrsWireError`] when the bytes were not made by [`encode`].
+pub fn inspect_outgoing(bytes: &[u8]) -> Result<Outgoing, GgrsWireError> {
+    let message = read(bytes)?;
+    let mut outgoing = Outgoing {
+        kind: kind(&message.body),
+        first_input_frame: None,
+        newest_input_frame: None,
+        ping: None,
+    };
+    match &message.body {
+        Body::Input(input) => {
+            let count = count_inputs(input.bytes, MAX_INPUTS + 1, |_| true).map_err(malformed)?;
+            outgoing.first_input_frame = Some(input.start_frame);
+            outgoing.newest_input_frame = Some(newest(input.start_frame, count));
+        }
+        Body::QualityReport { ping, .. } => outgoing.ping = Some(*ping),
+        _ => {}
+    }
+    Ok(outgoing)
+}
+
+fn read(bytes: &[u8]) -> Result<mirror::Message<'_>, GgrsWireError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(GgrsWireError::TooLong);
+    }
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(GgrsWireError::NotAMessage),
+    }
+}
+
+const fn kind(body: &Body<'_>) -> MessageKind {
+    match body {
+        Body::SyncRequest(_) => MessageKind::SyncRequest,
+        Body::SyncReply(_) => MessageKind::SyncReply,
+        Body::Input(_) => MessageKind::Input,
+        Body::InputAck(_) => MessageKind::InputAck,
+        Body::QualityReport { .. } => MessageKind::QualityReport,
+        Body::QualityReply(_) => MessageKind::QualityReply,
+        Body::ChecksumReport { .. } => MessageKind::ChecksumReport,
+        Body::KeepAlive => MessageKind::KeepAlive,
+    }
+}
+
+/// Checks an input packet and returns its newest frame.
+fn check_input(input: &Input<'_>, limits: &Limits<'_>) -> Result<Frame, GgrsWireError> {
+    if input.disconnect_requested {
+        return Err(GgrsWireError::DisconnectRequested);
+    }
+    let last_received = limits.newest(Owner::Sender);
+    let latest_start = if last_received == NULL_FRAME {
+        limits.delay()
+    } else {
+        last_received.saturating_add(1)
+    };
+    if !(0..=latest_start).contains(&input.start_frame) {
+        return Err(GgrsWireError::StartFrame {
+            frame: input.start_frame,
+        });
+    }
+    check_ack(input.ack_frame, limits)?;
+    let statuses = input.statuses.as_slice();
+    if statuses.len() != limits.players.len() {
+        return Err(GgrsWireError::StatusCount {
+            len: statuses.len(),
+        });
+    }
+    for (handle, (status, player)) in statuses.iter().zip(limits.players).enumerate() {
+        check_status(handle, *status, *player, limits)?;
+    }
+    let count = count_inputs(input.bytes, MAX_INPUTS, |len| match limits.input_bytes {
+        Some(expected) => len == expected,
+        None => len <= MAX_VARIABLE_INPUT,
+    })
+    .map_err(malformed)?;
+    if count == 0 {
+        return Err(GgrsWireError::InputCount);
+    }
+    let newest = newest(input.start_frame, count);
+    if newest > limits.horizon() {
+        return Err(GgrsWireError::TooFarAhead { frame: newest });
+    }
+    Ok(newest)
+}
+
+fn check_ack(frame: Frame, limits: &Limits<'_>) -> Result<(), GgrsWireError> {
+    if (NULL_FRAME..=limits.newest(Owner::Local)).contains(&frame) {
+        Ok(())
+    } else {
+        Err(GgrsWireError::AckFrame { frame })
+    }
+}
+
+fn check_status(
+    handle: usize,
+    status: Status,
+    player: Player,
+    limits: &Limits<'_>,
+) -> Result<(), GgrsWireError> {
+    let latest = match player.owner {
+        Owner::Local => limits.newest(Owner::Local),
+        Owner::Sender | Owner::Other => limits.horizon(),
+    };
+    if !(NULL_FRAME..=latest).contains(&status.last_frame) {
+        return Err(GgrsWireError::StatusFrame {
+            player: handle,
+            frame: status.last_frame,
+        });
+    }
+    let removed_here = player.owner == Owner::Other
+        && player.disconnected
+        && status.last_frame >= player.last_frame;
+    if status.disconnected && !removed_here {
+        return Err(GgrsWireError::StatusDisconnected { player: handle });
+    }
+    Ok(())
+}
+
+fn check_checksum(frame: Frame, limits: &Limits<'_>) -> Result<(), GgrsWireError> {
+    let Some(interval) = limits.desync_interval else {
+        return Err(GgrsWireError::ChecksumOff);
+    };
+    let history = Frame::try_from(interval)
+        .unwrap_or(Frame::MAX)
+        .saturating_mul(CHECKSUM_HISTORY)
+        .saturating_add(CHECKSUM_SLACK);
+    let oldest = limits.current_frame.saturating_sub(history).max(0);
+    if (oldest..=limits.newest(Owner::Local)).contains(&frame) {
+        Ok(())
+    } else {
+        Err(GgrsWireError::ChecksumFrame { frame })
+    }
+}
+
+/// The last frame of `count` inputs from `start` on; `count` is at most a little over 128.
+fn newest(start: Frame, count: usize) -> Frame {
+    start
+        .saturating_add(Frame::try_from(count).unwrap_or(Frame::MAX))
+        .saturating_sub(1)
+}
+
+const fn malformed(malformed: Malformed) -> GgrsWireError {
+    match malformed {
+        Malformed::Varint | Malformed::Literal | Malformed::Truncated => GgrsWireError::Encoding,
+        Malformed::TooMany => GgrsWireError::InputCount,
+        Malformed::Shape(len) => GgrsWireError::InputSize { len },
+    }
+}
+
+#[cfg(test)]
+mod tests;

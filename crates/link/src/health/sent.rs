@@ -1,0 +1,309 @@
+//! Packets sent on one path and what became of them.
+//!
+//! Owns path sequences, acknowledgement, loss and loss runs. An acknowledgement of something that
+//! was never sent is refused as a whole and changes nothing.
+
+use std::time::Duration;
+
+use super::{Quality, RING, Recurrence};
+use crate::wire::{PathAck, seq_diff};
+
+/// A packet is lost when one three later was acknowledged and it was not
+/// (RFC 9002, section 6.1.1: tolerates the reordering seen in practice).
+const REORDER_TOLERANCE: u16 = 3;
+
+/// Time between the first and the last of several packets lost in a row that counts as a run: four
+/// ticks at 60 Hz, less what polls jitter, are longer than the silence rule forgives, so a run is
+/// what the player may notice. A time and no count, because ggrs sends one to three packets a tick;
+/// at 20 Hz and below two lost ticks are a run.
+pub const LOSS_RUN: Duration = Duration::from_millis(45);
+
+/// Slow packets within this time are one occurrence: what a path held back it delivers at once.
+pub const SLOW_APART: Duration = Duration::from_millis(250);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum Fate {
+    #[default]
+    InFlight,
+    Acked,
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// When it was sent, by the awake clock.
+    at: Duration,
+    /// Time between sending it and learning of its arrival.
+    latency: Duration,
+    /// `sent` of its header.
+    stamp: u32,
+    fate: Fate,
+}
+
+/// A header acknowledged what was never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckBeyondSent;
+
+/// Packets sent on one path.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    ring: [Entry; RING],
+    next: u16,
+    total: u64,
+    acked: PathAck,
+    /// Oldest sequence whose loss has not been judged.
+    unjudged: u16,
+    /// When the first packet of the running row of losses was sent, and whether it counts as a run.
+    run: Option<(Duration, bool)>,
+    lost: u64,
+    runs: Recurrence,
+    slow_after: Duration,
+    slow: Recurrence,
+    last_ack: Option<Duration>,
+    last_lost: Option<Duration>,
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self {
+            ring: [Entry::default(); RING],
+            next: 0,
+            total: 0,
+            acked: PathAck::EMPTY,
+            unjudged: 0,
+            run: None,
+            lost: 0,
+            runs: Recurrence::new(Duration::ZERO),
+            slow_after: Duration::MAX,
+            slow: Recurrence::new(SLOW_APART),
+            last_ack: None,
+            last_lost: None,
+        }
+    }
+}
+
+impl Sent {
+    /// Sequence of the next packet.
+    #[must_use]
+    pub const fn next_seq(&self) -> u16 {
+        self.next
+    }
+
+    /// Remembers that the next packet was sent.
+    pub fn record(&mut self, at: Duration, stamp: u32) {
+        if self.behind(self.unjudged) >= RING as u64 {
+            self.judge_one(at);
+        }
+        self.ring[slot(self.next)] = Entry {
+            at,
+            latency: Duration::ZERO,
+            stamp,
+            fate: Fate::InFlight,
+        };
+        self.next = self.next.wrapping_add(1);
+        self.total += 1;
+    }
+
+    /// Whether `ack` speaks only of packets that were sent.
+    ///
+    /// # Errors
+    /// [`AckBeyondSent`] when its newest packet was never sent.
+    pub fn check(&self, ack: PathAck) -> Result<(), AckBeyondSent> {
+        let Some(newest) = ack.newest() else {
+            return Ok(());
+        };
+        let behind = seq_diff(self.next, newest);
+        if behind > 0 && u64::from(behind.unsigned_abs()) <= self.total {
+            Ok(())
+        } else {
+            Err(AckBeyondSent)
+        }
+    }
+
+    /// Takes in an acknowledgement that [`Sent::check`] let pass; returns how many packets it newly confirms.
+    pub fn confirm(&mut self, ack: PathAck, now: Duration) -> u32 {
+        let Some(newest) = ack.newest() else {
+            return 0;
+        };
+        // Bits that the last acknowledgement told already are not looked at again.
+        let known = match (self.acked.newest(), seq_diff(newest, self.acked.highest)) {
+            (Some(_), ahead @ 0..32) => self.acked.map << ahead,
+            (Some(_), behind @ -31..0) => self.acked.map >> -behind,
+            _ => 0,
+        };
+        let mut fresh = ack.map & !known;
+        let mut confirmed = 0;
+        while fresh != 0 {
+            let bit = fresh.trailing_zeros();
+            fresh &= fresh - 1;
+            let seq = newest.wrapping_sub(u16::try_from(bit).expect("a bit of 32"));
+            if self.behind(seq) > self.total.min(RING as u64) {
+                break;
+            }
+            let entry = &mut self.ring[slot(seq)];
+            match entry.fate {
+                Fate::Acked => continue,
+                Fate::Lost => self.lost = self.lost.saturating_sub(1),
+                Fate::InFlight => {}
+            }
+            entry.fate = Fate::Acked;
+            entry.latency = now.saturating_sub(entry.at);
+            if entry.latency > self.slow_after {
+                self.slow.note(now);
+            }
+            confirmed += 1;
+        }
+        if confirmed > 0 {
+            self.last_ack = Some(now);
+        }
+        if self.acked.map == 0 || seq_diff(newest, self.acked.highest) > 0 {
+            self.acked = ack;
+        } else if newest == self.acked.highest {
+            self.acked.map |= ack.map;
+        }
+        let settled = self.acked.highest.wrapping_sub(REORDER_TOLERANCE - 1);
+        while seq_diff(settled, self.unjudged) > 0 {
+            self.judge_one(now);
+        }
+        confirmed
+    }
+
+    /// Whether the newest packet that `ack` confirms carried this timestamp: an echo of anything
+    /// else is no measurement of ours.
+    #[must_use]
+    pub fn stamped(&self, ack: PathAck, stamp: u32) -> bool {
+        ack.newest().is_some_and(|newest| {
+            (1..=self.total.min(RING as u64)).contains(&self.behind(newest))
+                && self.ring[slot(newest)].stamp == stamp
+        })
+    }
+
+    /// Age of the oldest packet that is newer than everything confirmed. Lost packets with
+    /// confirmed ones behind them are not waited for.
+    #[must_use]
+    pub fn oldest_unacked(&self, now: Duration) -> Option<Duration> {
+        let first = self.acked.newest().map_or_else(
+            || {
+                self.next
+                    .wrapping_sub(u16::try_from(self.total).unwrap_or(u16::MAX))
+            },
+            |newest| newest.wrapping_add(1),
+        );
+        let behind = self.behind(first).min(self.total).min(RING as u64);
+        if behind == 0 {
+            return None;
+        }
+        let oldest = self
+            .next
+            .wrapping_sub(u16::try_from(behind).expect("at most the ring"));
+        Some(now.saturating_sub(self.ring[slot(oldest)].at))
+    }
+
+    /// Whether a packet sent at or after `since` was confirmed.
+    #[must_use]
+    pub fn confirmed_since(&self, since: Duration) -> bool {
+        self.acked.newest().is_some_and(|newest| {
+            (1..=RING as u64).contains(&self.behind(newest)) && self.ring[slot(newest)].at >= since
+        })
+    }
+
+    /// Whether this very packet was confirmed. One that left the ring counts as not.
+    #[must_use]
+    pub fn confirmed(&self, seq: u16) -> bool {
+        (1..=self.total.min(RING as u64)).contains(&self.behind(seq))
+            && self.ring[slot(seq)].fate == Fate::Acked
+    }
+
+    /// When the newest confirmation came.
+    #[must_use]
+    pub const fn last_ack(&self) -> Option<Duration> {
+        self.last_ack
+    }
+
+    /// Packets given up as lost. A late confirmation takes its packet out again.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// When a loss was last noticed.
+    #[must_use]
+    pub const fn last_lost(&self) -> Option<Duration> {
+        self.last_lost
+    }
+
+    /// Runs of losses as long as `LOSS_RUN` (45 ms), noticed since `since`, counted up to three.
+    #[must_use]
+    pub fn loss_runs_since(&self, since: Duration) -> usize {
+        self.runs.since(since)
+    }
+
+    /// From now on a packet confirmed later than this after it was sent is slow.
+    pub const fn set_slow_after(&mut self, limit: Duration) {
+        self.slow_after = limit;
+    }
+
+    /// How often since `since` packets were slow, [`SLOW_APART`] apart, counted up to three.
+    #[must_use]
+    pub fn slow_since(&self, since: Duration) -> usize {
+        self.slow.since(since)
+    }
+
+    /// Judges the packets sent since `start`: confirmed within `limit` is on time, unconfirmed for
+    /// longer than `limit` is not, and younger ones are left out.
+    #[must_use]
+    pub fn quality(&self, start: Duration, now: Duration, limit: Duration) -> Quality {
+        let mut quality = Quality::default();
+        let mut missing_neighbour = false;
+        let mut oldest = None;
+        for back in 1..=self.total.min(RING as u64) {
+            let seq = self
+                .next
+                .wrapping_sub(u16::try_from(back).expect("at most the ring"));
+            let entry = &self.ring[slot(seq)];
+            if entry.at < start {
+                oldest = Some(entry.at);
+                break;
+            }
+            oldest = Some(entry.at);
+            if entry.fate == Fate::InFlight && now.saturating_sub(entry.at) <= limit {
+                continue;
+            }
+            quality.judged += 1;
+            let missing = entry.fate != Fate::Acked;
+            quality.arrived += u32::from(!missing);
+            quality.lost += u32::from(entry.fate == Fate::Lost);
+            quality.two_in_a_row |= missing && missing_neighbour;
+            missing_neighbour = missing;
+            quality.on_time += u32::from(!missing && entry.latency <= limit);
+        }
+        quality.covered =
+            quality.judged >= 2 && oldest.is_some_and(|oldest| oldest <= start + limit);
+        quality
+    }
+
+    fn behind(&self, seq: u16) -> u64 {
+        u64::from(self.next.wrapping_sub(seq))
+    }
+
+    fn judge_one(&mut self, now: Duration) {
+        let entry = &mut self.ring[slot(self.unjudged)];
+        if entry.fate == Fate::InFlight {
+            entry.fate = Fate::Lost;
+            self.lost += 1;
+            self.last_lost = Some(now);
+            let (from, counted) = self.run.get_or_insert((entry.at, false));
+            if !*counted && entry.at.saturating_sub(*from) >= LOSS_RUN {
+                *counted = true;
+                self.runs.note(now);
+            }
+        } else {
+            self.run = None;
+        }
+        self.unjudged = self.unjudged.wrapping_add(1);
+    }
+}
+
+const fn slot(seq: u16) -> usize {
+    seq as usize % RING
+}

@@ -1,0 +1,459 @@
+//! Owns the binary frames on the server websocket: forwarded packets, roster and notices.
+//! Never opens a socket, reads a clock or looks into a forwarded payload.
+//!
+//! Byte 0 of every frame is `(RELAY_VERSION << 4) | type`.
+//!
+//! | type | client to server | server to client |
+//! |---|---|---|
+//! | 1 | forward: destination slot, payload | forwarded: source slot, payload |
+//! | 2 | | welcome: the first binary frame, a [`Roster`] |
+//! | 3 | | the [`Roster`] again, whenever it changed |
+//! | 4 | | a [`Notice`] |
+//!
+//! ```
+//! use rollback_lab_link::wire::relay::{
+//!     ClientFrame, MAX_FRAME_LEN, decode_client, encode_forward,
+//! };
+//!
+//! let mut buffer = [0; MAX_FRAME_LEN];
+//! let length = encode_forward(3, b"input", &mut buffer)?;
+//! let frame = decode_client(&buffer[..length])?;
+//! assert_eq!(frame, ClientFrame::Forward { destination: 3, payload: b"input" });
+//! # Ok::<(), rollback_lab_link::wire::relay::RelayFrameError>(())
+//! ```
+
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
+
+/// Version of the relay frames, in the high nibble of byte 0.
+pub const RELAY_VERSION: u8 = 1;
+/// Longest payload of a forwarded packet, in bytes: one datagram of the direct path.
+pub const MAX_PAYLOAD_LEN: usize = 1200;
+/// Longest forward or forwarded frame, in bytes.
+pub const MAX_FRAME_LEN: usize = MAX_PAYLOAD_LEN + PACKET_PREFIX_LEN;
+/// Most peers a room can hold, and therefore the number of slots.
+pub const MAX_MEMBERS: usize = 64;
+
+/// Close code: the room holds as many peers as it may.
+pub const CLOSE_ROOM_FULL: u16 = 4001;
+/// Close code: the room was opened for another number of players.
+pub const CLOSE_PLAYERS_DIFFER: u16 = 4002;
+/// Close code: the room's name or its parameters are not acceptable.
+pub const CLOSE_BAD_ROOM: u16 = 4003;
+/// Close code: the server holds as many rooms or peers as its settings allow.
+pub const CLOSE_SERVER_FULL: u16 = 4004;
+/// Close code: the client did not read for so long that a write timed out.
+pub const CLOSE_TOO_SLOW: u16 = 4005;
+
+const PACKET_PREFIX_LEN: usize = 2;
+const TYPE_PACKET: u8 = 1;
+const TYPE_WELCOME: u8 = 2;
+const TYPE_ROSTER: u8 = 3;
+const TYPE_NOTICE: u8 = 4;
+/// Slot, capacity, nonce, member count, then slot and id of each member.
+const MAX_ROSTER_LEN: usize = 1 + 1 + 1 + 16 + 1 + MAX_MEMBERS * 17;
+/// Two discriminants and a 32-bit varint.
+const MAX_NOTICE_LEN: usize = 1 + 1 + 1 + 5;
+
+/// Who is in the room, and which slot is whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// The receiver's own slot; it stands among [`members`](Self::members).
+    pub slot: u8,
+    /// How many peers the room is for; 0 when nobody said.
+    pub capacity: u8,
+    /// Random per room, the same for all of its members as long as the room lives.
+    pub nonce: [u8; 16],
+    /// Every member, the receiver included, by ascending slot.
+    #[serde(deserialize_with = "bounded_members")]
+    pub members: Vec<Member>,
+}
+
+/// One peer of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Smallest slot that was free when the peer arrived; its relay address.
+    pub slot: u8,
+    /// The bytes of the peer's matchbox id.
+    pub peer: [u8; 16],
+}
+
+/// What the server tells a client about its relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// Packets that the receiver of this notice sent were dropped.
+    Dropped {
+        /// Why.
+        reason: DropReason,
+        /// How many since the last notice with this reason.
+        count: u32,
+    },
+    /// A peer is gone for good: it left and cannot come back with the same id.
+    PeerGone {
+        /// The slot it held, which the next arrival may get.
+        slot: u8,
+    },
+}
+
+/// Why the server did not deliver a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DropReason {
+    /// The sender exceeded its rate.
+    RateLimited,
+    /// The packet waited so long for its receiver that it is of no use any more.
+    Stale,
+    /// The receiver reads slower than the sender sends; the oldest packet made room.
+    RingFull,
+    /// Nobody holds the destination slot, or the sender itself does.
+    UnknownSlot,
+    /// The packet is longer than [`MAX_PAYLOAD_LEN`].
+    TooLarge,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the wire.
+    pub const ALL: [Self; 5] = [
+        Self::RateLimited,
+        Self::Stale,
+        Self::RingFull,
+        Self::UnknownSlot,
+        Self::TooLarge,
+    ];
+
+    /// Stable name for counters.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rateLimited",
+            Self::Stale => "stale",
+            Self::RingFull => "ringFull",
+            Self::UnknownSlot => "unknownSlot",
+            Self::TooLarge => "tooLarge",
+        }
+    }
+
+    /// Position in [`ALL`](Self::ALL).
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A frame that a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientFrame<'a> {
+    /// A packet for another member of the room.
+    Forward {
+        /// Slot of the member who shall get it.
+        destination: u8,
+        /// The packet, at most [`MAX_PAYLOAD_LEN`] bytes.
+        payload: &'a [u8],
+    },
+}
+
+/// A frame that the server sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerFrame<'a> {
+    /// A packet from another member of the room.
+    Forwarded {
+        /// Slot of the member who sent it.
+        source: u8,
+        /// The packet, at most [`MAX_PAYLOAD_LEN`] bytes.
+        payload: &'a [u8],
+    },
+    /// The first binary frame of a connection: this server relays.
+    Welcome(Roster),
+    /// Somebody joined, or left for good.
+    Roster(Roster),
+    /// Something the client should know about its relay.
+    Notice(Notice),
+}
+
+/// Why bytes are not a relay frame, or a value does not fit into one.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RelayFrameError {
+    /// The frame ends before its fixed part does.
+    #[error("relay frame of {len} bytes is too short")]
+    TooShort {
+        /// Length of the frame.
+        len: usize,
+    },
+    /// The frame is longer than its type allows.
+    #[error("relay frame of {len} bytes is longer than {max}")]
+    TooLong {
+        /// Length of the frame.
+        len: usize,
+        /// Longest that its type allows.
+        max: usize,
+    },
+    /// The peer speaks another version.
+    #[error("relay frame has version {found}, not {RELAY_VERSION}")]
+    Version {
+        /// Version in byte 0.
+        found: u8,
+    },
+    /// No such type in this direction.
+    #[error("relay frame has unknown type {found}")]
+    Type {
+        /// Type in byte 0.
+        found: u8,
+    },
+    /// The content does not decode.
+    #[error("relay frame of type {frame_type} is malformed")]
+    Malformed {
+        /// Type in byte 0.
+        frame_type: u8,
+    },
+    /// The content decodes, but its slots contradict each other.
+    #[error("roster is inconsistent: {rule}")]
+    Roster {
+        /// The rule that does not hold.
+        rule: &'static str,
+    },
+    /// The caller's buffer does not hold the frame.
+    #[error("buffer of {len} bytes cannot hold a relay frame of {needed}")]
+    Buffer {
+        /// Length of the buffer.
+        len: usize,
+        /// Length of the frame.
+        needed: usize,
+    },
+}
+
+impl RelayFrameError {
+    /// Stable key for counters.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooShort { .. } => "tooShort",
+            Self::TooLong { .. } => "tooLong",
+            Self::Version { .. } => "version",
+            Self::Type { .. } => "kind",
+            Self::Malformed { .. } => "malformed",
+            Self::Roster { .. } => "roster",
+            Self::Buffer { .. } => "buffer",
+        }
+    }
+}
+
+/// Writes a packet for the member in `destination`; returns the frame's length.
+///
+/// # Errors
+/// When the payload is longer than [`MAX_PAYLOAD_LEN`] or `out` is too small.
+pub fn encode_forward(
+    destination: u8,
+    payload: &[u8],
+    out: &mut [u8],
+) -> Result<usize, RelayFrameError> {
+    encode_packet(destination, payload, out)
+}
+
+/// Writes a packet from the member in `source`; returns the frame's length.
+///
+/// # Errors
+/// When the payload is longer than [`MAX_PAYLOAD_LEN`] or `out` is too small.
+pub fn encode_forwarded(
+    source: u8,
+    payload: &[u8],
+    out: &mut [u8],
+) -> Result<usize, RelayFrameError> {
+    encode_packet(source, payload, out)
+}
+
+/// The frame that opens a connection.
+///
+/// # Errors
+/// When the roster breaks one of its rules.
+pub fn encode_welcome(roster: &Roster) -> Result<Vec<u8>, RelayFrameError> {
+    roster.check()?;
+    encode_value(TYPE_WELCOME, roster)
+}
+
+/// The frame that tells a changed roster.
+///
+/// # Errors
+/// When the roster breaks one of its rules.
+pub fn encode_roster(roster: &Roster) -> Result<Vec<u8>, RelayFrameError> {
+    roster.check()?;
+    encode_value(TYPE_ROSTER, roster)
+}
+
+/// The frame of a notice.
+///
+/// # Errors
+/// None today; a notice that does not fit the frame would be one.
+pub fn encode_notice(notice: &Notice) -> Result<Vec<u8>, RelayFrameError> {
+    encode_value(TYPE_NOTICE, notice)
+}
+
+/// Reads a frame that a client sent.
+///
+/// # Errors
+/// When `bytes` are not such a frame; see [`RelayFrameError`].
+pub fn decode_client(bytes: &[u8]) -> Result<ClientFrame<'_>, RelayFrameError> {
+    match split_type(bytes)? {
+        (TYPE_PACKET, _) => {
+            let (destination, payload) = decode_packet(bytes)?;
+            Ok(ClientFrame::Forward {
+                destination,
+                payload,
+            })
+        }
+        (found, _) => Err(RelayFrameError::Type { found }),
+    }
+}
+
+/// Reads a frame that the server sent.
+///
+/// # Errors
+/// When `bytes` are not such a frame; see [`RelayFrameError`].
+pub fn decode_server(bytes: &[u8]) -> Result<ServerFrame<'_>, RelayFrameError> {
+    match split_type(bytes)? {
+        (TYPE_PACKET, _) => {
+            let (source, payload) = decode_packet(bytes)?;
+            Ok(ServerFrame::Forwarded { source, payload })
+        }
+        (TYPE_WELCOME, body) => decode_roster(TYPE_WELCOME, body).map(ServerFrame::Welcome),
+        (TYPE_ROSTER, body) => decode_roster(TYPE_ROSTER, body).map(ServerFrame::Roster),
+        (TYPE_NOTICE, body) => {
+            decode_value(TYPE_NOTICE, body, MAX_NOTICE_LEN).map(ServerFrame::Notice)
+        }
+        (found, _) => Err(RelayFrameError::Type { found }),
+    }
+}
+
+impl Roster {
+    fn check(&self) -> Result<(), RelayFrameError> {
+        let broken = |rule| Err(RelayFrameError::Roster { rule });
+        if usize::from(self.capacity) > MAX_MEMBERS {
+            return broken("capacity is at most 64");
+        }
+        if self.members.len() > MAX_MEMBERS {
+            return broken("at most 64 members");
+        }
+        if self
+            .members
+            .iter()
+            .any(|m| usize::from(m.slot) >= MAX_MEMBERS)
+        {
+            return broken("slots are below 64");
+        }
+        if !self.members.is_sorted_by(|a, b| a.slot < b.slot) {
+            return broken("slots ascend");
+        }
+        if !self.members.iter().any(|m| m.slot == self.slot) {
+            return broken("the receiver is a member");
+        }
+        Ok(())
+    }
+}
+
+fn first_byte(frame_type: u8) -> u8 {
+    (RELAY_VERSION << 4) | frame_type
+}
+
+fn split_type(bytes: &[u8]) -> Result<(u8, &[u8]), RelayFrameError> {
+    let Some((&first, body)) = bytes.split_first() else {
+        return Err(RelayFrameError::TooShort { len: 0 });
+    };
+    let version = first >> 4;
+    if version != RELAY_VERSION {
+        return Err(RelayFrameError::Version { found: version });
+    }
+    Ok((first & 0x0f, body))
+}
+
+fn encode_packet(slot: u8, payload: &[u8], out: &mut [u8]) -> Result<usize, RelayFrameError> {
+    let needed = payload.len().saturating_add(PACKET_PREFIX_LEN);
+    if needed > MAX_FRAME_LEN {
+        return Err(RelayFrameError::TooLong {
+            len: needed,
+            max: MAX_FRAME_LEN,
+        });
+    }
+    let len = out.len();
+    let Some(frame) = out.get_mut(..needed) else {
+        return Err(RelayFrameError::Buffer { len, needed });
+    };
+    frame[0] = first_byte(TYPE_PACKET);
+    frame[1] = slot;
+    frame[PACKET_PREFIX_LEN..].copy_from_slice(payload);
+    Ok(needed)
+}
+
+fn decode_packet(bytes: &[u8]) -> Result<(u8, &[u8]), RelayFrameError> {
+    let len = bytes.len();
+    if len > MAX_FRAME_LEN {
+        return Err(RelayFrameError::TooLong {
+            len,
+            max: MAX_FRAME_LEN,
+        });
+    }
+    let [_, slot, payload @ ..] = bytes else {
+        return Err(RelayFrameError::TooShort { len });
+    };
+    Ok((*slot, payload))
+}
+
+fn decode_roster(frame_type: u8, body: &[u8]) -> Result<Roster, RelayFrameError> {
+    let roster: Roster = decode_value(frame_type, body, MAX_ROSTER_LEN)?;
+    roster.check()?;
+    Ok(roster)
+}
+
+fn encode_value<T: Serialize>(frame_type: u8, value: &T) -> Result<Vec<u8>, RelayFrameError> {
+    postcard::to_extend(value, vec![first_byte(frame_type)])
+        .map_err(|_| RelayFrameError::Malformed { frame_type })
+}
+
+fn decode_value<'a, T: Deserialize<'a>>(
+    frame_type: u8,
+    body: &'a [u8],
+    max: usize,
+) -> Result<T, RelayFrameError> {
+    let len = body.len() + 1;
+    if len > max {
+        return Err(RelayFrameError::TooLong { len, max });
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) | Err(_) => Err(RelayFrameError::Malformed { frame_type }),
+    }
+}
+
+/// Refuses a member count above the bound before a single member is allocated.
+fn bounded_members<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Member>, D::Error> {
+    struct Members;
+
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<Member>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            write!(f, "at most {MAX_MEMBERS} members")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let announced = seq.size_hint().unwrap_or(0);
+            if announced > MAX_MEMBERS {
+                return Err(A::Error::invalid_length(announced, &self));
+            }
+            let mut members = Vec::with_capacity(announced);
+            while let Some(member) = seq.next_element()? {
+                if members.len() == MAX_MEMBERS {
+                    return Err(A::Error::invalid_length(MAX_MEMBERS + 1, &self));
+                }
+                members.push(member);
+            }
+            Ok(members)
+        }
+    }
+
+    deserializer.deserialize_seq(Members)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! Why an input was late, decided from the packets that carried it.
+
+use std::time::Duration;
+
+use rollback_lab_link::cause::{
+    Arrival, Cause, Evidence, LateInput, LinkEvidence, Pause, PlayerLink, RouteShift, Via, decide,
+};
+use rollback_lab_link::frame::MAX_PLAYERS;
+
+/// A cause, and what takes its evidence away.
+type Step = (Cause, fn(&mut Evidence));
+
+const MS: Duration = Duration::from_millis(1);
+/// The other clock is ahead by so much; the way is 10 ms.
+const OFFSET: Duration = Duration::from_millis(5_000);
+
+fn link() -> PlayerLink {
+    PlayerLink {
+        offset_us: Some(5_000_000),
+        frame: MS * 20,
+        interval: MS * 20,
+        covered: MS * 40,
+        ..PlayerLink::default()
+    }
+}
+
+/// The packet sent for `frame`, `behind` later than its pace and `way` under way.
+fn packet(frame: i32, behind: u32, way: u32) -> Arrival {
+    let sent = MS * 20 * frame.unsigned_abs() + MS * behind;
+    Arrival {
+        first: (frame - 3).max(0),
+        newest: frame,
+        sent: sent + OFFSET,
+        at: sent + MS * way,
+        seq: u16::try_from(frame).expect("a small frame number"),
+        ..Arrival::default()
+    }
+}
+
+/// Player 1 after frames 0 to 29 came as usual.
+fn played() -> LinkEvidence {
+    let mut links = LinkEvidence::default();
+    links.set(1, link());
+    for frame in 0..30 {
+        links.arrived(1, packet(frame, 0, 10));
+    }
+    links
+}
+
+/// The input of frame 30, needed `early` before its packet came in 10 ms.
+fn late(early: u32) -> LateInput {
+    let due = MS * 610 - MS * early;
+    LateInput {
+        player: 1,
+        frame: 30,
+        due,
+        corrected: MS * 700,
+    }
+}
+
+fn judged(links: &LinkEvidence, early: u32) -> Cause {
+    links.judge(false, &late(early)).0
+}
+
+#[test]
+fn the_evidence_decides_in_the_documented_order() {
+    let full = Evidence {
+        route_changed: Some(true),
+        peer_hidden: Some(true),
+        peer_pause_ms: Some(50.0),
+        packet_lost: Some(true),
+        overtaken: Some(true),
+        late_ms: Some(20.0),
+        over_usual_ms: Some(15.0),
+        ahead_ms: Some(20.0),
+        ..Evidence::default()
+    };
+    assert_eq!(decide(true, &full), Cause::Disconnect);
+    let steps: [Step; 8] = [
+        (Cause::RouteChange, |e| e.route_changed = Some(false)),
+        (Cause::PeerHidden, |e| e.peer_hidden = Some(false)),
+        (Cause::PeerStall, |e| e.peer_pause_ms = Some(0.0)),
+        (Cause::PacketLoss, |e| e.packet_lost = Some(false)),
+        (Cause::Reordering, |e| e.overtaken = Some(false)),
+        (Cause::JitterSpike, |e| e.over_usual_ms = Some(0.0)),
+        (Cause::FrameAdvantage, |e| e.ahead_ms = Some(0.0)),
+        (Cause::BaseLatency, |e| e.ahead_ms = None),
+    ];
+    let mut evidence = full;
+    for (cause, take_away) in steps {
+        assert_eq!(decide(false, &evidence), cause, "{evidence:?}");
+        take_away(&mut evidence);
+    }
+    assert_eq!(decide(false, &evidence), Cause::Unknown, "no clock");
+    assert_eq!(decide(false, &Evidence::default()), Cause::Unknown);
+}
+
+#[test]
+fn the_part_that_is_more_than_half_of_the_lateness_is_the_cause() {
+    let told = |over, ahead| {
+        let evidence = Evidence {
+            late_ms: Some(20.0),
+            over_usual_ms: Some(over),
+            ahead_ms: Some(ahead),
+            ..Evidence::default()
+        };
+        decide(false, &evidence)
+    };
+    assert_eq!(told(10.1, 0.0), Cause::JitterSpike);
+    assert_eq!(told(10.0, 0.0), Cause::BaseLatency);
+    assert_eq!(told(0.0, 10.1), Cause::FrameAdvantage);
+    assert_eq!(told(0.0, 10.0), Cause::BaseLatency);
+    assert_eq!(told(-4.0, 12.0), Cause::BaseLatency, "half of 24 ms");
+}
+
+#[test]
+fn a_packet_that_came_as_usual_leaves_the_lead_or_the_way() {
+    let mut links = played();
+    links.arrived(1, packet(30, 0, 10));
+    // Late by 20 ms with 40 ms covered and a way of 10 ms: 50 ms of lead.
+    let (cause, evidence) = links.judge(false, &late(20));
+    assert_eq!(cause, Cause::FrameAdvantage);
+    assert_eq!(evidence.late_ms, Some(20.0));
+    assert_eq!(evidence.ahead_ms, Some(50.0));
+    assert_eq!(evidence.over_usual_ms, Some(0.0));
+    let mut uncovered = link();
+    uncovered.covered = Duration::ZERO;
+    links.set(1, uncovered);
+    assert_eq!(judged(&links, 5), Cause::BaseLatency, "behind by 5 ms");
+    assert_eq!(
+        judged(&links, 20),
+        Cause::BaseLatency,
+        "half of it is the way"
+    );
+    assert_eq!(judged(&links, 21), Cause::FrameAdvantage);
+    links.set(
+        1,
+        PlayerLink {
+            offset_us: None,
+            ..link()
+        },
+    );
+    assert_eq!(judged(&links, 20), Cause::Unknown, "without a clock");
+}
+
+#[test]
+fn a_packet_that_took_longer_than_those_before_it_is_a_spike() {
+    let mut links = played();
+    links.arrived(1, packet(30, 0, 60));
+    assert_eq!(judged(&links, 0), Cause::JitterSpike);
+    let mut held = played();
+    held.arrived(
+        1,
+        Arrival {
+            held: true,
+            ..packet(30, 0, 60)
+        },
+    );
+    assert_ne!(
+        judged(&held, 0),
+        Cause::JitterSpike,
+        "it waited for this peer itself"
+    );
+}
+
+#[test]
+fn a_missing_packet_is_lost_until_it_comes_and_overtaken_then() {
+    let mut links = played();
+    links.arrived(
+        1,
+        Arrival {
+            missing: 1,
+            ..packet(31, 0, 10)
+        },
+    );
+    let (cause, _) = links.judge_rollback(7, false, late(5));
+    assert_eq!(cause, Cause::PacketLoss);
+    let mut told = Vec::new();
+    links.revise(MS * 800, |id, cause, _| told.push((id, cause)));
+    assert_eq!(told, [], "nothing came");
+    links.arrived(
+        1,
+        Arrival {
+            behind: true,
+            ..packet(30, 0, 60)
+        },
+    );
+    links.revise(MS * 800, |id, cause, _| told.push((id, cause)));
+    assert_eq!(told, [(7, Cause::Reordering)]);
+    links.arrived(
+        1,
+        Arrival {
+            behind: true,
+            ..packet(29, 0, 90)
+        },
+    );
+    links.revise(MS * 800, |id, cause, _| told.push((id, cause)));
+    assert_eq!(told.len(), 1, "once");
+}
+
+#[test]
+fn what_was_told_more_than_a_second_ago_stays() {
+    let mut links = played();
+    links.arrived(1, packet(31, 0, 10));
+    links.judge_rollback(7, false, late(5));
+    links.arrived(1, packet(30, 0, 60));
+    links.revise(MS * 1_701, |_, _, _| panic!("settled"));
+}
+
+#[test]
+fn a_packet_sent_again_was_lost() {
+    let mut links = played();
+    links.arrived(
+        1,
+        Arrival {
+            behind: true,
+            ..packet(30, 100, 10)
+        },
+    );
+    assert_eq!(judged(&links, 0), Cause::PacketLoss);
+}
+
+#[test]
+fn a_relay_copy_without_the_direct_one_is_a_loss_until_that_comes() {
+    let mut links = played();
+    let relayed = Arrival {
+        relay: true,
+        alone: true,
+        ..packet(30, 0, 60)
+    };
+    links.arrived(1, relayed);
+    assert_eq!(judged(&links, 5), Cause::PacketLoss);
+    links.copied(1, 30);
+    assert_ne!(judged(&links, 5), Cause::PacketLoss);
+}
+
+#[test]
+fn a_pause_explains_what_was_sent_late_by_it_and_nothing_else() {
+    let resumed = |frame, hidden| {
+        let pause = Pause {
+            from: packet(29, 0, 10).sent,
+            to: packet(30, 100, 10).sent,
+            hidden,
+        };
+        Arrival {
+            pause: Some(pause),
+            // Six frames in one tick.
+            sent: pause.to,
+            ..packet(frame, 100, 10)
+        }
+    };
+    let mut links = played();
+    links.arrived(1, resumed(30, false));
+    assert_eq!(judged(&links, 5), Cause::PeerStall);
+    let mut hidden = played();
+    hidden.arrived(1, resumed(30, true));
+    assert_eq!(judged(&hidden, 5), Cause::PeerHidden);
+    for frame in 31..36 {
+        links.arrived(1, resumed(frame, false));
+    }
+    let of = |frame| {
+        let late = LateInput { frame, ..late(5) };
+        links.judge(false, &late).0
+    };
+    assert_eq!(of(34), Cause::PeerStall, "20 ms late");
+    assert_ne!(of(35), Cause::PeerStall, "made up for");
+}
+
+#[test]
+fn a_game_that_waited_while_its_peer_polled_stood_still_too() {
+    let mut links = played();
+    links.arrived(1, packet(30, 120, 10));
+    let (cause, evidence) = links.judge(false, &late(0));
+    assert_eq!(
+        (cause, evidence.peer_pause_ms),
+        (Cause::PeerStall, Some(140.0))
+    );
+}
+
+#[test]
+fn a_hidden_player_comes_before_its_stall() {
+    let mut links = played();
+    links.arrived(
+        1,
+        Arrival {
+            hidden: true,
+            ..packet(30, 120, 10)
+        },
+    );
+    assert_eq!(judged(&links, 0), Cause::PeerHidden);
+}
+
+#[test]
+fn a_route_that_was_left_explains_what_it_did_not_bring_any_more() {
+    let shifted = |left, at| {
+        let mut links = played();
+        links.set(
+            1,
+            PlayerLink {
+                shift: Some(RouteShift { at, left }),
+                ..link()
+            },
+        );
+        let relayed = Arrival {
+            relay: true,
+            ..packet(30, 0, 60)
+        };
+        links.arrived(1, relayed);
+        judged(&links, 5)
+    };
+    let sent = packet(30, 0, 10).sent;
+    assert_eq!(shifted(sent - MS, MS * 800), Cause::RouteChange);
+    assert_ne!(
+        shifted(sent, MS * 800),
+        Cause::RouteChange,
+        "it came that way"
+    );
+    assert_ne!(
+        shifted(sent - MS, MS * 599),
+        Cause::RouteChange,
+        "sent after it"
+    );
+    assert_ne!(
+        shifted(sent - MS, MS * 1_701),
+        Cause::RouteChange,
+        "long before it"
+    );
+}
+
+#[test]
+fn a_stall_waits_for_the_oldest_missing_input() {
+    let mut links = played();
+    links.set(2, link());
+    for frame in 0..20 {
+        links.arrived(2, packet(frame, 0, 10));
+    }
+    assert_eq!(links.awaited(MS * 700), Some((2, 20)));
+    assert_eq!(links.awaited(MS * 210), Some((1, 11)));
+    assert_eq!(LinkEvidence::default().awaited(MS), None);
+}
+
+#[test]
+fn links_are_kept_by_handle_and_forgotten_together() {
+    let mut links = LinkEvidence::default();
+    links.set(1, link());
+    links.set(MAX_PLAYERS, link());
+    links.arrived(MAX_PLAYERS, packet(0, 0, 10));
+    assert_eq!(links.get(1), Some(&link()));
+    assert_eq!((links.get(0), links.get(MAX_PLAYERS)), (None, None));
+    links.clear();
+    assert_eq!(links.get(1), None);
+}
+
+#[test]
+fn names_in_the_file_are_the_documented_ones_in_their_order() {
+    let names = Cause::ALL.map(Cause::as_str);
+    assert_eq!(
+        names,
+        [
+            "disconnect",
+            "routeChange",
+            "peerHidden",
+            "peerStall",
+            "packetLoss",
+            "reordering",
+            "jitterSpike",
+            "frameAdvantage",
+            "baseLatency",
+            "unknown"
+        ]
+    );
+    assert!(Cause::ALL.is_sorted());
+    for cause in Cause::ALL {
+        assert_eq!(serde_json::to_value(cause).unwrap(), cause.as_str());
+    }
+    for via in [Via::Direct, Via::Turn, Via::Relay, Via::Unknown] {
+        assert_eq!(serde_json::to_value(via).unwrap(), via.as_str());
+    }
+}

@@ -1,0 +1,170 @@
+//! The direct path works, but worse than the relay: `lossy` and `congested`, and what must not be
+//! taken for them.
+
+use rollback_lab_link::route::{BOTH_TOGETHER, RouteCause, RouteState};
+use rollback_lab_link::wire::Path;
+
+use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
+
+fn fallbacks(world: &World) -> Vec<RouteCause> {
+    let mut causes = world.causes_into(RouteState::Relay);
+    causes.sort_by_key(|cause| cause.as_str());
+    causes
+}
+
+/// Below 60 fps two lost ticks in a row are rare and one is masked: the path may stay.
+#[test]
+fn a_direct_path_that_loses_a_fifth_is_left_or_hardly_noticed() {
+    for fps in [10, 20, 30, 60, 120] {
+        let mut left = 0;
+        for seed in 0..10 {
+            let setup = Setup {
+                fps,
+                input_delay: 2,
+                conditions: "direct:loss=20%",
+                seed,
+                ..Setup::default()
+            };
+            let mut world = World::playing(setup, 60 * SECOND);
+            if world.routes() == [RouteState::Direct; 2] {
+                assert!(world.both_paths() < 6 * SECOND, "{:?}", world.both_paths());
+            } else {
+                left += 1;
+                assert_eq!(world.routes(), [RouteState::Relay; 2], "{fps} fps, {seed}");
+                let change = world.peers.iter().find_map(|peer| {
+                    peer.fallback()
+                        .filter(|change| change.cause == RouteCause::Lossy)
+                });
+                let change = change.expect("one side found it out");
+                assert!(change.value >= change.threshold, "{change:?}");
+            }
+            assert_eq!(world.stalls(), 0, "{fps} fps, seed {seed}");
+            world.run_for(10 * SECOND);
+        }
+        println!("{fps} fps: {left} of 10 matches left a path that loses 20 %");
+        assert!(fps < 30 || left >= 8, "{fps} fps: {left} of 10");
+    }
+}
+
+#[test]
+fn when_the_relay_loses_as_much_both_paths_stay_in_use() {
+    for fps in [30, 60] {
+        let setup = Setup {
+            fps,
+            input_delay: 2,
+            conditions: "loss=20%",
+            ..Setup::default()
+        };
+        let world = World::playing(setup, 60 * SECOND);
+        assert!(!fallbacks(&world).contains(&RouteCause::Lossy), "{fps} fps");
+        assert!(world.both_paths() > 10 * SECOND);
+    }
+}
+
+/// A relay too far away to carry the match alone is no better than a direct path with losses.
+#[test]
+fn a_relay_that_would_stall_every_frame_is_not_preferred() {
+    let setup = Setup {
+        relay: 150 * MS,
+        conditions: "direct:loss=20%",
+        ..Setup::default()
+    };
+    let world = World::playing(setup, 60 * SECOND);
+    assert_eq!(world.promotions(), 0, "{:?}", world.peers[0].changes.last());
+}
+
+#[test]
+fn losses_below_one_in_twenty_do_not_promote() {
+    for seed in 0..10 {
+        let setup = Setup {
+            conditions: "direct:loss=3%",
+            seed,
+            ..Setup::default()
+        };
+        let world = World::playing(setup, 120 * SECOND);
+        assert_eq!(world.promotions(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_direct_path_that_queues_for_three_seconds_is_left() {
+    for fps in [10, 20, 30, 60, 120] {
+        let mut world = World::playing(
+            Setup {
+                fps,
+                input_delay: 3,
+                ..Setup::default()
+            },
+            12 * SECOND,
+        );
+        // The queue grows over a second, as buffers fill.
+        for step in 1..=10 {
+            for peer in &mut world.peers {
+                let mut shape = peer.shaper.shape(Path::Direct);
+                shape.latency = 10 * MS + step * 9 * MS;
+                peer.shaper.set_shape(Path::Direct, shape);
+            }
+            world.run_for(100 * MS);
+        }
+        world.run_for(6 * SECOND);
+        assert_eq!(world.routes(), [RouteState::Relay; 2], "{fps} fps");
+        let causes = fallbacks(&world);
+        assert!(
+            causes.contains(&RouteCause::Congested),
+            "{fps} fps: {causes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_queue_on_the_way_to_both_paths_promotes_nobody() {
+    let mut world = World::playing(
+        Setup {
+            input_delay: 3,
+            ..Setup::default()
+        },
+        12 * SECOND,
+    );
+    for step in 1..=10 {
+        for peer in &mut world.peers {
+            for path in Path::ALL {
+                let mut shape = peer.shaper.shape(path);
+                shape.latency = 10 * MS + step * 9 * MS;
+                peer.shaper.set_shape(path, shape);
+            }
+        }
+        world.run_for(100 * MS);
+    }
+    world.run_for(20 * SECOND);
+    assert_eq!(world.promotions(), 0, "{:?}", world.peers[0].changes);
+}
+
+#[test]
+fn a_path_that_refuses_packets_again_and_again_is_left() {
+    let mut world = World::playing(Setup::default(), 3 * SECOND);
+    world.peers[0].refuse_direct = true;
+    world.run_for(5 * SECOND);
+    assert_eq!(world.routes(), [RouteState::Relay; 2]);
+    assert_eq!(world.stalls(), 0);
+    let causes = fallbacks(&world);
+    assert!(
+        causes.contains(&RouteCause::Congested) || causes.contains(&RouteCause::Dead),
+        "{causes:?}"
+    );
+}
+
+/// The bound of invariant 2: both paths for a moment, then a decision.
+#[test]
+fn a_lossy_path_is_decided_soon_after_its_time_is_up() {
+    let setup = Setup {
+        conditions: "direct:loss=40%",
+        ..Setup::default()
+    };
+    let world = World::playing(setup, 20 * SECOND);
+    assert_eq!(world.routes(), [RouteState::Relay; 2]);
+    assert!(
+        world.both_paths() < BOTH_TOGETHER * 2,
+        "{:?}",
+        world.both_paths()
+    );
+}

@@ -1,0 +1,259 @@
+//! Scenarios 2, 3, 5 and 6: trouble that passes, trouble of the peers, trouble that stays.
+
+use std::time::Duration;
+
+use rollback_lab_link::link::HIDDEN_GRACE;
+use rollback_lab_link::route::{RouteCause, RouteState};
+use rollback_lab_link::wire::Path;
+
+use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
+
+#[test]
+fn a_one_way_cut_promotes_both_sides() {
+    for from in 0..2 {
+        let mut world = World::playing(Setup::default(), 3 * SECOND);
+        world.cut(from, Path::Direct);
+        world.run_for(3 * SECOND);
+        assert_eq!(world.routes(), [RouteState::Relay; 2]);
+        assert_eq!(world.stalls(), 0);
+        let mut causes = world.causes_into(RouteState::Relay);
+        causes.sort_by_key(|cause| cause.as_str());
+        assert_eq!(causes, [RouteCause::Dead, RouteCause::PeerPromoted]);
+    }
+}
+
+#[test]
+fn a_link_down_for_five_seconds_stays_promoted_after_it_heals() {
+    let mut world = World::playing(Setup::default(), 3 * SECOND);
+    world.cut_both(Path::Direct);
+    world.run_for(5 * SECOND);
+    world.heal_both(Path::Direct);
+    let direct = |world: &World| {
+        world
+            .peers
+            .each_ref()
+            .map(|peer| peer.link.stats().game_packets_direct)
+    };
+    let before = direct(&world);
+    world.run_for(60 * SECOND);
+    assert_eq!(world.routes(), [RouteState::Relay; 2], "no return");
+    assert_eq!(direct(&world), before, "no game packet goes direct again");
+    assert_eq!(world.promotions(), 2, "one promotion per peer");
+    for peer in &world.peers {
+        let fallback = peer.fallback().unwrap();
+        assert!(fallback.cause.is_fallback());
+        assert!(!peer.link.p2p_healthy());
+    }
+    assert_eq!(world.stalls(), 0);
+}
+
+#[test]
+fn a_spike_of_150_ms_is_bridged_and_forgotten_within_a_second() {
+    for phase in 0..17 {
+        let setup = Setup {
+            input_delay: 2,
+            ..Setup::default()
+        };
+        let mut world = World::playing(setup, 3 * SECOND + phase * MS);
+        world.reset_counts();
+        world.cut_both(Path::Direct);
+        world.run_for(150 * MS);
+        world.heal_both(Path::Direct);
+        world.run_for(10 * SECOND);
+        assert_eq!(world.promotions(), 0, "a spike does not promote");
+        assert_eq!(world.routes(), [RouteState::Direct; 2]);
+        assert!(!world.causes_into(RouteState::Suspect).is_empty());
+        assert!(
+            world.both_paths() < SECOND,
+            "both paths for {:?}",
+            world.both_paths()
+        );
+        assert_eq!(world.stalls(), 0);
+    }
+}
+
+/// The same spike as radios do it: nothing is lost, everything comes at once at the end.
+#[test]
+fn a_spike_that_delays_is_bridged_and_forgotten_as_well() {
+    let setup = Setup {
+        input_delay: 2,
+        ..Setup::default()
+    };
+    let mut world = World::playing(setup, 3 * SECOND);
+    world.reset_counts();
+    for left in (0..150).rev().step_by(10) {
+        for peer in &mut world.peers {
+            let mut shape = peer.shaper.shape(Path::Direct);
+            shape.latency = 10 * MS + left * MS;
+            peer.shaper.set_shape(Path::Direct, shape);
+        }
+        world.run_for(10 * MS);
+    }
+    world.run_for(10 * SECOND);
+    assert_eq!((world.promotions(), world.stalls()), (0, 0));
+    assert!(
+        world.both_paths() < SECOND,
+        "both paths for {:?}",
+        world.both_paths()
+    );
+}
+
+#[test]
+fn a_hitch_of_the_peer_does_not_promote() {
+    for span in [60, 100, 250, 400, 1_000, 3_000] {
+        for (direct, relay) in [(10, 10), (10, 120), (120, 10)] {
+            let setup = Setup {
+                direct: direct * MS,
+                relay: relay * MS,
+                ..Setup::default()
+            };
+            let mut world = World::playing(setup, 3 * SECOND);
+            for _ in 0..5 {
+                world.freeze(1, span * MS);
+                world.run_for(span * MS + 2 * SECOND);
+                assert_eq!(
+                    world.promotions(),
+                    0,
+                    "{span} ms: {:?}",
+                    world.peers[0].changes
+                );
+                assert_eq!(world.routes(), [RouteState::Direct; 2], "{span} ms");
+            }
+            assert!(world.peers[1].link.stats().hitches >= 5, "{span} ms");
+        }
+    }
+}
+
+#[test]
+fn a_pause_of_both_does_not_promote() {
+    let mut world = World::playing(Setup::default(), 3 * SECOND);
+    world.freeze(0, 5 * SECOND);
+    world.freeze(1, 7 * SECOND);
+    world.run_for(10 * SECOND);
+    assert_eq!(world.promotions(), 0);
+    assert_eq!(world.routes(), [RouteState::Direct; 2]);
+}
+
+#[test]
+fn a_peer_that_polls_at_15_hz_is_as_healthy_as_any() {
+    let setup = Setup {
+        tick: [None, Some(SECOND / 15)],
+        input_delay: 3,
+        ..Setup::default()
+    };
+    let world = World::playing(setup, 60 * SECOND);
+    assert_eq!(world.promotions(), 0);
+    // The first second is needed to believe that the peer is slow.
+    assert!(world.both_paths() < 2 * SECOND, "{:?}", world.both_paths());
+    assert_eq!(world.routes(), [RouteState::Direct; 2]);
+}
+
+#[test]
+fn a_hidden_tab_that_wakes_once_a_second_is_not_doubted() {
+    let mut world = World::playing(Setup::default(), 3 * SECOND);
+    world.peers[1].link.set_hidden(true);
+    world.run_for(100 * MS);
+    for _ in 0..10 {
+        world.freeze(1, SECOND);
+        world.run_for(SECOND + 20 * MS);
+    }
+    assert!(world.peers[0].link.peer_hidden());
+    let doubts = world.peers[0]
+        .changes
+        .iter()
+        .filter(|change| change.to == RouteState::Suspect);
+    assert!(
+        doubts
+            .clone()
+            .all(|change| change.cause == RouteCause::PeerDoubt),
+        "{doubts:?}"
+    );
+    world.peers[1].link.set_hidden(false);
+    world.run_for(5 * SECOND);
+    let changes = world.peers.each_ref().map(|peer| &peer.changes);
+    assert_eq!(world.promotions(), 0, "{changes:#?}");
+    assert_eq!(world.routes(), [RouteState::Direct; 2]);
+}
+
+#[test]
+fn a_direct_path_that_dies_while_the_tab_is_hidden_is_given_up() {
+    for one_way in [false, true] {
+        let mut world = World::playing(Setup::default(), 3 * SECOND);
+        world.peers[1].link.set_hidden(true);
+        world.run_for(SECOND);
+        assert_eq!(world.causes_into(RouteState::Suspect), []);
+        if one_way {
+            world.cut(1, Path::Direct);
+        } else {
+            world.cut_both(Path::Direct);
+        }
+        world.reset_counts();
+        world.run_for(4 * SECOND);
+        assert_eq!(world.routes(), [RouteState::Relay; 2], "one way: {one_way}");
+        // The visible peer waits for as long as a browser may let a hidden tab sleep.
+        let gap = world.longest_gap();
+        assert!(
+            gap < HIDDEN_GRACE + SECOND / 2,
+            "the game stood for {gap:?}"
+        );
+    }
+}
+
+#[test]
+fn a_packet_that_the_direct_path_refuses_goes_by_relay_in_the_same_call() {
+    let mut world = World::playing(Setup::default(), 3 * SECOND);
+    world.peers[0].refuse_direct = true;
+    world.run_for(20 * MS);
+    world.peers[0].refuse_direct = false;
+    world.run_for(5 * SECOND);
+    let peer = &world.peers[0];
+    assert_eq!(peer.changes[1].cause, RouteCause::SendFailed);
+    assert!(peer.link.stats().direct_send_failures > 0);
+    assert_eq!(peer.link.stats().unsent, 0, "nothing was lost");
+    assert!(peer.game.sent_by.iter().all(|by| by.direct || by.relay));
+    assert_eq!((world.stalls(), world.promotions()), (0, 0));
+    assert_eq!(world.routes(), [RouteState::Direct; 2]);
+}
+
+#[test]
+fn a_closed_channel_promotes_at_once() {
+    let mut world = World::playing(Setup::default(), 3 * SECOND);
+    let now = world.now;
+    world.peers[0].link.direct_closed(now);
+    world.run_for(SECOND);
+    assert_eq!(world.routes(), [RouteState::Relay; 2]);
+    assert_eq!(world.peers[0].changes[1].cause, RouteCause::Closed);
+    assert_eq!(world.peers[1].fallback().unwrap().to, RouteState::Relay);
+    assert_eq!(world.stalls(), 0);
+}
+
+/// Losses below the tolerance of the rules are masked by ggrs's own redundancy.
+#[test]
+fn single_losses_seldom_raise_doubt() {
+    for (spec, most) in [("direct:loss=1%", 0.03), ("direct:loss=2%", 0.08)] {
+        let setup = Setup {
+            conditions: spec,
+            tick_jitter: 2 * MS,
+            ..Setup::default()
+        };
+        let world = World::playing(setup, 300 * SECOND);
+        let share = world.both_paths().as_secs_f64() / 300.0;
+        println!("{spec}: both paths for {:.1} % of the time", share * 100.0);
+        assert!(share < most, "{spec}: {share}");
+        assert_eq!(world.promotions(), 0);
+    }
+}
+
+#[test]
+fn doubt_sends_the_newest_input_again_at_once() {
+    let mut world = World::playing(Setup::default(), 3 * SECOND);
+    world.cut_both(Path::Direct);
+    while world.peers[0].link.route() == RouteState::Direct {
+        let next = world.now + Duration::from_micros(500);
+        world.run_to(next);
+    }
+    assert_eq!(world.peers[0].link.stats().resent_inputs, 1);
+    let doubt = world.peers[0].changes.last().unwrap();
+    assert_eq!((doubt.to, doubt.metric), (RouteState::Suspect, "silenceMs"));
+    assert!(doubt.value >= 45.0 && doubt.value < 68.0, "{doubt:?}");
+}

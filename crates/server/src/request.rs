@@ -1,0 +1,165 @@
+//! Owns what a room URL asks for: the name and the way peers are grouped.
+//! Never touches a room; text in, a request or a reason out.
+
+use thiserror::Error;
+
+use rollback_lab_link::wire::relay::MAX_MEMBERS;
+
+/// Longest room name, in bytes: it has to fit into a close frame's reason with room to explain.
+pub const MAX_ROOM_NAME: usize = 64;
+/// The room of a URL without a path, as in `matchbox_signaling`.
+const DEFAULT_ROOM: &str = "world";
+
+/// A room as a client asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RoomRequest {
+    /// Name of the room.
+    pub name: String,
+    /// How its peers are grouped.
+    pub grouping: Grouping,
+}
+
+/// How the peers that name the same room are grouped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Grouping {
+    /// All in one room, up to 64.
+    Open,
+    /// All in one room of exactly this many (`?players=N`).
+    Players(u8),
+    /// In rooms of this many, in the order of arrival (`?next=N`).
+    Next(u8),
+}
+
+impl Grouping {
+    /// How many peers the room is for; 0 when nobody said.
+    pub fn capacity(self) -> u8 {
+        match self {
+            Self::Open => 0,
+            Self::Players(n) | Self::Next(n) => n,
+        }
+    }
+}
+
+/// Why a room URL is not acceptable.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RoomRequestError {
+    /// The name is too long or has other characters than a room name may have.
+    #[error("room names are 1 to {MAX_ROOM_NAME} letters, digits, '-', '_' or '.'")]
+    Name,
+    /// A parameter is not a number of peers.
+    #[error("{parameter} must be a number from 1 to {MAX_MEMBERS}")]
+    Count {
+        /// The parameter.
+        parameter: &'static str,
+    },
+    /// Both ways to group peers were named, or one of them twice.
+    #[error("name players or next once, not both")]
+    Ambiguous,
+}
+
+impl RoomRequest {
+    /// Reads the path and query of a room URL. Unknown parameters are ignored, as stock servers do.
+    ///
+    /// # Errors
+    /// When the name or a number is not acceptable.
+    pub fn parse(path: &str, query: Option<&str>) -> Result<Self, RoomRequestError> {
+        let name = match path.strip_prefix('/').unwrap_or(path) {
+            "" => DEFAULT_ROOM,
+            name => name,
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.len() > MAX_ROOM_NAME || !name.bytes().all(allowed) {
+            return Err(RoomRequestError::Name);
+        }
+        let mut grouping = Grouping::Open;
+        for pair in query.unwrap_or_default().split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let asked = match key {
+                "players" => Grouping::Players(count("players", value)?),
+                "next" => Grouping::Next(count("next", value)?),
+                _ => continue,
+            };
+            if grouping != Grouping::Open {
+                return Err(RoomRequestError::Ambiguous);
+            }
+            grouping = asked;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            grouping,
+        })
+    }
+}
+
+fn count(parameter: &'static str, value: &str) -> Result<u8, RoomRequestError> {
+    match value.parse::<u8>() {
+        Ok(n) if (1..=MAX_MEMBERS).contains(&usize::from(n)) => Ok(n),
+        Ok(_) | Err(_) => Err(RoomRequestError::Count { parameter }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(path: &str, query: &str) -> Result<(String, Grouping), RoomRequestError> {
+        RoomRequest::parse(path, Some(query)).map(|request| (request.name, request.grouping))
+    }
+
+    #[test]
+    fn path_and_parameters_name_a_room() {
+        assert_eq!(parse("/duel", ""), Ok(("duel".into(), Grouping::Open)));
+        assert_eq!(parse("/", "a=b"), Ok(("world".into(), Grouping::Open)));
+        assert_eq!(
+            parse("/a.b-c_1", "x&players=4"),
+            Ok(("a.b-c_1".into(), Grouping::Players(4)))
+        );
+        assert_eq!(parse("/q", "next=2"), Ok(("q".into(), Grouping::Next(2))));
+    }
+
+    #[test]
+    fn names_are_bounded_in_length_and_characters() {
+        assert!(parse(&format!("/{}", "r".repeat(64)), "").is_ok());
+        for bad in ["/a/b", "/a%20b", "/a b", "/\u{e4}", &"r".repeat(65)] {
+            assert_eq!(parse(bad, ""), Err(RoomRequestError::Name), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_are_from_1_to_64_and_named_once() {
+        for bad in [
+            "players=0",
+            "players=65",
+            "players=",
+            "players=two",
+            "players=300",
+        ] {
+            assert_eq!(
+                parse("/r", bad),
+                Err(RoomRequestError::Count {
+                    parameter: "players"
+                }),
+                "{bad}"
+            );
+        }
+        for bad in ["players=2&next=2", "next=2&next=3"] {
+            assert_eq!(parse("/r", bad), Err(RoomRequestError::Ambiguous), "{bad}");
+        }
+        assert!(parse("/r", "players=64").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_a_request_or_a_reason_that_fits_a_close_frame(
+            path in ".{0,200}", query in ".{0,200}",
+        ) {
+            match RoomRequest::parse(&path, Some(&query)) {
+                Ok(request) => prop_assert!(request.name.len() <= MAX_ROOM_NAME),
+                Err(error) => prop_assert!(error.to_string().len() <= 123),
+            }
+        }
+    }
+}

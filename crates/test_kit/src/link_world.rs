@@ -1,0 +1,471 @@
+//! Two links in virtual time, joined by shaped paths, each driven by a model of a ggrs game.
+//!
+//! The model keeps ggrs 0.13's rules that matter for stalls: every input packet carries all
+//! unacknowledged inputs, a frame is advanced only while `current - last_confirmed <
+//! max_prediction`, a stalled game is quiet but for a retry after 200 ms, and every input packet
+//! received is acknowledged.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared by programs that do not use all of it; a model that cannot go on says where"
+)]
+
+use std::{collections::HashSet, time::Duration};
+
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rollback_lab_link::conditions::{Conditions, Direction, Shaper};
+use rollback_lab_link::link::{Incoming, Link, LinkSettings, Out, SendFailed, SentBy};
+use rollback_lab_link::route::{RouteCause, RouteChange, RoutePolicy, RouteState};
+use rollback_lab_link::wire::{HEADER_LEN, Header, Kind, Path};
+
+pub const MS: Duration = Duration::from_millis(1);
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// What the two peers and the paths between them are like.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub policy: RoutePolicy,
+    pub fps: u32,
+    pub input_delay: u32,
+    pub max_prediction: u32,
+    /// One-way delays.
+    pub direct: Duration,
+    pub relay: Duration,
+    /// More conditions, on top of the delays.
+    pub conditions: &'static str,
+    /// Frames by which peer 1 is ahead.
+    pub skew: u32,
+    /// Distance of peer 1's ticks from peer 0's.
+    pub phase: Duration,
+    /// Ticks come up to this much late, drawn anew each time.
+    pub tick_jitter: Duration,
+    /// Length of a tick of each peer; `None` is a frame.
+    pub tick: [Option<Duration>; 2],
+    pub lobby: Duration,
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            policy: RoutePolicy::P2pFirst,
+            fps: 60,
+            input_delay: 0,
+            max_prediction: 8,
+            direct: 10 * MS,
+            relay: 10 * MS,
+            conditions: "",
+            skew: 0,
+            phase: 3 * MS,
+            tick_jitter: MS,
+            tick: [None; 2],
+            lobby: 1_500 * MS,
+            seed: 1,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Game {
+    running: bool,
+    pub current: i32,
+    last_received: i32,
+    acked: i32,
+    /// When an input of the peer last came, for ggrs's retry.
+    last_input: Duration,
+    /// Ticks in which no frame was advanced.
+    pub stalls: u32,
+    pub sent_by: Vec<SentBy>,
+    next_id: u32,
+    seen: HashSet<u32>,
+    last_data: Option<Duration>,
+    pub longest_gap: Duration,
+    started: Duration,
+}
+
+pub struct Peer {
+    pub link: Link,
+    pub shaper: Shaper<()>,
+    pub game: Game,
+    pub changes: Vec<RouteChange>,
+    /// Own clock minus the world's.
+    offset: Duration,
+    grid: Duration,
+    next: Duration,
+    rng: Xoshiro256PlusPlus,
+    /// No ticks in this stretch of time.
+    pub frozen: Option<(Duration, Duration)>,
+    /// The direct path refuses packets.
+    pub refuse_direct: bool,
+    pub malformed: u64,
+    pub relay_kinds: [u64; 4],
+}
+
+pub struct World {
+    pub setup: Setup,
+    pub now: Duration,
+    pub peers: [Peer; 2],
+}
+
+fn frame(fps: u32) -> Duration {
+    SECOND / fps
+}
+
+impl World {
+    /// Both peers connected, in the lobby.
+    pub fn new(setup: Setup) -> Self {
+        let mut world = Self::unconnected(setup);
+        for peer in &mut world.peers {
+            let now = peer.offset;
+            peer.link.peer_named(now);
+            peer.link.relay_usable(now, true);
+            peer.link.direct_opened(now);
+        }
+        world
+    }
+
+    /// Both peers exist; nothing is known about any path.
+    pub fn unconnected(setup: Setup) -> Self {
+        let peer = |index: usize| {
+            let offset = [Duration::ZERO, 777 * SECOND][index];
+            let settings = LinkSettings {
+                policy: setup.policy,
+                fps: setup.fps,
+                max_prediction: setup.max_prediction,
+                input_delay: setup.input_delay,
+                return_to_direct: false,
+            };
+            let spec = Conditions::parse(setup.conditions).unwrap();
+            let mut shaper = Shaper::new(&spec, index, setup.seed);
+            for (path, latency) in [(Path::Direct, setup.direct), (Path::Relay, setup.relay)] {
+                let mut shape = shaper.shape(path);
+                shape.latency = shape.latency.max(latency);
+                shaper.set_shape(path, shape);
+            }
+            let first = if index == 0 {
+                Duration::ZERO
+            } else {
+                setup.phase
+            };
+            Peer {
+                link: Link::new(settings, offset),
+                shaper,
+                game: Game::default(),
+                changes: Vec::new(),
+                offset,
+                grid: first,
+                next: first,
+                rng: Xoshiro256PlusPlus::seed_from_u64(setup.seed * 2 + index as u64),
+                frozen: None,
+                refuse_direct: false,
+                malformed: 0,
+                relay_kinds: [0; 4],
+            }
+        };
+        Self {
+            now: Duration::ZERO,
+            peers: [peer(0), peer(1)],
+            setup,
+        }
+    }
+
+    /// A match that has been playing for `play`, past the lobby and the first judgement.
+    pub fn playing(setup: Setup, play: Duration) -> Self {
+        let mut world = Self::new(setup);
+        world.run_to(world.setup.lobby);
+        world.start(1);
+        world.run_for(play);
+        world
+    }
+
+    pub fn start(&mut self, epoch: u16) {
+        let skew = self.setup.skew;
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            peer.link.start_epoch(self.now + peer.offset, epoch);
+            let skew = i32::try_from(skew).unwrap();
+            peer.link.set_skew(if index == 0 { -skew } else { skew });
+            peer.game = Game {
+                running: true,
+                last_received: -1,
+                acked: -1,
+                last_input: self.now,
+                next_id: peer.game.next_id,
+                seen: std::mem::take(&mut peer.game.seen),
+                // The one that is ahead starts so many frames earlier.
+                started: self.now + frame(self.setup.fps) * [self.setup.skew, 0][index],
+                ..Game::default()
+            };
+        }
+    }
+
+    pub fn stop(&mut self) {
+        for peer in &mut self.peers {
+            peer.link.end_epoch();
+            peer.game.running = false;
+        }
+    }
+
+    pub fn run_for(&mut self, span: Duration) {
+        self.run_to(self.now + span);
+    }
+
+    pub fn run_to(&mut self, end: Duration) {
+        loop {
+            let index = usize::from(self.peers[1].next < self.peers[0].next);
+            let at = self.peers[index].next;
+            if at > end {
+                self.now = end;
+                return;
+            }
+            self.now = at;
+            self.tick(index);
+        }
+    }
+
+    /// Cuts one direction of `path`: what `from` sends.
+    pub fn cut(&mut self, from: usize, path: Path) {
+        self.peers[from].shaper.cut(path, Direction::Outgoing);
+    }
+
+    pub fn cut_both(&mut self, path: Path) {
+        (0..2).for_each(|from| self.cut(from, path));
+    }
+
+    pub fn heal(&mut self, from: usize, path: Path) {
+        self.peers[from].shaper.heal(path, Direction::Outgoing);
+    }
+
+    pub fn heal_both(&mut self, path: Path) {
+        (0..2).for_each(|from| self.heal(from, path));
+    }
+
+    /// Freezes a peer from now on.
+    pub fn freeze(&mut self, index: usize, span: Duration) {
+        self.peers[index].frozen = Some((self.now, self.now + span));
+    }
+
+    pub fn stalls(&self) -> u32 {
+        self.peers.iter().map(|peer| peer.game.stalls).sum()
+    }
+
+    pub fn longest_gap(&self) -> Duration {
+        self.peers
+            .iter()
+            .map(|peer| peer.game.longest_gap)
+            .max()
+            .unwrap()
+    }
+
+    pub fn reset_counts(&mut self) {
+        for peer in &mut self.peers {
+            peer.game.stalls = 0;
+            peer.game.longest_gap = Duration::ZERO;
+        }
+    }
+
+    pub fn routes(&self) -> [RouteState; 2] {
+        [self.peers[0].link.route(), self.peers[1].link.route()]
+    }
+
+    pub fn both_paths(&self) -> Duration {
+        let both = |peer: &Peer| peer.link.stats().both_paths;
+        both(&self.peers[0]).max(both(&self.peers[1]))
+    }
+
+    pub fn promotions(&self) -> usize {
+        self.causes_into(RouteState::Relay).len()
+    }
+
+    /// Causes of all changes of both peers into `state`, but returns from Survival.
+    pub fn causes_into(&self, state: RouteState) -> Vec<RouteCause> {
+        let changes = self.peers.iter().flat_map(|peer| &peer.changes);
+        changes
+            .filter(|change| change.to == state && change.from != RouteState::Survival)
+            .map(|change| change.cause)
+            .collect()
+    }
+
+    pub fn margin(&self) -> f64 {
+        let margin = |peer: &Peer| peer.link.margin().unwrap_or(f64::NEG_INFINITY);
+        margin(&self.peers[0]).min(margin(&self.peers[1]))
+    }
+
+    fn tick(&mut self, index: usize) {
+        let Self { setup, now, peers } = self;
+        let world = *now;
+        let [first, second] = peers;
+        let (peer, other) = if index == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let length = setup.tick[index].unwrap_or_else(|| frame(setup.fps));
+        peer.grid += length;
+        let late = setup
+            .tick_jitter
+            .mul_f64(f64::from(peer.rng.next_u32()) / 4_294_967_296.0);
+        peer.next = (peer.grid + late).max(world + Duration::from_micros(500));
+        if let Some((from, to)) = peer.frozen
+            && (from..to).contains(&peer.next)
+        {
+            while peer.grid < to {
+                peer.grid += length;
+            }
+            peer.next = peer.grid;
+        }
+
+        let Peer {
+            link,
+            shaper,
+            game,
+            changes,
+            offset,
+            refuse_direct,
+            malformed,
+            relay_kinds,
+            ..
+        } = peer;
+        let local = world + *offset;
+        let mut answers = 0;
+        while let Some(packet) = other.shaper.pop_due(world) {
+            if !shaper.admit(packet.path) {
+                continue;
+            }
+            match link.receive(local, packet.path, &packet.bytes) {
+                Ok(Incoming::Data { payload, .. }) => {
+                    answers += u32::from(game.take(world, payload));
+                }
+                Ok(_) => {}
+                Err(_) => *malformed += 1,
+            }
+            other.shaper.recycle(packet.bytes);
+        }
+        let mut out = |path: Path, bytes: &[u8]| {
+            assert!(bytes.len() >= HEADER_LEN);
+            if path == Path::Direct && *refuse_direct {
+                return Err(SendFailed);
+            }
+            if path == Path::Relay {
+                let (header, _) = Header::decode(bytes).unwrap();
+                let kind = match header.kind {
+                    Kind::Data => 0,
+                    Kind::Heartbeat => 1,
+                    Kind::Probe => 2,
+                    Kind::Control => 3,
+                };
+                relay_kinds[kind] += 1;
+            }
+            shaper.push(world, path, bytes, ());
+            Ok(())
+        };
+        link.poll(local, &mut out);
+        changes.extend(link.drain_changes());
+        if !game.running {
+            return;
+        }
+        for _ in 0..answers {
+            let mut ack = vec![1];
+            ack.extend(game.id().to_le_bytes());
+            ack.extend(game.last_received.to_le_bytes());
+            link.send_data(local, &ack, false, &mut out);
+        }
+        let due = world.saturating_sub(game.started).as_nanos() / frame(setup.fps).as_nanos();
+        // A slow poller runs several frames in one tick, as bevy_ggrs does.
+        let steps = (length.as_nanos() / frame(setup.fps).as_nanos()).max(1);
+        let steps = steps.min((due + 1).saturating_sub(game.current as u128));
+        if world < game.started {
+            return;
+        }
+        for _ in 0..steps {
+            game.step(world, setup, link, local, &mut out);
+        }
+        changes.extend(link.drain_changes());
+    }
+}
+
+impl Peer {
+    /// The first promotion that took a direct path away.
+    pub fn fallback(&self) -> Option<&RouteChange> {
+        let promotion =
+            |change: &&RouteChange| change.to == RouteState::Relay && change.cause.is_fallback();
+        self.changes.iter().find(promotion)
+    }
+
+    /// This peer's clock at a moment of the world.
+    pub fn clock(&self, world: Duration) -> Duration {
+        world + self.offset
+    }
+}
+
+impl Game {
+    fn id(&mut self) -> u32 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Takes a packet; returns whether it is owed an acknowledgement.
+    fn take(&mut self, now: Duration, payload: &[u8]) -> bool {
+        let word = |at: usize| i32::from_le_bytes(payload[at..at + 4].try_into().unwrap());
+        let id = u32::from_le_bytes(payload[1..5].try_into().unwrap());
+        assert!(self.seen.insert(id), "packet {id} was delivered twice");
+        self.acked = self.acked.max(word(5));
+        if payload[0] != 0 {
+            return false;
+        }
+        let (first, newest) = (word(9), word(13));
+        assert!(first <= self.last_received + 1, "inputs have a hole");
+        if newest > self.last_received {
+            self.last_received = newest;
+            if let Some(last) = self.last_data {
+                self.longest_gap = self.longest_gap.max(now - last);
+            }
+            self.last_data = Some(now);
+        }
+        self.last_input = now;
+        true
+    }
+
+    fn step(
+        &mut self,
+        now: Duration,
+        setup: &Setup,
+        link: &mut Link,
+        local: Duration,
+        out: &mut Out<'_>,
+    ) {
+        let delay = i32::try_from(setup.input_delay).unwrap();
+        let ahead = if self.last_received < 0 {
+            self.current
+        } else {
+            self.current - self.last_received
+        };
+        if ahead < i32::try_from(setup.max_prediction).unwrap() {
+            let payload = self.input(self.current + delay);
+            let by = link.send_data(local, &payload, true, out);
+            self.sent_by.push(by);
+            self.current += 1;
+        } else {
+            self.stalls += 1;
+            if now - self.last_input >= 200 * MS {
+                self.last_input = now;
+                let payload = self.input(self.current - 1 + delay);
+                link.send_data(local, &payload, true, out);
+            }
+        }
+    }
+
+    fn input(&mut self, newest: i32) -> Vec<u8> {
+        let mut payload = vec![0];
+        payload.extend(self.id().to_le_bytes());
+        payload.extend(self.last_received.to_le_bytes());
+        payload.extend((self.acked + 1).to_le_bytes());
+        payload.extend(newest.to_le_bytes());
+        payload.resize(
+            payload.len() + usize::try_from(newest - self.acked).unwrap().min(128),
+            7,
+        );
+        payload
+    }
+}

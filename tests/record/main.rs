@@ -1,0 +1,5 @@
+//! The record: episode documents, observed sessions, the sink.
+
+mod document;
+mod observed;
+mod sink;

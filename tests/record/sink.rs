@@ -1,0 +1,287 @@
+//! Writing records: whole files off the frame path, bad folders said early, full disks survived.
+#![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bevy_rollback_lab::record::sink::{Document, FolderStorage, RecordSink, SinkEvent, Storage};
+use bevy_rollback_lab::record::{EpisodeDocument, Session, SessionDocument};
+use rollback_lab_test_kit::recorded;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A folder of this test alone, removed afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("record-sink-{name}-{}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn files(&self) -> Vec<String> {
+        fn walk(folder: &Path, files: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, files);
+                } else {
+                    files.push(path.file_name().unwrap().to_string_lossy().into_owned());
+                }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&self.0, &mut files);
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn episode() -> EpisodeDocument {
+    recorded::finished(&recorded::Plan::default())
+        .export()
+        .unwrap()
+}
+
+fn session(waited_ms: f64) -> SessionDocument {
+    let session = Session {
+        session_id: "00c0ffee".to_owned(),
+        local_player_id: Some(0),
+        ..Session::default()
+    };
+    SessionDocument {
+        waited_ms: Some(waited_ms),
+        ..SessionDocument::new(Default::default(), session, 1)
+    }
+}
+
+#[test]
+fn an_episode_lands_whole_under_its_session() {
+    let folder = Folder::new("whole");
+    let mut sink = RecordSink::open(&folder.0).unwrap();
+    let document = episode();
+    sink.write(document.clone());
+    sink.write(session(1.0));
+    let events = sink.flush(SOON);
+    let path = folder.0.join("00c0ffee/episode-0.player-0.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let bytes = text.len() as u64;
+    assert_eq!(events[0], SinkEvent::Written { path, bytes });
+    assert_eq!(EpisodeDocument::parse(&text).unwrap(), document);
+    assert_eq!(
+        folder.files(),
+        ["episode-0.player-0.json", "session.player-0.json"],
+        "no temporary file stays behind",
+    );
+}
+
+#[test]
+fn dropping_the_sink_writes_what_was_handed_over() {
+    let folder = Folder::new("dropped");
+    let mut sink = RecordSink::open(&folder.0).unwrap();
+    sink.write(episode());
+    drop(sink);
+    assert_eq!(folder.files(), ["episode-0.player-0.json"]);
+}
+
+#[test]
+fn two_sinks_of_one_process_share_a_folder() {
+    let folder = Folder::new("shared");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| RecordSink::open(&folder.0).map(drop).unwrap());
+        }
+    });
+    assert_eq!(folder.files(), [""; 0]);
+}
+
+#[test]
+fn a_file_in_place_of_the_folder_is_said_before_the_match() {
+    let folder = Folder::new("not-a-folder");
+    let path = folder.0.join("exports");
+    std::fs::write(&path, "a file").unwrap();
+    let error = RecordSink::open(&path).err().unwrap().to_string();
+    assert!(
+        error.contains("output folder") && error.contains("exports"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+}
+
+#[test]
+fn a_folder_replaced_by_a_file_keeps_the_document_until_retry() {
+    let folder = Folder::new("replaced");
+    let out = folder.0.join("out");
+    let mut sink = RecordSink::open(&out).unwrap();
+    std::fs::remove_dir_all(&out).unwrap();
+    std::fs::write(&out, "in the way").unwrap();
+    sink.write(episode());
+    let events = sink.flush(SOON);
+    let [SinkEvent::Failed { path, error }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert!(
+        path.ends_with("00c0ffee/episode-0.player-0.json"),
+        "{path:?}"
+    );
+    assert!(
+        error.contains("RecordSink::retry"),
+        "the way to retry is named: {error}"
+    );
+    assert_eq!((sink.kept(), sink.is_idle()), (1, true));
+
+    std::fs::remove_file(&out).unwrap();
+    sink.retry();
+    assert!(matches!(&sink.flush(SOON)[..], [SinkEvent::Written { .. }]));
+    assert_eq!(sink.kept(), 0);
+    assert_eq!(folder.files(), ["episode-0.player-0.json"]);
+}
+
+#[test]
+fn a_failed_rename_leaves_no_half_file() {
+    let folder = Folder::new("rename");
+    let mut storage = FolderStorage::probed(&folder.0).unwrap();
+    std::fs::create_dir_all(folder.0.join("taken.json/inside")).unwrap();
+    assert!(storage.store(Path::new("taken.json"), b"content").is_err());
+    assert_eq!(folder.files(), [""; 0]);
+}
+
+/// A disk that is full while the flag is set.
+struct Disk {
+    full: Arc<AtomicBool>,
+    folder: FolderStorage,
+}
+
+impl Storage for Disk {
+    fn store(&mut self, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.folder.store(path, bytes)
+    }
+
+    fn remove(&mut self, path: &Path) {
+        self.folder.remove(path);
+    }
+}
+
+#[test]
+fn a_superseded_trail_leaves_only_its_successor() {
+    let folder = Folder::new("superseded");
+    let mut sink = RecordSink::open(&folder.0).unwrap();
+    let first = Document::from(session(1.0));
+    sink.write(first.clone());
+    let mut renamed = session(2.0);
+    renamed.session.session_id = "known".to_owned();
+    let successor = Document::from(renamed);
+    sink.supersede(first.path(), successor.clone());
+    sink.flush(SOON);
+    assert!(!folder.0.join(first.path()).exists(), "the old one is gone");
+    assert!(
+        folder.0.join(successor.path()).exists(),
+        "its successor is there"
+    );
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_the_newest_version_wins() {
+    let folder = Folder::new("full");
+    let full = Arc::new(AtomicBool::new(true));
+    let disk = Disk {
+        full: full.clone(),
+        folder: FolderStorage::probed(&folder.0).unwrap(),
+    };
+    let mut sink = RecordSink::with_storage(Box::new(disk)).unwrap();
+    sink.write(session(1.0));
+    sink.write(episode());
+    sink.write(session(2.0));
+    let events = sink.flush(SOON);
+    assert!(
+        events
+            .iter()
+            .all(|event| matches!(event, SinkEvent::Failed { .. }))
+    );
+    assert_eq!(
+        sink.kept(),
+        2,
+        "the newer session document took the older one's place"
+    );
+
+    sink.retry();
+    assert_eq!(sink.flush(SOON).len(), 2, "still full, said again");
+    assert_eq!((sink.kept(), folder.files().len()), (2, 0));
+
+    full.store(false, Ordering::Relaxed);
+    sink.retry();
+    sink.flush(SOON);
+    assert_eq!(sink.kept(), 0);
+    let text = std::fs::read_to_string(folder.0.join("00c0ffee/session.player-0.json")).unwrap();
+    assert_eq!(SessionDocument::parse(&text).unwrap().waited_ms, Some(2.0));
+}
+
+/// Runs this test program once more, for one test, where no file grows beyond 4 KB.
+#[cfg(unix)]
+fn where_files_stay_small(test: &str, folder: &Path) -> std::process::Output {
+    std::process::Command::new("sh")
+        // Ignored, the signal becomes an error of the write; the limit counts in 512 bytes.
+        .args(["-c", "trap '' XFSZ && ulimit -f 8 && exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env("RECORD_SMALL_FILES", folder)
+        .output()
+        .unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_write_that_breaks_off_leaves_no_half_file() {
+    let Some(out) = std::env::var_os("RECORD_SMALL_FILES").map(PathBuf::from) else {
+        let folder = Folder::new("breaks-off");
+        let run = where_files_stay_small("a_write_that_breaks_off_leaves_no_half_file", &folder.0);
+        assert!(run.status.success(), "{run:?}");
+        assert_eq!(folder.files(), [""; 0]);
+        assert!(folder.0.join("00c0ffee").is_dir(), "it was tried");
+        return;
+    };
+    let mut sink = RecordSink::open(&out).unwrap();
+    sink.write(episode());
+    let events = sink.flush(SOON);
+    assert!(
+        matches!(&events[..], [SinkEvent::Failed { .. }]),
+        "{events:?}"
+    );
+    assert_eq!(sink.kept(), 1);
+}
+
+#[test]
+fn files_in_memory_have_the_same_names_and_bytes() {
+    let mut sink = RecordSink::in_memory();
+    sink.write(episode());
+    assert!(matches!(&sink.poll()[..], [SinkEvent::Written { .. }]));
+    let files = sink.files();
+    let bytes = &files[Path::new("00c0ffee/episode-0.player-0.json")];
+    assert!(EpisodeDocument::parse(std::str::from_utf8(bytes).unwrap()).is_ok());
+}
+
+#[test]
+fn a_session_id_cannot_leave_the_folder() {
+    let mut document = episode();
+    document.session.session_id = "../../up/and away".to_owned();
+    let mut sink = RecordSink::in_memory();
+    sink.write(document);
+    let files = sink.files();
+    let path = files.keys().next().unwrap();
+    assert_eq!(path, Path::new("______up_and_away/episode-0.player-0.json"));
+}

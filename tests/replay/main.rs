@@ -1,0 +1,4 @@
+//! Files played back.
+
+mod play;
+mod script;

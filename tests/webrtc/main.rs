@@ -1,0 +1,4 @@
+//! Lab sessions over real WebRTC.
+
+mod players;
+mod sessions;

@@ -1,0 +1,279 @@
+//! Matches of three and four players over real WebRTC on loopback: healthy, with one pair that
+//! lost its direct path, with everybody's paths cut, and left by one player.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bevy_rollback_lab::prelude::*;
+use bevy_rollback_lab::record::{EpisodeDocument, RouteChangeRecord};
+use rollback_lab_record::check::check_episode;
+use rollback_lab_test_kit::agreed::{
+    UNSEEN_DOUBTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
+};
+use rollback_lab_test_kit::real::{Outcome, RealPeer, play_real};
+
+/// Plays one episode of so many players, all of whom follow the same script.
+fn play_all(players: usize, frames: u32, script: RealPeer) -> Vec<Outcome> {
+    let server = server();
+    let config = config(&server.url()).players(players).frame_limit(frames);
+    let outcomes = play_real(&config, vec![script; players]);
+    server.shutdown();
+    outcomes
+}
+
+fn file(outcome: &Outcome) -> &EpisodeDocument {
+    let [episode] = outcome.episodes.as_slice() else {
+        panic!("one episode, not {}", outcome.episodes.len());
+    };
+    episode
+}
+
+fn player(outcome: &Outcome) -> usize {
+    file(outcome).player_id.expect("who played is known")
+}
+
+/// The route at the end of the episode to every other player.
+fn routes(outcome: &Outcome) -> BTreeMap<usize, &str> {
+    let peers = file(outcome).connection.peers.iter();
+    peers
+        .map(|peer| (peer.player_id, peer.route.as_deref().unwrap_or_default()))
+        .collect()
+}
+
+fn changes(outcome: &Outcome) -> &[RouteChangeRecord] {
+    &file(outcome).quality.route_changes
+}
+
+/// Changes of routes that gave a direct path up.
+fn promotions(outcome: &Outcome) -> Vec<&RouteChangeRecord> {
+    let to_relay = changes(outcome)
+        .iter()
+        .filter(|change| change.to == "relay");
+    // The relay that came back after its own silence was the route before.
+    to_relay
+        .filter(|change| change.from != "survival")
+        .collect()
+}
+
+/// The direct path to this player was never given up. Without a doubt the relay carried nothing to
+/// it; doubts have a busy machine behind them.
+fn assert_stayed_direct(outcome: &Outcome, to: usize, disturbed: bool) {
+    let player = player(outcome);
+    let about_it: Vec<_> = changes(outcome)
+        .iter()
+        .filter(|change| change.player_id == to)
+        .collect();
+    assert!(
+        about_it.iter().all(|change| change.to != "relay"),
+        "player {player} gave up its healthy path to player {to}: {about_it:#?}"
+    );
+    let doubts = about_it.iter().filter(|change| change.to == "suspect");
+    assert!(
+        disturbed || doubts.count() <= UNSEEN_DOUBTS,
+        "player {player} doubts its healthy path to player {to} on a quiet machine: {about_it:#?}"
+    );
+    if about_it.is_empty() {
+        assert_eq!(
+            outcome.relayed_game_to.get(&to),
+            None,
+            "player {player} sends no game packet to player {to} over the relay in state Direct"
+        );
+        assert_eq!(routes(outcome)[&to], "direct");
+    }
+}
+
+#[test]
+fn three_players_play_peer_to_peer_and_all_their_files_agree() {
+    let outcomes = play_all(3, 240, RealPeer::default());
+    for episode in agreed(&outcomes, 1).concat() {
+        assert_eq!(episode.episode.end_frame, 240);
+        assert_eq!(episode.connection.peers.len(), 2);
+        assert_eq!(episode.connection.route_type.as_deref(), Some("direct"));
+        assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));
+    }
+    for outcome in &outcomes {
+        let others = (0..3).filter(|other| *other != player(outcome));
+        for other in others {
+            assert_stayed_direct(outcome, other, disturbed(&outcomes));
+        }
+        if changes(outcome).is_empty() {
+            let inputs = &file(outcome).inputs;
+            let relayed = (inputs.sent_via_relay, inputs.sent_via_both);
+            assert_eq!(relayed, (Some(0), Some(0)));
+        }
+    }
+    assert_no_stall(&outcomes, "a healthy match does not stall");
+}
+
+#[test]
+fn a_pair_that_loses_its_path_is_relayed_while_the_other_pairs_stay_direct() {
+    let (cut, end, pair) = (150, 300, [1, 3]);
+    let script = RealPeer {
+        cut_between: Some((cut, pair)),
+        ..RealPeer::default()
+    };
+    let outcomes = play_all(4, end, script);
+    for episode in agreed(&outcomes, 1).concat() {
+        assert_eq!(episode.episode.end_frame, end as i32);
+    }
+    let disturbed = disturbed(&outcomes);
+    for outcome in &outcomes {
+        let own = player(outcome);
+        let lost = |other: usize| pair.contains(&own) && pair.contains(&other);
+        let others: Vec<_> = (0..4).filter(|other| *other != own).collect();
+        for &other in others.iter().filter(|other| !lost(**other)) {
+            assert_stayed_direct(outcome, other, disturbed);
+        }
+        let episode = file(outcome);
+        let (quality, inputs) = (&episode.quality, &episode.inputs);
+        let worst = episode.connection.route_type.as_deref();
+        let quiet = |other: &usize| changes(outcome).iter().all(|c| c.player_id != *other);
+        let sent = [
+            inputs.sent_via_p2p,
+            inputs.sent_via_relay,
+            inputs.sent_via_both,
+        ];
+        let [p2p, relay, both] = sent.map(|count| count.expect("the lab's transport counts"));
+        let Some(&lost) = others.iter().find(|other| lost(**other)) else {
+            assert_eq!(worst, Some("direct"), "player {own}");
+            assert_eq!(quality.p2p_fallback_triggered, Some(false));
+            assert_eq!(relay, 0, "player {own} never sends by relay alone");
+            assert!(both == 0 || !others.iter().all(quiet));
+            continue;
+        };
+        assert_eq!(worst, Some("relay"), "the worst route in use");
+        let details = episode.connection.connection_details.as_ref();
+        assert_eq!(details.map(|of| of.player_id), Some(lost));
+        assert_eq!(routes(outcome)[&lost], "relay");
+        let promotions = promotions(outcome);
+        let [promotion] = promotions.as_slice() else {
+            panic!("fallback is final: {promotions:#?}");
+        };
+        assert_eq!(promotion.player_id, lost);
+        assert!(["dead", "peerPromoted"].contains(&promotion.cause.as_str()));
+        assert_eq!(quality.p2p_fallback_frame, Some(promotion.frame));
+        assert!(outcome.relayed_game_to[&lost] > 0);
+        // From the promotion on the relay alone, in doubt before it both paths.
+        let after = u64::from(end).saturating_sub(promotion.frame as u64);
+        let survived = changes(outcome).iter().any(|c| c.to == "survival");
+        assert!(
+            survived || relay.abs_diff(after) <= 10,
+            "player {own} sent {relay} inputs by relay alone, {after} frames follow the promotion"
+        );
+        assert!(both > 0, "player {own} sent none on both paths");
+        assert!(
+            p2p > 2 * u64::from(cut as u32),
+            "player {own} sent {p2p} inputs peer to peer alone"
+        );
+    }
+    assert_no_stall(&outcomes, "one pair's cut stalls nobody");
+}
+
+#[test]
+fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
+    let script = RealPeer {
+        cut_at: Some(150),
+        ..RealPeer::default()
+    };
+    let outcomes = play_all(4, 300, script);
+    for episode in agreed(&outcomes, 1).concat() {
+        assert_eq!(episode.episode.end_frame, 300);
+        assert_eq!(episode.connection.route_type.as_deref(), Some("relay"));
+        let at = episode.quality.p2p_fallback_frame;
+        assert!(
+            at.is_some_and(|at| (150..240).contains(&at)),
+            "promoted at {at:?}, cut at 150"
+        );
+    }
+    for outcome in &outcomes {
+        let routes = routes(outcome);
+        assert_eq!(routes.len(), 3);
+        assert!(routes.values().all(|route| *route == "relay"), "{routes:?}");
+        let promotions = promotions(outcome);
+        assert_eq!(promotions.len(), 3, "each pair once: {promotions:#?}");
+        assert_eq!(outcome.relayed_game_to.len(), 3, "everybody is relayed to");
+    }
+    assert_no_stall(&outcomes, "the cut stalls no frame");
+}
+
+/// The file of a peer who stayed when this player left: cut short for that reason, in order, and
+/// naming who it was.
+fn left_by(outcome: &Outcome, gone: usize) -> &EpisodeDocument {
+    let episode = partial(outcome, "peerLeft");
+    assert_eq!(outcome.phase, SessionPhase::Failed);
+    let failure = outcome.failure.as_deref().unwrap_or_default();
+    assert!(
+        failure.starts_with(&format!("player {gone} is gone: ")),
+        "who left first is named: {failure}"
+    );
+    let first = episode.reconnection.disconnections.first();
+    assert_eq!(first.map(|of| of.player_id), Some(Some(gone)));
+    episode
+}
+
+fn partial<'a>(outcome: &'a Outcome, reason: &str) -> &'a EpisodeDocument {
+    let episode = file(outcome);
+    assert_eq!(check_episode(episode), []);
+    assert!(episode.episode.is_partial);
+    assert_eq!(episode.episode.end_reason.as_deref(), Some(reason));
+    assert!(
+        episode.episode.end_frame > 60,
+        "the file holds the match until then, not {} frames",
+        episode.episode.end_frame
+    );
+    let trails: Vec<_> = outcome
+        .trails
+        .iter()
+        .map(|trail| trail.end_reason.as_deref())
+        .collect();
+    assert_eq!(trails, [Some(reason)]);
+    episode
+}
+
+/// Three players, of whom the last one follows the script and the others play on.
+fn play_left_by(script: RealPeer) -> Vec<Outcome> {
+    let server = server();
+    let config = config(&server.url()).players(3).frame_limit(2_000);
+    let stays = RealPeer::default();
+    let outcomes = play_real(&config, vec![stays.clone(), stays, script]);
+    server.shutdown();
+    outcomes
+}
+
+#[test]
+fn a_player_who_quits_ends_the_match_of_both_others_and_all_files_agree() {
+    let outcomes = play_left_by(RealPeer {
+        quit_at: Some(90),
+        ..RealPeer::default()
+    });
+    let [stay @ .., left] = outcomes.as_slice() else {
+        panic!("three peers");
+    };
+    let mut files = vec![partial(left, "localQuit")];
+    for outcome in stay {
+        files.push(left_by(outcome, player(left)));
+        let after = outcome.stopped.saturating_duration_since(left.stopped);
+        assert!(after < Duration::from_secs(5), "noticed after {after:?}");
+    }
+    assert_eq!(files.len(), 3);
+    every_pair_agrees(&files);
+}
+
+#[test]
+fn a_player_who_vanishes_without_a_word_is_named_by_both_who_stay() {
+    let outcomes = play_left_by(RealPeer {
+        vanish_at: Some(90),
+        ..RealPeer::default()
+    });
+    let [first, second, vanished] = outcomes.as_slice() else {
+        panic!("three peers");
+    };
+    assert!(
+        vanished.episodes.is_empty(),
+        "a killed process writes nothing"
+    );
+    let gone = (0..3).find(|gone| ![player(first), player(second)].contains(gone));
+    let gone = gone.expect("two of three stayed");
+    let files = [first, second].map(|outcome| left_by(outcome, gone));
+    every_pair_agrees(&files);
+}

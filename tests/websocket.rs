@@ -1,0 +1,379 @@
+//! The server connection on real sockets: a stock signaling server, one that relays, and
+//! servers that refuse, hang or are not there.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+use async_tungstenite::tungstenite::{
+    self, Message, WebSocket,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+use bevy_matchbox::matchbox_socket::{
+    PeerEvent, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket, WebRtcSocketBuilder,
+};
+use bevy_rollback_lab::{
+    clock::LabClock,
+    transport::websocket::{
+        ConnectError, RelaySendError, ServerConnection, ServerEvent, ServerSettings, Urgency,
+        spawn_network,
+    },
+};
+use rollback_lab_link::wire::relay::{
+    ClientFrame, Member, Roster, decode_client, encode_forwarded, encode_welcome,
+};
+use rollback_lab_server::{LabServer, ServerSettings as LabServerSettings};
+
+/// Far more than anything here takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn settings(url: impl Into<String>) -> ServerSettings {
+    ServerSettings {
+        attempts: 2,
+        attempt_timeout: Duration::from_millis(500),
+        retry_pause: Duration::from_millis(10),
+        relay_wait: Duration::from_millis(300),
+        ..ServerSettings::new(url)
+    }
+}
+
+fn open(url: impl Into<String>) -> ServerConnection {
+    ServerConnection::open(settings(url), LabClock::real())
+}
+
+fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(value) = ready() {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("{what} within {PATIENCE:?}");
+}
+
+fn event(connection: &ServerConnection) -> ServerEvent {
+    until("an event", || connection.next_event())
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// An unmodified `matchbox_signaling` server; it ends with the test.
+fn stock_server() -> SocketAddr {
+    let mut server =
+        matchbox_signaling::SignalingServer::full_mesh_builder((Ipv4Addr::LOCALHOST, 0)).build();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(async move {
+                sender.send(server.bind().unwrap()).unwrap();
+                server.serve().await
+            })
+    });
+    receiver.recv_timeout(PATIENCE).unwrap()
+}
+
+/// A server of one connection, played by hand.
+fn played_server(play: impl FnOnce(WebSocket<TcpStream>) + Send + 'static) -> SocketAddr {
+    let (listener, addr) = listener();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        play(tungstenite::accept(stream).unwrap());
+    });
+    addr
+}
+
+fn peer(byte: u8) -> PeerId {
+    serde_json::from_value(format!("{byte:032x}").into()).unwrap()
+}
+
+fn assign(byte: u8) -> Message {
+    let text = serde_json::to_string(&PeerEvent::IdAssigned(peer(byte))).unwrap();
+    Message::Text(text.into())
+}
+
+#[test]
+fn stock_server_assigns_an_id_and_is_told_apart_once() {
+    let addr = stock_server();
+    let connection = open(format!("ws://{addr}/room?players=2"));
+    assert_eq!(event(&connection), ServerEvent::Connected);
+    assert!(matches!(event(&connection), ServerEvent::IdAssigned(_)));
+    assert_eq!(event(&connection), ServerEvent::NoRelay);
+    assert_eq!(
+        connection.send_relay(1, &[1], Urgency::Game),
+        Err(RelaySendError::NoRelay),
+        "a stock server refuses binary frames"
+    );
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(
+        connection.next_event(),
+        None,
+        "said once, and still connected"
+    );
+}
+
+#[test]
+fn two_sockets_open_a_data_channel_through_a_stock_server() {
+    let addr = stock_server();
+    let socket = || -> (ServerConnection, WebRtcSocket) {
+        let connection = open(format!("ws://{addr}/pair"));
+        let (socket, messages) = WebRtcSocketBuilder::new("unused: the connection has it")
+            .signaller_builder(connection.signaller_builder())
+            .ice_server(RtcIceServerConfig {
+                urls: Vec::new(),
+                username: None,
+                credential: None,
+            })
+            .add_unreliable_channel()
+            .build();
+        spawn_network(async {
+            let _ = messages.await;
+        })
+        .unwrap();
+        (connection, socket)
+    };
+    let (a, mut a_socket) = socket();
+    let (_b, mut b_socket) = socket();
+    let connected = |socket: &mut WebRtcSocket| {
+        until("a peer", || {
+            let changes = socket.try_update_peers().unwrap();
+            changes
+                .into_iter()
+                .find(|(_, state)| *state == PeerState::Connected)
+                .map(|(peer, _)| peer)
+        })
+    };
+    let b_id = connected(&mut a_socket);
+    connected(&mut b_socket);
+    let a_id = until("own id", || a_socket.id());
+    assert_eq!(event(&a), ServerEvent::Connected);
+    assert_eq!(event(&a), ServerEvent::IdAssigned(a_id));
+    let (from, packet) = until("a packet over the data channel", || {
+        a_socket.channel_mut(0).send(vec![7].into(), b_id);
+        b_socket.channel_mut(0).receive().pop()
+    });
+    assert_eq!((from, &packet[..]), (a_id, &[7][..]));
+}
+
+#[test]
+fn one_connection_feeds_one_socket() {
+    let addr = stock_server();
+    let connection = open(format!("ws://{addr}/room"));
+    let builder = connection.signaller_builder();
+    let make = || futures::executor::block_on(builder.new_signaller(None, String::new()));
+    assert!(make().is_ok());
+    assert!(make().is_err());
+}
+
+#[test]
+fn relayed_packets_go_both_ways_and_the_end_is_told() {
+    let roster = Roster {
+        slot: 0,
+        capacity: 2,
+        nonce: [9; 16],
+        members: vec![
+            Member {
+                slot: 0,
+                peer: [1; 16],
+            },
+            Member {
+                slot: 1,
+                peer: [2; 16],
+            },
+        ],
+    };
+    let told = roster.clone();
+    let addr = played_server(move |mut websocket| {
+        websocket.send(assign(1)).unwrap();
+        let welcome = encode_welcome(&told).unwrap();
+        websocket.send(Message::Binary(welcome.into())).unwrap();
+        // A resumed connection may be given an id again.
+        websocket.send(assign(2)).unwrap();
+        for _ in 0..3 {
+            let Message::Binary(bytes) = websocket.read().unwrap() else {
+                panic!("only relay frames are sent here");
+            };
+            let ClientFrame::Forward {
+                destination,
+                payload,
+            } = decode_client(&bytes).unwrap();
+            let mut frame = [0; 64];
+            let len = encode_forwarded(destination, payload, &mut frame).unwrap();
+            websocket
+                .send(Message::Binary(frame[..len].to_vec().into()))
+                .unwrap();
+        }
+        websocket.close(None).unwrap();
+        while websocket.read().is_ok() {}
+    });
+    let connection = open(format!("ws://{addr}/room?players=2"));
+    assert_eq!(event(&connection), ServerEvent::Connected);
+    assert_eq!(event(&connection), ServerEvent::IdAssigned(peer(1)));
+    assert_eq!(event(&connection), ServerEvent::Welcome(roster));
+    for byte in 0..3 {
+        connection.send_relay(1, &[byte], Urgency::Game).unwrap();
+        let ServerEvent::Relayed {
+            source, payload, ..
+        } = event(&connection)
+        else {
+            panic!("the packet comes back");
+        };
+        assert_eq!((source, payload), (1, vec![byte]));
+    }
+    assert!(matches!(event(&connection), ServerEvent::Lost { .. }));
+    assert_eq!(
+        connection.send_relay(1, &[1], Urgency::Game),
+        Err(RelaySendError::Ended)
+    );
+    assert_eq!(connection.stats().relay_sent, 3);
+    assert_eq!(connection.stats().relay_received, 3);
+    assert_eq!(
+        connection.next_event(),
+        None,
+        "one id, no word of a missing relay"
+    );
+}
+
+#[test]
+fn a_member_tells_its_clock_while_its_game_does_nothing() {
+    let server = LabServer::start(LabServerSettings::loopback()).unwrap();
+    let url = format!("ws://{}/clocks?players=2", server.local_addr());
+    let theirs = LabClock::real();
+    let _silent = ServerConnection::open(settings(url.as_str()), theirs.clone());
+    let ours = LabClock::real();
+    let connection = ServerConnection::open(settings(url.as_str()), ours.clone());
+    // Whoever comes second may be let in first: the roster says when both are there.
+    let other = until("two members", || match connection.next_event()? {
+        ServerEvent::Welcome(roster) | ServerEvent::Roster(roster) => {
+            let other = |member: &&Member| member.slot != roster.slot;
+            roster.members.iter().find(other).map(|member| member.slot)
+        }
+        _ => None,
+    });
+    connection.ask_clock(other);
+    let (answer, received_at) = until("an answer", || match connection.next_event()? {
+        ServerEvent::ClockTold {
+            source,
+            answer,
+            received_at,
+        } => {
+            assert_eq!(source, other);
+            Some((answer, received_at))
+        }
+        _ => None,
+    });
+    // Both clocks are of one process: read one after the other they tell the truth.
+    let before = theirs.now() - ours.now();
+    let us = |time: Duration| i64::try_from(time.as_micros()).unwrap();
+    let low = i64::from(answer.answered) - us(received_at);
+    let high = i64::from(answer.heard) - i64::from(answer.asked);
+    assert!(
+        (low - 100..=high + 100).contains(&us(before)),
+        "neither packet came before it was sent: {low} <= {before:?} <= {high}"
+    );
+    assert_eq!(connection.stats().relay_received, 0);
+}
+
+#[test]
+fn refusal_comes_with_its_code_and_reason() {
+    let addr = played_server(|mut websocket| {
+        let refusal = CloseFrame {
+            code: CloseCode::from(4002),
+            reason: "room duel has 2 players, not 3".into(),
+        };
+        websocket.close(Some(refusal)).unwrap();
+        while websocket.read().is_ok() {}
+    });
+    let connection = open(format!("ws://{addr}/duel?players=3"));
+    assert_eq!(event(&connection), ServerEvent::Connected);
+    assert_eq!(
+        event(&connection),
+        ServerEvent::Refused {
+            code: 4002,
+            reason: "room duel has 2 players, not 3".into()
+        }
+    );
+}
+
+#[test]
+fn closing_says_goodbye_to_the_server() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let addr = played_server(move |mut websocket| {
+        websocket.send(assign(1)).unwrap();
+        while let Ok(message) = websocket.read() {
+            sender.send(message.is_close()).unwrap();
+        }
+    });
+    let connection = open(format!("ws://{addr}/room"));
+    until("an id", || {
+        connection
+            .next_event()
+            .filter(|event| matches!(event, ServerEvent::IdAssigned(_)))
+    });
+    drop(connection);
+    assert!(
+        receiver.recv_timeout(PATIENCE).unwrap(),
+        "a close frame, not a torn connection"
+    );
+}
+
+fn unreachable(connection: &ServerConnection) -> ConnectError {
+    match event(connection) {
+        ServerEvent::Unreachable(error) => error,
+        other => panic!("unreachable, not {other:?}"),
+    }
+}
+
+#[test]
+fn server_that_is_not_there_is_told_after_the_last_attempt() {
+    let (listener, addr) = listener();
+    drop(listener);
+    let url = format!("ws://{addr}/room");
+    let error = unreachable(&open(&url));
+    assert!(
+        matches!(&error, ConnectError::Unreachable { attempts: 2, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains(&url), "{error}");
+}
+
+#[test]
+fn server_that_never_answers_is_told_after_the_time_out() {
+    let (listener, addr) = listener();
+    let error = unreachable(&open(format!("ws://{addr}/room")));
+    assert!(error.to_string().contains("no answer in 500ms"), "{error}");
+    drop(listener);
+}
+
+#[test]
+fn tls_to_a_server_without_it_is_an_error() {
+    let (listener, addr) = listener();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let error = unreachable(&open(format!("wss://{addr}/room")));
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn address_that_is_none_is_refused_without_an_attempt() {
+    for url in ["", "room", "http://127.0.0.1/room", "ws://"] {
+        let error = unreachable(&open(url));
+        assert!(matches!(error, ConnectError::Url { .. }), "{url}: {error}");
+    }
+}
