@@ -32,7 +32,7 @@ const FAREWELL: Duration = Duration::from_millis(700);
 ///
 /// # Errors
 /// The match does not end.
-pub fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
+pub(crate) fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
     let config = LabConfig::new(&rules.server, &rules.room)
         .fps(FPS)
         .max_prediction(WINDOW)

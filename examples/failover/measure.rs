@@ -20,7 +20,7 @@ const START: usize = 30;
 /// The moment from which every direct packet of a match is dropped: when the first of its peers
 /// reaches a frame.
 #[derive(Resource, Clone)]
-pub struct Cut {
+pub(crate) struct Cut {
     at: i32,
     clock: LabClock,
     moment: Arc<OnceLock<Duration>>,
@@ -28,7 +28,7 @@ pub struct Cut {
 
 impl Cut {
     /// A cut at this frame.
-    pub fn new(at: i32, clock: LabClock) -> Self {
+    pub(crate) fn new(at: i32, clock: LabClock) -> Self {
         Self {
             at,
             clock,
@@ -37,12 +37,12 @@ impl Cut {
     }
 
     /// When it was made, if it was.
-    pub fn moment(&self) -> Option<Duration> {
+    pub(crate) fn moment(&self) -> Option<Duration> {
         self.moment.get().copied()
     }
 
     /// From its moment to a later one; none before it.
-    pub fn until(&self, later: Duration) -> Option<Duration> {
+    pub(crate) fn until(&self, later: Duration) -> Option<Duration> {
         later.checked_sub(self.moment()?)
     }
 
@@ -55,7 +55,7 @@ impl Cut {
 
 /// How a match ended for a peer.
 #[derive(Clone, Debug)]
-pub enum End {
+pub(crate) enum End {
     /// It was played to its last frame by both.
     Whole,
     /// The other peer was declared gone, so long after the cut.
@@ -66,7 +66,7 @@ pub enum End {
 
 /// What one peer came to.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// How its match ended.
     pub end: End,
     /// Ticks after the cut that simulated no new frame.
@@ -88,7 +88,7 @@ pub struct Peer {
 }
 
 /// Notes what the observers tell, and makes the cut when its frame is reached.
-pub struct MeasurePlugin(pub Cut);
+pub(crate) struct MeasurePlugin(pub Cut);
 
 impl Plugin for MeasurePlugin {
     fn build(&self, app: &mut App) {
@@ -102,7 +102,7 @@ impl Plugin for MeasurePlugin {
 
 /// What was noted so far.
 #[derive(Resource, Clone, Debug, Default)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// First simulation of every frame.
     advanced: Vec<Duration>,
     /// Start and ticks of every stall.
@@ -113,12 +113,12 @@ pub struct Measured {
 
 impl Measured {
     /// When ggrs declared the other peer gone, if it did.
-    pub fn gone(&self) -> Option<Duration> {
+    pub(crate) fn gone(&self) -> Option<Duration> {
         self.gone
     }
 
     /// What it comes to, at a moment at which the match is over or was given up.
-    pub fn peer(&self, cut: &Cut, end: End, now: Duration) -> Peer {
+    pub(crate) fn peer(&self, cut: &Cut, end: End, now: Duration) -> Peer {
         let moment = cut.moment().unwrap_or(now);
         let gaps = || {
             self.advanced

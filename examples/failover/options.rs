@@ -1,7 +1,7 @@
 //! Owns the command line. Never plays anything.
 
 /// How often to play, and how long.
-pub struct Options {
+pub(crate) struct Options {
     /// Matches of every stack and input delay.
     pub runs: u32,
     /// Frames of a match.
@@ -14,7 +14,7 @@ const USAGE: &str = "usage: failover [--quick] [--runs N]";
 
 impl Options {
     /// Reads the arguments.
-    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         // Both lengths leave three seconds after the cut: ggrs gives a silent peer two.
         let mut options = Self {
             runs: 3,

@@ -10,9 +10,9 @@ use bevy::time::TimeUpdateStrategy;
 use bevy_rollback_lab::clock::LabClock;
 
 /// Frames per second of every match.
-pub const FPS: u32 = 60;
+pub(crate) const FPS: u32 = 60;
 /// Prediction window of every match.
-pub const WINDOW: u32 = 8;
+pub(crate) const WINDOW: u32 = 8;
 /// Ticks a late loop makes up for; after a longer hitch it starts its rhythm anew.
 const CATCH_UP: u32 = 8;
 /// A match that takes this long has failed.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const BEAT: Duration = Duration::from_millis(2);
 
 /// A frame. ggrs cuts it off to whole nanoseconds: one more makes every update one frame.
-pub fn tick() -> Duration {
+pub(crate) fn tick() -> Duration {
     Duration::from_nanos(1_000_000_000 / u64::from(FPS) + 1)
 }
 
@@ -29,7 +29,7 @@ pub fn tick() -> Duration {
 ///
 /// # Errors
 /// It was not over in time.
-pub fn run(app: &mut App, over: impl FnMut(&App) -> bool) -> Result<(), String> {
+pub(crate) fn run(app: &mut App, over: impl FnMut(&App) -> bool) -> Result<(), String> {
     app.insert_resource(TimeUpdateStrategy::ManualDuration(tick()));
     app.finish();
     app.cleanup();
@@ -58,11 +58,11 @@ fn until(app: &mut App, mut over: impl FnMut(&App) -> bool) -> Result<(), String
 }
 
 /// When the machine did not run a thread of this process that wanted to, and for how long.
-pub struct Pulse(Arc<Mutex<Vec<(Duration, Duration)>>>);
+pub(crate) struct Pulse(Arc<Mutex<Vec<(Duration, Duration)>>>);
 
 impl Pulse {
     /// Feels the pulse until this is dropped.
-    pub fn start(clock: LabClock) -> Self {
+    pub(crate) fn start(clock: LabClock) -> Self {
         let pauses = Arc::new(Mutex::new(Vec::new()));
         let watched = Arc::downgrade(&pauses);
         thread::spawn(move || {
@@ -81,7 +81,7 @@ impl Pulse {
     }
 
     /// The pauses of more than a frame that ended after `since`.
-    pub fn pauses(&self, since: Duration) -> Vec<Duration> {
+    pub(crate) fn pauses(&self, since: Duration) -> Vec<Duration> {
         let pauses = locked(&self.0);
         let later = pauses.iter().filter(|(ended, _)| *ended >= since);
         later.map(|(_, pause)| *pause).collect()

@@ -35,7 +35,7 @@ const AFTERMATH: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// The peers do not meet, or the match does not end.
-pub fn play(rules: &Rules) -> Result<Peer, String> {
+pub(crate) fn play(rules: &Rules) -> Result<Peer, String> {
     let url = format!("{}/{}?players={PLAYERS}", rules.server, rules.room);
     // Without STUN and TURN only local addresses are tried.
     let (mut socket, message_loop) = WebRtcSocketBuilder::new(url)

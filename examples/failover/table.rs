@@ -16,7 +16,7 @@ const STALLS_OF_A_BUSY_MACHINE: u32 = 30;
 
 /// What a match is played over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stack {
+pub(crate) enum Stack {
     /// `bevy_ggrs` and matchbox alone.
     Plain,
     /// This crate, as it is by default.
@@ -27,10 +27,10 @@ pub enum Stack {
 
 impl Stack {
     /// In the order of the table.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::P2pFirst, Self::DualPath];
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::P2pFirst, Self::DualPath];
 
     /// The room in which its peers meet.
-    pub const fn room(self) -> &'static str {
+    pub(crate) const fn room(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::P2pFirst => "p2p-first",
@@ -48,7 +48,7 @@ impl Stack {
 }
 
 /// One match and what it came to.
-pub struct Match {
+pub(crate) struct Match {
     stack: Stack,
     input_delay: u32,
     peers: Vec<Peer>,
@@ -59,7 +59,7 @@ pub struct Match {
 
 impl Match {
     /// A match whose peers are back.
-    pub fn new(
+    pub(crate) fn new(
         stack: Stack,
         input_delay: u32,
         cut: Option<Duration>,
@@ -100,7 +100,7 @@ impl Match {
     }
 
     /// What does not hold, if anything.
-    pub fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         let what = format!("{}, input delay {}", self.stack.title(), self.input_delay);
         if let Some(error) = &self.broken {
             return Some(format!("{what}: {error}"));
@@ -136,7 +136,7 @@ impl Match {
 }
 
 /// Prints all matches, one row per stack and input delay.
-pub fn print(options: &Options, played: &[Match]) {
+pub(crate) fn print(options: &Options, played: &[Match]) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
         "Every direct packet dropped from frame {} of {} on; {FPS} Hz, window {WINDOW}, two peers a \

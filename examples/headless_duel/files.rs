@@ -14,7 +14,7 @@ use crate::summary::{EpisodeRow, RouteRow};
 
 /// One episode file.
 #[derive(Debug)]
-pub struct EpisodeFile {
+pub(crate) struct EpisodeFile {
     path: PathBuf,
     document: EpisodeDocument,
 }
@@ -24,7 +24,7 @@ impl EpisodeFile {
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text =
             fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let document = EpisodeDocument::parse(&text)
@@ -36,7 +36,7 @@ impl EpisodeFile {
     }
 
     /// The row of the table.
-    pub fn row(&self) -> EpisodeRow {
+    pub(crate) fn row(&self) -> EpisodeRow {
         let EpisodeDocument {
             episode,
             frames,
@@ -77,7 +77,7 @@ impl EpisodeFile {
     }
 
     /// What this file itself says went wrong, and every identity that it breaks.
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = check_episode(&self.document)
             .iter()
             .map(ToString::to_string)
@@ -96,7 +96,7 @@ impl EpisodeFile {
     }
 
     /// Where this file and the same episode's file of another peer contradict each other.
-    pub fn disagreements(&self, other: &Self) -> Vec<String> {
+    pub(crate) fn disagreements(&self, other: &Self) -> Vec<String> {
         check_pair(&self.document, &other.document)
             .iter()
             .map(|violation| {

@@ -19,7 +19,7 @@ const DEFAULT_ROOM: &str = "duel";
 /// writes its episode file.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "headless_duel", version)]
-pub struct Options {
+pub(crate) struct Options {
     /// Frames per episode.
     #[arg(long, value_name = "N", default_value_t = 1800)]
     pub frames: u32,
@@ -74,7 +74,7 @@ pub struct Options {
 
 /// When the direct path is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// Not at all.
     Never,
     /// From this frame of episode 0 on.
@@ -97,7 +97,7 @@ impl FromStr for Cut {
 
 impl Options {
     /// The frame of episode 0 from which the direct paths are blackholed.
-    pub fn cut_frame(&self) -> Option<u32> {
+    pub(crate) fn cut_frame(&self) -> Option<u32> {
         match self.cut_direct_at {
             None => Some(self.frames / 2),
             Some(Cut::At(frame)) => Some(frame),
@@ -106,12 +106,12 @@ impl Options {
     }
 
     /// Peers that this process sends.
-    pub fn local_peers(&self) -> usize {
+    pub(crate) fn local_peers(&self) -> usize {
         if self.join { 1 } else { self.players }
     }
 
     /// The library's configuration for one peer at `server`.
-    pub fn lab(&self, server: &str) -> LabConfig {
+    pub(crate) fn lab(&self, server: &str) -> LabConfig {
         let lab = LabConfig::new(server, &self.room)
             .players(self.players)
             .fps(self.fps)
@@ -132,7 +132,7 @@ impl Options {
     ///
     /// # Errors
     /// What cannot work, in words for the person who typed it.
-    pub fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         // Any address stands in for the embedded server's.
         let server = self.server.as_deref().unwrap_or("ws://127.0.0.1");
         self.lab(server)

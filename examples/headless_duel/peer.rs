@@ -33,7 +33,7 @@ const FAREWELL: Duration = Duration::from_millis(700);
 
 /// What one peer came to.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Id of the lab session, once the players met.
     pub session_id: Option<String>,
     /// Handle of the local player, once the players met.
@@ -56,7 +56,7 @@ struct CutAt(Option<u32>);
 struct Shown(SharedStatus);
 
 /// Plays the whole lab session and returns when it is finished or failed.
-pub fn play(lab: LabConfig, cut: Option<u32>, status: SharedStatus) -> Outcome {
+pub(crate) fn play(lab: LabConfig, cut: Option<u32>, status: SharedStatus) -> Outcome {
     let fps = lab.fps;
     // A frame of ggrs is cut off to whole nanoseconds: one more makes every update one frame.
     let tick = Duration::from_nanos(1_000_000_000 / u64::from(fps) + 1);

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A person sees a line move at this rate.
-pub const REDRAW: Duration = Duration::from_millis(200);
+pub(crate) const REDRAW: Duration = Duration::from_millis(200);
 /// A log that is not a terminal gets a line this many redraws.
 const LOG_EVERY: u32 = 25;
 
 /// What one peer shows of itself.
 #[derive(Clone, Debug, Default)]
-pub struct Status {
+pub(crate) struct Status {
     /// Phase of the lab session.
     pub phase: &'static str,
     /// Number of the running episode, from 0.
@@ -28,16 +28,16 @@ pub struct Status {
 
 /// A peer's status, shared between its thread and the one that draws.
 #[derive(Clone, Debug, Default)]
-pub struct SharedStatus(Arc<Mutex<Status>>);
+pub(crate) struct SharedStatus(Arc<Mutex<Status>>);
 
 impl SharedStatus {
     /// Changes the status.
-    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The status now.
-    pub fn get(&self) -> Status {
+    pub(crate) fn get(&self) -> Status {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -47,7 +47,7 @@ impl SharedStatus {
 
 /// The line that moves while a match runs.
 #[derive(Debug)]
-pub struct ProgressLine {
+pub(crate) struct ProgressLine {
     frames: u32,
     episodes: u32,
     terminal: bool,
@@ -57,7 +57,7 @@ pub struct ProgressLine {
 
 impl ProgressLine {
     /// A line for episodes of `frames` frames.
-    pub fn new(frames: u32, episodes: u32) -> Self {
+    pub(crate) fn new(frames: u32, episodes: u32) -> Self {
         Self {
             frames,
             episodes,
@@ -68,7 +68,7 @@ impl ProgressLine {
     }
 
     /// Shows the peers' statuses.
-    pub fn draw(&mut self, peers: &[Status]) {
+    pub(crate) fn draw(&mut self, peers: &[Status]) {
         let due = self.terminal || self.redraws.is_multiple_of(LOG_EVERY);
         self.redraws += 1;
         if !due {
@@ -87,7 +87,7 @@ impl ProgressLine {
     }
 
     /// Leaves the line.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if self.terminal && self.width > 0 {
             eprintln!();
         }

@@ -32,7 +32,7 @@ use serde::Serialize;
 /// One episode as one peer's file tells it.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EpisodeRow {
+pub(crate) struct EpisodeRow {
     pub episode: u32,
     pub player: Option<usize>,
     pub frames: u64,
@@ -54,7 +54,7 @@ pub struct EpisodeRow {
 /// One change of route.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RouteRow {
+pub(crate) struct RouteRow {
     pub frame: i32,
     pub player_id: usize,
     pub from: String,
@@ -65,7 +65,7 @@ pub struct RouteRow {
 /// The whole duel.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
+pub(crate) struct Summary {
     pub ok: bool,
     pub failures: Vec<String>,
     pub session_id: Option<String>,
@@ -78,7 +78,7 @@ pub struct Summary {
 
 impl Summary {
     /// The table, the route changes and the paths below it.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let head = [
             "episode",
             "player",

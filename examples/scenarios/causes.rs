@@ -27,7 +27,7 @@ const UNKNOWN: f64 = 0.02;
 static MATRIX: OnceLock<String> = OnceLock::new();
 
 /// The matrices as Markdown, once they were measured.
-pub fn matrix() -> Option<&'static str> {
+pub(crate) fn matrix() -> Option<&'static str> {
     MATRIX.get().map(String::as_str)
 }
 
@@ -100,7 +100,7 @@ impl Matrix {
 }
 
 /// Every cause is told where it is true.
-pub fn causes(options: &Options) -> Vec<Row> {
+pub(crate) fn causes(options: &Options) -> Vec<Row> {
     let jobs: Vec<_> = SCENES
         .iter()
         .enumerate()

@@ -1,7 +1,7 @@
 //! Owns the command line. Never runs anything.
 
 /// What to run, and how often.
-pub struct Options {
+pub(crate) struct Options {
     /// Fewer seeds, shorter matches.
     pub quick: bool,
     /// Seeds of the hard case.
@@ -13,7 +13,7 @@ const USAGE: &str = "usage: scenarios [--quick] [--seeds N] [--only NAME]...";
 
 impl Options {
     /// Reads the arguments.
-    pub fn parse(
+    pub(crate) fn parse(
         mut arguments: impl Iterator<Item = String>,
         names: &[&str],
     ) -> Result<Self, String> {
@@ -46,7 +46,7 @@ impl Options {
     }
 
     /// Whether the scenario was asked for.
-    pub fn runs(&self, name: &str) -> bool {
+    pub(crate) fn runs(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 }

@@ -190,7 +190,7 @@ impl Tally {
 }
 
 /// 8, in whole apps: the two directions are cut apart, every packet comes twice and out of order.
-pub fn agreement(options: &Options) -> Vec<Row> {
+pub(crate) fn agreement(options: &Options) -> Vec<Row> {
     let games: Vec<Match> = (0..options.seeds.min(300))
         .map(|seed| Match {
             policy: RoutePolicy::P2pFirst,
@@ -217,7 +217,7 @@ pub fn agreement(options: &Options) -> Vec<Row> {
 
 /// 9: a ladder of ever worse direct paths with bursts of losses, beside a relay that is as far away
 /// and loses nothing.
-pub fn ladder(options: &Options) -> Vec<Row> {
+pub(crate) fn ladder(options: &Options) -> Vec<Row> {
     let seeds = if options.quick { 1 } else { 5 };
     let mut rows = Vec::new();
     for (what, conditions) in LADDER {
@@ -286,7 +286,7 @@ const LADDER: &[(&str, &str)] = &[
 
 /// The hard case of the platform whose scripts read our files: 450 frames at 30 fps, 15 % loss and
 /// 50 ms on one peer, inputs that change every 150 and 200 ms; and harsher ones with bursts.
-pub fn hard_case(options: &Options) -> Vec<Row> {
+pub(crate) fn hard_case(options: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
     for (what, conditions) in HARD {
         for policy in [RoutePolicy::P2pOnly, RoutePolicy::P2pFirst] {
@@ -325,7 +325,7 @@ const HARD: &[(&str, &str)] = &[
 ];
 
 /// Against everything on both paths, always: the only other way to lose a path without a stall.
-pub fn always_both(_: &Options) -> Vec<Row> {
+pub(crate) fn always_both(_: &Options) -> Vec<Row> {
     let minutes = 10;
     let mut rows = Vec::new();
     for (what, conditions) in [

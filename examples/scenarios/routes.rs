@@ -17,7 +17,7 @@ fn ms(time: Duration) -> f64 {
 }
 
 /// Runs `jobs` on all cores; results come in the order of the jobs.
-pub fn side_by_side<J: Sync, R: Send>(jobs: &[J], run: impl Fn(&J) -> R + Sync) -> Vec<R> {
+pub(crate) fn side_by_side<J: Sync, R: Send>(jobs: &[J], run: impl Fn(&J) -> R + Sync) -> Vec<R> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let done = std::sync::Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -79,7 +79,7 @@ fn grids(grids: &[(u32, Duration, Cut)]) -> Vec<Row> {
 }
 
 /// 1: a cut at every phase, over round trip, input delay, skew and frame rate.
-pub fn cuts(_: &Options) -> Vec<Row> {
+pub(crate) fn cuts(_: &Options) -> Vec<Row> {
     let phases = [(30, 20), (60, 12), (120, 7)];
     let both = phases.map(|(fps, _)| (fps, 3 * MS, Cut::Both));
     let in_flight = phases.map(|(fps, phase)| (fps, phase * MS, Cut::BothAndInFlight));
@@ -87,7 +87,7 @@ pub fn cuts(_: &Options) -> Vec<Row> {
 }
 
 /// 2: one-way cuts, and a link that is down for five seconds.
-pub fn one_way(_: &Options) -> Vec<Row> {
+pub(crate) fn one_way(_: &Options) -> Vec<Row> {
     let mut rows = grids(&[(30, 20), (60, 12), (120, 7)].map(|(f, p)| (f, p * MS, Cut::OneWay)));
     let (mut runs, mut stalls, mut returns) = (0, 0, 0);
     for fps in RATES {
@@ -121,7 +121,7 @@ pub fn one_way(_: &Options) -> Vec<Row> {
 }
 
 /// 3: a Wi-Fi spike of 150 ms.
-pub fn spikes(_: &Options) -> Vec<Row> {
+pub(crate) fn spikes(_: &Options) -> Vec<Row> {
     let rows = RATES.map(|fps| {
         let (mut longest, mut stalls, mut promotions, mut inside) = (Duration::ZERO, 0, 0, 0);
         for phase in 0..100 {
@@ -160,7 +160,7 @@ pub fn spikes(_: &Options) -> Vec<Row> {
 }
 
 /// 4: healthy minutes.
-pub fn healthy(_: &Options) -> Vec<Row> {
+pub(crate) fn healthy(_: &Options) -> Vec<Row> {
     let minutes = 10;
     side_by_side(&RATES, |&fps| {
         let setup = Setup {
@@ -198,7 +198,7 @@ pub fn healthy(_: &Options) -> Vec<Row> {
 }
 
 /// 5: what a peer does to itself: hitches, a hidden tab, a pause, 15 Hz.
-pub fn peers(_: &Options) -> Vec<Row> {
+pub(crate) fn peers(_: &Options) -> Vec<Row> {
     type Trouble = (&'static str, fn(&mut World));
     let troubles: [Trouble; 4] = [
         ("five hitches of 400 ms", |world| {
@@ -282,7 +282,7 @@ pub fn peers(_: &Options) -> Vec<Row> {
 }
 
 /// 6: the direct path heals after the promotion.
-pub fn heals(_: &Options) -> Vec<Row> {
+pub(crate) fn heals(_: &Options) -> Vec<Row> {
     let (mut returns, mut direct_packets) = (0, 0);
     for fps in RATES {
         let mut world = World::playing(
@@ -346,7 +346,7 @@ fn longest_doubt(world: &World) -> Duration {
 }
 
 /// 8: both sides promote at once, or apart; packets come twice and out of order.
-pub fn agreement(_: &Options) -> Vec<Row> {
+pub(crate) fn agreement(_: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
     let (mut apart, mut stalls) = (0, 0);
     for phase in 0..100 {

@@ -1,7 +1,7 @@
 //! Owns the rows of the table. Never measures.
 
 /// One line: what was run, what must hold, what was measured.
-pub struct Row {
+pub(crate) struct Row {
     /// What was run.
     pub what: String,
     /// How often.
@@ -14,7 +14,7 @@ pub struct Row {
 
 impl Row {
     /// A row that holds as long as nothing is [`required`](Self::require) in vain.
-    pub fn new(what: impl Into<String>, runs: u64, measured: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, runs: u64, measured: impl Into<String>) -> Self {
         Self {
             what: what.into(),
             runs,
@@ -24,7 +24,7 @@ impl Row {
     }
 
     /// Says what must hold; the first thing that does not is told.
-    pub fn require(mut self, holds: bool, fact: impl Into<String>) -> Self {
+    pub(crate) fn require(mut self, holds: bool, fact: impl Into<String>) -> Self {
         if !holds {
             self.broken.get_or_insert_with(|| fact.into());
         }
@@ -32,7 +32,7 @@ impl Row {
     }
 
     /// Prints the row under its scenario's name.
-    pub fn print(&self, scenario: &str) {
+    pub(crate) fn print(&self, scenario: &str) {
         println!(
             "| {scenario} | {} | {} | {} | {} |",
             self.what,
@@ -47,7 +47,7 @@ impl Row {
 }
 
 /// Prints the head of the table, in Markdown.
-pub fn print_head() {
+pub(crate) fn print_head() {
     println!("| scenario | what | runs | measured | holds |");
     println!("|---|---|---|---|---|");
 }

@@ -20,11 +20,11 @@ impl<T> Default for Runs<T> {
 }
 
 impl<T: Copy + PartialEq> Runs<T> {
-    pub fn push(&mut self, value: T) {
+    pub(crate) fn push(&mut self, value: T) {
         self.push_many(value, 1);
     }
 
-    pub fn push_many(&mut self, value: T, count: u32) {
+    pub(crate) fn push_many(&mut self, value: T, count: u32) {
         if count == 0 {
             return;
         }
@@ -35,12 +35,12 @@ impl<T: Copy + PartialEq> Runs<T> {
         }
     }
 
-    pub fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.len
     }
 
     /// The runs of the first `limit` values.
-    pub fn up_to(&self, limit: u32) -> impl Iterator<Item = (T, u32)> {
+    pub(crate) fn up_to(&self, limit: u32) -> impl Iterator<Item = (T, u32)> {
         self.runs.iter().scan(limit, |left, &(value, count)| {
             let count = count.min(*left);
             *left -= count;
@@ -49,7 +49,7 @@ impl<T: Copy + PartialEq> Runs<T> {
     }
 
     /// The value at `index`.
-    pub fn at(&self, index: u32) -> Option<T> {
+    pub(crate) fn at(&self, index: u32) -> Option<T> {
         let mut after = 0;
         let mut runs = self.runs.iter();
         runs.find(|(_, count)| {
@@ -60,7 +60,7 @@ impl<T: Copy + PartialEq> Runs<T> {
     }
 
     /// How many of the first `limit` values equal `value`.
-    pub fn count(&self, value: T, limit: u32) -> u64 {
+    pub(crate) fn count(&self, value: T, limit: u32) -> u64 {
         let runs = self.up_to(limit).filter(|(of, _)| *of == value);
         runs.map(|(_, count)| u64::from(count)).sum()
     }
@@ -76,7 +76,7 @@ pub(crate) struct Times {
 
 impl Times {
     /// A time before the last one counts as the last one; a distance beyond 71 minutes as those.
-    pub fn push(&mut self, at: Duration) {
+    pub(crate) fn push(&mut self, at: Duration) {
         let at = micros(at);
         if self.first.is_none() {
             self.first = Some(at);
@@ -89,7 +89,7 @@ impl Times {
     }
 
     /// The times from the first on.
-    pub fn iter(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         let deltas = self.deltas.iter();
         self.first.into_iter().flat_map(move |first| {
             let rest = deltas.clone().scan(first, |at, &delta| {
@@ -101,7 +101,7 @@ impl Times {
     }
 
     /// The distances between the first `limit` times.
-    pub fn deltas(&self, limit: u32) -> &[u32] {
+    pub(crate) fn deltas(&self, limit: u32) -> &[u32] {
         let count = limit.saturating_sub(1) as usize;
         self.deltas.get(..count).unwrap_or(&self.deltas)
     }

@@ -130,7 +130,7 @@ pub(crate) struct LossNote {
 }
 
 impl<I: Copy + PartialEq> Episode<I> {
-    pub fn new(meta: EpisodeMeta, hash_every: u32) -> Self {
+    pub(crate) fn new(meta: EpisodeMeta, hash_every: u32) -> Self {
         let players = meta.session.player_ids.len().min(MAX_PLAYERS);
         let local = meta
             .session
@@ -190,35 +190,35 @@ impl<I: Copy + PartialEq> Episode<I> {
     }
 
     /// Frames simulated at least once.
-    pub fn advanced(&self) -> u32 {
+    pub(crate) fn advanced(&self) -> u32 {
         u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
     }
 
     /// The next frame to simulate.
-    pub fn next_frame(&self) -> Frame {
+    pub(crate) fn next_frame(&self) -> Frame {
         Frame::try_from(self.rows.len()).unwrap_or(Frame::MAX)
     }
 
     /// E: the chosen end, or the frames so far.
-    pub fn end_frame(&self) -> u32 {
+    pub(crate) fn end_frame(&self) -> u32 {
         self.end.as_ref().map_or(self.advanced(), |end| end.frame)
     }
 
-    pub fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         self.end.as_ref().is_none_or(|end| end.partial)
     }
 
-    pub fn remote_players(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn remote_players(&self) -> impl Iterator<Item = usize> {
         let local = self.local;
         (0..self.players).filter(move |player| local & (1 << player) == 0)
     }
 
-    pub fn local_players(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn local_players(&self) -> impl Iterator<Item = usize> {
         let local = self.local;
         (0..self.players).filter(move |player| local & (1 << player) != 0)
     }
 
-    pub fn fold(&mut self, fact: &Fact<I>) {
+    pub(crate) fn fold(&mut self, fact: &Fact<I>) {
         match *fact {
             Fact::Began { players, local, .. } => {
                 self.players = usize::from(players);
@@ -366,7 +366,7 @@ impl<I: Copy + PartialEq> Episode<I> {
         }
     }
 
-    pub fn note_drawn(&mut self) {
+    pub(crate) fn note_drawn(&mut self) {
         let frames = self.rows.len();
         let drawn = self.drawn.get_or_insert_with(|| vec![0; frames]);
         if let Some(times) = drawn.last_mut() {
@@ -375,7 +375,7 @@ impl<I: Copy + PartialEq> Episode<I> {
     }
 
     /// Chooses the end. A claim beyond what was simulated and confirmed makes the file partial.
-    pub fn close(&mut self, end: Option<Frame>, reason: Option<&str>, partial: bool) {
+    pub(crate) fn close(&mut self, end: Option<Frame>, reason: Option<&str>, partial: bool) {
         self.note_ahead();
         let so_far = if partial {
             self.advanced()
@@ -395,7 +395,7 @@ impl<I: Copy + PartialEq> Episode<I> {
     }
 
     /// Frames below `limit` that the observer did not see.
-    pub fn unseen(&self, limit: u32) -> u64 {
+    pub(crate) fn unseen(&self, limit: u32) -> u64 {
         let below = |&(first, count): &(Frame, u32)| {
             u64::from(count.min(limit.saturating_sub(first.unsigned_abs())))
         };
@@ -403,7 +403,7 @@ impl<I: Copy + PartialEq> Episode<I> {
     }
 
     /// Ticks that wait for a frame right now, as a stall that is not told yet.
-    pub fn open_stall(&self) -> Option<StallRow> {
+    pub(crate) fn open_stall(&self) -> Option<StallRow> {
         let told: u64 = self.stalls.iter().map(|stall| stall.ticks).sum();
         let seen = u64::from(self.advanced()) - self.unseen(u32::MAX);
         let ticks = self.ticks.checked_sub(seen + told)?;

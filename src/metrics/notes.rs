@@ -328,14 +328,14 @@ impl<I: Copy + PartialEq> Episode<I> {
     }
 
     /// The first promotion after play began.
-    pub fn fallback(&self) -> Option<&(usize, Frame, RouteNote)> {
+    pub(crate) fn fallback(&self) -> Option<&(usize, Frame, RouteNote)> {
         self.routes.iter().find(|(_, _, note)| note.is_fallback())
     }
 }
 
 impl<I: Copy + PartialEq + Serialize> Episode<I> {
     /// The history digest over the first `frames` frames, as far as they are confirmed.
-    pub fn digest(&self, frames: u32) -> u64 {
+    pub(crate) fn digest(&self, frames: u32) -> u64 {
         let runs: Vec<Vec<_>> = (0..self.players)
             .map(|player| {
                 let runs = self.confirmed[player].up_to(frames);
@@ -347,7 +347,7 @@ impl<I: Copy + PartialEq + Serialize> Episode<I> {
     }
 
     /// The hash of a frame's state, if it is one that is exported.
-    pub fn exported_hash(&self, frame: u32) -> Option<u64> {
+    pub(crate) fn exported_hash(&self, frame: u32) -> Option<u64> {
         if self.hash_every == 0 || !frame.is_multiple_of(self.hash_every) {
             return None;
         }

@@ -9,7 +9,7 @@ use rollback_lab_record::desync::{Comparison, DesyncBundle};
 use serde_json::{Value, json};
 
 #[derive(Args)]
-pub struct Desync {
+pub(crate) struct Desync {
     /// The `desync-<n>.player-<k>.json` of one peer.
     #[arg(value_name = "FILE")]
     one: PathBuf,
@@ -22,7 +22,7 @@ pub struct Desync {
 }
 
 /// Prints what the halves tell. Success means that they could be compared.
-pub fn desync(options: &Desync) -> ExitCode {
+pub(crate) fn desync(options: &Desync) -> ExitCode {
     let compared = read(&options.one).and_then(|one| {
         let other = read(&options.other)?;
         let told = one.compare(&other).map_err(|error| error.to_string())?;

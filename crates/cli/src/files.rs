@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// What was found, by session and episode.
 #[derive(Default)]
-pub struct Found {
+pub(crate) struct Found {
     pub groups: Vec<Group>,
     /// Halves of desyncs.
     pub bundles: Vec<Bundle>,
@@ -30,14 +30,14 @@ pub struct Found {
 }
 
 /// One peer's half of a desync.
-pub struct Bundle {
+pub(crate) struct Bundle {
     pub path: PathBuf,
     /// It was named itself, and not found in a folder.
     named: bool,
 }
 
 /// The files of one episode, or the session documents of one lab session.
-pub struct Group {
+pub(crate) struct Group {
     pub session_id: String,
     /// `None` for session documents, which come before the session's episodes.
     pub episode: Option<u32>,
@@ -76,13 +76,13 @@ struct HeadEpisode {
 
 impl Found {
     /// Files that are read as documents.
-    pub fn files(&self) -> usize {
+    pub(crate) fn files(&self) -> usize {
         let grouped: usize = self.groups.iter().map(|group| group.files.len()).sum();
         grouped + self.bundles.len()
     }
 
     /// The groups of episodes.
-    pub fn episodes(&self) -> impl Iterator<Item = &Group> {
+    pub(crate) fn episodes(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter().filter(|group| group.episode.is_some())
     }
 }
@@ -91,7 +91,7 @@ impl Found {
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_episodes(paths: &[PathBuf]) -> Result<Found, String> {
+pub(crate) fn find_episodes(paths: &[PathBuf]) -> Result<Found, String> {
     let mut found = find(paths)?;
     for Bundle { path, named } in found.bundles.drain(..) {
         if named {
@@ -111,7 +111,7 @@ fn neither(schema: &str) -> String {
 ///
 /// # Errors
 /// A path that is not there, or a folder that cannot be listed.
-pub fn find(paths: &[PathBuf]) -> Result<Found, String> {
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Found, String> {
     let mut files = Vec::new();
     for path in paths {
         let named = path.is_file();
@@ -212,7 +212,7 @@ fn place(head: &Head) -> Place {
 ///
 /// # Errors
 /// What is wrong with it, without its name.
-pub fn read_episode(path: &Path) -> Result<EpisodeDocument, String> {
+pub(crate) fn read_episode(path: &Path) -> Result<EpisodeDocument, String> {
     let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
     EpisodeDocument::parse(&text).map_err(|error| error.to_string())
 }
@@ -221,13 +221,13 @@ pub fn read_episode(path: &Path) -> Result<EpisodeDocument, String> {
 ///
 /// # Errors
 /// What is wrong with it, without its name.
-pub fn read_session(path: &Path) -> Result<SessionDocument, String> {
+pub(crate) fn read_session(path: &Path) -> Result<SessionDocument, String> {
     let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
     SessionDocument::parse(&text).map_err(|error| error.to_string())
 }
 
 /// A bar on stderr; it is not drawn where stderr is no terminal.
-pub fn progress(what: &'static str, files: usize) -> ProgressBar {
+pub(crate) fn progress(what: &'static str, files: usize) -> ProgressBar {
     let bar = ProgressBar::new(files as u64).with_message(what);
     if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} files, {eta} left")
     {

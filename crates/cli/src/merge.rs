@@ -10,7 +10,7 @@ use rollback_lab_record::merge::{ClockMethod, MergedEpisode, merge as merge_file
 use crate::files::{self, Group};
 
 #[derive(Args)]
-pub struct Merge {
+pub(crate) struct Merge {
     /// Folders, searched for episode files, or such files.
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Merge {
 ///
 /// # Errors
 /// After everything else was written, the files that could not be read or merged.
-pub fn merge(options: &Merge) -> Result<(), String> {
+pub(crate) fn merge(options: &Merge) -> Result<(), String> {
     let found = files::find_episodes(&options.paths)?;
     let mut broken: Vec<String> = found
         .unreadable
@@ -52,7 +52,7 @@ pub fn merge(options: &Merge) -> Result<(), String> {
 ///
 /// # Errors
 /// What cannot be read or merged, with the file's name.
-pub fn merged(group: &Group) -> Result<MergedEpisode, String> {
+pub(crate) fn merged(group: &Group) -> Result<MergedEpisode, String> {
     let mut documents = Vec::new();
     for path in &group.files {
         let document = files::read_episode(path);

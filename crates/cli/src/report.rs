@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("report/page.html");
 const PLACE: &str = "/*DATA*/";
 
 #[derive(Args)]
-pub struct Report {
+pub(crate) struct Report {
     /// Episode files, of all peers as far as they are there, or folders of them.
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
@@ -30,7 +30,7 @@ pub struct Report {
 /// # Errors
 /// A page that cannot be written; or, after a page of all others was written, the files that could
 /// not be read.
-pub fn report(options: &Report) -> Result<(), String> {
+pub(crate) fn report(options: &Report) -> Result<(), String> {
     let found = files::find_episodes(&options.paths)?;
     let mut broken: Vec<String> = found
         .unreadable

@@ -9,7 +9,7 @@ use rollback_lab_record::tables::{Formats, Source, TableFiles};
 use crate::files::{self, Group};
 
 #[derive(Args)]
-pub struct Tables {
+pub(crate) struct Tables {
     /// Folders, searched for episode and session files, or such files.
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
@@ -33,7 +33,7 @@ enum Format {
 /// # Errors
 /// A table that cannot be written; or, after the tables of all others were written, the files that
 /// could not be read.
-pub fn tables(options: &Tables) -> Result<(), String> {
+pub(crate) fn tables(options: &Tables) -> Result<(), String> {
     let found = files::find_episodes(&options.paths)?;
     let formats = Formats {
         csv: !matches!(options.format, Format::Parquet),

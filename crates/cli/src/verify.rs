@@ -20,7 +20,7 @@ use crate::files::{self, Group};
 const TOLD: usize = 3;
 
 #[derive(Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// Folders, searched for episode and session files, or such files, of one or several peers.
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
@@ -104,7 +104,7 @@ struct Loaded {
 ///
 /// # Errors
 /// A path that is not there.
-pub fn verify(options: &Verify) -> Result<bool, String> {
+pub(crate) fn verify(options: &Verify) -> Result<bool, String> {
     let found = files::find(&options.paths)?;
     let schemas = Schemas {
         episode: validator(schema::EPISODE)?,

@@ -237,7 +237,7 @@ macro_rules! table {
         $($column:literal $kind:ident [$unit:literal] $meaning:literal = $value:expr;)*
     ) => {
         $(#[$doc])*
-        pub static $name: $crate::tables::Table = $crate::tables::Table {
+        pub(super) static $name: $crate::tables::Table = $crate::tables::Table {
             name: $file,
             about: $about,
             columns: &[

@@ -29,7 +29,7 @@ use rollback_lab_link::wire::relay::{
 
 /// What every connection shares.
 #[derive(Clone)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// All rooms.
     pub rooms: Arc<Rooms>,
     /// All counters.
@@ -43,7 +43,11 @@ pub struct Shared {
 }
 
 /// Serves a websocket until it ends.
-pub async fn serve(shared: Shared, request: Result<RoomRequest, Refusal>, socket: WebSocket) {
+pub(crate) async fn serve(
+    shared: Shared,
+    request: Result<RoomRequest, Refusal>,
+    socket: WebSocket,
+) {
     shared.open.send_modify(|open| *open += 1);
     let (sink, stream) = socket.split();
     let outbox = Arc::new(Outbox::default());

@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// What the system said.
-pub fn probe(path: &Path) -> io::Result<()> {
+pub(crate) fn probe(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     let probe = path.join(format!(".rollback-lab-probe-{}", std::process::id()));
     fs::write(&probe, b"probe")?;

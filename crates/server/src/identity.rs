@@ -9,7 +9,7 @@ use matchbox_protocol::PeerId;
 
 /// 16 bytes that no other call gives: a keyed hash (`SipHash`, keys from the operating system) of
 /// a counter.
-pub fn random_bytes() -> [u8; 16] {
+pub(crate) fn random_bytes() -> [u8; 16] {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -20,7 +20,7 @@ pub fn random_bytes() -> [u8; 16] {
 }
 
 /// A new peer id, in the form of a random (version 4) UUID.
-pub fn new_peer_id() -> PeerId {
+pub(crate) fn new_peer_id() -> PeerId {
     let mut bytes = random_bytes();
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;

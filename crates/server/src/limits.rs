@@ -4,22 +4,22 @@
 use std::time::{Duration, Instant};
 
 /// Longest signaling text, in bytes. Session descriptions with many candidates stay below 20 KiB.
-pub const MAX_SIGNAL_LEN: usize = 64 * 1024;
+pub(crate) const MAX_SIGNAL_LEN: usize = 64 * 1024;
 /// Longest message the websocket reads at all. Above [`MAX_SIGNAL_LEN`], so that an oversized
 /// message can be read away and answered with a clean close; small enough to bound memory.
-pub const MAX_MESSAGE_LEN: usize = 4 * MAX_SIGNAL_LEN;
+pub(crate) const MAX_MESSAGE_LEN: usize = 4 * MAX_SIGNAL_LEN;
 /// A write that takes longer than this ends the connection: its receiver is frozen.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client gets to answer a close frame before the connection is cut.
-pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection silent for this long is pinged. Longer than matchbox's keep-alive of 10 s, so
 /// that stock clients, which warn about a ping, never see one.
-pub const PING_AFTER: Duration = Duration::from_secs(15);
+pub(crate) const PING_AFTER: Duration = Duration::from_secs(15);
 /// A connection that stays silent for this many [`PING_AFTER`] is closed.
-pub const SILENT_PINGS: u32 = 3;
+pub(crate) const SILENT_PINGS: u32 = 3;
 /// Kernel send buffer asked for per connection: about a dozen full packets, so that what a slow
 /// receiver does not take waits in the rings, where it can be dropped, and not in the kernel.
-pub const SEND_BUFFER: u32 = 16 * 1024;
+pub(crate) const SEND_BUFFER: u32 = 16 * 1024;
 
 /// Messages a client may send per second and other member of its room. The fastest game has 240
 /// frames a second, and a peer sends an input and an acknowledgement in each; reports, checksums,
@@ -31,14 +31,14 @@ const BURST_SHARE: f64 = 0.25;
 /// Allowance of one client: 600 messages/s for every other member of its room, and a quarter of
 /// that at once.
 #[derive(Clone, Debug, Default)]
-pub struct TokenBucket {
+pub(crate) struct TokenBucket {
     tokens: f64,
     last: Option<Instant>,
 }
 
 impl TokenBucket {
     /// Takes one token, if there is one. A new bucket is full.
-    pub fn take(&mut self, now: Instant, room_size: usize) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, room_size: usize) -> bool {
         let others = u32::try_from(room_size.saturating_sub(1)).unwrap_or(u32::MAX);
         // Alone in a room a client still signals and probes.
         let rate = RATE_PER_MEMBER * f64::from(others.max(1));

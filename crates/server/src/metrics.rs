@@ -25,7 +25,7 @@ struct Reason {
 type ByReason = Family<Reason, Counter>;
 
 /// What the server counts.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// Rooms with at least one peer.
     pub rooms: Gauge,
@@ -142,32 +142,32 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Packets or signals were not delivered.
-    pub fn dropped(&self, reason: DropReason, count: u32) {
+    pub(crate) fn dropped(&self, reason: DropReason, count: u32) {
         by_reason(&self.drops, reason.as_str(), count);
     }
 
     /// A message did not decode.
-    pub fn malformed(&self, reason: &'static str) {
+    pub(crate) fn malformed(&self, reason: &'static str) {
         by_reason(&self.malformed, reason, 1);
     }
 
     /// A connection was refused a room.
-    pub fn refused(&self, reason: &'static str) {
+    pub(crate) fn refused(&self, reason: &'static str) {
         by_reason(&self.refusals, reason, 1);
     }
 
     /// The server ended a connection.
-    pub fn closed(&self, reason: &'static str) {
+    pub(crate) fn closed(&self, reason: &'static str) {
         by_reason(&self.closes, reason, 1);
     }
 
     /// A packet was taken for writing after it had waited for `queued`.
-    pub fn queued(&self, queued: Duration) {
+    pub(crate) fn queued(&self, queued: Duration) {
         self.queue.observe(queued.as_secs_f64());
     }
 
     /// A packet of `payload` bytes was written, `latency` after it had been read.
-    pub fn forwarded(&self, payload: usize, latency: Duration) {
+    pub(crate) fn forwarded(&self, payload: usize, latency: Duration) {
         self.forwards.inc();
         self.forwarded_bytes
             .inc_by(u64::try_from(payload).unwrap_or(u64::MAX));
@@ -178,7 +178,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When the formatter fails, which a `String` does not.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -31,7 +31,7 @@ const REASONS: usize = DropReason::ALL.len();
 
 /// Why and how the server ends a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closing {
+pub(crate) struct Closing {
     /// Close code.
     pub code: u16,
     /// Text for the client, at most 123 bytes.
@@ -42,7 +42,7 @@ pub struct Closing {
 
 impl Closing {
     /// A closing whose text is cut to what a close frame can carry.
-    pub fn new(code: u16, name: &'static str, text: impl Into<String>) -> Self {
+    pub(crate) fn new(code: u16, name: &'static str, text: impl Into<String>) -> Self {
         let mut text = text.into();
         text.truncate(text.floor_char_boundary(MAX_CLOSE_REASON));
         Self { code, text, name }
@@ -51,7 +51,7 @@ impl Closing {
 
 /// What the writer does next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Write this close frame and stop.
     Close(Closing),
     /// Write a control message, a signal or a notice.
@@ -64,7 +64,7 @@ pub enum Next {
 
 /// Everything that waits for one client. Shared between its writer and whoever sends to it.
 #[derive(Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     queues: Mutex<Queues>,
     notify: Notify,
 }
@@ -91,12 +91,12 @@ struct Control {
 
 impl Outbox {
     /// Resolves when something was queued since the last call.
-    pub async fn woken(&self) {
+    pub(crate) async fn woken(&self) {
         self.notify.notified().await;
     }
 
     /// Queues a message of the server itself. A client that leaves too many unread is closed.
-    pub fn control(&self, message: Message) {
+    pub(crate) fn control(&self, message: Message) {
         let mut queues = self.lock();
         queues.control.push_back(Control {
             message,
@@ -118,7 +118,7 @@ impl Outbox {
     ///
     /// # Errors
     /// When too many wait already; the signal is dropped.
-    pub fn signal(&self, source: u8, text: Utf8Bytes) -> Result<(), DropReason> {
+    pub(crate) fn signal(&self, source: u8, text: Utf8Bytes) -> Result<(), DropReason> {
         let mut queues = self.lock();
         let length = text.len();
         queues.signals.resize(MAX_MEMBERS, 0);
@@ -141,7 +141,7 @@ impl Outbox {
     }
 
     /// Queues a relay packet from the member in `source`; whether an older one made room for it.
-    pub fn packet(&self, source: u8, received: Instant, frame: Bytes) -> bool {
+    pub(crate) fn packet(&self, source: u8, received: Instant, frame: Bytes) -> bool {
         let mut queues = self.lock();
         let found = queues.rings.iter().position(|(slot, _)| *slot == source);
         let index = found.unwrap_or_else(|| {
@@ -157,7 +157,7 @@ impl Outbox {
     /// The member in `source` left: what it sent last goes out before the news that it is gone,
     /// and nothing of it after, so that nobody takes it for its successor's. Returns how many of
     /// its packets had grown stale.
-    pub fn source_left(&self, now: Instant, source: u8, news: Vec<Message>) -> u32 {
+    pub(crate) fn source_left(&self, now: Instant, source: u8, news: Vec<Message>) -> u32 {
         let mut stale = 0;
         {
             let mut queues = self.lock();
@@ -178,7 +178,7 @@ impl Outbox {
     }
 
     /// Counts packets that this client sent and that were not delivered; it will be told.
-    pub fn note_dropped(&self, reason: DropReason, count: u32) {
+    pub(crate) fn note_dropped(&self, reason: DropReason, count: u32) {
         let mut queues = self.lock();
         let total = &mut queues.dropped[reason.index()];
         *total = total.saturating_add(count);
@@ -187,19 +187,19 @@ impl Outbox {
     }
 
     /// Ends the connection; the first reason stands.
-    pub fn close(&self, closing: Closing) {
+    pub(crate) fn close(&self, closing: Closing) {
         self.lock().close(closing);
         self.notify.notify_one();
     }
 
     /// Whether the connection is about to end.
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.lock().closing.is_some()
     }
 
     /// What to write next: close, then control, then due notices, then packets, sources in turn.
     /// `stale` receives the source and number of packets that waited too long.
-    pub fn next(&self, now: Instant, stale: &mut Vec<(u8, u32)>) -> Next {
+    pub(crate) fn next(&self, now: Instant, stale: &mut Vec<(u8, u32)>) -> Next {
         let mut queues = self.lock();
         if let Some(closing) = &queues.closing {
             return Next::Close(closing.clone());

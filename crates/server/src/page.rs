@@ -27,7 +27,7 @@ const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gzip", "gz")];
 
 /// Every file of a page, by its path below the folder.
 #[derive(Debug, Default)]
-pub struct Page {
+pub(crate) struct Page {
     files: HashMap<String, File>,
 }
 
@@ -46,7 +46,7 @@ impl Page {
     ///
     /// # Errors
     /// What the system says, or that there is no `index.html` or far too much.
-    pub fn read(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn read(folder: &Path) -> io::Result<Self> {
         let mut found = HashMap::new();
         let mut left = MAX_BYTES;
         gather(folder, "", 0, &mut left, &mut found)?;
@@ -91,7 +91,7 @@ impl Page {
     }
 
     /// Answers a request for `path`.
-    pub fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response {
+    pub(crate) fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response {
         if method != Method::GET && method != Method::HEAD {
             return StatusCode::METHOD_NOT_ALLOWED.into_response();
         }

@@ -11,7 +11,7 @@ use rollback_lab_link::wire::relay::{
 
 /// Why a client is refused a room.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The room holds as many as it may.
     #[error("room {room} is full: it has {capacity} of {capacity} peers")]
     RoomFull {

@@ -6,13 +6,13 @@ use thiserror::Error;
 use rollback_lab_link::wire::relay::MAX_MEMBERS;
 
 /// Longest room name, in bytes: it has to fit into a close frame's reason with room to explain.
-pub const MAX_ROOM_NAME: usize = 64;
+pub(crate) const MAX_ROOM_NAME: usize = 64;
 /// The room of a URL without a path, as in `matchbox_signaling`.
 const DEFAULT_ROOM: &str = "world";
 
 /// A room as a client asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RoomRequest {
+pub(crate) struct RoomRequest {
     /// Name of the room.
     pub name: String,
     /// How its peers are grouped.
@@ -21,7 +21,7 @@ pub struct RoomRequest {
 
 /// How the peers that name the same room are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Grouping {
+pub(crate) enum Grouping {
     /// All in one room, up to 64.
     Open,
     /// All in one room of exactly this many (`?players=N`).
@@ -32,7 +32,7 @@ pub enum Grouping {
 
 impl Grouping {
     /// How many peers the room is for; 0 when nobody said.
-    pub fn capacity(self) -> u8 {
+    pub(crate) fn capacity(self) -> u8 {
         match self {
             Self::Open => 0,
             Self::Players(n) | Self::Next(n) => n,
@@ -43,7 +43,7 @@ impl Grouping {
 /// Why a room URL is not acceptable.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RoomRequestError {
+pub(crate) enum RoomRequestError {
     /// The name is too long or has other characters than a room name may have.
     #[error("room names are 1 to {MAX_ROOM_NAME} letters, digits, '-', '_' or '.'")]
     Name,
@@ -63,7 +63,7 @@ impl RoomRequest {
     ///
     /// # Errors
     /// When the name or a number is not acceptable.
-    pub fn parse(path: &str, query: Option<&str>) -> Result<Self, RoomRequestError> {
+    pub(crate) fn parse(path: &str, query: Option<&str>) -> Result<Self, RoomRequestError> {
         let name = match path.strip_prefix('/').unwrap_or(path) {
             "" => DEFAULT_ROOM,
             name => name,

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 /// Packets that wait for one receiver from one sender: a quarter of a second at 60 Hz. Every
 /// input packet repeats what is unacknowledged, so the newest ones are worth the most.
-pub const RING_LEN: usize = 16;
+pub(crate) const RING_LEN: usize = 16;
 /// A packet older than this is of no use: the game has predicted past it.
-pub const STALE_AFTER: Duration = Duration::from_millis(150);
+pub(crate) const STALE_AFTER: Duration = Duration::from_millis(150);
 
 /// Something that waits, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queued<T> {
+pub(crate) struct Queued<T> {
     /// When the server had read it.
     pub received: Instant,
     /// What waits.
@@ -21,7 +21,7 @@ pub struct Queued<T> {
 
 /// A queue of at most [`RING_LEN`] items that drops the oldest.
 #[derive(Clone, Debug)]
-pub struct Ring<T> {
+pub(crate) struct Ring<T> {
     items: VecDeque<Queued<T>>,
 }
 
@@ -35,7 +35,7 @@ impl<T> Default for Ring<T> {
 
 impl<T> Ring<T> {
     /// Appends an item; when there is no room, the oldest makes it and is returned.
-    pub fn push(&mut self, received: Instant, item: T) -> Option<T> {
+    pub(crate) fn push(&mut self, received: Instant, item: T) -> Option<T> {
         let dropped = if self.items.len() == RING_LEN {
             self.items.pop_front()
         } else {
@@ -47,7 +47,7 @@ impl<T> Ring<T> {
 
     /// Takes the oldest item that is still of use, and adds the number of those that were not to
     /// `stale`.
-    pub fn pop(&mut self, now: Instant, stale: &mut u32) -> Option<Queued<T>> {
+    pub(crate) fn pop(&mut self, now: Instant, stale: &mut u32) -> Option<Queued<T>> {
         while let Some(queued) = self.items.pop_front() {
             if now.saturating_duration_since(queued.received) <= STALE_AFTER {
                 return Some(queued);

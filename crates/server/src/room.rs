@@ -18,7 +18,7 @@ use rollback_lab_link::wire::relay::{
 };
 
 /// One room; its members change, its nonce and grouping never.
-pub struct Room {
+pub(crate) struct Room {
     grouping: Grouping,
     nonce: [u8; 16],
     state: Mutex<RoomState>,
@@ -26,7 +26,7 @@ pub struct Room {
 
 /// The members of a room by slot.
 #[derive(Default)]
-pub struct RoomState {
+pub(crate) struct RoomState {
     members: BTreeMap<u8, Occupant>,
 }
 
@@ -37,7 +37,7 @@ struct Occupant {
 
 impl Room {
     /// An empty room as its first member asks for it.
-    pub fn new(request: &RoomRequest, nonce: [u8; 16]) -> Self {
+    pub(crate) fn new(request: &RoomRequest, nonce: [u8; 16]) -> Self {
         Self {
             grouping: request.grouping,
             nonce,
@@ -46,7 +46,7 @@ impl Room {
     }
 
     /// Who is there.
-    pub fn lock(&self) -> MutexGuard<'_, RoomState> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, RoomState> {
         self.state
             .lock()
             .expect("nothing panics while it holds a room")
@@ -56,7 +56,7 @@ impl Room {
     ///
     /// # Errors
     /// When there is no slot, or the peer expects another number of players.
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         state: &mut RoomState,
         request: &RoomRequest,
@@ -101,7 +101,7 @@ impl Room {
     }
 
     /// Queues the roster for everybody but the one in `except`, who has just been welcomed.
-    pub fn tell_roster(&self, state: &RoomState, except: Option<u8>) {
+    pub(crate) fn tell_roster(&self, state: &RoomState, except: Option<u8>) {
         for (slot, occupant) in &state.members {
             if Some(*slot) == except {
                 continue;
@@ -116,7 +116,7 @@ impl Room {
     ///
     /// # Errors
     /// The reason when it, or an older one in its place, is not delivered.
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         received: Instant,
         source: u8,
@@ -143,7 +143,7 @@ impl Room {
     ///
     /// # Errors
     /// The reason when it is not delivered.
-    pub fn signal(
+    pub(crate) fn signal(
         &self,
         source: u8,
         sender: PeerId,
@@ -161,7 +161,7 @@ impl Room {
     }
 
     /// The member in `source` will be told that packets of it were dropped.
-    pub fn note_dropped(&self, source: u8, reason: DropReason, count: u32) {
+    pub(crate) fn note_dropped(&self, source: u8, reason: DropReason, count: u32) {
         if let Some(occupant) = self.lock().members.get(&source) {
             occupant.outbox.note_dropped(reason, count);
         }
@@ -186,13 +186,13 @@ impl Room {
 
 impl RoomState {
     /// How many members there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
 
     /// Takes a member out and queues its last packets and then `news` for everybody else. Returns
     /// how many of its packets had grown stale.
-    pub fn remove(
+    pub(crate) fn remove(
         &mut self,
         slot: u8,
         now: Instant,

@@ -24,7 +24,7 @@ use rollback_lab_link::wire::relay::{DropReason, Notice, encode_notice};
 const SHARDS: usize = 64;
 
 /// All rooms of the server.
-pub struct Rooms {
+pub(crate) struct Rooms {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     rooms: AtomicUsize,
@@ -46,7 +46,7 @@ struct RoomKey {
 }
 
 /// A peer's place in a room. The peer leaves when the seat is dropped, if not before.
-pub struct Seat {
+pub(crate) struct Seat {
     left: AtomicBool,
     rooms: Arc<Rooms>,
     room: Arc<Room>,
@@ -57,7 +57,7 @@ pub struct Seat {
 
 impl Rooms {
     /// No rooms yet, and never more than the settings allow.
-    pub fn new(max_rooms: usize, max_peers: usize, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(max_rooms: usize, max_peers: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
@@ -74,7 +74,7 @@ impl Rooms {
     ///
     /// # Errors
     /// When the room or the server has no place for it; nothing has changed then.
-    pub fn join(
+    pub(crate) fn join(
         self: &Arc<Self>,
         request: &RoomRequest,
         outbox: Arc<Outbox>,
@@ -179,29 +179,29 @@ impl Rooms {
 
 impl Seat {
     /// Id that the peer was given.
-    pub fn peer(&self) -> PeerId {
+    pub(crate) fn peer(&self) -> PeerId {
         self.peer
     }
 
     /// Name of the room.
-    pub fn room_name(&self) -> &str {
+    pub(crate) fn room_name(&self) -> &str {
         &self.key.name
     }
 
     /// Peers in the room, this one included.
-    pub fn room_size(&self) -> usize {
+    pub(crate) fn room_size(&self) -> usize {
         self.room.lock().len()
     }
 
     /// Gives the slot back and tells the others; only the first call does anything.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         if !self.left.swap(true, Ordering::Relaxed) {
             self.rooms.remove(self);
         }
     }
 
     /// Queues a packet for the member in `destination`.
-    pub fn forward(&self, received: Instant, destination: u8, payload: &[u8]) {
+    pub(crate) fn forward(&self, received: Instant, destination: u8, payload: &[u8]) {
         let dropped = self
             .room
             .forward(received, self.slot, destination, payload)
@@ -212,7 +212,7 @@ impl Seat {
     }
 
     /// Queues a signal for the member with that id.
-    pub fn signal(&self, receiver: PeerId, data: serde_json::Value) {
+    pub(crate) fn signal(&self, receiver: PeerId, data: serde_json::Value) {
         match self.room.signal(self.slot, self.peer, receiver, data) {
             Ok(()) => {
                 self.rooms.metrics.signals.inc();
@@ -222,12 +222,12 @@ impl Seat {
     }
 
     /// Counts something that this client sent and that was not delivered; it will be told.
-    pub fn drop_own(&self, reason: DropReason) {
+    pub(crate) fn drop_own(&self, reason: DropReason) {
         self.drop_of(self.slot, reason, 1);
     }
 
     /// Counts packets from the member in `source` that were not delivered to this client.
-    pub fn drop_of(&self, source: u8, reason: DropReason, count: u32) {
+    pub(crate) fn drop_of(&self, source: u8, reason: DropReason, count: u32) {
         self.rooms.metrics.dropped(reason, count);
         self.room.note_dropped(source, reason, count);
     }

@@ -14,7 +14,7 @@ use rollback_lab_test_kit::lab::{MemoryNetwork, peer_id};
 
 /// What happens to packets.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
+pub(super) struct Weather {
     /// One-way delay of the direct path, in milliseconds.
     pub latency: f64,
     /// The same of the relay.
@@ -32,7 +32,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    pub fn base(&self, path: Path) -> Duration {
+    pub(super) fn base(&self, path: Path) -> Duration {
         let ms = match path {
             Path::Direct => self.latency,
             Path::Relay => self.relay,
@@ -43,7 +43,7 @@ impl Weather {
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fate {
+pub(super) enum Fate {
     Lost,
     Cut,
     Arrives(Duration),
@@ -51,7 +51,7 @@ pub enum Fate {
 
 /// A packet of inputs.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent {
+pub(super) struct Sent {
     pub from: usize,
     pub path: Path,
     /// Its newest input.
@@ -62,7 +62,7 @@ pub struct Sent {
 }
 
 #[derive(Default)]
-pub struct Sky {
+pub(super) struct Sky {
     pub now: Duration,
     /// Before play everything arrives at once.
     pub weather: Option<Weather>,
@@ -111,22 +111,22 @@ impl Sky {
 
 /// What both peers' networks share.
 #[derive(Clone, Default)]
-pub struct Air(Arc<Mutex<Sky>>);
+pub(super) struct Air(Arc<Mutex<Sky>>);
 
 impl Air {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let air = Self::default();
         air.sky().dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678;
         air
     }
 
-    pub fn sky(&self) -> MutexGuard<'_, Sky> {
+    pub(super) fn sky(&self) -> MutexGuard<'_, Sky> {
         self.0.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 }
 
 /// One peer's network: the hub tells who is there, the air carries the packets.
-pub struct AirNetwork {
+pub(super) struct AirNetwork {
     pub hub: MemoryNetwork,
     pub air: Air,
     pub slot: usize,

@@ -4,7 +4,7 @@ use super::air::Weather;
 
 /// What a scene does to a peer after one of its updates.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Act {
+pub(super) enum Act {
     Nothing,
     /// The peer does nothing for so many milliseconds.
     Stall(u64),
@@ -16,7 +16,7 @@ pub enum Act {
 
 /// A kind of match.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene {
+pub(super) struct Scene {
     pub name: &'static str,
     /// It belongs to the table under loss and jitter.
     pub background: bool,
@@ -42,7 +42,7 @@ pub struct Scene {
 
 impl Scene {
     /// What happens after update `turn` of a peer; `chance` is drawn for it.
-    pub fn act(&self, turn: usize, chance: f64) -> Act {
+    pub(super) fn act(&self, turn: usize, chance: f64) -> Act {
         if let Some(every) = self.hides {
             match turn % every {
                 0 => return Act::Hide(true),
@@ -98,7 +98,7 @@ const ROUGH: Weather = Weather {
     cut: false,
 };
 
-pub const SCENES: &[Scene] = &[
+pub(super) const SCENES: &[Scene] = &[
     Scene {
         name: "loss",
         weather: Weather { loss: 0.05, ..CALM },

@@ -18,11 +18,11 @@ use super::scenes::{Act, Scene};
 use rollback_lab_test_kit::lab::{Hub, Keys, LabPeer, Presser, TestConfig, add_game};
 
 /// A tick at 60 Hz.
-pub const FRAME: Duration = Duration::from_nanos(16_666_667);
+pub(super) const FRAME: Duration = Duration::from_nanos(16_666_667);
 
 /// One update of a peer.
 #[derive(Clone, Copy, Debug)]
-pub struct Update {
+pub(super) struct Update {
     pub at: Duration,
     /// The next frame to simulate, afterwards.
     pub next: i32,
@@ -31,7 +31,7 @@ pub struct Update {
 
 /// A rollback as it was told.
 #[derive(Clone, Copy, Debug)]
-pub struct ToldRollback {
+pub(super) struct ToldRollback {
     pub id: u64,
     pub frame: i32,
     pub disconnect: bool,
@@ -41,7 +41,7 @@ pub struct ToldRollback {
 }
 
 /// What a match left.
-pub struct Played {
+pub(super) struct Played {
     pub input_delay: i32,
     /// Rollbacks of earlier frames are not judged: the weather itself had just changed.
     pub judged_from: i32,
@@ -116,7 +116,7 @@ fn peer(hub: &Hub, air: &Air, slot: usize, scene: &Scene, seed: u64) -> LabPeer 
 }
 
 /// Plays one match of a scene.
-pub fn play(scene: &Scene, seed: u64) -> Played {
+pub(super) fn play(scene: &Scene, seed: u64) -> Played {
     let hub = Hub::new(2, true);
     let air = Air::new(seed + 1_000 * scene.name.len() as u64);
     let mut peers = [0, 1].map(|slot| peer(&hub, &air, slot, scene, seed));

@@ -14,7 +14,7 @@ use super::stage::{FRAME, Played, Update};
 const GAP: Duration = Duration::from_nanos(16_666_667 * 5 / 2);
 
 /// Compares what was told with what was true.
-pub fn judge(scene: &str, played: &Played) -> Matrix {
+pub(super) fn judge(scene: &str, played: &Played) -> Matrix {
     let mut matrix = Matrix::default();
     for (of, told) in played.told.iter().enumerate() {
         for rollback in told.iter().filter(|told| told.frame >= played.judged_from) {

@@ -16,7 +16,7 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub fn start(mut writer: Writer) -> io::Result<Self> {
+    pub(super) fn start(mut writer: Writer) -> io::Result<Self> {
         let (jobs, todo) = mpsc::channel::<Job>();
         let (tell, outcomes) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -34,19 +34,19 @@ impl Thread {
         })
     }
 
-    pub fn send(&self, job: Job) {
+    pub(super) fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             jobs.send(job)
                 .expect("the writer thread lives as long as its sink");
         }
     }
 
-    pub fn try_outcomes(&self) -> impl Iterator<Item = Outcome> {
+    pub(super) fn try_outcomes(&self) -> impl Iterator<Item = Outcome> {
         let outcomes = self.outcomes();
         std::iter::from_fn(move || outcomes.try_recv().ok())
     }
 
-    pub fn outcome_within(&self, limit: Duration) -> Option<Outcome> {
+    pub(super) fn outcome_within(&self, limit: Duration) -> Option<Outcome> {
         self.outcomes().recv_timeout(limit).ok()
     }
 

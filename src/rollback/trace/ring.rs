@@ -43,25 +43,25 @@ impl<I> Default for Ring<I> {
 }
 
 impl<I> Ring<I> {
-    pub fn get(&self, frame: Frame) -> Option<&Slot<I>> {
+    pub(super) fn get(&self, frame: Frame) -> Option<&Slot<I>> {
         let slot = self.slots.get(index(frame)?)?.as_ref()?;
         (slot.frame == frame).then_some(slot)
     }
 
     /// The save of this frame: `Some(None)` without a checksum.
-    pub fn saved(&self, frame: Frame) -> Option<Option<u128>> {
+    pub(super) fn saved(&self, frame: Frame) -> Option<Option<u128>> {
         let (saved, checksum) = (*self.saves.get(index(frame)?)?)?;
         (saved == frame).then_some(checksum)
     }
 
-    pub fn save(&mut self, frame: Frame, checksum: Option<u128>) {
+    pub(super) fn save(&mut self, frame: Frame, checksum: Option<u128>) {
         if let Some(save) = index(frame).and_then(|index| self.saves.get_mut(index)) {
             *save = Some((frame, checksum));
         }
     }
 
     /// Saves of frames after `frame` hold states that are simulated again now; `newest` is the last.
-    pub fn forget_saves_after(&mut self, frame: Frame, newest: Frame) {
+    pub(super) fn forget_saves_after(&mut self, frame: Frame, newest: Frame) {
         for later in (frame..newest).take(FRAMES_REMEMBERED) {
             let save = index(later + 1).and_then(|index| self.saves.get_mut(index));
             if let Some(save) = save {
@@ -70,7 +70,7 @@ impl<I> Ring<I> {
         }
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.slots.resize_with(FRAMES_REMEMBERED, || None);
         self.saves.clear();
@@ -78,7 +78,7 @@ impl<I> Ring<I> {
     }
 
     /// Puts a frame in its place; the number of the other frame that had to go, if any.
-    pub fn insert(&mut self, slot: Slot<I>) -> Option<Frame> {
+    pub(super) fn insert(&mut self, slot: Slot<I>) -> Option<Frame> {
         let frame = slot.frame;
         let place = self.slots.get_mut(index(frame)?)?;
         let evicted = place.replace(slot)?.frame;

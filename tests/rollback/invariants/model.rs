@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 /// What happens before one tick of the session.
 #[derive(Clone, Debug)]
-pub struct TickPlan {
+pub(super) struct TickPlan {
     /// Inputs arriving, per remote player.
     pub arrivals: [u8; 3],
     /// The remote player who is disconnected now.
@@ -17,7 +17,7 @@ pub struct TickPlan {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Predictor {
+pub(super) enum Predictor {
     RepeatLast,
     Default,
     /// Depends on how many inputs are known: reloads revise guesses without a miss.
@@ -25,7 +25,7 @@ pub enum Predictor {
 }
 
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     pub seed: u64,
     pub players: usize,
     pub local: usize,
@@ -36,7 +36,7 @@ pub struct Plan {
     pub ticks: Vec<TickPlan>,
 }
 
-pub fn plans() -> impl Strategy<Value = Plan> {
+pub(super) fn plans() -> impl Strategy<Value = Plan> {
     let tick = (
         prop::array::uniform3(prop_oneof![3 => Just(0u8), 4 => Just(1), 2 => 2..6u8]),
         prop_oneof![60 => Just(None), 1 => (0..3usize).prop_map(Some)],
@@ -83,13 +83,13 @@ fn mix(mut x: u64) -> u64 {
 
 /// One simulation of one frame.
 #[derive(Clone, Debug)]
-pub struct Version {
+pub(super) struct Version {
     pub tick: u64,
     pub inputs: Vec<(u8, Known)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct ModelRollback {
+pub(super) struct ModelRollback {
     pub current: Frame,
     pub loaded: Frame,
     pub corrected: Vec<Misprediction<u8>>,
@@ -99,10 +99,10 @@ pub struct ModelRollback {
 }
 
 /// Frame, player, guess first shown, last guess; outcome, input applied and lateness once known.
-pub type Unit = (Frame, usize, u8, u8, Option<(Outcome, u8, u32)>);
+pub(super) type Unit = (Frame, usize, u8, u8, Option<(Outcome, u8, u32)>);
 
 /// ggrs 0.13's `advance_frame`, written down with everything it ever did kept.
-pub struct Model {
+pub(super) struct Model {
     pub plan: Plan,
     pub trace: Trace<u8>,
     pub now: Duration,
@@ -122,7 +122,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn run(plan: Plan) -> Self {
+    pub(super) fn run(plan: Plan) -> Self {
         let mut trace = Trace::default();
         let players: Vec<bool> = (0..plan.players).map(|p| p == plan.local).collect();
         trace.begin(&players, Duration::ZERO).unwrap();
@@ -151,7 +151,7 @@ impl Model {
         model
     }
 
-    pub fn real(&self, player: usize, frame: Frame) -> u8 {
+    pub(super) fn real(&self, player: usize, frame: Frame) -> u8 {
         if frame < self.plan.delay {
             return 0;
         }
@@ -189,7 +189,7 @@ impl Model {
             .unwrap()
     }
 
-    pub fn state(&self, frame: Frame) -> u128 {
+    pub(super) fn state(&self, frame: Frame) -> u128 {
         let applied = &self.versions[..frame as usize];
         applied.iter().fold(1, |state, versions| {
             versions
@@ -374,20 +374,20 @@ impl Model {
         self.trace.settle(self.confirmed_count);
     }
 
-    pub fn newest(&self) -> Frame {
+    pub(super) fn newest(&self) -> Frame {
         self.versions.len() as Frame - 1
     }
 
-    pub fn final_frame(&self) -> Frame {
+    pub(super) fn final_frame(&self) -> Frame {
         self.confirmed_count.min(self.newest())
     }
 
-    pub fn first_tick(&self, frame: Frame) -> u64 {
+    pub(super) fn first_tick(&self, frame: Frame) -> u64 {
         self.versions[frame as usize][0].tick
     }
 
     /// Every (frame, player) first simulated with a guess, and how it ended.
-    pub fn units(&self) -> Vec<Unit> {
+    pub(super) fn units(&self) -> Vec<Unit> {
         let mut units = Vec::new();
         for (frame, versions) in self.versions.iter().enumerate() {
             let frame = frame as Frame;
@@ -440,7 +440,7 @@ impl Model {
         units
     }
 
-    pub fn stalls(&self) -> Vec<(Frame, u32)> {
+    pub(super) fn stalls(&self) -> Vec<(Frame, u32)> {
         let mut stalls: Vec<(Frame, u32)> = Vec::new();
         let mut next = 0;
         let mut running = false;

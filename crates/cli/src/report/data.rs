@@ -16,7 +16,7 @@ const LONG_FRAME: f64 = 1.75;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Episode {
+pub(super) struct Episode {
     id: String,
     session_id: String,
     room: Option<String>,
@@ -106,7 +106,7 @@ struct Change {
     threshold: Option<f64>,
 }
 
-pub fn episode(merged: &MergedEpisode) -> Episode {
+pub(super) fn episode(merged: &MergedEpisode) -> Episode {
     let ends: Vec<(f64, f64)> = merged
         .peers
         .iter()

@@ -16,7 +16,7 @@ pub const MAX_PLAYERS: usize = 64;
 
 /// Mirror of `ggrs::Message`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Message<'a> {
+pub(super) struct Message<'a> {
     pub magic: u16,
     #[serde(borrow)]
     pub body: Body<'a>,
@@ -29,7 +29,7 @@ pub struct Message<'a> {
     clippy::large_enum_variant,
     reason = "the statuses stay on the stack so that validation allocates nothing"
 )]
-pub enum Body<'a> {
+pub(super) enum Body<'a> {
     SyncRequest(#[expect(dead_code, reason = "any nonce is answered")] u32),
     SyncReply(#[expect(dead_code, reason = "ggrs compares the nonce itself")] u32),
     #[serde(borrow)]
@@ -50,7 +50,7 @@ pub enum Body<'a> {
 
 /// Mirror of `Input`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Input<'a> {
+pub(super) struct Input<'a> {
     pub statuses: Statuses,
     pub disconnect_requested: bool,
     pub start_frame: Frame,
@@ -61,7 +61,7 @@ pub struct Input<'a> {
 
 /// Mirror of `ConnectionStatus`.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Status {
+pub(super) struct Status {
     pub disconnected: bool,
     pub last_frame: Frame,
 }
@@ -69,13 +69,13 @@ pub struct Status {
 /// Mirror of `Vec<ConnectionStatus>`, without the allocation that serde makes from the
 /// length prefix alone (up to 1 MiB).
 #[derive(Clone, Copy, Debug)]
-pub struct Statuses {
+pub(super) struct Statuses {
     items: [Status; MAX_PLAYERS],
     len: usize,
 }
 
 impl Statuses {
-    pub fn as_slice(&self) -> &[Status] {
+    pub(super) fn as_slice(&self) -> &[Status] {
         &self.items[..self.len]
     }
 }

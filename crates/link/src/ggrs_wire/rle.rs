@@ -11,7 +11,7 @@ const MAX_VARINT: usize = 3;
 
 /// What is wrong with the encoded inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
+pub(super) enum Malformed {
     /// A run length does not end, or is longer than any legal one.
     Varint,
     /// A literal run reaches past the packet.
@@ -25,7 +25,7 @@ pub enum Malformed {
 }
 
 /// Counts the inputs in `encoded`: at most `max_count`, each of a length that `fits`.
-pub fn count_inputs(
+pub(super) fn count_inputs(
     encoded: &[u8],
     max_count: usize,
     fits: impl Fn(usize) -> bool,

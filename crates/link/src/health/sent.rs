@@ -16,7 +16,7 @@ const REORDER_TOLERANCE: u16 = 3;
 /// ticks at 60 Hz, less what polls jitter, are longer than the silence rule forgives, so a run is
 /// what the player may notice. A time and no count, because ggrs sends one to three packets a tick;
 /// at 20 Hz and below two lost ticks are a run.
-pub const LOSS_RUN: Duration = Duration::from_millis(45);
+pub(super) const LOSS_RUN: Duration = Duration::from_millis(45);
 
 /// Slow packets within this time are one occurrence: what a path held back it delivers at once.
 pub const SLOW_APART: Duration = Duration::from_millis(250);

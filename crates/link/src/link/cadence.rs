@@ -12,11 +12,11 @@ const GAPS: usize = 32;
 const WEIGHT_MAX: u32 = 126_000;
 
 /// Shortest hitch: two frames at 60 Hz.
-pub const HITCH_MIN: Duration = Duration::from_millis(33);
+pub(super) const HITCH_MIN: Duration = Duration::from_millis(33);
 
 /// Own poll cadence and the awake clock.
 #[derive(Clone, Debug)]
-pub struct Cadence {
+pub(super) struct Cadence {
     gaps: [u32; GAPS],
     filled: usize,
     next: usize,
@@ -33,7 +33,7 @@ pub struct Cadence {
 impl Cadence {
     /// Starts with the interval that the settings promise.
     #[must_use]
-    pub const fn new(interval: Duration) -> Self {
+    pub(super) const fn new(interval: Duration) -> Self {
         Self {
             gaps: [0; GAPS],
             filled: 0,
@@ -51,7 +51,7 @@ impl Cadence {
     /// Notices a hitch: a gap longer than 33 ms and two and a half intervals in which this peer
     /// did nothing. The awake clock advances by one interval over it. Called at every entry, so
     /// that packets drained after a hitch are stamped with the corrected clock.
-    pub fn touch(&mut self, now: Duration, interval: Duration) {
+    pub(super) fn touch(&mut self, now: Duration, interval: Duration) {
         let Some(last) = self.last_seen.replace(now) else {
             return;
         };
@@ -67,7 +67,7 @@ impl Cadence {
     }
 
     /// Counts one poll.
-    pub fn poll(&mut self, now: Duration) {
+    pub(super) fn poll(&mut self, now: Duration) {
         let Some(last) = self.last_poll.replace(now) else {
             return;
         };
@@ -88,26 +88,26 @@ impl Cadence {
 
     /// Usual time between polls.
     #[must_use]
-    pub const fn interval(&self) -> Duration {
+    pub(super) const fn interval(&self) -> Duration {
         self.usual
     }
 
     /// Time since the origin without the hitches.
     #[must_use]
-    pub fn awake(&self, now: Duration) -> Duration {
+    pub(super) fn awake(&self, now: Duration) -> Duration {
         now.saturating_sub(self.paused)
     }
 
     /// Whether a hitch ended at this very moment: what is drained now waited here.
     #[must_use]
-    pub fn hitching(&self, now: Duration) -> bool {
+    pub(super) fn hitching(&self, now: Duration) -> bool {
         self.hitch_at == Some(now)
     }
 
     /// By how much longer than a `frame` this peer did not poll, for what is drained at this very
     /// moment: it may have waited here for that long.
     #[must_use]
-    pub fn late(&self, now: Duration, frame: Duration) -> Duration {
+    pub(super) fn late(&self, now: Duration, frame: Duration) -> Duration {
         let (gap, ended) = self.gap;
         if ended == now {
             gap.saturating_sub(frame)
@@ -118,7 +118,7 @@ impl Cadence {
 
     /// Hitches so far.
     #[must_use]
-    pub const fn hitches(&self) -> u64 {
+    pub(super) const fn hitches(&self) -> u64 {
         self.hitches
     }
 }

@@ -10,7 +10,7 @@ const WINDOW: u16 = 1024;
 
 /// De-duplication window over both paths.
 #[derive(Clone, Debug)]
-pub struct Dedupe {
+pub(super) struct Dedupe {
     seen: [u64; WINDOW as usize / 64],
     newest: Option<u16>,
 }
@@ -26,7 +26,7 @@ impl Default for Dedupe {
 
 impl Dedupe {
     /// Marks `seq` as seen; returns whether it was new.
-    pub fn first(&mut self, seq: u16) -> bool {
+    pub(super) fn first(&mut self, seq: u16) -> bool {
         let ahead = self.newest.map_or(i16::MAX, |newest| seq_diff(seq, newest));
         if ahead > 0 {
             if ahead.unsigned_abs() >= WINDOW {

@@ -12,7 +12,7 @@ use crate::{
 
 /// Smallest silence that raises doubt at a healthy margin: two frames at 60 Hz. Below it a busy
 /// scheduler looks like a broken path.
-pub const SILENCE_MIN: Duration = Duration::from_millis(34);
+pub(super) const SILENCE_MIN: Duration = Duration::from_millis(34);
 /// Round trips after which the estimate has forgotten its start (a gain of 1/8, RFC 9002).
 const STEADY_SAMPLES: u64 = 16;
 /// How many times the jitter must fit into an interval for two intervals to be silence.

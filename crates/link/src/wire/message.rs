@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{HEADER_LEN, MAX_DATAGRAM, WireError};
 
 /// Largest control payload.
-pub const MAX_CONTROL: usize = MAX_DATAGRAM - HEADER_LEN;
+pub(super) const MAX_CONTROL: usize = MAX_DATAGRAM - HEADER_LEN;
 /// Bytes of the two sequences in front of a control message.
 const SEQS: usize = 4;
 /// Bound of [`Hello::schema`]: a version such as `1.0`.

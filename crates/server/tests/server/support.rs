@@ -17,18 +17,18 @@ use rollback_lab_link::wire::relay::{
 use rollback_lab_server::{LabServer, ServerSettings};
 
 /// Longest that anything awaited here may take, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn server() -> LabServer {
+pub(crate) fn server() -> LabServer {
     LabServer::start(ServerSettings::loopback()).expect("a free port on loopback")
 }
 
 /// Runs a test to its end, or fails it.
-pub fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     futures::executor::block_on(within(PATIENCE * 2, "the test", test));
 }
 
-pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
     let future = std::pin::pin!(future);
     futures::select! {
         value = future.fuse() => value,
@@ -38,7 +38,7 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
 
 /// Everything a client can hear.
 #[derive(Debug)]
-pub enum Heard {
+pub(crate) enum Heard {
     Event(JsonPeerEvent),
     Welcome(Roster),
     Roster(Roster),
@@ -49,12 +49,12 @@ pub enum Heard {
     Cut,
 }
 
-pub struct Client {
+pub(crate) struct Client {
     pub socket: WebSocketStream<ConnectStream>,
 }
 
 impl Client {
-    pub async fn open(server: &LabServer, room: &str) -> Self {
+    pub(crate) async fn open(server: &LabServer, room: &str) -> Self {
         let url = format!("{}/{room}", server.url());
         let (socket, _) = within(PATIENCE, "connecting", connect_async(url))
             .await
@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// Joins a room and reads id and welcome.
-    pub async fn join(server: &LabServer, room: &str) -> (Self, PeerId, Roster) {
+    pub(crate) async fn join(server: &LabServer, room: &str) -> (Self, PeerId, Roster) {
         let mut client = Self::open(server, room).await;
         let Heard::Event(JsonPeerEvent::IdAssigned(id)) = client.hear().await else {
             panic!("the id comes first");
@@ -74,7 +74,7 @@ impl Client {
         (client, id, roster)
     }
 
-    pub async fn hear(&mut self) -> Heard {
+    pub(crate) async fn hear(&mut self) -> Heard {
         loop {
             let next = within(PATIENCE, "the next message", self.socket.next()).await;
             match next {
@@ -103,7 +103,7 @@ impl Client {
     }
 
     /// Skips what does not match.
-    pub async fn hear_until<T>(&mut self, mut wanted: impl FnMut(&Heard) -> Option<T>) -> T {
+    pub(crate) async fn hear_until<T>(&mut self, mut wanted: impl FnMut(&Heard) -> Option<T>) -> T {
         loop {
             let heard = self.hear().await;
             if let Some(found) = wanted(&heard) {
@@ -114,7 +114,7 @@ impl Client {
         }
     }
 
-    pub async fn closed(&mut self) -> (u16, String) {
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
             match self.hear().await {
                 Heard::Closed(code, reason) => return (code, reason),
@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// The next packet, whatever else is said in between.
-    pub async fn packet(&mut self) -> (u8, Vec<u8>) {
+    pub(crate) async fn packet(&mut self) -> (u8, Vec<u8>) {
         self.hear_until(|heard| match heard {
             Heard::Packet(source, payload) => Some((*source, payload.clone())),
             _ => None,
@@ -133,30 +133,30 @@ impl Client {
         .await
     }
 
-    pub async fn forward(&mut self, destination: u8, payload: &[u8]) {
+    pub(crate) async fn forward(&mut self, destination: u8, payload: &[u8]) {
         let mut buffer = [0; MAX_FRAME_LEN];
         let length = encode_forward(destination, payload, &mut buffer).expect("it fits");
         self.binary(buffer[..length].to_vec()).await;
     }
 
-    pub async fn signal(&mut self, receiver: PeerId, data: serde_json::Value) {
+    pub(crate) async fn signal(&mut self, receiver: PeerId, data: serde_json::Value) {
         let request = JsonPeerRequest::Signal { receiver, data };
         self.text(request.to_string()).await;
     }
 
-    pub async fn binary(&mut self, bytes: Vec<u8>) {
+    pub(crate) async fn binary(&mut self, bytes: Vec<u8>) {
         let sent = self.socket.send(Message::Binary(bytes.into())).await;
         sent.expect("the connection is open");
     }
 
-    pub async fn text(&mut self, text: String) {
+    pub(crate) async fn text(&mut self, text: String) {
         let sent = self.socket.send(Message::Text(text.into())).await;
         sent.expect("the connection is open");
     }
 }
 
 /// Waits until a number of `/metrics` has that value; a packet is counted just after it went out.
-pub async fn metric_becomes(server: &LabServer, line: &str, value: u64) {
+pub(crate) async fn metric_becomes(server: &LabServer, line: &str, value: u64) {
     within(PATIENCE, line, async {
         while metric(server, line) != value {
             Delay::new(Duration::from_millis(5)).await;
@@ -166,7 +166,7 @@ pub async fn metric_becomes(server: &LabServer, line: &str, value: u64) {
 }
 
 /// A number of `/metrics`, by the start of its line.
-pub fn metric(server: &LabServer, line: &str) -> u64 {
+pub(crate) fn metric(server: &LabServer, line: &str) -> u64 {
     let (_, text) = http_get(server, "/metrics");
     let found = text.lines().find_map(|l| l.strip_prefix(line));
     let number = found.unwrap_or_else(|| panic!("no line {line} in\n{text}"));
@@ -174,7 +174,7 @@ pub fn metric(server: &LabServer, line: &str) -> u64 {
 }
 
 /// Status line and everything after it, over a plain socket.
-pub fn http_get(server: &LabServer, path: &str) -> (String, String) {
+pub(crate) fn http_get(server: &LabServer, path: &str) -> (String, String) {
     use std::io::{Read, Write};
 
     let mut stream = std::net::TcpStream::connect(server.local_addr()).expect("it listens");

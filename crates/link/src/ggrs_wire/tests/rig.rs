@@ -18,13 +18,13 @@ use super::super::{
 
 /// ggrs's messages, to be built at will.
 #[derive(Clone, Debug, Serialize)]
-pub struct Raw {
+pub(super) struct Raw {
     pub magic: u16,
     pub body: RawBody,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub enum RawBody {
+pub(super) enum RawBody {
     SyncRequest(u32),
     SyncReply(u32),
     Input {
@@ -41,12 +41,12 @@ pub enum RawBody {
     KeepAlive,
 }
 
-pub fn raw_bytes(raw: &Raw) -> Vec<u8> {
+pub(super) fn raw_bytes(raw: &Raw) -> Vec<u8> {
     postcard::to_stdvec(raw).unwrap()
 }
 
 /// Run-length encodes `bytes` as one literal run.
-pub fn literal(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn literal(bytes: &[u8]) -> Vec<u8> {
     let mut code = bytes.len() << 1;
     let mut encoded = Vec::new();
     while code > 127 {
@@ -59,7 +59,7 @@ pub fn literal(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[derive(Debug)]
-pub struct TestConfig;
+pub(super) struct TestConfig;
 
 impl Config for TestConfig {
     type Input = u8;
@@ -70,7 +70,7 @@ impl Config for TestConfig {
 
 /// What one peer's transport knows of the other.
 #[derive(Debug)]
-pub struct Gate {
+pub(super) struct Gate {
     pub players: [Player; 2],
     pub pings: SentPings,
     pub magic: Option<u16>,
@@ -80,7 +80,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn limits(&self) -> Limits<'_> {
+    pub(super) fn limits(&self) -> Limits<'_> {
         Limits {
             players: &self.players,
             input_bytes: Some(1),
@@ -103,7 +103,7 @@ impl Gate {
 }
 
 #[derive(Debug)]
-pub struct Net {
+pub(super) struct Net {
     pub inbox: [VecDeque<Vec<u8>>; 2],
     pub gates: [Gate; 2],
     /// Everything that either session sent.
@@ -158,7 +158,7 @@ impl NonBlockingSocket<usize> for Socket {
     }
 }
 
-pub struct Rig {
+pub(super) struct Rig {
     pub net: Arc<Mutex<Net>>,
     pub sessions: [P2PSession<TestConfig>; 2],
     states: [u64; 2],
@@ -166,7 +166,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(input_delay: usize, desync_interval: Option<u32>) -> Self {
+    pub(super) fn new(input_delay: usize, desync_interval: Option<u32>) -> Self {
         let max_prediction = 8;
         let gate = |me: usize| Gate {
             players: [0, 1].map(|handle| {
@@ -224,7 +224,7 @@ impl Rig {
     }
 
     /// Runs the handshake; it needs no clock, since every reply asks the next question.
-    pub fn synchronize(&mut self) {
+    pub(super) fn synchronize(&mut self) {
         for _ in 0..20 {
             for session in &mut self.sessions {
                 session.poll_remote_clients();
@@ -235,13 +235,13 @@ impl Rig {
         }
     }
 
-    pub fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.step_one(0);
         self.step_one(1);
     }
 
     /// One tick of one peer; inputs change often, so that predictions fail.
-    pub fn step_one(&mut self, me: usize) {
+    pub(super) fn step_one(&mut self, me: usize) {
         self.rolls = self
             .rolls
             .wrapping_mul(1_664_525)
@@ -271,7 +271,7 @@ impl Rig {
         }
     }
 
-    pub fn seen(&self, kind: MessageKind) -> bool {
+    pub(super) fn seen(&self, kind: MessageKind) -> bool {
         self.net.lock().unwrap().kinds.contains(&kind)
     }
 }
