@@ -35,7 +35,7 @@ const SEED: u64 = 7;
 const USAGE: &str = "usage: observe_existing [LOCAL_PORT HANDLE(0|1) OTHER_ADDRESS:PORT]";
 
 /// Where one of the two players sits.
-struct Seat {
+struct PlayerSlot {
     port: u16,
     handle: usize,
     other: SocketAddr,
@@ -44,7 +44,7 @@ struct Seat {
 fn main() -> ExitCode {
     // A log can be set up once per process, so not by each app.
     App::new().add_plugins(LogPlugin::default());
-    match seats().and_then(play_all) {
+    match player_slots().and_then(play_all) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -53,10 +53,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn play_all(seats: Vec<Seat>) -> Result<(), Failure> {
-    let peers: Vec<_> = seats
+fn play_all(player_slots: Vec<PlayerSlot>) -> Result<(), Failure> {
+    let peers: Vec<_> = player_slots
         .into_iter()
-        .map(|seat| thread::spawn(move || play(&seat)))
+        .map(|player_slot| thread::spawn(move || play(&player_slot)))
         .collect();
     for peer in peers {
         peer.join().map_err(|_| "a peer's thread panicked")??;
@@ -65,8 +65,8 @@ fn play_all(seats: Vec<Seat>) -> Result<(), Failure> {
 }
 
 /// The game as it was before; the marked line is the one that was added.
-fn play(seat: &Seat) -> Result<(), Failure> {
-    let session = session(seat)?;
+fn play(player_slot: &PlayerSlot) -> Result<(), Failure> {
+    let session = session(player_slot)?;
     let mut app = App::new();
     app.add_plugins(MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(
         // Four times a frame, so that a packet does not wait long to be seen.
@@ -84,19 +84,24 @@ fn play(seat: &Seat) -> Result<(), Failure> {
     app.insert_resource(Session::P2P(session));
     match app.run() {
         AppExit::Success => Ok(()),
-        AppExit::Error(code) => Err(format!("player {} left with {code}", seat.handle).into()),
+        AppExit::Error(code) => {
+            Err(format!("player {} left with {code}", player_slot.handle).into())
+        }
     }
 }
 
-fn session(seat: &Seat) -> Result<P2PSession<Config>, Failure> {
+fn session(player_slot: &PlayerSlot) -> Result<P2PSession<Config>, Failure> {
     let builder = SessionBuilder::<Config>::new()
         .with_num_players(2)?
         .with_fps(FPS as usize)?
         .with_input_delay(0)
         .with_desync_detection_mode(DesyncDetection::On { interval: 10 })
-        .add_player(PlayerType::Local, seat.handle)?
-        .add_player(PlayerType::Remote(seat.other), 1 - seat.handle)?;
-    let socket = UdpNonBlockingSocket::bind_to_port(seat.port)?;
+        .add_player(PlayerType::Local, player_slot.handle)?
+        .add_player(
+            PlayerType::Remote(player_slot.other),
+            1 - player_slot.handle,
+        )?;
+    let socket = UdpNonBlockingSocket::bind_to_port(player_slot.port)?;
     Ok(builder.start_p2p_session(socket)?)
 }
 
@@ -111,21 +116,21 @@ fn exit_after_the_last_frame(
 }
 
 /// Both seats of this process, or the one that the arguments name.
-fn seats() -> Result<Vec<Seat>, Failure> {
+fn player_slots() -> Result<Vec<PlayerSlot>, Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [] => {
             let ports = free_ports()?;
-            let seat = |handle: usize| Seat {
+            let player_slot = |handle: usize| PlayerSlot {
                 port: ports[handle],
                 handle,
                 other: SocketAddr::from((Ipv4Addr::LOCALHOST, ports[1 - handle])),
             };
-            Ok(vec![seat(0), seat(1)])
+            Ok(vec![player_slot(0), player_slot(1)])
         }
         [port, handle, other] => {
             let handle = handle.parse().ok().filter(|handle| *handle < 2);
-            Ok(vec![Seat {
+            Ok(vec![PlayerSlot {
                 port: port.parse().map_err(|_| USAGE)?,
                 handle: handle.ok_or(USAGE)?,
                 other: other.parse().map_err(|_| USAGE)?,

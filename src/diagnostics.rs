@@ -7,18 +7,18 @@ use bevy::diagnostic::{Diagnostic, DiagnosticPath, Diagnostics, RegisterDiagnost
 use bevy::prelude::*;
 use ggrs::Config;
 
-mod vitals;
+mod live_stats;
 
 #[cfg(feature = "hud")]
-pub(crate) use vitals::is_watched;
-pub use vitals::{Column, LinkVitals, Vitals};
-pub(crate) use vitals::{KeepVitals, VitalsPlugin, VitalsSystems};
+pub(crate) use live_stats::is_watched;
+pub use live_stats::{Column, LinkVitals, LiveStats};
+pub(crate) use live_stats::{KeepVitals, LiveStatsPlugin, VitalsSystems};
 
 /// Deepest rollback of the update in frames, 0 without one.
 pub const ROLLBACK_DEPTH: DiagnosticPath = DiagnosticPath::const_new("rollback_lab/rollback_depth");
 /// Ticks of the update in which no new frame could be simulated.
 pub const STALLED_TICKS: DiagnosticPath = DiagnosticPath::const_new("rollback_lab/stalled_ticks");
-/// Share of right predictions among those judged in the last [`Vitals::COLUMNS`] ticks, in percent.
+/// Share of right predictions among those judged in the last [`LiveStats::COLUMNS`] ticks, in percent.
 pub const PREDICTION_HIT_RATE: DiagnosticPath =
     DiagnosticPath::const_new("rollback_lab/prediction_hit_rate");
 /// Frames by which this peer runs ahead of the others, by ggrs's own estimate.
@@ -72,17 +72,17 @@ impl<C: Config> Plugin for RollbackLabDiagnosticsPlugin<C> {
         for (path, suffix) in paths {
             app.register_diagnostic(Diagnostic::new(path).with_suffix(suffix));
         }
-        if !app.is_plugin_added::<VitalsPlugin<C>>() {
-            app.add_plugins(VitalsPlugin::<C>::default());
+        if !app.is_plugin_added::<LiveStatsPlugin<C>>() {
+            app.add_plugins(LiveStatsPlugin::<C>::default());
         }
         app.init_resource::<KeepVitals>()
-            .init_resource::<Vitals>()
+            .init_resource::<LiveStats>()
             .add_systems(PreUpdate, measure.after(VitalsSystems));
     }
 }
 
-fn measure(vitals: Res<Vitals>, mut diagnostics: Diagnostics) {
-    if vitals.ticks() == 0 {
+fn measure(live_stats: Res<LiveStats>, mut diagnostics: Diagnostics) {
+    if live_stats.ticks() == 0 {
         return;
     }
     let mut add = |path: &DiagnosticPath, value: Option<f64>| {
@@ -90,15 +90,15 @@ fn measure(vitals: Res<Vitals>, mut diagnostics: Diagnostics) {
             diagnostics.add_measurement(path, || value);
         }
     };
-    let links = || vitals.links.iter();
+    let links = || live_stats.links.iter();
     let most = |of: fn(&LinkVitals) -> Option<f64>| links().filter_map(of).reduce(f64::max);
-    add(&ROLLBACK_DEPTH, Some(f64::from(vitals.update_depth)));
-    add(&STALLED_TICKS, Some(f64::from(vitals.update_stalled)));
-    let hits = vitals.prediction_hit_rate();
+    add(&ROLLBACK_DEPTH, Some(f64::from(live_stats.update_depth)));
+    add(&STALLED_TICKS, Some(f64::from(live_stats.update_stalled)));
+    let hits = live_stats.prediction_hit_rate();
     add(&PREDICTION_HIT_RATE, hits.map(|share| share * 100.0));
-    add(&FRAMES_AHEAD, vitals.frames_ahead.map(f64::from));
-    add(&CONFIRMED_FRAME, vitals.confirmed_frame.map(f64::from));
-    add(&UNCONFIRMED_FRAMES, vitals.unconfirmed().map(f64::from));
+    add(&FRAMES_AHEAD, live_stats.frames_ahead.map(f64::from));
+    add(&CONFIRMED_FRAME, live_stats.confirmed_frame.map(f64::from));
+    add(&UNCONFIRMED_FRAMES, live_stats.unconfirmed().map(f64::from));
     add(&RTT, most(|link| link.rtt_ms));
     add(&JITTER, most(|link| link.jitter_ms));
     let margins = links().filter_map(|link| link.margin_ms);
@@ -106,7 +106,7 @@ fn measure(vitals: Res<Vitals>, mut diagnostics: Diagnostics) {
     let elsewhere = links().filter(|link| !matches!(link.route, "direct" | "turn" | "unknown"));
     add(
         &PEERS_NOT_DIRECT,
-        (!vitals.links.is_empty()).then(|| elsewhere.count() as f64),
+        (!live_stats.links.is_empty()).then(|| elsewhere.count() as f64),
     );
-    add(&DESYNCS, Some(vitals.desyncs as f64));
+    add(&DESYNCS, Some(live_stats.desyncs as f64));
 }

@@ -34,7 +34,7 @@ impl<C: Config> Plugin for LabDisplayPlugin<C> {
             .add_message::<WindowOccluded>()
             .add_systems(
                 Last,
-                note_drawn::<C>
+                record_drawn::<C>
                     .run_if(resource_exists::<SessionMetrics<C::Input>>)
                     .before(RollbackLabSystems::Observe),
             );
@@ -42,7 +42,7 @@ impl<C: Config> Plugin for LabDisplayPlugin<C> {
 }
 
 /// Bevy draws what the world holds at the end of an update.
-fn note_drawn<C: Config>(
+fn record_drawn<C: Config>(
     windows: Query<(Entity, &Window, Option<&OnMonitor>), With<PrimaryWindow>>,
     monitors: Query<&Monitor>,
     mut covers: MessageReader<WindowOccluded>,
@@ -62,10 +62,10 @@ fn note_drawn<C: Config>(
         return;
     }
     if drawn {
-        metrics.note_drawn();
+        metrics.record_drawn();
     }
     let monitor = monitor.and_then(|on| monitors.get(on.0).ok());
-    metrics.note_display(&Display {
+    metrics.record_display(&Display {
         refresh_hz: monitor
             .and_then(|monitor| monitor.refresh_rate_millihertz)
             .map(|millihertz| f64::from(millihertz) / 1e3),

@@ -9,7 +9,7 @@ use bevy::input::common_conditions::input_just_pressed;
 use bevy::prelude::*;
 use ggrs::Config;
 
-use crate::diagnostics::{KeepVitals, Vitals, VitalsPlugin, VitalsSystems, is_watched};
+use crate::diagnostics::{KeepVitals, LiveStats, LiveStatsPlugin, VitalsSystems, is_watched};
 
 mod graph;
 mod panel;
@@ -67,8 +67,8 @@ pub struct Hud;
 
 impl<C: Config> Plugin for RollbackLabHudPlugin<C> {
     fn build(&self, app: &mut App) {
-        if !app.is_plugin_added::<VitalsPlugin<C>>() {
-            app.add_plugins(VitalsPlugin::<C>::default());
+        if !app.is_plugin_added::<LiveStatsPlugin<C>>() {
+            app.add_plugins(LiveStatsPlugin::<C>::default());
         }
         app.insert_resource(HudShown(self.shown))
             .add_systems(
@@ -111,7 +111,7 @@ fn show_or_hide(world: &mut World) {
             warn_once!("the HUD needs Bevy's images: it is not shown");
             return;
         };
-        world.init_resource::<Vitals>();
+        world.init_resource::<LiveStats>();
         panel::spawn(&mut world.commands(), &image);
         world.insert_resource(GraphImage(image));
     } else {
@@ -121,14 +121,14 @@ fn show_or_hide(world: &mut World) {
         // The image goes with its last handle.
         world.remove_resource::<GraphImage>();
         if !world.contains_resource::<KeepVitals>() {
-            world.remove_resource::<Vitals>();
+            world.remove_resource::<LiveStats>();
         }
     }
     world.flush();
 }
 
 fn write_words(
-    vitals: Res<Vitals>,
+    live_stats: Res<LiveStats>,
     time: Res<Time<Real>>,
     mut next: Local<Duration>,
     mut words: Query<&mut Text, With<Words>>,
@@ -139,12 +139,12 @@ fn write_words(
     }
     *next = time.elapsed() + REWRITE;
     for mut text in &mut words {
-        panel::write(&vitals, &mut text.0);
+        panel::write(&live_stats, &mut text.0);
     }
 }
 
-fn sound_alarm(vitals: Res<Vitals>, mut alarms: Query<&mut Node, With<Alarm>>) {
-    let display = if vitals.desyncs > 0 {
+fn sound_alarm(live_stats: Res<LiveStats>, mut alarms: Query<&mut Node, With<Alarm>>) {
+    let display = if live_stats.desyncs > 0 {
         Display::Flex
     } else {
         Display::None
@@ -156,13 +156,17 @@ fn sound_alarm(vitals: Res<Vitals>, mut alarms: Query<&mut Node, With<Alarm>>) {
     }
 }
 
-fn draw_graph(vitals: Res<Vitals>, image: Res<GraphImage>, mut images: ResMut<Assets<Image>>) {
-    if vitals.ticks() == 0 {
+fn draw_graph(
+    live_stats: Res<LiveStats>,
+    image: Res<GraphImage>,
+    mut images: ResMut<Assets<Image>>,
+) {
+    if live_stats.ticks() == 0 {
         return;
     }
     if let Some(mut image) = images.get_mut(&image.0)
         && let Some(pixels) = &mut image.data
     {
-        graph::paint(vitals.columns().copied(), pixels);
+        graph::paint(live_stats.columns().copied(), pixels);
     }
 }

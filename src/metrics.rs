@@ -8,10 +8,10 @@ use serde_json::Value;
 
 mod compact;
 mod episode;
-mod handover;
 mod input_timing;
 mod link;
 mod notes;
+mod pending;
 mod systems;
 
 pub use crate::rollback::{EpisodeRecord, EventNote};

@@ -91,7 +91,7 @@ mod lab {
 
     use crate::session::{
         self, Episode, EpisodeStarting, EpisodeStopped, PeerNotice, RouteChanged, SessionInfo,
-        SessionPhase, lobby::Seat,
+        SessionPhase, lobby::PlayerSlot,
     };
 
     pub(super) fn build(app: &mut App) {
@@ -116,7 +116,7 @@ mod lab {
         } else {
             session::begin_episode(world, setup.number, seed);
         }
-        let seat = |handle: PlayerHandle| Seat {
+        let player_slot = |handle: PlayerHandle| PlayerSlot {
             handle,
             // Nobody is there; the handles are.
             peer: PeerId(Uuid::from_u128(handle as u128)),
@@ -125,7 +125,7 @@ mod lab {
         world.insert_resource(SessionInfo {
             session_id: setup.session_id.clone(),
             local_player: setup.local_player,
-            seats: (0..setup.players).map(seat).collect(),
+            player_slots: (0..setup.players).map(player_slot).collect(),
             relay: false,
         });
         world.trigger(EpisodeStarting {

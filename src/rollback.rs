@@ -112,11 +112,11 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             .configure_sets(Last, order.chain().run_if(on_message::<AppExit>))
             .add_systems(
                 PreUpdate,
-                drain::tell_steps::<C>.in_set(RollbackLabSystems::Observe),
+                drain::report_steps::<C>.in_set(RollbackLabSystems::Observe),
             )
             .add_systems(
                 Last,
-                drain::tell_exit::<C>.in_set(RollbackLabSystems::Observe),
+                drain::report_exit::<C>.in_set(RollbackLabSystems::Observe),
             );
     }
 }

@@ -31,7 +31,7 @@ pub use self::error::{SessionError, StartError};
 pub use self::focus::{Focus, FocusChanged, SetHidden};
 pub(crate) use self::lab_room::RoomsExpected;
 pub use self::lab_room::{LabRoom, LabSocketPlugin};
-use self::lobby::Seat;
+use self::lobby::PlayerSlot;
 use crate::clock::LabClock;
 use crate::rollback::RollbackLabSystems;
 use crate::transport::LabNet;
@@ -116,7 +116,7 @@ pub struct SessionInfo {
     /// Handle of the local player.
     pub local_player: PlayerHandle,
     /// All players by handle.
-    pub seats: Vec<Seat>,
+    pub player_slots: Vec<PlayerSlot>,
     /// Whether the server can relay.
     pub relay: bool,
 }
@@ -268,7 +268,7 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
                 focus::FocusPlugin::<C>(PhantomData),
                 depth::DepthPlugin::<C>(PhantomData),
             ))
-            .add_observer(driver::note_ready::<C>)
+            .add_observer(driver::record_ready::<C>)
             .add_systems(PreUpdate, poll_network.before(RunGgrsSystems))
             .add_systems(
                 PreUpdate,

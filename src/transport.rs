@@ -30,7 +30,7 @@ use rollback_lab_link::wire::{ControlMessage, Path};
 #[derive(Clone, Debug)]
 pub struct EpisodeBounds {
     /// Who plays, by handle; `None` is this peer.
-    pub seats: Vec<Option<PeerId>>,
+    pub player_slots: Vec<Option<PeerId>>,
     /// Serialized size of one player's input, where it is fixed.
     pub input_bytes: Option<usize>,
     /// Prediction window in frames.

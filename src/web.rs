@@ -17,9 +17,9 @@
 mod address;
 mod devices;
 mod export;
-mod pace;
+mod frame_scheduler;
 #[cfg(feature = "window")]
-mod picture;
+mod rendered_frames;
 mod replay;
 
 use std::cell::RefCell;
@@ -81,15 +81,18 @@ where
         order.insert_before(First, PageFirst);
         order.insert_after(Last, PageLast);
         #[cfg(feature = "window")]
-        app.init_resource::<picture::Resting>()
-            .add_systems(PageFirst, picture::wake_cameras)
-            .add_systems(PageLast, picture::rest_cameras);
+        app.init_resource::<rendered_frames::Resting>()
+            .add_systems(PageFirst, rendered_frames::wake_cameras)
+            .add_systems(PageLast, rendered_frames::rest_cameras);
         app.add_systems(PageFirst, export::take_back::<C::Input>)
             .add_systems(
                 PageLast,
                 (export::lend::<C::Input>, dispatch_queued).chain(),
             )
-            .add_systems(First, (pace::tell_visibility, devices::tell_moments))
+            .add_systems(
+                First,
+                (frame_scheduler::report_visibility, devices::report_moments),
+            )
             .add_observer(queue_episode)
             .add_observer(queue_session)
             .add_observer(queue_desync)
@@ -102,7 +105,7 @@ where
 
 fn install() -> Result<(), JsValue> {
     export::install()?;
-    pace::install()?;
+    frame_scheduler::install()?;
     devices::install()
 }
 

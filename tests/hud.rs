@@ -4,7 +4,7 @@
 use bevy::asset::AssetPlugin;
 use bevy::prelude::*;
 use bevy::window::{Monitor, OnMonitor, PrimaryWindow, WindowResolution};
-use bevy_rollback_lab::diagnostics::Vitals;
+use bevy_rollback_lab::diagnostics::LiveStats;
 use bevy_rollback_lab::display::NotDrawn;
 use bevy_rollback_lab::hud::{Hud, HudShown};
 use bevy_rollback_lab::prelude::*;
@@ -78,7 +78,7 @@ fn cost(peer: &mut LabPeer) -> (usize, usize, bool) {
     let world = peer.app.world_mut();
     let nodes = world.query_filtered::<(), With<Node>>().iter(world).count();
     let images = world.resource::<Assets<Image>>().len();
-    (nodes, images, world.contains_resource::<Vitals>())
+    (nodes, images, world.contains_resource::<LiveStats>())
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn hidden_it_has_no_entity_no_image_and_no_numbers_and_the_key_brings_it_and_tak
     }
     let (_, images, counted) = cost(&mut peers[0]);
     assert_eq!((images, counted), (before.1 + 1, true));
-    let vitals = peers[0].app.world().resource::<Vitals>();
-    assert!(vitals.columns().any(|column| column.depth > 0));
+    let live_stats = peers[0].app.world().resource::<LiveStats>();
+    assert!(live_stats.columns().any(|column| column.depth > 0));
     let painted = peers[0]
         .app
         .world()

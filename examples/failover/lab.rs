@@ -18,15 +18,15 @@ use rollback_lab_link::route::RouteState;
 use rollback_lab_link::wire::{Header, Kind, Path};
 
 use crate::Rules;
+use crate::frame_scheduler::{self, FPS, WINDOW};
 use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
-use crate::pace::{self, FPS, WINDOW};
 use volley::bot::{BotPlugin, Bots};
 use volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;
 
 /// How long a finished session goes on: its goodbye is repeated until acknowledged.
-const FAREWELL: Duration = Duration::from_millis(700);
+const EXIT_WAIT: Duration = Duration::from_millis(700);
 
 /// Plays the match to its end, or until the session fails.
 ///
@@ -63,14 +63,14 @@ pub(crate) fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
         .add_plugins(MeasurePlugin(rules.cut.clone()))
         .init_resource::<Promoted>()
         .add_observer(set_up_episode)
-        .add_systems(PostUpdate, (cut_direct, note_promotion));
+        .add_systems(PostUpdate, (cut_direct, record_failover));
 
     let mut over = None;
-    let ended = pace::run(&mut app, |app| {
+    let ended = frame_scheduler::run(&mut app, |app| {
         if is_over(app) {
             over.get_or_insert_with(|| rules.clock.now());
         }
-        over.is_some_and(|since| rules.clock.now() > since + FAREWELL)
+        over.is_some_and(|since| rules.clock.now() > since + EXIT_WAIT)
     });
     let over = over.unwrap_or_else(|| rules.clock.now());
     Ok(outcome(&app, rules, &tapped, ended, over))
@@ -93,19 +93,19 @@ fn outcome(
         None => End::Whole,
     };
     let net = world.resource::<LabNet>();
-    let seats = world
+    let player_slots = world
         .get_resource::<SessionInfo>()
-        .map_or(&[][..], |info| &info.seats);
-    let hitches = seats
+        .map_or(&[][..], |info| &info.player_slots);
+    let own_stalls = player_slots
         .iter()
-        .filter_map(|seat| net.link(seat.peer, |link| link.stats().hitches));
+        .filter_map(|player_slot| net.link(player_slot.peer, |link| link.stats().own_stalls));
     let count = |path: Path| tapped.before[path.index()].load(Ordering::Relaxed);
-    let promoted = world.resource::<Promoted>().0;
+    let failed_over = world.resource::<Promoted>().0;
     Peer {
         first_relayed: tapped.first_relayed.get().copied(),
-        promoted: promoted.and_then(|at| rules.cut.until(at)),
+        failed_over: failed_over.and_then(|at| rules.cut.until(at)),
         sent_before: Some(Path::ALL.map(count)),
-        hitches: hitches.sum(),
+        own_stalls: own_stalls.sum(),
         ..world.resource::<Measured>().peer(&rules.cut, end, over)
     }
 }
@@ -132,10 +132,10 @@ fn cut_direct(cut: Res<Cut>, net: Res<LabNet>, mut done: Local<bool>) {
 #[derive(Resource, Default)]
 struct Promoted(Option<Duration>);
 
-fn note_promotion(mut routes: MessageReader<RouteChanged>, mut promoted: ResMut<Promoted>) {
+fn record_failover(mut routes: MessageReader<RouteChanged>, mut failed_over: ResMut<Promoted>) {
     for changed in routes.read() {
         if changed.change.to == RouteState::Relay {
-            promoted.0.get_or_insert(changed.change.at);
+            failed_over.0.get_or_insert(changed.change.at);
         }
     }
 }

@@ -20,16 +20,16 @@ use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::RoutePolicy;
 use rollback_lab_server::{LabServer, ServerSettings};
 
+mod frame_scheduler;
 mod lab;
 mod measure;
 mod options;
-mod pace;
 mod plain;
 mod table;
 
+use frame_scheduler::Pulse;
 use measure::{Cut, Peer};
 use options::Options;
-use pace::Pulse;
 use table::{Match, Stack};
 
 /// A lost path is the matter here: everybody would warn about it.

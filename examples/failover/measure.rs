@@ -80,11 +80,11 @@ pub(crate) struct Peer {
     /// From the cut to the first game packet that this peer handed to the relay.
     pub first_relayed: Option<Duration>,
     /// From the cut to the promotion of the route.
-    pub promoted: Option<Duration>,
+    pub failed_over: Option<Duration>,
     /// Game packets before the cut: on the direct path, on the relay. None where there is no relay.
     pub sent_before: Option<[u64; 2]>,
     /// Gaps in its own polling that its link noticed.
-    pub hitches: u64,
+    pub own_stalls: u64,
 }
 
 /// Notes what the observers tell, and makes the cut when its frame is reached.
@@ -95,7 +95,7 @@ impl Plugin for MeasurePlugin {
         app.insert_resource(self.0.clone())
             .init_resource::<Measured>()
             // Once per update, after what the observers tell when an app exits.
-            .add_systems(Last, note_facts.after(RollbackLabSystems::Observe))
+            .add_systems(Last, record_facts.after(RollbackLabSystems::Observe))
             .add_systems(Update, make_cut);
     }
 }
@@ -145,14 +145,14 @@ impl Measured {
             rollbacks: self.rollbacks.iter().filter(|at| later(at)).count() as u32,
             end,
             first_relayed: None,
-            promoted: None,
+            failed_over: None,
             sent_before: None,
-            hitches: 0,
+            own_stalls: 0,
         }
     }
 }
 
-fn note_facts(
+fn record_facts(
     mut facts: MessageReader<Fact<VolleyInput>>,
     mut events: MessageReader<SessionEvent>,
     mut measured: ResMut<Measured>,

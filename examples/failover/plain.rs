@@ -17,8 +17,8 @@ use bevy_rollback_lab::transport::websocket::spawn_network;
 use ggrs::{Message, NonBlockingSocket, P2PSession};
 
 use crate::Rules;
+use crate::frame_scheduler::{self, FPS, WINDOW};
 use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
-use crate::pace::{self, FPS, WINDOW};
 use volley::bot::BotPlugin;
 use volley::{VolleyConfig, VolleyPlugin, start_court};
 
@@ -70,7 +70,7 @@ pub(crate) fn play(rules: &Rules) -> Result<Peer, String> {
     let last = rules.frames as i32;
     let confirmed = |app: &App| app.world().resource::<ConfirmedFrameCount>().0;
     let gone = |app: &App| app.world().resource::<Measured>().gone();
-    let ended = pace::run(&mut app, |app| match gone(app) {
+    let ended = frame_scheduler::run(&mut app, |app| match gone(app) {
         Some(at) => rules.clock.now() > at + AFTERMATH,
         None => confirmed(app) >= last,
     });
@@ -95,7 +95,7 @@ fn meet(socket: &mut WebRtcSocket) -> Result<(), String> {
         if start.elapsed() > MEETING {
             return Err(format!("nobody came within {MEETING:?}"));
         }
-        thread::sleep(pace::tick());
+        thread::sleep(frame_scheduler::tick());
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::frame_scheduler::{FPS, Pulse, WINDOW};
 use crate::measure::{End, Peer};
 use crate::options::Options;
-use crate::pace::{FPS, Pulse, WINDOW};
 
 /// Pauses of the machine beyond this are no fault of a stack: it is the silence after which this
 /// crate doubts a path, at 60 Hz.
@@ -87,7 +87,7 @@ impl Match {
 
     fn disturbed(&self) -> bool {
         self.pauses.iter().any(|pause| *pause > MACHINE_PAUSE)
-            || self.peers.iter().any(|peer| peer.hitches > 0)
+            || self.peers.iter().any(|peer| peer.own_stalls > 0)
     }
 
     /// Stalled frames that the machine explains.
@@ -125,7 +125,7 @@ impl Match {
                 (_, End::Whole) if peer.first_relayed.is_none() => {
                     "no game packet came to the relay after the cut: was the path cut?".to_owned()
                 }
-                (Stack::P2pFirst, End::Whole) if peer.promoted.is_none() => {
+                (Stack::P2pFirst, End::Whole) if peer.failed_over.is_none() => {
                     "the route was not promoted: was the path cut?".to_owned()
                 }
                 (_, End::Whole) => return None,
@@ -146,7 +146,7 @@ pub(crate) fn print(options: &Options, played: &[Match]) {
     );
     println!(
         "| stack | input delay | stalled frames | longest gap, ms | the same before | rollbacks \
-         | first packet by relay, ms | route promoted, ms | on the relay before | went on to the end \
+         | first packet by relay, ms | route failed_over, ms | on the relay before | went on to the end \
          | disturbed |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
@@ -181,7 +181,7 @@ fn print_row(stack: Stack, input_delay: u32, matches: &[&Match]) {
         spread(&|peer| Some(ms(peer.gap_before))),
         spread(&|peer| Some(f64::from(peer.rollbacks))),
         spread(&|peer| peer.first_relayed.map(ms)),
-        spread(&|peer| peer.promoted.map(ms)),
+        spread(&|peer| peer.failed_over.map(ms)),
         on_relay_before(&peers),
         end(&peers),
         format!(

@@ -131,7 +131,7 @@ fn summarize(options: &Options, server: String, outcomes: &[Outcome]) -> Summary
             let failure = format!("{who}: {ended} of {all} episodes have ended");
             summary.failures.push(failure);
         }
-        note_session_document(options, peer, &mut summary);
+        record_session_document(options, peer, &mut summary);
     }
     for number in 0..options.episodes as usize {
         read_episode(outcomes, number, &mut summary);
@@ -141,7 +141,7 @@ fn summarize(options: &Options, server: String, outcomes: &[Outcome]) -> Summary
 }
 
 /// The trail of a lab session is there even if no episode was played.
-fn note_session_document(options: &Options, peer: &Outcome, summary: &mut Summary) {
+fn record_session_document(options: &Options, peer: &Outcome, summary: &mut Summary) {
     let (Some(id), Some(player)) = (&peer.session_id, peer.player) else {
         return;
     };

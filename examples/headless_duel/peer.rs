@@ -29,7 +29,7 @@ const GAME_VERSION: &str = "1";
 /// Ticks a late loop makes up for; after a longer hitch it starts its rhythm anew.
 const CATCH_UP: u32 = 8;
 /// How long a finished session goes on: its goodbye is repeated until acknowledged.
-const FAREWELL: Duration = Duration::from_millis(700);
+const EXIT_WAIT: Duration = Duration::from_millis(700);
 
 /// What one peer came to.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +96,7 @@ fn run(app: &mut App, tick: Duration) {
     app.cleanup();
     let mut next = Instant::now();
     let mut over: Option<Instant> = None;
-    while over.is_none_or(|since| since.elapsed() < FAREWELL) {
+    while over.is_none_or(|since| since.elapsed() < EXIT_WAIT) {
         app.update();
         if is_over(app) {
             over.get_or_insert_with(Instant::now);

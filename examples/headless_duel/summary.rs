@@ -145,7 +145,7 @@ impl Summary {
                     "episode {} frame {:>5}  player {} -> player {}: {} -> {} ({})",
                     row.episode,
                     change.frame,
-                    seat(row),
+                    player_slot(row),
                     change.player_id,
                     change.from,
                     change.to,
@@ -164,7 +164,7 @@ fn cells(row: &EpisodeRow) -> [String; 12] {
     let ms = |time: Option<f64>| optional(time, |time| format!("{time:.1} ms"));
     [
         row.episode.to_string(),
-        seat(row),
+        player_slot(row),
         row.frames.to_string(),
         row.stalled_frames.to_string(),
         row.rollbacks.to_string(),
@@ -178,7 +178,7 @@ fn cells(row: &EpisodeRow) -> [String; 12] {
     ]
 }
 
-fn seat(row: &EpisodeRow) -> String {
+fn player_slot(row: &EpisodeRow) -> String {
     optional(row.player, |player| player.to_string())
 }
 

@@ -10,12 +10,12 @@ use crate::options::Options;
 use crate::routes::side_by_side;
 use crate::table::Row;
 
-mod air;
-mod scenes;
-mod stage;
-mod truth;
+mod cases;
+mod harness;
+mod oracle;
+mod simulated_path;
 
-use scenes::SCENES;
+use cases::SCENES;
 
 /// Rollbacks of a class below which its recall says little.
 const LEAST: u64 = 200;
@@ -37,7 +37,7 @@ struct Matrix {
     /// By truth and by what was told, in the order of [`Cause::ALL`].
     told: [[u64; Cause::ALL.len()]; Cause::ALL.len()],
     /// Corrections whose own packet the log does not hold.
-    untold: u64,
+    pending: u64,
     /// What was told at once and not revised later.
     at_once: [u64; Cause::ALL.len()],
 }
@@ -52,7 +52,7 @@ impl Matrix {
         for (cell, more) in self.at_once.iter_mut().zip(&other.at_once) {
             *cell += more;
         }
-        self.untold += other.untold;
+        self.pending += other.pending;
     }
 
     fn of(&self, cause: Cause) -> u64 {
@@ -114,7 +114,7 @@ pub(crate) fn causes(options: &Options) -> Vec<Row> {
         })
         .collect();
     let results = side_by_side(&jobs, |(_, scene, seed)| {
-        truth::judge(scene.name, &stage::play(scene, *seed))
+        oracle::judge(scene.name, &harness::play(scene, *seed))
     });
     let mut by_scene = vec![Matrix::default(); SCENES.len()];
     for ((index, ..), result) in jobs.iter().zip(&results) {
@@ -161,12 +161,12 @@ pub(crate) fn causes(options: &Options) -> Vec<Row> {
                 format!(
                     "unknown {:.2} %; {} corrections without a packet in the log",
                     all.unknown() * 100.0,
-                    all.untold
+                    all.pending
                 ),
             )
             .require(all.unknown() < UNKNOWN, "less than 2 % unknown")
             .require(
-                all.untold * 100 < judged,
+                all.pending * 100 < judged,
                 "the log holds 99 % of the packets",
             ),
         );

@@ -113,7 +113,7 @@ impl Played {
             .map(|event| event.rollback_frames)
     }
 
-    fn promoted(&self) -> bool {
+    fn failed_over(&self) -> bool {
         let triggered = |file: &EpisodeDocument| file.quality.p2p_fallback_triggered == Some(true);
         self.files.iter().any(triggered)
     }
@@ -126,7 +126,7 @@ struct Tally {
     failed: Vec<String>,
     stalls: u64,
     depths: Vec<u32>,
-    promoted: u64,
+    failed_over: u64,
     relayed_bytes: u64,
 }
 
@@ -140,7 +140,7 @@ impl Tally {
                 None => Ok((
                     played.stalls(),
                     played.depths().collect::<Vec<_>>(),
-                    played.promoted(),
+                    played.failed_over(),
                     played.relayed_bytes,
                 )),
             }
@@ -148,10 +148,10 @@ impl Tally {
         for (game, result) in games.iter().zip(results) {
             tally.matches += 1;
             match result {
-                Ok((stalls, depths, promoted, bytes)) => {
+                Ok((stalls, depths, failed_over, bytes)) => {
                     tally.stalls += stalls;
                     tally.depths.extend(depths);
-                    tally.promoted += u64::from(promoted);
+                    tally.failed_over += u64::from(failed_over);
                     tally.relayed_bytes += bytes;
                 }
                 Err(error) => tally.failed.push(format!("seed {}: {error}", game.seed)),
@@ -176,7 +176,7 @@ impl Tally {
             self.depth(50),
             self.depth(99),
             self.depth(100),
-            self.promoted,
+            self.failed_over,
             self.matches - self.failed.len() as u64,
             self.matches,
         )
@@ -211,7 +211,10 @@ pub(crate) fn agreement(options: &Options) -> Vec<Row> {
     vec![
         tally
             .row("whole apps: cut one way, then the other, every packet twice, 30 ms jitter")
-            .require(tally.promoted == tally.matches, "every match is promoted"),
+            .require(
+                tally.failed_over == tally.matches,
+                "every match is promoted",
+            ),
     ]
 }
 

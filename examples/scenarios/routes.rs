@@ -123,7 +123,7 @@ pub(crate) fn one_way(_: &Options) -> Vec<Row> {
 /// 3: a Wi-Fi spike of 150 ms.
 pub(crate) fn spikes(_: &Options) -> Vec<Row> {
     let rows = RATES.map(|fps| {
-        let (mut longest, mut stalls, mut promotions, mut inside) = (Duration::ZERO, 0, 0, 0);
+        let (mut longest, mut stalls, mut failovers, mut inside) = (Duration::ZERO, 0, 0, 0);
         for phase in 0..100 {
             let setup = Setup {
                 fps,
@@ -142,17 +142,17 @@ pub(crate) fn spikes(_: &Options) -> Vec<Row> {
             world.run_for(10 * SECOND);
             longest = longest.max(world.both_paths() - before);
             stalls += world.stalls();
-            promotions += world.promotions();
+            failovers += world.failovers();
         }
         Row::new(
             format!("150 ms without a packet at {fps} fps"),
             100,
             format!(
-                "{promotions} promotions, {stalls} stalled frames, both paths for {:.0} ms at most",
+                "{failovers} promotions, {stalls} stalled frames, both paths for {:.0} ms at most",
                 ms(longest)
             ),
         )
-        .require(promotions == 0, "a spike does not promote")
+        .require(failovers == 0, "a spike does not promote")
         .require(longest < SECOND, "both paths end within a second")
         .require(stalls == 0 || inside < 100, "no stall inside the budget")
     });
@@ -230,7 +230,7 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (what, act) in troubles {
-        let (mut promotions, mut astray) = (0, 0);
+        let (mut failovers, mut astray) = (0, 0);
         for fps in RATES {
             let mut world = World::playing(
                 Setup {
@@ -241,20 +241,20 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
             );
             act(&mut world);
             world.run_for(5 * SECOND);
-            promotions += world.promotions();
+            failovers += world.failovers();
             astray += u32::from(world.routes() != [RouteState::Direct; 2]);
         }
         rows.push(
             Row::new(
                 format!("{what}, 10 to 120 fps"),
                 RATES.len() as u64,
-                format!("{promotions} promotions, {astray} not direct at the end"),
+                format!("{failovers} promotions, {astray} not direct at the end"),
             )
-            .require(promotions == 0 && astray == 0, "no promotion"),
+            .require(failovers == 0 && astray == 0, "no promotion"),
         );
     }
     let slow = SECOND / 15;
-    let (mut promotions, mut both) = (0, Duration::ZERO);
+    let (mut failovers, mut both) = (0, Duration::ZERO);
     let polls = [[None, Some(slow)], [Some(slow), None], [Some(slow); 2]];
     for tick in polls {
         let setup = Setup {
@@ -263,7 +263,7 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
             ..Setup::default()
         };
         let world = World::playing(setup, 60 * SECOND);
-        promotions += world.promotions();
+        failovers += world.failovers();
         both = both.max(world.both_paths());
     }
     rows.push(
@@ -271,11 +271,11 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
             "a minute at 60 fps with one peer, the other, both at 15 polls a second",
             polls.len() as u64,
             format!(
-                "{promotions} promotions, both paths for {:.0} ms at most",
+                "{failovers} promotions, both paths for {:.0} ms at most",
                 ms(both)
             ),
         )
-        .require(promotions == 0, "no promotion")
+        .require(failovers == 0, "no promotion")
         .require(both < 2 * SECOND, "doubt ends once the poll rate is known"),
     );
     rows
@@ -326,7 +326,7 @@ const LOSSES: [&str; 5] = [
 const DOUBT_BOUND: Duration = Duration::from_secs(3);
 
 /// The longest stretch in Suspect of either peer.
-fn longest_doubt(world: &World) -> Duration {
+fn longest_suspect(world: &World) -> Duration {
     let mut longest = Duration::ZERO;
     for peer in &world.peers {
         let mut since = None;
@@ -381,7 +381,7 @@ pub(crate) fn agreement(_: &Options) -> Vec<Row> {
         world.cut(usize::from(seed % 2 == 0), Path::Direct);
         world.run_for(4 * SECOND);
         let [first, second] = world.routes();
-        apart += u32::from(first.promoted() != second.promoted());
+        apart += u32::from(first.failed_over() != second.failed_over());
         for peer in &world.peers {
             duplicates += peer.link.stats().duplicate_data;
             reordered += peer.link.stats().path(Path::Direct).reordered;
@@ -400,7 +400,7 @@ pub(crate) fn agreement(_: &Options) -> Vec<Row> {
                     ..Setup::default()
                 };
                 let world = World::playing(setup, 60 * SECOND);
-                longest = longest.max(longest_doubt(&world));
+                longest = longest.max(longest_suspect(&world));
                 matches += 1;
             }
         }

@@ -6,10 +6,10 @@ use bevy::image::ImageSampler;
 use bevy::prelude::*;
 use bevy::render::render_resource::{Extent3d, TextureDimension, TextureFormat};
 
-use crate::diagnostics::{Column, Vitals};
+use crate::diagnostics::{Column, LiveStats};
 
 /// A pixel per tick.
-pub(super) const WIDTH: usize = Vitals::COLUMNS;
+pub(super) const WIDTH: usize = LiveStats::COLUMNS;
 /// Pixels per frame of depth.
 const FRAME: usize = 4;
 /// Depth at the upper edge: twice the usual prediction window; deeper ones end there.

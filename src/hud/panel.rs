@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bevy::prelude::*;
 
 use super::{Hud, graph};
-use crate::diagnostics::{LinkVitals, Vitals};
+use crate::diagnostics::{LinkVitals, LiveStats};
 
 /// Above everything that a game is likely to draw.
 const LAYER: i32 = i32::MAX - 32;
@@ -74,34 +74,34 @@ pub(super) fn spawn(commands: &mut Commands, image: &Handle<Image>) {
 }
 
 /// Writes the numbers into `text`.
-pub(super) fn write(vitals: &Vitals, text: &mut String) {
+pub(super) fn write(live_stats: &LiveStats, text: &mut String) {
     text.clear();
     // A string takes everything.
-    let _ = write_lines(vitals, text);
+    let _ = write_lines(live_stats, text);
 }
 
-fn write_lines(vitals: &Vitals, text: &mut String) -> std::fmt::Result {
-    if vitals.links.is_empty() {
+fn write_lines(live_stats: &LiveStats, text: &mut String) -> std::fmt::Result {
+    if live_stats.links.is_empty() {
         writeln!(text, "no peer yet")?;
     }
-    for link in &vitals.links {
+    for link in &live_stats.links {
         write_link(link, text)?;
     }
-    let (deepest, stalled) = vitals.worst();
+    let (deepest, stalled) = live_stats.worst();
     writeln!(
         text,
         "frame {:>6}  confirmed {:>6}  open {:>2}",
-        number(vitals.frame),
-        number(vitals.confirmed_frame),
-        number(vitals.unconfirmed()),
+        number(live_stats.frame),
+        number(live_stats.confirmed_frame),
+        number(live_stats.unconfirmed()),
     )?;
     writeln!(
         text,
         "frames ahead {:>3}  predictions right {}",
-        vitals
+        live_stats
             .frames_ahead
             .map_or_else(|| String::from("-"), |ahead| format!("{ahead:+}")),
-        vitals
+        live_stats
             .prediction_hit_rate()
             .map_or_else(|| String::from("-"), |share| format!("{:.1}%", share * 1e2)),
     )?;
@@ -143,11 +143,11 @@ mod tests {
 
     #[test]
     fn the_words_name_every_peer_with_its_route_and_the_reason_of_its_last_change() {
-        let mut vitals = Vitals::default();
-        vitals.frame = Some(120);
-        vitals.confirmed_frame = Some(116);
-        vitals.frames_ahead = Some(1);
-        vitals.links.push(LinkVitals {
+        let mut live_stats = LiveStats::default();
+        live_stats.frame = Some(120);
+        live_stats.confirmed_frame = Some(116);
+        live_stats.frames_ahead = Some(1);
+        live_stats.links.push(LinkVitals {
             player: 1,
             route: "relay",
             cause: Some("dead"),
@@ -157,7 +157,7 @@ mod tests {
             hidden: true,
         });
         let mut text = String::from("old");
-        write(&vitals, &mut text);
+        write(&live_stats, &mut text);
         for words in [
             "player 1: relay (dead) [hidden]",
             "rtt 41.3 ms  jitter 2.0 ms  failover margin -",

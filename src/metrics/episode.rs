@@ -225,7 +225,7 @@ impl<I: Copy + PartialEq> Episode<I> {
                 self.local = local;
             }
             Fact::Tick { at } => {
-                self.note_ahead();
+                self.record_ahead();
                 self.ticks += 1;
                 self.waiting_since.get_or_insert(at);
             }
@@ -250,7 +250,7 @@ impl<I: Copy + PartialEq> Episode<I> {
                     self.first_shown.push((frame, player, shown));
                 }
             }
-            Fact::RollbackRan(ref record) => self.note_rollback(record),
+            Fact::RollbackRan(ref record) => self.record_rollback(record),
             Fact::Reloaded { loaded_frame, .. } => self.reloads.push(loaded_frame),
             Fact::Stalled { frame, at, ticks } => self.stalls.push(StallRow {
                 frame,
@@ -266,7 +266,7 @@ impl<I: Copy + PartialEq> Episode<I> {
             } => self.confirm(frame, inputs, disconnected, checksum),
             Fact::ConfirmedChanged { frame, .. } => self.confirmed_changed.push(frame),
             Fact::Closed { .. } => {
-                self.note_ahead();
+                self.record_ahead();
                 self.trace_closed = true;
             }
         }
@@ -318,7 +318,7 @@ impl<I: Copy + PartialEq> Episode<I> {
         }
     }
 
-    fn note_rollback(&mut self, record: &RollbackRecord<I>) {
+    fn record_rollback(&mut self, record: &RollbackRecord<I>) {
         let start = self.also.len();
         self.also.extend_from_slice(&record.also);
         let cause = if record.disconnect {
@@ -359,14 +359,14 @@ impl<I: Copy + PartialEq> Episode<I> {
     }
 
     /// The lead of the newest frame over the confirmed ones, once a step is over.
-    fn note_ahead(&mut self) {
+    fn record_ahead(&mut self) {
         let ahead = self.advanced().saturating_sub(self.confirmed_frames);
         if ahead > self.ahead.last().map_or(0, |&(_, highest)| highest) {
             self.ahead.push((self.next_frame() - 1, ahead));
         }
     }
 
-    pub(crate) fn note_drawn(&mut self) {
+    pub(crate) fn record_drawn(&mut self) {
         let frames = self.rows.len();
         let drawn = self.drawn.get_or_insert_with(|| vec![0; frames]);
         if let Some(times) = drawn.last_mut() {
@@ -376,7 +376,7 @@ impl<I: Copy + PartialEq> Episode<I> {
 
     /// Chooses the end. A claim beyond what was simulated and confirmed makes the file partial.
     pub(crate) fn close(&mut self, end: Option<Frame>, reason: Option<&str>, partial: bool) {
-        self.note_ahead();
+        self.record_ahead();
         let so_far = if partial {
             self.advanced()
         } else {

@@ -14,7 +14,7 @@ use rollback_lab_link::cause::{Cause, Evidence, Via};
 
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Why the rollback with this id (of the running or the last episode) had to run.
-    pub fn note_cause(&mut self, rollback_id: u64, cause: Cause, via: Via, evidence: Evidence) {
+    pub fn record_cause(&mut self, rollback_id: u64, cause: Cause, via: Via, evidence: Evidence) {
         let episode = self.current.as_mut().or(self.finished.last_mut());
         let rollbacks = episode
             .into_iter()
@@ -43,7 +43,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// Why the newest stall at this frame (of the running or the last episode) happened.
-    pub fn note_stall_cause(&mut self, frame: Frame, cause: &'static str) {
+    pub fn record_stall_cause(&mut self, frame: Frame, cause: &'static str) {
         self.edit_newest(|episode| {
             let mut stalls = episode.stalls.iter_mut().rev();
             if let Some(stall) = stalls.find(|stall| stall.frame == frame) {
@@ -55,30 +55,30 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// A datagram to `player` carried the local inputs of frames `first..=newest`. Frames that an
     /// earlier datagram carried already are left as they are; frames before `first` that none did
     /// were sent by nothing.
-    pub fn note_sent(&mut self, player: usize, first: Frame, newest: Frame, by: Carrier) {
+    pub fn record_sent(&mut self, player: usize, first: Frame, newest: Frame, by: Carrier) {
         self.edit(|episode| carry(&mut episode.sent, player, first, newest, by));
     }
 
     /// The first copy of `player`'s inputs of frames `first..=newest` came; frames known already
     /// are left as they are.
-    pub fn note_received(&mut self, player: usize, first: Frame, newest: Frame, by: Carrier) {
+    pub fn record_received(&mut self, player: usize, first: Frame, newest: Frame, by: Carrier) {
         self.edit(|episode| carry(&mut episode.received, player, first, newest, by));
     }
 
     /// The route to `player` changed; `frame` is the next one to simulate.
-    pub fn note_route(&mut self, player: usize, frame: Frame, note: RouteNote) {
+    pub fn record_route(&mut self, player: usize, frame: Frame, note: RouteNote) {
         self.edit(|episode| episode.routes.push((player, frame, note)));
     }
 
     /// The round trip to `player` over the route in use, about once a second.
-    pub fn note_rtt(&mut self, player: usize, at: Duration, rtt_ms: f64) {
+    pub fn record_rtt(&mut self, player: usize, at: Duration, rtt_ms: f64) {
         if rtt_ms.is_finite() {
             self.edit(|episode| episode.rtt.push((player, at, rtt_ms as f32)));
         }
     }
 
     /// The failover margin towards `player`, about once a second.
-    pub fn note_margin(&mut self, player: usize, margin_ms: f64) {
+    pub fn record_margin(&mut self, player: usize, margin_ms: f64) {
         if margin_ms.is_finite() {
             self.edit(|episode| {
                 let margins = episode.margins.entry(player).or_default();
@@ -96,26 +96,26 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// What this peer's conditions did on a path (`direct` or `relay`); the last report counts.
-    pub fn note_conditions(&mut self, path: &'static str, realised: ConditionRealised) {
+    pub fn record_conditions(&mut self, path: &'static str, realised: ConditionRealised) {
         self.edit_newest(|episode| {
             episode.condition_realised.insert(path, realised);
         });
     }
 
     /// A promotion ended a condition of the direct path.
-    pub fn note_condition_interrupted(&mut self) {
+    pub fn record_condition_interrupted(&mut self) {
         self.edit(|episode| episode.condition_interrupted = true);
     }
 
     /// This peer's clock against another's; the last report counts.
-    pub fn note_clock(&mut self, clock: PeerClock) {
+    pub fn record_clock(&mut self, clock: PeerClock) {
         self.edit(|episode| {
             episode.peer_clocks.insert(clock.player_id, clock);
         });
     }
 
     /// `player`'s hash of this frame's state is the same as ours.
-    pub fn note_hash_match(&mut self, player: usize, frame: Frame) {
+    pub fn record_hash_match(&mut self, player: usize, frame: Frame) {
         self.edit(|episode| {
             episode.hash_matches += 1;
             let through = episode.matched_through.entry(player).or_insert(frame);
@@ -124,7 +124,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// A peer's hash differs from ours.
-    pub fn note_desync(&mut self, note: DesyncNote) {
+    pub fn record_desync(&mut self, note: DesyncNote) {
         // The same update may have closed the episode that it belongs to.
         if let Some(episode) = self.current.as_mut().or(self.finished.last_mut()) {
             episode.desyncs.push(note);
@@ -132,7 +132,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// `player` ended the episode at `end_frame` with this history digest.
-    pub fn note_peer_digest(&mut self, player: usize, end_frame: Frame, digest: u64) {
+    pub fn record_peer_digest(&mut self, player: usize, end_frame: Frame, digest: u64) {
         // The word of a peer may come while this one has closed the episode already.
         if let Some(episode) = self.current.as_mut().or(self.finished.last_mut()) {
             episode.peer_digests.insert(player, (end_frame, digest));
@@ -140,7 +140,12 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The connection to `player` (or to the server) is lost.
-    pub fn note_disconnected(&mut self, player: Option<usize>, at: Duration, reason: Option<&str>) {
+    pub fn record_disconnected(
+        &mut self,
+        player: Option<usize>,
+        at: Duration,
+        reason: Option<&str>,
+    ) {
         self.edit(|episode| {
             let note = loss(episode, player, at, reason);
             episode.disconnections.push(note);
@@ -148,7 +153,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The connection to `player` (or to the server) is back.
-    pub fn note_resumed(&mut self, player: Option<usize>, at: Duration) {
+    pub fn record_resumed(&mut self, player: Option<usize>, at: Duration) {
         self.edit(|episode| {
             let note = loss(episode, player, at, None);
             episode.resumes.push(note);
@@ -156,23 +161,23 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// An attempt to come back was made.
-    pub fn note_reconnect_attempt(&mut self) {
+    pub fn record_reconnect_attempt(&mut self) {
         self.edit(|episode| episode.reconnect_attempts += 1);
     }
 
     /// The game stood still for this long because of a lost connection.
-    pub fn note_paused(&mut self, duration: Duration) {
+    pub fn record_paused(&mut self, duration: Duration) {
         self.edit(|episode| episode.paused += duration);
     }
 
     /// Somebody watches whether the game is in the background. Without this, or one of the notes
     /// below, the file claims nothing about it.
-    pub fn note_focus_watched(&mut self) {
+    pub fn record_focus_watched(&mut self) {
         self.edit(|episode| episode.focus_watched = true);
     }
 
     /// The game went into the background.
-    pub fn note_focus_lost(&mut self, at: Duration) {
+    pub fn record_focus_lost(&mut self, at: Duration) {
         self.edit(|episode| {
             episode.focus_watched = true;
             if episode
@@ -186,7 +191,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The game came back from the background.
-    pub fn note_focus_gained(&mut self, at: Duration) {
+    pub fn record_focus_gained(&mut self, at: Duration) {
         self.edit(|episode| {
             episode.focus_watched = true;
             if let Some((_, end @ None)) = episode.background.last_mut() {
@@ -196,7 +201,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// Another player's peer told that its game went into the background.
-    pub fn note_peer_hidden(&mut self, player: usize, at: Duration) {
+    pub fn record_peer_hidden(&mut self, player: usize, at: Duration) {
         self.edit(|episode| {
             let mut told = episode.peer_background.iter();
             if !told.any(|&(of, _, end)| of == player && end.is_none()) {
@@ -206,7 +211,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// Another player's peer told that its game came back from the background.
-    pub fn note_peer_visible(&mut self, player: usize, at: Duration) {
+    pub fn record_peer_visible(&mut self, player: usize, at: Duration) {
         self.edit(|episode| {
             let mut told = episode.peer_background.iter_mut();
             let open = told.find(|(of, _, end)| *of == player && end.is_none());
@@ -217,7 +222,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The game was in the background longer than allowed.
-    pub fn note_focus_timeout(&mut self) {
+    pub fn record_focus_timeout(&mut self) {
         self.edit(|episode| {
             episode.focus_watched = true;
             episode.focus_timeout = true;
@@ -225,12 +230,12 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The newest frame was drawn. Never called when headless.
-    pub fn note_drawn(&mut self) {
-        self.edit(Episode::note_drawn);
+    pub fn record_drawn(&mut self) {
+        self.edit(Episode::record_drawn);
     }
 
     /// The screen that the game is drawn on; the last report counts.
-    pub fn note_display(&mut self, display: &Display) {
+    pub fn record_display(&mut self, display: &Display) {
         self.edit(|episode| {
             if episode.meta.display != *display {
                 episode.meta.display.clone_from(display);
@@ -240,8 +245,8 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
 
     /// The running episode, or one that ended and is not written yet.
     fn edit_newest(&mut self, edit: impl FnOnce(&mut Episode<I>)) {
-        let untaken = self.untaken().next().is_some();
-        let ended = self.finished.last_mut().filter(|_| untaken);
+        let pending = self.pending().next().is_some();
+        let ended = self.finished.last_mut().filter(|_| pending);
         if let Some(newest) = self.current.as_mut().or(ended) {
             edit(newest);
         }

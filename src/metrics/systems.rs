@@ -32,7 +32,7 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
         metrics.fold(fact);
     }
     for desync in heard.desyncs.read(&desyncs) {
-        metrics.note_desync(DesyncNote {
+        metrics.record_desync(DesyncNote {
             frame: desync.frame,
             player: desync.players.first().copied(),
             local: desync.local_checksum,
@@ -57,13 +57,13 @@ fn note<I: Copy + PartialEq + Send + Sync + 'static>(
             cause,
             via,
             evidence,
-        } => metrics.note_cause(id, cause, via, evidence),
+        } => metrics.record_cause(id, cause, via, evidence),
         Verdict::Revised {
             id,
             cause,
             evidence,
         } => metrics.revise_cause(id, cause, evidence),
-        Verdict::Stall { frame, cause } => metrics.note_stall_cause(frame, cause.as_str()),
+        Verdict::Stall { frame, cause } => metrics.record_stall_cause(frame, cause.as_str()),
     }
 }
 

@@ -28,7 +28,7 @@ where
     /// for [`export`](Self::export).
     pub(super) fn take_finished(&mut self) -> Vec<(EpisodeDocument, crate::metrics::LiveNumbers)> {
         let taken = self
-            .untaken()
+            .pending()
             .map(|episode| (Cut::new(episode).document(), episode.live()))
             .collect();
         self.forget_taken();

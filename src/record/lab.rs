@@ -9,8 +9,8 @@ use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Config;
 
-use super::links::{LinkWatch, millis, note_links};
-use super::recorder::{Outbox, RecordPlugin, RecordSchedule, fine_origin, tell_outcomes};
+use super::links::{LinkWatch, millis, record_links};
+use super::recorder::{RecordPlugin, RecordSchedule, SendQueue, fine_origin, report_outcomes};
 use super::sink::RecordSink;
 use super::{Phase, SessionDocument};
 use crate::clock::LabClock;
@@ -100,18 +100,18 @@ fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) 
         .insert_resource(trail)
         .init_resource::<LinkWatch>()
         .add_observer(begin_episode::<C>)
-        .add_observer(note_failure);
+        .add_observer(record_failure);
     app.add_systems(
         RecordSchedule,
         (
-            (note_links::<C>, close_stopped::<C>)
+            (record_links::<C>, close_stopped::<C>)
                 .chain()
                 .after(crate::metrics::fold_metrics::<C::Input>)
                 .in_set(RollbackLabSystems::Measure),
             (write_settled::<C>, keep_trail::<C>)
                 .chain()
                 .in_set(RollbackLabSystems::Record)
-                .before(tell_outcomes),
+                .before(report_outcomes),
         ),
     );
 }
@@ -141,14 +141,21 @@ fn begin_episode<C: Config<Address = PeerId>>(
     metrics.begin(meta);
     let now = clock.now();
     if focus.watched {
-        metrics.note_focus_watched();
+        metrics.record_focus_watched();
     }
     if focus.hidden {
-        metrics.note_focus_lost(now);
+        metrics.record_focus_lost(now);
     }
-    for seat in info.seats.iter().filter(|seat| !seat.local) {
-        if net.link(seat.peer, Link::peer_hidden).unwrap_or_default() {
-            metrics.note_peer_hidden(seat.handle, now);
+    for player_slot in info
+        .player_slots
+        .iter()
+        .filter(|player_slot| !player_slot.local)
+    {
+        if net
+            .link(player_slot.peer, Link::peer_hidden)
+            .unwrap_or_default()
+        {
+            metrics.record_peer_hidden(player_slot.handle, now);
         }
     }
     watch.begin(&net, &info, now);
@@ -157,20 +164,24 @@ fn begin_episode<C: Config<Address = PeerId>>(
 /// The players of the template are this peer's own settings; here they get their seats.
 fn describe_session(session: &mut crate::metrics::Session, info: &SessionInfo) {
     session.session_id.clone_from(&info.session_id);
-    session.player_ids = info.seats.iter().map(|seat| seat.handle).collect();
+    session.player_ids = info
+        .player_slots
+        .iter()
+        .map(|player_slot| player_slot.handle)
+        .collect();
     session.local_player_id = Some(info.local_player);
     let own = session.players.first().cloned();
     session.players = info
-        .seats
+        .player_slots
         .iter()
-        .map(|seat| match &own {
-            Some(own) if seat.local => crate::metrics::Player {
-                player_id: seat.handle,
+        .map(|player_slot| match &own {
+            Some(own) if player_slot.local => crate::metrics::Player {
+                player_id: player_slot.handle,
                 ..own.clone()
             },
             // The others' kind and policy stand in their own files.
             _ => crate::metrics::Player {
-                player_id: seat.handle,
+                player_id: player_slot.handle,
                 kind: None,
                 policy_name: None,
                 policy_version: None,
@@ -206,12 +217,12 @@ fn write_settled<C: Config<Address = PeerId>>(
     mut settled: MessageReader<EpisodeSettled>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
-    mut outbox: ResMut<Outbox>,
+    mut send_queue: ResMut<SendQueue>,
     mut trail: ResMut<Trail>,
 ) {
     for settled in settled.read() {
         for &(player, end_frame, digest) in &settled.digests {
-            metrics.note_peer_digest(player, end_frame, digest);
+            metrics.record_peer_digest(player, end_frame, digest);
         }
         for (document, summary) in metrics.take_finished() {
             if let Some(name) = document.path().file_name() {
@@ -220,7 +231,7 @@ fn write_settled<C: Config<Address = PeerId>>(
                     .episodes
                     .push(name.to_string_lossy().into_owned());
             }
-            outbox.post(&mut sink, document, summary);
+            send_queue.post(&mut sink, document, summary);
             trail.phase = None;
         }
     }
@@ -285,6 +296,6 @@ fn keep_trail<C: Config<Address = PeerId>>(
     }
 }
 
-fn note_failure(failed: On<SessionFailed>, mut trail: ResMut<Trail>) {
+fn record_failure(failed: On<SessionFailed>, mut trail: ResMut<Trail>) {
     trail.document.end_reason = Some(failed.error.end_reason().to_owned());
 }

@@ -57,17 +57,17 @@ impl LinkWatch {
     /// An episode begins: what the links did before is none of it.
     pub(super) fn begin(&mut self, net: &LabNet, info: &SessionInfo, now: Duration) {
         self.links = info
-            .seats
+            .player_slots
             .iter()
-            .filter(|seat| !seat.local)
-            .map(|seat| Watched {
-                player: seat.handle,
-                peer: seat.peer,
+            .filter(|player_slot| !player_slot.local)
+            .map(|player_slot| Watched {
+                player: player_slot.handle,
+                peer: player_slot.peer,
                 started_on_relay: net
-                    .link(seat.peer, |link| on_relay(link.route()))
+                    .link(player_slot.peer, |link| on_relay(link.route()))
                     .unwrap_or_default(),
                 before: net
-                    .link(seat.peer, |link| link.stats().clone())
+                    .link(player_slot.peer, |link| link.stats().clone())
                     .unwrap_or_default(),
                 rtt_ms: default(),
                 jitter_ms: default(),
@@ -88,7 +88,7 @@ impl LinkWatch {
         for path in Path::ALL {
             let before = &self.conditions[path.index()];
             let realised = net.realised(path).since(before);
-            metrics.note_conditions(
+            metrics.record_conditions(
                 path.as_str(),
                 ConditionRealised {
                     offered: realised.offered,
@@ -125,7 +125,7 @@ fn add_watching<C: Config>(app: &mut App, schedule: impl ScheduleLabel) {
     app.add_systems(
         schedule,
         (
-            note_links::<C>
+            record_links::<C>
                 .run_if(resource_exists::<SessionInfo>)
                 .after(fold_metrics::<C::Input>)
                 .in_set(RollbackLabSystems::Measure),
@@ -191,13 +191,13 @@ fn report_ended<C: Config>(
     watch: Res<LinkWatch>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
 ) {
-    if let Some(net) = net.filter(|_| metrics.has_untaken()) {
+    if let Some(net) = net.filter(|_| metrics.has_pending()) {
         watch.report(&net, &mut metrics);
     }
 }
 
 /// Notes what the links brought since the last update, and samples them once a second.
-pub(super) fn note_links<C: Config>(
+pub(super) fn record_links<C: Config>(
     net: Option<Res<LabNet>>,
     clock: Res<LabClock>,
     mut watch: ResMut<LinkWatch>,
@@ -209,9 +209,9 @@ pub(super) fn note_links<C: Config>(
     if let Some(focus) = focus {
         for change in watch.focus.read(&focus) {
             if change.hidden {
-                metrics.note_focus_lost(change.at);
+                metrics.record_focus_lost(change.at);
             } else {
-                metrics.note_focus_gained(change.at);
+                metrics.record_focus_gained(change.at);
             }
         }
     }
@@ -232,7 +232,7 @@ pub(super) fn note_links<C: Config>(
                 Path::Direct => Carrier::P2p,
                 Path::Relay => Carrier::Relay,
             };
-            metrics.note_received(player, arrival.first, arrival.last, by);
+            metrics.record_received(player, arrival.first, arrival.last, by);
         }
     }
     net.drain_departures(&mut watch.departures);
@@ -244,7 +244,7 @@ pub(super) fn note_links<C: Config>(
                 (false, true) => Carrier::Relay,
                 (false, false) => Carrier::Nothing,
             };
-            metrics.note_sent(player, departure.first, departure.last, by);
+            metrics.record_sent(player, departure.first, departure.last, by);
         }
     }
     for changed in watch.routes.read(&routes) {
@@ -261,20 +261,24 @@ pub(super) fn note_links<C: Config>(
             threshold: change.threshold,
         };
         if note.is_fallback() && net.conditions_are_direct_only() {
-            metrics.note_condition_interrupted();
+            metrics.record_condition_interrupted();
         }
-        metrics.note_route(changed.player, frame, note);
+        metrics.record_route(changed.player, frame, note);
     }
     for notice in watch.notices.read(&notices) {
         match notice {
             PeerNotice::Gone { player, at, reason } => {
-                metrics.note_disconnected(Some(*player), *at, Some(reason));
+                metrics.record_disconnected(Some(*player), *at, Some(reason));
             }
             PeerNotice::ServerLost { at } => {
-                metrics.note_disconnected(None, *at, Some("the connection to the server was lost"));
+                metrics.record_disconnected(
+                    None,
+                    *at,
+                    Some("the connection to the server was lost"),
+                );
             }
-            PeerNotice::Hidden { player, at } => metrics.note_peer_hidden(*player, *at),
-            PeerNotice::Visible { player, at } => metrics.note_peer_visible(*player, *at),
+            PeerNotice::Hidden { player, at } => metrics.record_peer_hidden(*player, *at),
+            PeerNotice::Visible { player, at } => metrics.record_peer_visible(*player, *at),
         }
     }
     let now = clock.now();
@@ -295,10 +299,10 @@ fn sample<C: Config>(
     let player = watched.player;
     net.link(watched.peer, |link| {
         if let Some(rtt) = link.srtt() {
-            metrics.note_rtt(player, now, millis(rtt));
+            metrics.record_rtt(player, now, millis(rtt));
         }
         if let Some(margin) = link.margin() {
-            metrics.note_margin(player, margin);
+            metrics.record_margin(player, margin);
         }
         for path in Path::ALL {
             if let Some(rtt) = link.path_rtt(path) {
@@ -308,7 +312,7 @@ fn sample<C: Config>(
         }
         if let Some(estimate) = link.peer_clock().estimate() {
             let samples: Vec<_> = link.peer_clock().samples().collect();
-            metrics.note_clock(PeerClock {
+            metrics.record_clock(PeerClock {
                 player_id: player,
                 at_us: Some(micros(estimate.at)),
                 offset_us: Some(estimate.offset_us),

@@ -21,7 +21,7 @@ use crate::metrics::{
 use crate::rollback::{RollbackLabSystems, SessionKind, TraceLog};
 
 /// How long the end of the app waits for its last files.
-const FAREWELL: Duration = Duration::from_secs(10);
+const EXIT_WAIT: Duration = Duration::from_secs(10);
 
 /// An episode's file was written, or could not be.
 #[derive(Event, Clone, Debug)]
@@ -107,7 +107,7 @@ impl<C: Config> Plugin for RecordPlugin<C> {
         app.init_resource::<LabClock>()
             .init_resource::<EpisodeRecord>()
             .init_resource::<InputTiming>()
-            .init_resource::<Outbox>()
+            .init_resource::<SendQueue>()
             .insert_resource(self.sink());
         if self.lab {
             build_lab::<C>(app);
@@ -149,7 +149,7 @@ fn build_lab<C: Config>(app: &mut App) {
             RecordSchedule,
             (
                 fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
-                tell_outcomes.in_set(RollbackLabSystems::Record),
+                report_outcomes.in_set(RollbackLabSystems::Record),
             ),
         )
         .add_systems(PreUpdate, run_record.in_set(RollbackLabSystems::Measure))
@@ -197,7 +197,7 @@ fn build_observing<C: Config>(app: &mut App) {
         .add_systems(
             Last,
             (
-                note_exit::<C>.in_set(RollbackLabSystems::Observe),
+                record_exit::<C>.in_set(RollbackLabSystems::Observe),
                 fold_metrics::<C::Input>.in_set(RollbackLabSystems::Measure),
                 (write_closed::<C>, flush_on_exit)
                     .chain()
@@ -216,8 +216,8 @@ fn process_id() -> u32 {
     0
 }
 
-fn note_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
-    metrics.note_app_exit();
+fn record_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
+    metrics.record_app_exit();
 }
 
 /// Looks whether an episode began or ended, and whether a file is on its way. In most updates there
@@ -228,7 +228,7 @@ pub(super) fn write_closed<C: Config>(world: &mut World) {
         ran = world.run_system_cached(hand_over::<C>);
     }
     if !world.resource::<RecordSink>().is_quiet() {
-        ran = ran.and(world.run_system_cached(tell_outcomes));
+        ran = ran.and(world.run_system_cached(report_outcomes));
     }
     if let Err(error) = ran {
         error!("the record was not handed over: {error}");
@@ -239,7 +239,7 @@ pub(super) fn write_closed<C: Config>(world: &mut World) {
 fn hand_over<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
-    mut outbox: ResMut<Outbox>,
+    mut send_queue: ResMut<SendQueue>,
     rate: Option<Res<bevy_ggrs::RollbackFrameRate>>,
     session: Option<Res<Session<C>>>,
     log: Res<TraceLog<C>>,
@@ -260,7 +260,7 @@ fn hand_over<C: Config>(
         metrics.set_max_prediction(u32::try_from(window).unwrap_or(u32::MAX));
     }
     for (document, summary) in metrics.take_finished() {
-        outbox.post(&mut sink, document, summary);
+        send_queue.post(&mut sink, document, summary);
     }
 }
 
@@ -305,11 +305,11 @@ pub(super) fn predictor<C: Config>() -> String {
 
 /// Episodes whose file is on its way.
 #[derive(Resource, Default)]
-pub(super) struct Outbox {
+pub(super) struct SendQueue {
     waiting: HashMap<PathBuf, (Box<EpisodeDocument>, LiveNumbers)>,
 }
 
-impl Outbox {
+impl SendQueue {
     /// Hands a finished episode to the sink.
     pub(super) fn post(
         &mut self,
@@ -357,17 +357,17 @@ fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
     }
 }
 
-pub(super) fn tell_outcomes(
+pub(super) fn report_outcomes(
     mut sink: ResMut<RecordSink>,
-    mut outbox: ResMut<Outbox>,
+    mut send_queue: ResMut<SendQueue>,
     mut commands: Commands,
 ) {
     for event in sink.bypass_change_detection().poll() {
-        tell(event, &mut outbox, &mut commands);
+        tell(event, &mut send_queue, &mut commands);
     }
 }
 
-fn tell(event: SinkEvent, outbox: &mut Outbox, commands: &mut Commands) {
+fn tell(event: SinkEvent, send_queue: &mut SendQueue, commands: &mut Commands) {
     let (path, file) = match event {
         SinkEvent::Written { path, .. } => (path.clone(), Ok(path)),
         SinkEvent::Failed { path, error } => {
@@ -375,7 +375,7 @@ fn tell(event: SinkEvent, outbox: &mut Outbox, commands: &mut Commands) {
             (path, Err(error))
         }
     };
-    let Some((document, summary)) = outbox.take(&path) else {
+    let Some((document, summary)) = send_queue.take(&path) else {
         return;
     };
     commands.trigger(EpisodeEnded {
@@ -389,9 +389,13 @@ fn tell(event: SinkEvent, outbox: &mut Outbox, commands: &mut Commands) {
 }
 
 /// The app ends: its last files are worth a wait.
-fn flush_on_exit(mut sink: ResMut<RecordSink>, mut outbox: ResMut<Outbox>, mut commands: Commands) {
-    for event in sink.flush(FAREWELL) {
-        tell(event, &mut outbox, &mut commands);
+fn flush_on_exit(
+    mut sink: ResMut<RecordSink>,
+    mut send_queue: ResMut<SendQueue>,
+    mut commands: Commands,
+) {
+    for event in sink.flush(EXIT_WAIT) {
+        tell(event, &mut send_queue, &mut commands);
     }
     if sink.kept() > 0 {
         error!("{} files were never written", sink.kept());

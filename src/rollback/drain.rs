@@ -20,7 +20,7 @@ use super::verdicts::{Verdict, Verdicts};
 use crate::clock::LabClock;
 
 /// What is told, kept from update to update so that nothing is allocated.
-pub(super) struct Untold<C: Config> {
+pub(super) struct PendingRoutes<C: Config> {
     facts: VecDeque<Fact<C::Input>>,
     events: Vec<GgrsEvent<C>>,
     /// A cause told before may still change.
@@ -29,7 +29,7 @@ pub(super) struct Untold<C: Config> {
     judged: bool,
 }
 
-impl<C: Config> Default for Untold<C> {
+impl<C: Config> Default for PendingRoutes<C> {
     fn default() -> Self {
         Self {
             facts: VecDeque::new(),
@@ -47,16 +47,16 @@ impl<C: Config> Default for Untold<C> {
 /// One exclusive system: most updates tell facts alone, and a system that asked for every kind of
 /// message beforehand would cost a small game more than the messages do. Nor does it ask the world
 /// twice for the log in such an update: every resource that is asked for costs.
-pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
-    let untold = &mut *untold;
-    if std::mem::take(&mut untold.judged) {
+pub(super) fn report_steps<C: Config>(world: &mut World, mut pending: Local<PendingRoutes<C>>) {
+    let pending = &mut *pending;
+    if std::mem::take(&mut pending.judged) {
         world.resource_mut::<Verdicts>().0.clear();
     }
     let session = world.get_resource_mut::<Session<C>>();
     let is_there = session.is_some();
     // Draining is no change that anybody has to react to.
     let frames_ahead =
-        session.and_then(|mut session| drain_session(session.bypass_change_detection(), untold));
+        session.and_then(|mut session| drain_session(session.bypass_change_detection(), pending));
     let confirmed = world
         .get_resource::<ConfirmedFrameCount>()
         .map(|count| count.0);
@@ -73,29 +73,32 @@ pub(super) fn tell_steps<C: Config>(world: &mut World, mut untold: Local<Untold<
         });
         log = world.resource_mut::<TraceLog<C>>();
     }
-    let kind = log.swap_facts(&mut untold.facts);
-    tell_events(world, &mut untold.events);
-    tell_facts::<C>(world, untold, kind, frames_ahead);
+    let kind = log.swap_facts(&mut pending.facts);
+    report_events(world, &mut pending.events);
+    report_facts::<C>(world, pending, kind, frames_ahead);
 }
 
 /// Closes the episode when the app ends, unless somebody delimits episodes by hand, and writes
 /// what is left to tell.
-pub(super) fn tell_exit<C: Config>(world: &mut World, mut untold: Local<Untold<C>>) {
+pub(super) fn report_exit<C: Config>(world: &mut World, mut pending: Local<PendingRoutes<C>>) {
     let mut log = world.resource_mut::<TraceLog<C>>();
     log.session_gone();
-    let kind = log.swap_facts(&mut untold.facts);
-    tell_facts::<C>(world, &mut untold, kind, None);
+    let kind = log.swap_facts(&mut pending.facts);
+    report_facts::<C>(world, &mut pending, kind, None);
 }
 
 /// Takes ggrs's events; tells by how many frames this peer is ahead, where that means something.
-fn drain_session<C: Config>(session: &mut Session<C>, untold: &mut Untold<C>) -> Option<i32> {
+fn drain_session<C: Config>(
+    session: &mut Session<C>,
+    pending: &mut PendingRoutes<C>,
+) -> Option<i32> {
     match session {
         Session::P2P(session) => {
-            untold.events.extend(session.events());
+            pending.events.extend(session.events());
             Some(session.frames_ahead())
         }
         Session::Spectator(session) => {
-            untold.events.extend(session.events());
+            pending.events.extend(session.events());
             None
         }
         Session::SyncTest(_) => None,
@@ -103,13 +106,13 @@ fn drain_session<C: Config>(session: &mut Session<C>, untold: &mut Untold<C>) ->
 }
 
 /// Turns the facts told since the last time into messages, in their order.
-fn tell_facts<C: Config>(
+fn report_facts<C: Config>(
     world: &mut World,
-    untold: &mut Untold<C>,
+    pending: &mut PendingRoutes<C>,
     mut session: SessionKind,
     frames_ahead: Option<i32>,
 ) {
-    for fact in &untold.facts {
+    for fact in &pending.facts {
         match fact {
             Fact::RollbackRan(record) => {
                 let told = rollback(world, session, record, frames_ahead);
@@ -123,7 +126,7 @@ fn tell_facts<C: Config>(
                     world.resource_mut::<Verdicts>().0.push(verdict);
                 }
                 world.write_message(told);
-                (untold.undecided, untold.judged) = (true, true);
+                (pending.undecided, pending.judged) = (true, true);
             }
             &Fact::Reloaded {
                 at,
@@ -144,7 +147,7 @@ fn tell_facts<C: Config>(
                 if session == SessionKind::P2P {
                     let verdict = Verdict::Stall { frame, cause };
                     world.resource_mut::<Verdicts>().0.push(verdict);
-                    untold.judged = true;
+                    pending.judged = true;
                 }
                 world.write_message(StallEnded {
                     session,
@@ -162,12 +165,12 @@ fn tell_facts<C: Config>(
             _ => {}
         }
     }
-    if untold.undecided {
-        untold.undecided = tell_revised(world);
-        untold.judged = true;
+    if pending.undecided {
+        pending.undecided = report_revised(world);
+        pending.judged = true;
     }
-    if !untold.facts.is_empty() {
-        world.write_message_batch(untold.facts.drain(..));
+    if !pending.facts.is_empty() {
+        world.write_message_batch(pending.facts.drain(..));
     }
 }
 
@@ -193,7 +196,7 @@ fn rollback<I: Copy + Send + Sync + 'static>(
 }
 
 /// Tells causes told before that what came since has changed; false when none can change any more.
-fn tell_revised(world: &mut World) -> bool {
+fn report_revised(world: &mut World) -> bool {
     let links = world.resource::<Links>();
     // The scope moves everything that is known of the links: only when there is something to tell.
     if !links.has_news() {
@@ -236,7 +239,7 @@ fn stall_cause<C: Config>(world: &World, at: Duration) -> Cause {
 }
 
 /// Re-emits every event of the session as a message of the lab, players by handle.
-fn tell_events<C: Config>(world: &mut World, drained: &mut Vec<GgrsEvent<C>>) {
+fn report_events<C: Config>(world: &mut World, drained: &mut Vec<GgrsEvent<C>>) {
     for event in drained.drain(..) {
         let at = world.resource::<LabClock>().now();
         let (kind, address) = translate(event);

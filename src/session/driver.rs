@@ -49,7 +49,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a peer tells that computes no digest of its history.
 const NO_DIGEST: u64 = 0;
 /// How long leaving waits at least: the others' last messages want their acknowledgement too.
-const FAREWELL: Duration = Duration::from_millis(500);
+const EXIT_WAIT: Duration = Duration::from_millis(500);
 /// How long it waits at most for the acknowledgement of its own: as long as the others wait for it
 /// at the end of an episode.
 const FAREWELL_MAX: Duration = SETTLE_TIMEOUT;
@@ -107,7 +107,7 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     told: MessageCursor<SessionEvent>,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
-    changes: routes::Untold,
+    changes: routes::PendingRoutes,
 }
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
@@ -176,7 +176,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             let failed = self.phase == SessionPhase::Failed;
             return failed.then(|| lobby::session_id(room, &[], &nonce));
         };
-        let alone = lobby::seats(local, &[(0, local)]);
+        let alone = lobby::player_slots(local, &[(0, local)]);
         Some(lobby::session_id(room, &alone, self.room.nonce()))
     }
 
@@ -186,18 +186,18 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     /// Tells every other peer that this one's tab or window is hidden, or visible again.
-    pub(super) fn tell_hidden(&self, net: &LabNet, hidden: bool) {
+    pub(super) fn report_hidden(&self, net: &LabNet, hidden: bool) {
         let message = if hidden {
             ControlMessage::Hidden
         } else {
             ControlMessage::Visible
         };
-        for seat in self
+        for player_slot in self
             .room
             .remotes()
-            .filter(|seat| !self.room.is_gone(seat.peer))
+            .filter(|player_slot| !self.room.is_gone(player_slot.peer))
         {
-            net.send_control(seat.peer, message.clone());
+            net.send_control(player_slot.peer, message.clone());
         }
     }
 
@@ -214,9 +214,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     fn fail(&mut self, world: &mut World, net: &LabNet, now: Duration, error: SessionError) {
         error!("lab session failed: {error}");
-        let reason = farewell(&error);
-        for seat in self.room.remotes() {
-            net.send_control(seat.peer, ControlMessage::Bye { reason });
+        let reason = exit_wait(&error);
+        for player_slot in self.room.remotes() {
+            net.send_control(player_slot.peer, ControlMessage::Bye { reason });
         }
         self.stop_here(world, now, error.end_reason(), true);
         self.settle(world);
@@ -272,7 +272,7 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
 }
 
 /// What a failed session tells the others: who is gone, if that is why.
-fn farewell(error: &SessionError) -> ByeReason {
+fn exit_wait(error: &SessionError) -> ByeReason {
     let gone = match error {
         SessionError::PeerGone { player, .. } => u8::try_from(*player).ok(),
         _ => None,
@@ -280,7 +280,7 @@ fn farewell(error: &SessionError) -> ByeReason {
     gone.map_or(ByeReason::Failed, |player| ByeReason::PeerGone { player })
 }
 
-pub(super) fn note_ready<C: Config<Address = PeerId>>(
+pub(super) fn record_ready<C: Config<Address = PeerId>>(
     _: On<ReadyForEpisode>,
     mut session: ResMut<LabSession<C>>,
 ) {
@@ -300,9 +300,9 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
         return;
     };
     if !matches!(session.phase, SessionPhase::Finished | SessionPhase::Failed) {
-        for seat in session.room.remotes() {
+        for player_slot in session.room.remotes() {
             net.send_control(
-                seat.peer,
+                player_slot.peer,
                 ControlMessage::Bye {
                     reason: ByeReason::Left,
                 },

@@ -146,10 +146,10 @@ pub(crate) fn plugin(app: &mut App) {
         .init_resource::<EndFlags>()
         .init_resource::<Resets>()
         .rollback_resource_with_copy::<Episode>()
-        .add_systems(SaveWorld, note_end_flag.after(SaveWorldSystems::Snapshot));
+        .add_systems(SaveWorld, record_end_flag.after(SaveWorldSystems::Snapshot));
 }
 
-fn note_end_flag(
+fn record_end_flag(
     frame: Res<RollbackFrameCount>,
     episode: Res<Episode>,
     mut flags: ResMut<EndFlags>,

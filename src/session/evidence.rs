@@ -26,11 +26,15 @@ pub(super) fn gather(
         return;
     };
     let now = clock.now();
-    for seat in info.seats.iter().filter(|seat| !seat.local) {
+    for player_slot in info
+        .player_slots
+        .iter()
+        .filter(|player_slot| !player_slot.local)
+    {
         let turn = net
-            .candidate_pair(seat.peer)
+            .candidate_pair(player_slot.peer)
             .is_some_and(|pair| pair.is_relayed());
-        let link = net.link(seat.peer, |link| {
+        let link = net.link(player_slot.peer, |link| {
             let late = link.late_evidence(now);
             let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
             // A variation and a gap both lie between two packets.
@@ -63,11 +67,11 @@ pub(super) fn gather(
             }
         });
         if let Some(link) = link {
-            links.set(seat.handle, link);
+            links.set(player_slot.handle, link);
         }
-        if let Some(cursor) = cursors.get_mut(seat.handle) {
-            net.input_packets(seat.peer, cursor, |restarted, packet| {
-                hand_on(&mut links, seat.handle, restarted, packet);
+        if let Some(cursor) = cursors.get_mut(player_slot.handle) {
+            net.input_packets(player_slot.peer, cursor, |restarted, packet| {
+                hand_on(&mut links, player_slot.handle, restarted, packet);
             });
         }
     }

@@ -44,11 +44,11 @@ impl<C: Config<Address = PeerId>> Plugin for FocusPlugin<C> {
     fn build(&self, app: &mut App) {
         app.init_resource::<Focus>()
             .add_message::<FocusChanged>()
-            .add_observer(note_hidden::<C>);
+            .add_observer(record_hidden::<C>);
     }
 }
 
-fn note_hidden<C: Config<Address = PeerId>>(
+fn record_hidden<C: Config<Address = PeerId>>(
     set: On<SetHidden>,
     session: Option<Res<LabSession<C>>>,
     net: Option<Res<LabNet>>,
@@ -72,6 +72,6 @@ fn note_hidden<C: Config<Address = PeerId>>(
     };
     net.set_hidden(hidden);
     if let Some(session) = session.filter(|_| changes) {
-        session.tell_hidden(&net, hidden);
+        session.report_hidden(&net, hidden);
     }
 }

@@ -15,7 +15,7 @@ use super::depth::DepthPlugin;
 use super::input::{check_input, fixed_input_bytes};
 use super::margin::MarginWatch;
 use super::room::Room;
-use super::routes::Untold;
+use super::routes::PendingRoutes;
 use super::{
     PeerNotice, RouteChanged, SessionError, SessionPlugin, StartError, evidence, poll_network,
 };
@@ -143,7 +143,7 @@ pub struct LabRoom {
     margin: MarginWatch,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
-    changes: Untold,
+    changes: PendingRoutes,
 }
 
 impl LabRoom {
@@ -166,7 +166,7 @@ impl LabRoom {
             margin: MarginWatch::default(),
             events: Vec::new(),
             control: Vec::new(),
-            changes: Untold::new(),
+            changes: PendingRoutes::new(),
             url,
         }
     }
@@ -221,9 +221,9 @@ impl LabRoom {
     /// [`ready`](Self::ready) does.
     #[must_use]
     pub fn missing(&self) -> usize {
-        let present = match self.room.seats() {
+        let present = match self.room.player_slots() {
             [] => self.room.present().len(),
-            seats => seats.len(),
+            player_slots => player_slots.len(),
         };
         self.room.players().saturating_sub(present)
     }
@@ -276,7 +276,7 @@ impl LabRoom {
         let session = builder
             .start_p2p_session(net.next_socket())
             .map_err(|error| StartError::Ggrs(error.to_string()))?;
-        if !self.seats_match(&session) {
+        if !self.player_slots_match(&session) {
             return Err(StartError::Players { room });
         }
         let desync_interval = match session.desync_detection() {
@@ -288,7 +288,7 @@ impl LabRoom {
         net.start_epoch(
             epoch,
             EpisodeBounds {
-                seats: self.room.owners(),
+                player_slots: self.room.owners(),
                 input_bytes: fixed_input_bytes::<C>(),
                 max_prediction: Frame::try_from(session.max_prediction()).unwrap_or(Frame::MAX),
                 // A session does not tell its delay, and peers may choose different ones.
@@ -302,17 +302,17 @@ impl LabRoom {
     }
 
     /// Messages are checked by who may send what, so the handles must be those of the seats.
-    fn seats_match<C: Config<Address = PeerId>>(&self, session: &P2PSession<C>) -> bool {
-        let seats = self.room.seats();
-        let placed = seats.iter().all(|seat| {
-            let handles = if seat.local {
+    fn player_slots_match<C: Config<Address = PeerId>>(&self, session: &P2PSession<C>) -> bool {
+        let player_slots = self.room.player_slots();
+        let placed = player_slots.iter().all(|player_slot| {
+            let handles = if player_slot.local {
                 session.local_player_handles()
             } else {
-                session.handles_by_address(seat.peer)
+                session.handles_by_address(player_slot.peer)
             };
-            handles == [seat.handle]
+            handles == [player_slot.handle]
         });
-        placed && session.num_players() == seats.len() && session.num_spectators() == 0
+        placed && session.num_players() == player_slots.len() && session.num_spectators() == 0
     }
 }
 
@@ -322,9 +322,9 @@ impl Drop for LabRoom {
         let Some(net) = &self.net else {
             return;
         };
-        for seat in self.room.remotes() {
+        for player_slot in self.room.remotes() {
             let reason = ByeReason::Left;
-            net.send_control(seat.peer, ControlMessage::Bye { reason });
+            net.send_control(player_slot.peer, ControlMessage::Bye { reason });
         }
         net.poll();
         net.close();

@@ -9,7 +9,7 @@ use seahash::SeaHasher;
 
 /// A player's place in the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct PlayerSlot {
     /// The ggrs player handle.
     pub handle: PlayerHandle,
     /// The peer that plays.
@@ -31,14 +31,14 @@ pub struct Seat {
 /// assert!(seats[1].local);
 /// ```
 #[must_use]
-pub fn seats(local: PeerId, members: &[(u8, PeerId)]) -> Vec<Seat> {
+pub fn player_slots(local: PeerId, members: &[(u8, PeerId)]) -> Vec<PlayerSlot> {
     let mut members = members.to_vec();
     members.sort();
     members.dedup_by_key(|(_, peer)| *peer);
     members
         .into_iter()
         .enumerate()
-        .map(|(handle, (_, peer))| Seat {
+        .map(|(handle, (_, peer))| PlayerSlot {
             handle,
             peer,
             local: peer == local,
@@ -48,8 +48,11 @@ pub fn seats(local: PeerId, members: &[(u8, PeerId)]) -> Vec<Seat> {
 
 /// The id of a lab session: 32 hex digits over room, sorted peer ids and the server's nonce.
 #[must_use]
-pub fn session_id(room: &str, seats: &[Seat], nonce: &[u8; 16]) -> String {
-    let mut ids: Vec<_> = seats.iter().map(|seat| seat.peer).collect();
+pub fn session_id(room: &str, player_slots: &[PlayerSlot], nonce: &[u8; 16]) -> String {
+    let mut ids: Vec<_> = player_slots
+        .iter()
+        .map(|player_slot| player_slot.peer)
+        .collect();
     ids.sort();
     // Two keyed halves: 64 bits alone would collide among some billions of sessions.
     let half = |key: u64| {
@@ -94,15 +97,20 @@ mod tests {
         let mut reversed = members;
         reversed.reverse();
         for (_, local) in members {
-            let ours = seats(local, &members);
-            let theirs = seats(peer(9), &reversed);
-            let order = |seats: &[Seat]| seats.iter().map(|s| s.peer).collect::<Vec<_>>();
+            let ours = player_slots(local, &members);
+            let theirs = player_slots(peer(9), &reversed);
+            let order = |player_slots: &[PlayerSlot]| {
+                player_slots.iter().map(|s| s.peer).collect::<Vec<_>>()
+            };
             assert_eq!(
                 order(&ours),
                 order(&theirs),
                 "handles are the same on every peer"
             );
-            assert_eq!(ours.iter().filter(|seat| seat.local).count(), 1);
+            assert_eq!(
+                ours.iter().filter(|player_slot| player_slot.local).count(),
+                1
+            );
             assert_eq!(
                 session_id("room", &ours, &[7; 16]),
                 session_id("room", &theirs, &[7; 16])
@@ -112,8 +120,8 @@ mod tests {
 
     #[test]
     fn another_room_nonce_or_peer_is_another_session() {
-        let two = seats(peer(1), &[(0, peer(1)), (1, peer(2))]);
-        let other = seats(peer(1), &[(0, peer(1)), (1, peer(3))]);
+        let two = player_slots(peer(1), &[(0, peer(1)), (1, peer(2))]);
+        let other = player_slots(peer(1), &[(0, peer(1)), (1, peer(3))]);
         let id = session_id("room", &two, &[0; 16]);
         assert_eq!(id.len(), 32);
         assert_ne!(id, session_id("moor", &two, &[0; 16]));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ggrs::PlayerHandle;
 
-use super::lobby::Seat;
+use super::lobby::PlayerSlot;
 use crate::transport::LabNet;
 
 /// Shorter dips are jitter, and the first seconds of an episode measure little.
@@ -62,17 +62,17 @@ impl MarginWatch {
     }
 }
 
-/// The failover margin towards each of `seats` in milliseconds, where there is a failover left.
+/// The failover margin towards each of `player_slots` in milliseconds, where there is a failover left.
 pub(super) fn margins<'a>(
     net: &'a LabNet,
-    seats: impl Iterator<Item = &'a Seat>,
+    player_slots: impl Iterator<Item = &'a PlayerSlot>,
 ) -> impl Iterator<Item = (PlayerHandle, Option<f64>)> {
-    seats.map(|seat| {
+    player_slots.map(|player_slot| {
         // After a promotion there is none to judge.
-        let left = net.link(seat.peer, |link| {
+        let left = net.link(player_slot.peer, |link| {
             link.p2p_healthy().then(|| link.margin()).flatten()
         });
-        (seat.handle, left.flatten())
+        (player_slot.handle, left.flatten())
     })
 }
 

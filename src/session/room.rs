@@ -9,7 +9,7 @@ use bevy::log::{debug, error, warn};
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::PlayerHandle;
 
-use super::lobby::{self, Seat};
+use super::lobby::{self, PlayerSlot};
 use super::{SessionError, SessionInfo};
 use crate::transport::network::NetEvent;
 use rollback_lab_link::wire::ByeReason;
@@ -78,9 +78,9 @@ pub(super) struct Room {
     stock: bool,
     nonce: [u8; 16],
     /// Empty until everybody is there; fixed from then on.
-    seats: Vec<Seat>,
+    player_slots: Vec<PlayerSlot>,
     left: Vec<(PeerId, ByeReason)>,
-    doubted: Vec<PeerId>,
+    suspected: Vec<PeerId>,
     gone: Vec<(PeerId, &'static str)>,
 }
 
@@ -95,9 +95,9 @@ impl Room {
             listed: false,
             stock: false,
             nonce: [0; 16],
-            seats: Vec::new(),
+            player_slots: Vec::new(),
             left: Vec::new(),
-            doubted: Vec::new(),
+            suspected: Vec::new(),
             gone: Vec::new(),
         }
     }
@@ -132,14 +132,14 @@ impl Room {
                 None
             }
             NetEvent::DirectClosed(peer) => {
-                if self.stock && self.seats.is_empty() {
+                if self.stock && self.player_slots.is_empty() {
                     self.members.retain(|(_, member)| *member != peer);
                 }
                 None
             }
             NetEvent::Notice(Notice::PeerGone { slot }) => {
                 let gone = self.members.iter().find(|(member, _)| *member == slot);
-                self.doubted.extend(gone.map(|(_, peer)| *peer));
+                self.suspected.extend(gone.map(|(_, peer)| *peer));
                 None
             }
             NetEvent::Notice(Notice::Dropped { reason, count }) => {
@@ -156,7 +156,7 @@ impl Room {
             NetEvent::Unreachable { error } => {
                 Some(Heard::Failed(SessionError::ServerUnreachable { error }))
             }
-            NetEvent::ServerLost { reason } if self.seats.is_empty() => {
+            NetEvent::ServerLost { reason } if self.player_slots.is_empty() => {
                 let room = self.name.clone();
                 Some(Heard::Failed(SessionError::ServerLost { room, reason }))
             }
@@ -192,24 +192,24 @@ impl Room {
     ///
     /// # Errors
     /// More peers than players came to a stock server, and this one is not among the first.
-    pub(super) fn seat_all(&mut self) -> Result<bool, SessionError> {
-        let Some(local) = self.local.filter(|_| self.seats.is_empty()) else {
-            return Ok(!self.seats.is_empty());
+    pub(super) fn assign_player_slots(&mut self) -> Result<bool, SessionError> {
+        let Some(local) = self.local.filter(|_| self.player_slots.is_empty()) else {
+            return Ok(!self.player_slots.is_empty());
         };
         let members = self.present();
         if members.len() < self.players {
             return Ok(false);
         }
-        let mut seats = lobby::seats(local, &members);
-        seats.truncate(self.players);
-        if !seats.iter().any(|seat| seat.local) {
+        let mut player_slots = lobby::player_slots(local, &members);
+        player_slots.truncate(self.players);
+        if !player_slots.iter().any(|player_slot| player_slot.local) {
             return Err(SessionError::RoomRefused {
                 room: self.name.clone(),
                 code: 0,
                 reason: format!("it already has {} players", self.players),
             });
         }
-        self.seats = seats;
+        self.player_slots = player_slots;
         Ok(true)
     }
 
@@ -232,41 +232,52 @@ impl Room {
     }
 
     /// Everybody by handle; nobody until all are there.
-    pub(super) fn seats(&self) -> &[Seat] {
-        &self.seats
+    pub(super) fn player_slots(&self) -> &[PlayerSlot] {
+        &self.player_slots
     }
 
     /// Everybody but this peer.
-    pub(super) fn remotes(&self) -> impl Iterator<Item = &Seat> {
-        self.seats.iter().filter(|seat| !seat.local)
+    pub(super) fn remotes(&self) -> impl Iterator<Item = &PlayerSlot> {
+        self.player_slots
+            .iter()
+            .filter(|player_slot| !player_slot.local)
     }
 
     /// Who plays each handle; `None` is this peer.
     pub(super) fn owners(&self) -> Vec<Option<PeerId>> {
-        let owner = |seat: &Seat| (!seat.local).then_some(seat.peer);
-        self.seats.iter().map(owner).collect()
+        let owner = |player_slot: &PlayerSlot| (!player_slot.local).then_some(player_slot.peer);
+        self.player_slots.iter().map(owner).collect()
     }
 
     /// What everybody may know once all are seated.
     pub(super) fn info(&self) -> Option<SessionInfo> {
-        let own = self.seats.iter().find(|seat| seat.local)?;
+        let own = self
+            .player_slots
+            .iter()
+            .find(|player_slot| player_slot.local)?;
         Some(SessionInfo {
-            session_id: lobby::session_id(&self.name, &self.seats, &self.nonce),
+            session_id: lobby::session_id(&self.name, &self.player_slots, &self.nonce),
             local_player: own.handle,
-            seats: self.seats.clone(),
+            player_slots: self.player_slots.clone(),
             relay: !self.stock,
         })
     }
 
     /// A player to whom no path leads, if there is one.
     pub(super) fn unreachable(&self, failed: impl Fn(PeerId) -> bool) -> Option<SessionError> {
-        let peer = self.remotes().map(|seat| seat.peer).find(|&p| failed(p))?;
+        let peer = self
+            .remotes()
+            .map(|player_slot| player_slot.peer)
+            .find(|&p| failed(p))?;
         Some(SessionError::NoPath { peer })
     }
 
     pub(super) fn player_of(&self, peer: PeerId) -> Option<PlayerHandle> {
-        let seat = self.seats.iter().find(|seat| seat.peer == peer);
-        seat.map(|seat| seat.handle)
+        let player_slot = self
+            .player_slots
+            .iter()
+            .find(|player_slot| player_slot.peer == peer);
+        player_slot.map(|player_slot| player_slot.handle)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -286,13 +297,13 @@ impl Room {
     }
 
     /// A peer said goodbye.
-    pub(super) fn note_goodbye(&mut self, peer: PeerId, reason: ByeReason) {
+    pub(super) fn record_leave(&mut self, peer: PeerId, reason: ByeReason) {
         self.left.push((peer, reason));
     }
 
     /// Who said goodbye, and before them who is gone by the word of others: whoever leaves first
     /// takes all others along, and a peer may hear of that only from one of them.
-    fn take_goodbyes(&mut self) -> Vec<(PeerId, &'static str)> {
+    fn take_leaves(&mut self) -> Vec<(PeerId, &'static str)> {
         let mut left = std::mem::take(&mut self.left);
         left.sort_by_key(|(_, reason)| matches!(reason, ByeReason::PeerGone { .. }));
         let mut gone = Vec::new();
@@ -301,7 +312,10 @@ impl Room {
                 ByeReason::Finished | ByeReason::Left => "it said goodbye",
                 ByeReason::Mismatch | ByeReason::Failed => "its session failed",
                 ByeReason::PeerGone { player } => {
-                    let first = self.seats.iter().find(|s| s.handle == usize::from(player));
+                    let first = self
+                        .player_slots
+                        .iter()
+                        .find(|s| s.handle == usize::from(player));
                     match first {
                         Some(first) if !first.local && first.peer != peer => {
                             gone.push((first.peer, "another player says so"));
@@ -329,8 +343,14 @@ impl Room {
 
     /// Books a player as gone; tells whether that is new.
     pub(super) fn give_up(&mut self, player: PlayerHandle, reason: &'static str) -> bool {
-        let seat = self.seats.iter().find(|seat| seat.handle == player);
-        let Some(peer) = seat.map(|seat| seat.peer).filter(|p| !self.is_gone(*p)) else {
+        let player_slot = self
+            .player_slots
+            .iter()
+            .find(|player_slot| player_slot.handle == player);
+        let Some(peer) = player_slot
+            .map(|player_slot| player_slot.peer)
+            .filter(|p| !self.is_gone(*p))
+        else {
             return false;
         };
         self.gone.push((peer, reason));
@@ -344,9 +364,9 @@ impl Room {
         met: bool,
         silence: impl Fn(PeerId) -> Option<Duration>,
     ) -> Vec<(PlayerHandle, &'static str)> {
-        let mut gone = self.take_goodbyes();
+        let mut gone = self.take_leaves();
         let silent = |peer: PeerId, limit: Duration| silence(peer).is_none_or(|s| s >= limit);
-        self.doubted.retain(|&peer| {
+        self.suspected.retain(|&peer| {
             let believed = silent(peer, GONE_SILENCE);
             if believed {
                 gone.push((peer, "the server says it left, and both paths are silent"));
@@ -355,9 +375,12 @@ impl Room {
         });
         // Before that nobody need have said anything yet.
         if met {
-            let peers = self.seats.iter().filter(|seat| !seat.local);
+            let peers = self
+                .player_slots
+                .iter()
+                .filter(|player_slot| !player_slot.local);
             let lost = peers
-                .map(|seat| seat.peer)
+                .map(|player_slot| player_slot.peer)
                 .filter(|&peer| silent(peer, LOST_SILENCE));
             gone.extend(lost.map(|peer| (peer, "nothing came from it for 35 s")));
         }

@@ -10,20 +10,20 @@ use crate::transport::LabNet;
 use rollback_lab_link::route::RouteChange;
 
 /// Changes that nobody was told of yet: by peer, with the next frame to simulate.
-pub(super) type Untold = Vec<(PeerId, Option<Frame>, RouteChange)>;
+pub(super) type PendingRoutes = Vec<(PeerId, Option<Frame>, RouteChange)>;
 
-/// Moves the changes of `net` to `tell`. They wait in `untold` until everybody has a seat.
-pub(super) fn tell_changes(
+/// Moves the changes of `net` to `tell`. They wait in `pending` until everybody has a seat.
+pub(super) fn report_changes(
     net: &LabNet,
     room: &Room,
-    untold: &mut Untold,
+    pending: &mut PendingRoutes,
     mut tell: impl FnMut(RouteChanged),
 ) {
-    net.drain_route_changes(untold);
-    if room.seats().is_empty() {
+    net.drain_route_changes(pending);
+    if room.player_slots().is_empty() {
         return;
     }
-    for (peer, frame, change) in untold.drain(..) {
+    for (peer, frame, change) in pending.drain(..) {
         let Some(player) = room.player_of(peer) else {
             continue;
         };

@@ -195,10 +195,10 @@ impl Core {
             peer.packets.restart(self.epochs_opened);
             peer.carried = NULL_FRAME;
             peer.players = bounds
-                .seats
+                .player_slots
                 .iter()
-                .map(|seat| {
-                    Player::new(match seat {
+                .map(|player_slot| {
+                    Player::new(match player_slot {
                         None => Owner::Local,
                         Some(id) if *id == peer.id => Owner::Sender,
                         Some(_) => Owner::Other,
@@ -275,7 +275,7 @@ impl Core {
             self.shaper.recycle(due.bytes);
         }
         self.network.poll_events(&mut self.events);
-        self.note_new_events(now);
+        self.record_new_events(now);
         let Self {
             network,
             peers,
@@ -310,10 +310,10 @@ impl Core {
                             peer.magic.get_or_insert(checked.magic);
                             let frames = checked.first_input_frame.zip(checked.newest_input_frame);
                             if frames.is_some() {
-                                peer.note_packet(frames, via, now);
+                                peer.record_packet(frames, via, now);
                             }
                             if let Some(arrival) =
-                                peer.note_inputs(&checked, via, current_frame, now)
+                                peer.record_inputs(&checked, via, current_frame, now)
                             {
                                 for other in peers.iter_mut().filter(|other| other.id != from) {
                                     other.heard_of(bounds, from, arrival.last);
@@ -330,7 +330,7 @@ impl Core {
                 }
                 Ok(Incoming::Duplicate) => {
                     if path == Path::Direct {
-                        peers[index].note_packet(None, path, now);
+                        peers[index].record_packet(None, path, now);
                     }
                 }
                 Ok(Incoming::OtherEpoch | Incoming::Nothing) => {}
@@ -342,7 +342,7 @@ impl Core {
         *overflowed += bound(arrivals, FACTS_MAX);
     }
 
-    fn note_new_events(&mut self, now: Duration) {
+    fn record_new_events(&mut self, now: Duration) {
         let start = self.event_start.min(self.events.len());
         for index in start..self.events.len() {
             match self.events[index] {
@@ -360,7 +360,7 @@ impl Core {
                     peer,
                     answer,
                     received_at,
-                } => self.with_link(peer, |link| link.note_clock(answer, received_at)),
+                } => self.with_link(peer, |link| link.record_clock(answer, received_at)),
                 NetEvent::NoRelay => self.set_relay_available(false),
                 NetEvent::Roster(_) if self.relay_available.is_none() => {
                     self.set_relay_available(true);

@@ -107,7 +107,7 @@ impl MatchboxNetwork {
                 }
                 ServerEvent::NoRelay => NetEvent::NoRelay,
                 ServerEvent::Welcome(roster) | ServerEvent::Roster(roster) => {
-                    self.note_slots(&roster);
+                    self.record_slots(&roster);
                     NetEvent::Roster(roster)
                 }
                 ServerEvent::Notice(notice) => NetEvent::Notice(notice),
@@ -155,7 +155,7 @@ impl MatchboxNetwork {
     }
 
     /// Peers that left stay known: packets they sent before may still come.
-    fn note_slots(&mut self, roster: &Roster) {
+    fn record_slots(&mut self, roster: &Roster) {
         let slots = roster.members.iter().map(|member| member.slot);
         self.others = slots.filter(|&slot| slot != roster.slot).collect();
         for member in &roster.members {

@@ -63,7 +63,7 @@ fn device(event: &Event) -> Option<&'static str> {
 }
 
 /// Tells the moments before the game reads its devices, on the lab's clock.
-pub(super) fn tell_moments(clock: Res<LabClock>, timing: Option<ResMut<InputTiming>>) {
+pub(super) fn report_moments(clock: Res<LabClock>, timing: Option<ResMut<InputTiming>>) {
     let seen = SEEN.take();
     let (Some(mut timing), Some(window)) = (timing, web_sys::window()) else {
         return;

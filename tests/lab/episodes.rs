@@ -29,7 +29,7 @@ fn score(
     }
 }
 
-fn note_every_hundredth(frame: Res<RollbackFrameCount>, mut record: ResMut<EpisodeRecord>) {
+fn record_every_hundredth(frame: Res<RollbackFrameCount>, mut record: ResMut<EpisodeRecord>) {
     let simulated = frame.0 - 1;
     if simulated % 100 == 50 {
         record.event(simulated, "mark", simulated);
@@ -42,7 +42,7 @@ fn scoring_peers(hub: &Hub) -> Vec<LabPeer> {
             let mut peer = lab_peer(hub, config(), seed);
             peer.app.add_systems(
                 GgrsSchedule,
-                (score, note_every_hundredth)
+                (score, record_every_hundredth)
                     .chain()
                     .after(rollback_lab_test_kit::lab::walk),
             );

@@ -174,7 +174,7 @@ fn a_games_own_session_outlives_its_direct_path() {
     for peer in &peers {
         let net = peer.app.world().resource::<LabNet>();
         let info = peer.app.world().resource::<SessionInfo>();
-        let other = info.seats[1 - info.local_player].peer;
+        let other = info.player_slots[1 - info.local_player].peer;
         assert!(net.p2p_healthy(other), "it begins peer to peer");
     }
     assert_eq!(
@@ -403,11 +403,11 @@ fn a_stock_server_seats_the_players_and_is_told_to_have_no_relay() {
     run_until(&mut peers, frame(60), 120, |_| false);
     assert_eq!(hub.relayed_game().0, 0);
     for peer in &peers {
-        let promoted = told(peer)
+        let failed_over = told(peer)
             .routes
             .iter()
-            .any(|told| told.change.to.promoted());
-        assert!(!promoted, "there is nothing to promote to");
+            .any(|told| told.change.to.failed_over());
+        assert!(!failed_over, "there is nothing to promote to");
     }
 }
 

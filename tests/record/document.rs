@@ -96,8 +96,8 @@ fn eventful() -> SessionMetrics<Pad> {
     let mut record = EpisodeRecord::default();
     record.annotate("difficulty", 3);
     record.event(20, "goal", json!({"by": 1}));
-    metrics.note_focus_lost(ms(500));
-    metrics.note_focus_gained(ms(900));
+    metrics.record_focus_lost(ms(500));
+    metrics.record_focus_gained(ms(900));
     recorded::play(&plan, &mut metrics);
     metrics.fold_record(&mut record);
     let note = RouteNote {
@@ -109,14 +109,14 @@ fn eventful() -> SessionMetrics<Pad> {
         value: 51.2,
         threshold: 50.0,
     };
-    metrics.note_route(1, 90, note);
+    metrics.record_route(1, 90, note);
     let to_relay = RouteNote {
         from: "suspect",
         to: "relay",
         cause: "dead",
         ..note
     };
-    metrics.note_route(1, 105, to_relay);
+    metrics.record_route(1, 105, to_relay);
     let report = LinkReport {
         route: Some("relay"),
         candidate_types: Some(("host".into(), "prflx".into())),
@@ -297,10 +297,10 @@ fn a_rollback_names_the_path_that_brought_its_input_and_not_the_route_in_use() {
     let via = |by: Carrier, types: (&str, &str)| {
         let mut metrics = SessionMetrics::default();
         metrics.begin(recorded::meta(&plan));
-        metrics.note_received(1, 0, 99, by);
+        metrics.record_received(1, 0, 99, by);
         recorded::play(&plan, &mut metrics);
         for id in 0..100 {
-            metrics.note_cause(id, Cause::RouteChange, Via::Direct, Evidence::default());
+            metrics.record_cause(id, Cause::RouteChange, Via::Direct, Evidence::default());
         }
         let report = LinkReport {
             candidate_types: Some((types.0.to_owned(), types.1.to_owned())),
@@ -345,7 +345,7 @@ fn focus_that_nobody_watches_is_null_and_never_zero() {
         "timeoutMs": null, "wasTimeoutTriggered": null,
     });
     assert_eq!(focus(|_| ()), unwatched);
-    let watched = focus(SessionMetrics::note_focus_watched);
+    let watched = focus(SessionMetrics::record_focus_watched);
     assert_eq!(watched["periodCount"], 0);
     assert_eq!(watched["wasTimeoutTriggered"], false);
 }
@@ -419,7 +419,7 @@ fn only_equal_digests_of_every_peer_are_called_verified() {
     let status = |digest: Option<(i32, u64)>| {
         let mut metrics = eventful();
         if let Some((end, digest)) = digest {
-            metrics.note_peer_digest(1, end, digest);
+            metrics.record_peer_digest(1, end, digest);
         }
         let document = metrics.export().unwrap();
         assert_eq!(check_episode(&document), []);
@@ -483,7 +483,7 @@ fn relayed_inputs_without_a_doubt_break_identity_seven() {
     let plan = Plan::default();
     let mut metrics = SessionMetrics::default();
     metrics.begin(recorded::meta(&plan));
-    metrics.note_sent(1, 0, 10, Carrier::Both);
+    metrics.record_sent(1, 0, 10, Carrier::Both);
     recorded::play(&plan, &mut metrics);
     metrics.close(Some(300), None, false);
     let found = check_episode(&metrics.export().unwrap());
@@ -575,7 +575,7 @@ fn a_minute_of_a_lively_match_stays_under_25_kb_gzipped() {
             over_usual_ms: Some(0.0),
             ahead_ms: Some(ms(0, 80)),
         };
-        metrics.note_cause(id, Cause::BaseLatency, Via::Direct, evidence);
+        metrics.record_cause(id, Cause::BaseLatency, Via::Direct, evidence);
     }
     let mut number = |from: i64, width| from + i64::from(random.below(width));
     let samples = (0..32).map(|second| {
@@ -586,7 +586,7 @@ fn a_minute_of_a_lively_match_stays_under_25_kb_gzipped() {
             number(450, 300).unsigned_abs(),
         )
     });
-    metrics.note_clock(PeerClock {
+    metrics.record_clock(PeerClock {
         player_id: 1,
         at_us: Some(62_011_828),
         offset_us: Some(1_728),

@@ -39,7 +39,7 @@ fn check(plan: Plan) {
     every_fact_is_in_the_history(&model, &facts);
     facts_come_in_order(&facts);
     for end in [0, model.final_frame() / 2, model.final_frame() + 1] {
-        identities_hold(&model, &facts, end);
+        invariants_hold(&model, &facts, end);
     }
 }
 
@@ -284,7 +284,7 @@ fn facts_come_in_order(facts: &[Fact<u8>]) {
 }
 
 /// Identities 1 to 4 of an episode's file, as a fold over the facts sees them.
-fn identities_hold(model: &Model, facts: &[Fact<u8>], end: Frame) {
+fn invariants_hold(model: &Model, facts: &[Fact<u8>], end: Frame) {
     let (mut ticks, mut advanced, mut overrun) = (0, 0, 0);
     let (mut stalled, mut stalled_overrun) = (0, 0);
     let (mut predicted, mut hits, mut misses, mut voided) = (0, 0, 0, 0);

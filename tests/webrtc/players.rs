@@ -8,7 +8,7 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, RouteChangeRecord};
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::agreed::{
-    UNSEEN_DOUBTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
+    UNSEEN_SUSPECTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
 };
 use rollback_lab_test_kit::real::{Outcome, RealPeer, play_real};
 
@@ -45,7 +45,7 @@ fn changes(outcome: &Outcome) -> &[RouteChangeRecord] {
 }
 
 /// Changes of routes that gave a direct path up.
-fn promotions(outcome: &Outcome) -> Vec<&RouteChangeRecord> {
+fn failovers(outcome: &Outcome) -> Vec<&RouteChangeRecord> {
     let to_relay = changes(outcome)
         .iter()
         .filter(|change| change.to == "relay");
@@ -67,9 +67,9 @@ fn assert_stayed_direct(outcome: &Outcome, to: usize, disturbed: bool) {
         about_it.iter().all(|change| change.to != "relay"),
         "player {player} gave up its healthy path to player {to}: {about_it:#?}"
     );
-    let doubts = about_it.iter().filter(|change| change.to == "suspect");
+    let suspects = about_it.iter().filter(|change| change.to == "suspect");
     assert!(
-        disturbed || doubts.count() <= UNSEEN_DOUBTS,
+        disturbed || suspects.count() <= UNSEEN_SUSPECTS,
         "player {player} doubts its healthy path to player {to} on a quiet machine: {about_it:#?}"
     );
     if about_it.is_empty() {
@@ -145,16 +145,16 @@ fn a_pair_that_loses_its_path_is_relayed_while_the_other_pairs_stay_direct() {
         let details = episode.connection.connection_details.as_ref();
         assert_eq!(details.map(|of| of.player_id), Some(lost));
         assert_eq!(routes(outcome)[&lost], "relay");
-        let promotions = promotions(outcome);
-        let [promotion] = promotions.as_slice() else {
-            panic!("fallback is final: {promotions:#?}");
+        let failovers = failovers(outcome);
+        let [failover] = failovers.as_slice() else {
+            panic!("fallback is final: {failovers:#?}");
         };
-        assert_eq!(promotion.player_id, lost);
-        assert!(["dead", "peerPromoted"].contains(&promotion.cause.as_str()));
-        assert_eq!(quality.p2p_fallback_frame, Some(promotion.frame));
+        assert_eq!(failover.player_id, lost);
+        assert!(["dead", "peerPromoted"].contains(&failover.cause.as_str()));
+        assert_eq!(quality.p2p_fallback_frame, Some(failover.frame));
         assert!(outcome.relayed_game_to[&lost] > 0);
         // From the promotion on the relay alone, in doubt before it both paths.
-        let after = u64::from(end).saturating_sub(promotion.frame as u64);
+        let after = u64::from(end).saturating_sub(failover.frame as u64);
         let survived = changes(outcome).iter().any(|c| c.to == "survival");
         assert!(
             survived || relay.abs_diff(after) <= 10,
@@ -189,8 +189,8 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
         let routes = routes(outcome);
         assert_eq!(routes.len(), 3);
         assert!(routes.values().all(|route| *route == "relay"), "{routes:?}");
-        let promotions = promotions(outcome);
-        assert_eq!(promotions.len(), 3, "each pair once: {promotions:#?}");
+        let failovers = failovers(outcome);
+        assert_eq!(failovers.len(), 3, "each pair once: {failovers:#?}");
         assert_eq!(outcome.relayed_game_to.len(), 3, "everybody is relayed to");
     }
     assert_no_stall(&outcomes, "the cut stalls no frame");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bevy_rollback_lab::prelude::*;
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::agreed::{
-    UNSEEN_DOUBTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
+    UNSEEN_SUSPECTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
 };
 use rollback_lab_test_kit::real::{RealPeer, play_real};
 
@@ -42,7 +42,7 @@ fn a_healthy_match_goes_peer_to_peer() {
             assert_eq!(episode.inputs.sent_via_both, Some(0));
         } else {
             assert!(
-                disturbed(&outcomes) || suspects.len() <= UNSEEN_DOUBTS,
+                disturbed(&outcomes) || suspects.len() <= UNSEEN_SUSPECTS,
                 "the Suspects of a healthy match have a busy machine behind them: {suspects:?}"
             );
         }

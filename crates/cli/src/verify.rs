@@ -79,7 +79,7 @@ struct FileReport {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Fault {
-    /// `read`, `schema`, `identities`, `pair` or `replay`.
+    /// `read`, `schema`, `invariants`, `pair` or `replay`.
     check: &'static str,
     /// The other player, of a pair.
     with_player: Option<usize>,

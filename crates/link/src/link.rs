@@ -145,8 +145,8 @@ struct PeerView {
     /// Newest `sent`, unwrapped.
     clock: Duration,
     interval: Option<Duration>,
-    doubt: bool,
-    promoted: bool,
+    degraded: bool,
+    failed_over: bool,
     hidden: bool,
     epoch: u16,
     silence: Duration,
@@ -200,7 +200,7 @@ pub struct Link {
 
     episode: Option<Episode>,
     /// Heartbeats still to be sent to say that the episode is over.
-    farewell: u8,
+    exit_wait: u8,
     newest_input: NewestInput,
     data_seq: u16,
     sent_since_poll: bool,
@@ -259,7 +259,7 @@ impl Link {
             hidden: false,
             skew: 0,
             episode: None,
-            farewell: 0,
+            exit_wait: 0,
             newest_input: NewestInput {
                 payload: Vec::with_capacity(MAX_PAYLOAD),
                 seq: 0,
@@ -344,7 +344,7 @@ impl Link {
             heard: None,
             heard_direct: false,
         });
-        self.farewell = 0;
+        self.exit_wait = 0;
         self.newest_input.present = false;
         self.relay_alone = 0;
         self.flow = Flow::default();
@@ -353,7 +353,7 @@ impl Link {
     /// The episode is over: heartbeats end, nothing is judged until the next one.
     pub fn end_epoch(&mut self) {
         if self.episode.take().is_some() {
-            self.farewell = 3;
+            self.exit_wait = 3;
         }
     }
 
@@ -399,9 +399,9 @@ impl Link {
     #[must_use]
     pub const fn p2p_healthy(&self) -> bool {
         self.direct_open
-            && !self.router.state().promoted()
-            && !self.router.doubt()
-            && !self.peer.doubt
+            && !self.router.state().failed_over()
+            && !self.router.degraded()
+            && !self.peer.degraded
             && !matches!(
                 self.router.state(),
                 RouteState::Connecting | RouteState::Provisional

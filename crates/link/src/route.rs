@@ -90,9 +90,9 @@ pub struct Evidence {
     /// The relay was steady for the recovery stretch. Only filled in Survival.
     pub relay_steady: bool,
     /// Flags of the newest header of the peer.
-    pub peer_doubt: bool,
+    pub peer_degraded: bool,
     /// The peer has promoted.
-    pub peer_promoted: bool,
+    pub peer_failed_over: bool,
     /// The peer's tab or window is hidden: its packets come when its browser lets it run.
     pub peer_hidden: bool,
     /// Time in which both paths carried the game without a break.
@@ -120,7 +120,7 @@ pub struct Router {
     since: Duration,
     named: Option<Duration>,
     failed: bool,
-    doubt: bool,
+    degraded: bool,
     returns: bool,
     good_since: Option<Duration>,
     returned: u32,
@@ -136,7 +136,7 @@ impl Router {
             since: now,
             named: None,
             failed: false,
-            doubt: false,
+            degraded: false,
             returns: false,
             good_since: None,
             returned: 0,
@@ -157,11 +157,11 @@ impl Router {
         self.returns
     }
 
-    /// Whether our headers say `promoted`. A peer that is ready to return no longer says so, and
+    /// Whether our headers say `failed_over`. A peer that is ready to return no longer says so, and
     /// both return once neither does.
     #[must_use]
-    pub fn says_promoted(&self, now: Duration) -> bool {
-        self.state.promoted() && !self.ready_to_return(now)
+    pub fn announces_failover(&self, now: Duration) -> bool {
+        self.state.failed_over() && !self.ready_to_return(now)
     }
 
     fn ready_to_return(&self, now: Duration) -> bool {
@@ -201,8 +201,8 @@ impl Router {
     /// Whether our *own* evidence about the preferred path is bad: the flag in our headers. Never
     /// raised by the peer's flag, or two peers would hold each other in doubt for ever.
     #[must_use]
-    pub const fn doubt(&self) -> bool {
-        self.doubt
+    pub const fn degraded(&self) -> bool {
+        self.degraded
     }
 
     /// Whether no path opened in time.
@@ -253,7 +253,7 @@ impl Router {
         self.good_since = None;
         self.returned += u32::from(cause == RouteCause::Returned);
         if to == RouteState::Relay || to == RouteState::Direct {
-            self.doubt = false;
+            self.degraded = false;
         }
         Some(change)
     }
@@ -288,7 +288,7 @@ impl Router {
     fn provisional(&self, now: Duration, e: &Evidence) -> Option<(RouteState, Reason)> {
         let waited = now.saturating_sub(self.since);
         let waited_for = |cause| (cause, "waitedMs", ms(waited), ms(PROVISIONAL_LIMIT));
-        if e.peer_promoted || waited >= PROVISIONAL_LIMIT {
+        if e.peer_failed_over || waited >= PROVISIONAL_LIMIT {
             return Some((RouteState::Relay, waited_for(RouteCause::Never)));
         }
         e.direct_open
@@ -296,35 +296,35 @@ impl Router {
     }
 
     fn direct(&mut self, e: &Evidence) -> Option<(RouteState, Reason)> {
-        if let Some(promotion) = self.promotion(e) {
-            return Some(promotion);
+        if let Some(failover) = self.failover(e) {
+            return Some(failover);
         }
-        let own = Self::own_doubt(e);
-        self.doubt = own.is_some();
+        let own = Self::direct_degraded(e);
+        self.degraded = own.is_some();
         let reason = own.or_else(|| {
             if self.policy == RoutePolicy::DualPath && e.relay_usable {
                 Some(flag(RouteCause::Policy, "dualPath"))
             } else {
-                e.peer_doubt
-                    .then(|| flag(RouteCause::PeerDoubt, "peerDoubt"))
+                e.peer_degraded
+                    .then(|| flag(RouteCause::PeerDegraded, "peerDoubt"))
             }
         })?;
         Some((RouteState::Suspect, reason))
     }
 
     fn suspect(&mut self, e: &Evidence) -> Option<(RouteState, Reason)> {
-        if let Some(promotion) = self.promotion(e) {
-            return Some(promotion);
+        if let Some(failover) = self.failover(e) {
+            return Some(failover);
         }
         let (share, good) = e.recovery.unwrap_or_default();
-        if Self::own_doubt(e).is_some() {
-            self.doubt = true;
+        if Self::direct_degraded(e).is_some() {
+            self.degraded = true;
         } else if good {
-            self.doubt = false;
+            self.degraded = false;
         }
         // Under dual-path both paths are the point, not a doubt.
         let stay = self.policy == RoutePolicy::DualPath && e.relay_up;
-        (good && !self.doubt && !e.peer_doubt && e.direct_open && !stay).then_some((
+        (good && !self.degraded && !e.peer_degraded && e.direct_open && !stay).then_some((
             RouteState::Direct,
             (
                 RouteCause::Recovered,
@@ -343,7 +343,7 @@ impl Router {
         } else {
             self.good_since = None;
         }
-        if self.ready_to_return(now) && !e.peer_promoted {
+        if self.ready_to_return(now) && !e.peer_failed_over {
             let good = now.saturating_sub(self.good_since.unwrap_or(now));
             return Some((
                 RouteState::Direct,
@@ -355,22 +355,22 @@ impl Router {
                 ),
             ));
         }
-        let own = self.relay_doubt(e);
-        self.doubt = own.is_some();
+        let own = self.relay_degraded(e);
+        self.degraded = own.is_some();
         let reason = own.or_else(|| {
-            (self.policy.directs() && e.peer_promoted && e.peer_doubt)
-                .then(|| flag(RouteCause::PeerDoubt, "peerDoubt"))
+            (self.policy.directs() && e.peer_failed_over && e.peer_degraded)
+                .then(|| flag(RouteCause::PeerDegraded, "peerDoubt"))
         })?;
         Some((RouteState::Survival, reason))
     }
 
     fn survival(&mut self, e: &Evidence) -> Option<(RouteState, Reason)> {
-        if self.relay_doubt(e).is_some() {
-            self.doubt = true;
+        if self.relay_degraded(e).is_some() {
+            self.degraded = true;
         } else if e.relay_steady {
-            self.doubt = false;
+            self.degraded = false;
         }
-        (!self.doubt && e.relay_steady && !(e.peer_promoted && e.peer_doubt)).then(|| {
+        (!self.degraded && e.relay_steady && !(e.peer_failed_over && e.peer_degraded)).then(|| {
             (
                 RouteState::Relay,
                 (
@@ -384,11 +384,11 @@ impl Router {
     }
 
     /// What takes the direct path away for good.
-    fn promotion(&self, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn failover(&self, e: &Evidence) -> Option<(RouteState, Reason)> {
         if !self.policy.relays() {
             return None;
         }
-        let reason = if e.peer_promoted {
+        let reason = if e.peer_failed_over {
             flag(RouteCause::PeerPromoted, "peerPromoted")
         } else if !e.direct_open && e.relay_up {
             flag(RouteCause::Closed, "closed")
@@ -445,7 +445,7 @@ impl Router {
         Some((RouteCause::Congested, metric, value, limit))
     }
 
-    fn own_doubt(e: &Evidence) -> Option<Reason> {
+    fn direct_degraded(e: &Evidence) -> Option<Reason> {
         if e.send_failed {
             return Some(flag(RouteCause::SendFailed, "sendFailures"));
         }
@@ -464,7 +464,7 @@ impl Router {
         Some((RouteCause::Unacked, "oldestUnackedMs", value, limit))
     }
 
-    fn relay_doubt(&self, e: &Evidence) -> Option<Reason> {
+    fn relay_degraded(&self, e: &Evidence) -> Option<Reason> {
         if !self.policy.directs() {
             return None;
         }

@@ -214,9 +214,9 @@ pub struct Echo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The sender's own evidence about the direct path is bad.
-    pub doubt: bool,
+    pub degraded: bool,
     /// The sender prefers the relay for the rest of the lab session.
-    pub promoted: bool,
+    pub failed_over: bool,
     /// The sender's tab or window is hidden.
     pub hidden: bool,
     /// What follows the header.
@@ -245,8 +245,8 @@ impl Header {
     #[must_use]
     pub const fn new(kind: Kind) -> Self {
         Self {
-            doubt: false,
-            promoted: false,
+            degraded: false,
+            failed_over: false,
             hidden: false,
             kind,
             interval: None,
@@ -269,8 +269,8 @@ impl Header {
         let echo = self.echo.filter(|_| hold != NO_ECHO);
         let echo_by_relay = echo.is_some_and(|echo| echo.path == Path::Relay);
         out[0] = (WIRE_VERSION << 4)
-            | u8::from(self.doubt)
-            | (u8::from(self.promoted) << 1)
+            | u8::from(self.degraded)
+            | (u8::from(self.failed_over) << 1)
             | (u8::from(self.hidden) << 2)
             | (u8::from(echo_by_relay) << 3);
         out[1] = self.kind.code() | (encode_interval(self.interval) << 2);
@@ -327,8 +327,8 @@ impl Header {
             Path::Relay
         };
         let header = Self {
-            doubt: head[0] & 1 != 0,
-            promoted: head[0] & 2 != 0,
+            degraded: head[0] & 1 != 0,
+            failed_over: head[0] & 2 != 0,
             hidden: head[0] & 4 != 0,
             kind,
             interval: (interval != 0).then(|| Duration::from_millis(u64::from(interval) * 2)),

@@ -17,11 +17,11 @@ use super::limits::{
     CLOSE_TIMEOUT, MAX_SIGNAL_LEN, PING_AFTER, SILENT_PINGS, TokenBucket, WRITE_TIMEOUT,
 };
 use super::metrics::Metrics;
-use super::outbox::{Closing, Next, Outbox};
 use super::page::Page;
 use super::refusal::Refusal;
 use super::request::RoomRequest;
-use super::rooms::{Rooms, Seat};
+use super::rooms::{PlayerSlot, Rooms};
+use super::send_queue::{Closing, Next, SendQueue};
 use rollback_lab_link::wire::relay::{
     CLOSE_TOO_SLOW, ClientFrame, DropReason, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, RelayFrameError,
     decode_client,
@@ -50,29 +50,33 @@ pub(crate) async fn serve(
 ) {
     shared.open.send_modify(|open| *open += 1);
     let (sink, stream) = socket.split();
-    let outbox = Arc::new(Outbox::default());
-    let joined = request.and_then(|request| shared.rooms.join(&request, Arc::clone(&outbox)));
-    let seat = match joined {
-        Ok(seat) => {
-            debug!("{} joined room {}", seat.peer(), seat.room_name());
-            Some(seat)
+    let send_queue = Arc::new(SendQueue::default());
+    let joined = request.and_then(|request| shared.rooms.join(&request, Arc::clone(&send_queue)));
+    let player_slot = match joined {
+        Ok(player_slot) => {
+            debug!(
+                "{} joined room {}",
+                player_slot.peer(),
+                player_slot.room_name()
+            );
+            Some(player_slot)
         }
         Err(refusal) => {
             info!("refused a client: {refusal}");
             let closing = Closing::from(&refusal);
             shared.metrics.refused(closing.name);
-            outbox.close(closing);
+            send_queue.close(closing);
             None
         }
     };
-    run(&shared, seat, &outbox, sink, stream).await;
+    run(&shared, player_slot, &send_queue, sink, stream).await;
     shared.open.send_modify(|open| *open -= 1);
 }
 
 async fn run(
     shared: &Shared,
-    seat: Option<Seat>,
-    outbox: &Outbox,
+    player_slot: Option<PlayerSlot>,
+    send_queue: &SendQueue,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
 ) {
@@ -80,13 +84,18 @@ async fn run(
     {
         let reader = Reader {
             metrics: &shared.metrics,
-            seat: seat.as_ref(),
-            outbox,
+            player_slot: player_slot.as_ref(),
+            send_queue,
             relay: TokenBucket::default(),
             signaling: TokenBucket::default(),
         };
         let mut reader = std::pin::pin!(reader.run(stream));
-        let mut writer = std::pin::pin!(write(&shared.metrics, seat.as_ref(), outbox, sink));
+        let mut writer = std::pin::pin!(write(
+            &shared.metrics,
+            player_slot.as_ref(),
+            send_queue,
+            sink
+        ));
         let mut stopping = false;
         let ended = loop {
             tokio::select! {
@@ -94,7 +103,7 @@ async fn run(
                 ended = &mut writer => break ended,
                 _ = shutdown.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;
-                    outbox.close(Closing::new(
+                    send_queue.close(Closing::new(
                         close_code::AWAY,
                         "shutdown",
                         "server is shutting down",
@@ -110,8 +119,8 @@ async fn run(
             Ended::TooSlow => shared.metrics.closed("tooSlow"),
             Ended::ByClient => {}
         }
-        if let Some(seat) = &seat {
-            seat.leave();
+        if let Some(player_slot) = &player_slot {
+            player_slot.leave();
         }
         if let Ended::ByServer(_) = &ended {
             // What the client still sends is read away: bytes left unread would reset the
@@ -119,8 +128,12 @@ async fn run(
             let _ = timeout(CLOSE_TIMEOUT, reader).await;
         }
     }
-    if let Some(seat) = &seat {
-        debug!("{} left room {}", seat.peer(), seat.room_name());
+    if let Some(player_slot) = &player_slot {
+        debug!(
+            "{} left room {}",
+            player_slot.peer(),
+            player_slot.room_name()
+        );
     }
 }
 
@@ -136,8 +149,8 @@ enum Ended {
 
 struct Reader<'a> {
     metrics: &'a Metrics,
-    seat: Option<&'a Seat>,
-    outbox: &'a Outbox,
+    player_slot: Option<&'a PlayerSlot>,
+    send_queue: &'a SendQueue,
     relay: TokenBucket,
     signaling: TokenBucket,
 }
@@ -151,26 +164,26 @@ impl Reader<'_> {
             match timeout(PING_AFTER, stream.next()).await {
                 Ok(Some(Ok(message))) => {
                     silent = 0;
-                    if let Some(seat) = self.seat
-                        && !self.outbox.is_closing()
+                    if let Some(player_slot) = self.player_slot
+                        && !self.send_queue.is_closing()
                     {
-                        self.read(seat, message);
+                        self.read(player_slot, message);
                     }
                 }
                 Ok(Some(Err(error))) => {
                     let Some(closing) = violation(&error) else {
                         return;
                     };
-                    self.outbox.close(closing);
+                    self.send_queue.close(closing);
                     // Whatever follows cannot be read; the writer says goodbye if it can.
                     return std::future::pending().await;
                 }
                 Ok(None) => return,
                 Err(_) if silent < SILENT_PINGS => {
                     silent += 1;
-                    self.outbox.control(Message::Ping(Default::default()));
+                    self.send_queue.control(Message::Ping(Default::default()));
                 }
-                Err(_) => self.outbox.close(Closing::new(
+                Err(_) => self.send_queue.close(Closing::new(
                     CLOSE_TOO_SLOW,
                     "silent",
                     "no message and no answer to a ping",
@@ -179,30 +192,30 @@ impl Reader<'_> {
         }
     }
 
-    fn read(&mut self, seat: &Seat, message: Message) {
+    fn read(&mut self, player_slot: &PlayerSlot, message: Message) {
         let now = Instant::now();
         match message {
-            Message::Binary(bytes) => self.packet(now, seat, &bytes),
-            Message::Text(text) => self.text(now, seat, &text),
+            Message::Binary(bytes) => self.packet(now, player_slot, &bytes),
+            Message::Text(text) => self.text(now, player_slot, &text),
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
         }
     }
 
-    fn packet(&mut self, now: Instant, seat: &Seat, bytes: &[u8]) {
+    fn packet(&mut self, now: Instant, player_slot: &PlayerSlot, bytes: &[u8]) {
         match decode_client(bytes) {
             Ok(ClientFrame::Forward {
                 destination,
                 payload,
             }) => {
-                if self.relay.take(now, seat.room_size()) {
-                    seat.forward(now, destination, payload);
+                if self.relay.take(now, player_slot.room_size()) {
+                    player_slot.forward(now, destination, payload);
                 } else {
-                    seat.drop_own(DropReason::RateLimited);
+                    player_slot.drop_own(DropReason::RateLimited);
                 }
             }
             Err(RelayFrameError::TooLong { len, .. }) => {
                 self.metrics.dropped(DropReason::TooLarge, 1);
-                self.outbox.close(Closing::new(
+                self.send_queue.close(Closing::new(
                     close_code::SIZE,
                     "packetTooLarge",
                     format!(
@@ -213,15 +226,15 @@ impl Reader<'_> {
             }
             Err(error) => {
                 // Garbage counts against the sender's rate like anything else.
-                self.relay.take(now, seat.room_size());
+                self.relay.take(now, player_slot.room_size());
                 self.metrics.malformed(error.reason());
             }
         }
     }
 
-    fn text(&mut self, now: Instant, seat: &Seat, text: &str) {
+    fn text(&mut self, now: Instant, player_slot: &PlayerSlot, text: &str) {
         if text.len() > MAX_SIGNAL_LEN {
-            self.outbox.close(Closing::new(
+            self.send_queue.close(Closing::new(
                 close_code::SIZE,
                 "signalTooLarge",
                 format!(
@@ -231,12 +244,12 @@ impl Reader<'_> {
             ));
             return;
         }
-        if !self.signaling.take(now, seat.room_size()) {
-            seat.drop_own(DropReason::RateLimited);
+        if !self.signaling.take(now, player_slot.room_size()) {
+            player_slot.drop_own(DropReason::RateLimited);
             return;
         }
         match text.parse::<JsonPeerRequest>() {
-            Ok(PeerRequest::Signal { receiver, data }) => seat.signal(receiver, data),
+            Ok(PeerRequest::Signal { receiver, data }) => player_slot.signal(receiver, data),
             Ok(PeerRequest::KeepAlive) => {}
             Err(_) => self.metrics.malformed("json"),
         }
@@ -263,16 +276,16 @@ fn violation(error: &Error) -> Option<Closing> {
 
 async fn write(
     metrics: &Metrics,
-    seat: Option<&Seat>,
-    outbox: &Outbox,
+    player_slot: Option<&PlayerSlot>,
+    send_queue: &SendQueue,
     mut sink: SplitSink<WebSocket, Message>,
 ) -> Ended {
     let mut stale = Vec::new();
     loop {
-        let next = outbox.next(Instant::now(), &mut stale);
+        let next = send_queue.next(Instant::now(), &mut stale);
         for (source, count) in stale.drain(..) {
-            if let Some(seat) = seat {
-                seat.drop_of(source, DropReason::Stale, count);
+            if let Some(player_slot) = player_slot {
+                player_slot.drop_of(source, DropReason::Stale, count);
             }
         }
         let message = match next {
@@ -287,12 +300,12 @@ async fn write(
                 };
             }
             Next::Wait(None) => {
-                outbox.woken().await;
+                send_queue.woken().await;
                 continue;
             }
             Next::Wait(Some(until)) => {
                 tokio::select! {
-                    () = outbox.woken() => {}
+                    () = send_queue.woken() => {}
                     () = sleep_until(until.into()) => {}
                 }
                 continue;

@@ -31,13 +31,13 @@ mod http;
 mod identity;
 mod limits;
 mod metrics;
-mod outbox;
 mod page;
 mod refusal;
 mod request;
 mod ring;
 mod room;
 mod rooms;
+mod send_queue;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

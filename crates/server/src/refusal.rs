@@ -3,8 +3,8 @@
 
 use thiserror::Error;
 
-use super::outbox::Closing;
 use super::request::RoomRequestError;
+use super::send_queue::Closing;
 use rollback_lab_link::wire::relay::{
     CLOSE_BAD_ROOM, CLOSE_PLAYERS_DIFFER, CLOSE_ROOM_FULL, CLOSE_SERVER_FULL,
 };

@@ -9,9 +9,9 @@ use axum::body::Bytes;
 use axum::extract::ws::Message;
 use matchbox_protocol::{JsonPeerEvent, PeerId};
 
-use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::request::{Grouping, RoomRequest};
+use super::send_queue::SendQueue;
 use rollback_lab_link::wire::relay::{
     DropReason, MAX_FRAME_LEN, MAX_MEMBERS, Member, Roster, encode_forwarded, encode_roster,
     encode_welcome,
@@ -32,7 +32,7 @@ pub(crate) struct RoomState {
 
 struct Occupant {
     peer: PeerId,
-    outbox: Arc<Outbox>,
+    send_queue: Arc<SendQueue>,
 }
 
 impl Room {
@@ -61,7 +61,7 @@ impl Room {
         state: &mut RoomState,
         request: &RoomRequest,
         peer: PeerId,
-        outbox: Arc<Outbox>,
+        send_queue: Arc<SendQueue>,
     ) -> Result<u8, Refusal> {
         if self.grouping != request.grouping {
             return Err(Refusal::PlayersDiffer {
@@ -83,31 +83,31 @@ impl Room {
         };
         let arrival = text(&JsonPeerEvent::NewPeer(peer));
         for occupant in state.members.values() {
-            occupant.outbox.control(arrival.clone());
+            occupant.send_queue.control(arrival.clone());
         }
         state.members.insert(
             slot,
             Occupant {
                 peer,
-                outbox: Arc::clone(&outbox),
+                send_queue: Arc::clone(&send_queue),
             },
         );
-        outbox.control(text(&JsonPeerEvent::IdAssigned(peer)));
+        send_queue.control(text(&JsonPeerEvent::IdAssigned(peer)));
         if let Ok(welcome) = encode_welcome(&self.roster(state, slot)) {
-            outbox.control(Message::Binary(welcome.into()));
+            send_queue.control(Message::Binary(welcome.into()));
         }
-        self.tell_roster(state, Some(slot));
+        self.report_roster(state, Some(slot));
         Ok(slot)
     }
 
     /// Queues the roster for everybody but the one in `except`, who has just been welcomed.
-    pub(crate) fn tell_roster(&self, state: &RoomState, except: Option<u8>) {
+    pub(crate) fn report_roster(&self, state: &RoomState, except: Option<u8>) {
         for (slot, occupant) in &state.members {
             if Some(*slot) == except {
                 continue;
             }
             if let Ok(frame) = encode_roster(&self.roster(state, *slot)) {
-                occupant.outbox.control(Message::Binary(frame.into()));
+                occupant.send_queue.control(Message::Binary(frame.into()));
             }
         }
     }
@@ -126,14 +126,14 @@ impl Room {
         let mut frame = [0; MAX_FRAME_LEN];
         let length =
             encode_forwarded(source, payload, &mut frame).map_err(|_| DropReason::TooLarge)?;
-        let outbox = {
+        let send_queue = {
             let state = self.lock();
             match state.members.get(&destination) {
-                Some(occupant) if destination != source => Arc::clone(&occupant.outbox),
+                Some(occupant) if destination != source => Arc::clone(&occupant.send_queue),
                 Some(_) | None => return Err(DropReason::UnknownSlot),
             }
         };
-        if outbox.packet(source, received, Bytes::copy_from_slice(&frame[..length])) {
+        if send_queue.packet(source, received, Bytes::copy_from_slice(&frame[..length])) {
             return Err(DropReason::RingFull);
         }
         Ok(())
@@ -157,13 +157,13 @@ impl Room {
             return Err(DropReason::UnknownSlot);
         };
         // Under the room's lock, so that no signal follows the news that its sender left.
-        occupant.outbox.signal(source, event.into())
+        occupant.send_queue.signal(source, event.into())
     }
 
     /// The member in `source` will be told that packets of it were dropped.
-    pub(crate) fn note_dropped(&self, source: u8, reason: DropReason, count: u32) {
+    pub(crate) fn record_dropped(&self, source: u8, reason: DropReason, count: u32) {
         if let Some(occupant) = self.lock().members.get(&source) {
-            occupant.outbox.note_dropped(reason, count);
+            occupant.send_queue.record_dropped(reason, count);
         }
     }
 
@@ -205,7 +205,7 @@ impl RoomState {
             .values()
             .map(|occupant| {
                 occupant
-                    .outbox
+                    .send_queue
                     .source_left(now, slot, news(gone.peer, slot))
             })
             .sum()

@@ -14,10 +14,10 @@ use matchbox_protocol::{JsonPeerEvent, PeerId};
 
 use super::identity::{new_peer_id, random_bytes};
 use super::metrics::Metrics;
-use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::request::{Grouping, RoomRequest};
 use super::room::{Room, RoomState};
+use super::send_queue::SendQueue;
 use rollback_lab_link::wire::relay::{DropReason, Notice, encode_notice};
 
 /// Locks that share the rooms among them; far more than there are threads.
@@ -46,7 +46,7 @@ struct RoomKey {
 }
 
 /// A peer's place in a room. The peer leaves when the seat is dropped, if not before.
-pub(crate) struct Seat {
+pub(crate) struct PlayerSlot {
     left: AtomicBool,
     rooms: Arc<Rooms>,
     room: Arc<Room>,
@@ -69,7 +69,7 @@ impl Rooms {
         }
     }
 
-    /// Gives the client behind `outbox` a slot in the room that it asks for, queues its id and
+    /// Gives the client behind `send_queue` a slot in the room that it asks for, queues its id and
     /// welcome, and tells the peers who are there already.
     ///
     /// # Errors
@@ -77,8 +77,8 @@ impl Rooms {
     pub(crate) fn join(
         self: &Arc<Self>,
         request: &RoomRequest,
-        outbox: Arc<Outbox>,
-    ) -> Result<Seat, Refusal> {
+        send_queue: Arc<SendQueue>,
+    ) -> Result<PlayerSlot, Refusal> {
         let key = RoomKey {
             name: request.name.clone(),
             next: match request.grouping {
@@ -87,14 +87,14 @@ impl Rooms {
             },
         };
         reserve(&self.peers, self.max_peers, "peers")?;
-        let joined = self.enter(&key, request, outbox);
+        let joined = self.enter(&key, request, send_queue);
         if joined.is_err() {
             self.peers.fetch_sub(1, Ordering::Relaxed);
         }
         let (room, slot, peer) = joined?;
         self.metrics.peers.inc();
         self.metrics.joins.inc();
-        Ok(Seat {
+        Ok(PlayerSlot {
             left: AtomicBool::new(false),
             rooms: Arc::clone(self),
             room,
@@ -108,7 +108,7 @@ impl Rooms {
         &self,
         key: &RoomKey,
         request: &RoomRequest,
-        outbox: Arc<Outbox>,
+        send_queue: Arc<SendQueue>,
     ) -> Result<(Arc<Room>, u8, PeerId), Refusal> {
         let mut shard = self.shard(key);
         let room = match shard.entry(key.clone()) {
@@ -122,7 +122,7 @@ impl Rooms {
         };
         let peer = new_peer_id();
         let mut state = self.visit(&room);
-        let slot = room.admit(&mut state, request, peer, outbox)?;
+        let slot = room.admit(&mut state, request, peer, send_queue)?;
         if key.next.is_some_and(|n| state.len() == usize::from(n)) {
             shard.remove(key);
         }
@@ -130,10 +130,10 @@ impl Rooms {
         Ok((room, slot, peer))
     }
 
-    fn remove(&self, seat: &Seat) {
-        let mut shard = self.shard(&seat.key);
-        let mut state = self.visit(&seat.room);
-        let stale = state.remove(seat.slot, Instant::now(), |peer, slot| {
+    fn remove(&self, player_slot: &PlayerSlot) {
+        let mut shard = self.shard(&player_slot.key);
+        let mut state = self.visit(&player_slot.room);
+        let stale = state.remove(player_slot.slot, Instant::now(), |peer, slot| {
             let mut news = vec![Message::Text(
                 JsonPeerEvent::PeerLeft(peer).to_string().into(),
             )];
@@ -141,7 +141,7 @@ impl Rooms {
             news.extend(gone.ok().map(|frame| Message::Binary(frame.into())));
             news
         });
-        seat.room.tell_roster(&state, None);
+        player_slot.room.report_roster(&state, None);
         let empty = state.len() == 0;
         drop(state);
         if stale > 0 {
@@ -154,10 +154,10 @@ impl Rooms {
             self.metrics.rooms.dec();
             // A full group has been taken out before, and its key may be another group's by now.
             if shard
-                .get(&seat.key)
-                .is_some_and(|room| Arc::ptr_eq(room, &seat.room))
+                .get(&player_slot.key)
+                .is_some_and(|room| Arc::ptr_eq(room, &player_slot.room))
             {
-                shard.remove(&seat.key);
+                shard.remove(&player_slot.key);
             }
         }
     }
@@ -177,7 +177,7 @@ impl Rooms {
     }
 }
 
-impl Seat {
+impl PlayerSlot {
     /// Id that the peer was given.
     pub(crate) fn peer(&self) -> PeerId {
         self.peer
@@ -229,11 +229,11 @@ impl Seat {
     /// Counts packets from the member in `source` that were not delivered to this client.
     pub(crate) fn drop_of(&self, source: u8, reason: DropReason, count: u32) {
         self.rooms.metrics.dropped(reason, count);
-        self.room.note_dropped(source, reason, count);
+        self.room.record_dropped(source, reason, count);
     }
 }
 
-impl Drop for Seat {
+impl Drop for PlayerSlot {
     fn drop(&mut self) {
         self.leave();
     }

@@ -21,7 +21,7 @@ const MACHINE_PAUSE: Duration = Duration::from_millis(30);
 /// Doubts of one healthy path in a match of some seconds that a busy machine may cause without
 /// leaving a trace: a thread of WebRTC that waits for a core delays packets, and neither a hitch
 /// of a peer nor the pulse of another thread shows it. In virtual time there is none at all.
-pub const UNSEEN_DOUBTS: usize = 2;
+pub const UNSEEN_SUSPECTS: usize = 2;
 /// Stalled frames that a disturbed machine may cost beyond its measured pauses, half a second at
 /// 60 Hz: one thread's pauses are measured, and every peer has several. A match that lost its path
 /// and has no other one stalls for the rest of its time, which is more.
@@ -82,7 +82,7 @@ pub fn every_pair_agrees(files: &[&EpisodeDocument]) {
 pub fn disturbed(outcomes: &[Outcome]) -> bool {
     outcomes
         .iter()
-        .any(|outcome| outcome.hitches > 0 || outcome.longest_pause > MACHINE_PAUSE)
+        .any(|outcome| outcome.own_stalls > 0 || outcome.longest_pause > MACHINE_PAUSE)
 }
 
 /// Nothing stalled but what the machine itself held up: no frame on one that did not pause.

@@ -53,8 +53,8 @@ fn cut_once(setup: Setup, phase: Duration, cut: Cut) -> (f64, u32, bool) {
         }
     }
     world.run_for(1_500 * MS);
-    let promoted = world.routes() == [RouteState::Relay; 2];
-    (margin, world.stalls(), promoted)
+    let failed_over = world.routes() == [RouteState::Relay; 2];
+    (margin, world.stalls(), failed_over)
 }
 
 /// Round trips of 0 to 80 ms, input delays of 0 to 3 frames, skews of 0 to 2 frames, and 17 phases
@@ -89,9 +89,9 @@ pub fn grid(fps: u32, other_phase: Duration, cut: Cut) -> Grid {
                         seed: u64::from(phase),
                         ..Setup::default()
                     };
-                    let (margin, stalls, promoted) = cut_once(setup.clone(), phase * MS, cut);
+                    let (margin, stalls, failed_over) = cut_once(setup.clone(), phase * MS, cut);
                     grid.cuts += 1;
-                    grid.undecided += u32::from(!promoted);
+                    grid.undecided += u32::from(!failed_over);
                     let inside = margin >= needed;
                     grid.inside += u32::from(inside);
                     if stalls == 0 {

@@ -274,7 +274,7 @@ impl World {
         both(&self.peers[0]).max(both(&self.peers[1]))
     }
 
-    pub fn promotions(&self) -> usize {
+    pub fn failovers(&self) -> usize {
         self.causes_into(RouteState::Relay).len()
     }
 
@@ -388,9 +388,9 @@ impl World {
 impl Peer {
     /// The first promotion that took a direct path away.
     pub fn fallback(&self) -> Option<&RouteChange> {
-        let promotion =
+        let failover =
             |change: &&RouteChange| change.to == RouteState::Relay && change.cause.is_fallback();
-        self.changes.iter().find(promotion)
+        self.changes.iter().find(failover)
     }
 
     /// This peer's clock at a moment of the world.

@@ -345,12 +345,12 @@ impl Lab {
             lab.poll();
         }
         for (me, net) in lab.nets.iter().enumerate() {
-            let mut seats = ids.map(Some).to_vec();
-            seats[me] = None;
+            let mut player_slots = ids.map(Some).to_vec();
+            player_slots[me] = None;
             net.start_epoch(
                 1,
                 EpisodeBounds {
-                    seats,
+                    player_slots,
                     input_bytes: Some(1),
                     max_prediction: MAX_PREDICTION,
                     max_input_delay: 0,

@@ -20,7 +20,7 @@ use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
-use bevy_rollback_lab::session::lobby::Seat;
+use bevy_rollback_lab::session::lobby::PlayerSlot;
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
@@ -32,7 +32,7 @@ use crate::lab::{TestConfig, add_game, frame};
 /// A session that takes this long has failed.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How long a finished session goes on: its goodbye is repeated until acknowledged.
-const FAREWELL: Duration = Duration::from_millis(700);
+const EXIT_WAIT: Duration = Duration::from_millis(700);
 
 /// One peer and what happens to it.
 #[derive(Clone, Default)]
@@ -72,7 +72,7 @@ pub struct Outcome {
     /// The same by the player they were meant for; nobody who got none.
     pub relayed_game_to: BTreeMap<usize, u64>,
     /// Gaps in its own polling that its links noticed.
-    pub hitches: u64,
+    pub own_stalls: u64,
     /// The longest time in which this process did not run a thread that wanted to.
     pub longest_pause: Duration,
     /// All such times added up, hiccups shorter than a frame left out.
@@ -135,7 +135,7 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
     let start = Instant::now();
     let mut next = start;
     let mut over: Option<Instant> = None;
-    while over.is_none_or(|since| since.elapsed() < FAREWELL) && start.elapsed() < PATIENCE {
+    while over.is_none_or(|since| since.elapsed() < EXIT_WAIT) && start.elapsed() < PATIENCE {
         app.update();
         if app.should_exit().is_some() || vanishes(&app) {
             break;
@@ -183,9 +183,10 @@ fn outcome(app: &App, witness: &Counts, pulse: &Pulse, stopped: Instant) -> Outc
     let session = world.resource::<LabSession<TestConfig>>();
     let info = world.get_resource::<SessionInfo>();
     let net = world.resource::<LabNet>();
-    let seats = info.map_or(&[][..], |info| &info.seats);
+    let player_slots = info.map_or(&[][..], |info| &info.player_slots);
     let relayed = witness.relayed();
-    let relayed_to = |seat: &Seat| Some((seat.handle, *relayed.get(&seat.peer)?));
+    let relayed_to =
+        |player_slot: &PlayerSlot| Some((player_slot.handle, *relayed.get(&player_slot.peer)?));
     Outcome {
         phase: session.phase(),
         failure: session.failure().map(ToString::to_string),
@@ -199,10 +200,10 @@ fn outcome(app: &App, witness: &Counts, pulse: &Pulse, stopped: Instant) -> Outc
         relay: info.map(|info| info.relay),
         told_no_relay: witness.no_relay.load(Ordering::Relaxed),
         relayed_game_packets: relayed.values().sum(),
-        relayed_game_to: seats.iter().filter_map(relayed_to).collect(),
-        hitches: seats
+        relayed_game_to: player_slots.iter().filter_map(relayed_to).collect(),
+        own_stalls: player_slots
             .iter()
-            .filter_map(|seat| net.link(seat.peer, |link| link.stats().hitches))
+            .filter_map(|player_slot| net.link(player_slot.peer, |link| link.stats().own_stalls))
             .sum(),
         longest_pause: Pulse::read(&pulse.longest),
         paused: Pulse::read(&pulse.all),
@@ -261,9 +262,14 @@ fn cut_between(
         return;
     };
     if reached(Some(at), &episode, &phase, &frame) {
-        let cut = |seat: &&Seat| !seat.local && pair.contains(&seat.handle);
+        let cut =
+            |player_slot: &&PlayerSlot| !player_slot.local && pair.contains(&player_slot.handle);
         if pair.contains(&info.local_player) {
-            let lost = info.seats.iter().filter(cut).map(|seat| seat.peer);
+            let lost = info
+                .player_slots
+                .iter()
+                .filter(cut)
+                .map(|player_slot| player_slot.peer);
             watch.0.cut_off().extend(lost);
         }
         script.0.cut_between = None;

@@ -202,19 +202,19 @@ pub fn play(plan: &Plan, metrics: &mut SessionMetrics<Pad>) {
         }
         trace.settle(confirmed.min(used.len() as i32 - 1));
         for player in (0..plan.players).filter(|&player| player != plan.local) {
-            metrics.note_sent(player, 0, current, Carrier::P2p);
-            metrics.note_received(player, 0, known[player], Carrier::P2p);
+            metrics.record_sent(player, 0, current, Carrier::P2p);
+            metrics.record_received(player, 0, known[player], Carrier::P2p);
         }
         if ticks.is_multiple_of(60) {
             for player in (0..plan.players).filter(|&player| player != plan.local) {
-                metrics.note_rtt(player, now, 40.0 + f64::from(net.below(100)) / 10.0);
-                metrics.note_margin(player, 12.0 + f64::from(net.below(100)) / 10.0);
+                metrics.record_rtt(player, now, 40.0 + f64::from(net.below(100)) / 10.0);
+                metrics.record_margin(player, 12.0 + f64::from(net.below(100)) / 10.0);
             }
         }
         for fact in trace.drain() {
             metrics.fold(&fact);
         }
-        metrics.note_drawn();
+        metrics.record_drawn();
     }
     trace.close(now);
     for fact in trace.drain() {

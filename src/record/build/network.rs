@@ -45,8 +45,8 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     /// The worst route towards a player over the whole episode.
     fn worst_route(&self, player: usize, link: &LinkReport) -> Option<&'static str> {
         let mut changes = self.of.routes.iter();
-        let promoted = changes.any(|(of, _, note)| *of == player && note.to == "relay");
-        if promoted || link.started_on_relay == Some(true) {
+        let failed_over = changes.any(|(of, _, note)| *of == player && note.to == "relay");
+        if failed_over || link.started_on_relay == Some(true) {
             Some("relay")
         } else {
             link.route

@@ -63,10 +63,12 @@ impl<I: Copy + PartialEq> Trace<I> {
             }
             (Some(_), Known::Disconnected) => {
                 self.judge(slot, player, Outcome::Voided);
-                self.note_voided(frame, player);
+                self.record_voided(frame, player);
             }
             (None, _) if before == value && known_before == how => {}
-            (None, Known::Disconnected) if frame > self.settled => self.note_voided(frame, player),
+            (None, Known::Disconnected) if frame > self.settled => {
+                self.record_voided(frame, player)
+            }
             (None, _) => {
                 self.confirmed_changed += 1;
                 self.facts.push_back(Fact::ConfirmedChanged {
@@ -79,7 +81,7 @@ impl<I: Copy + PartialEq> Trace<I> {
         }
     }
 
-    fn note_voided(&mut self, frame: Frame, player: usize) {
+    fn record_voided(&mut self, frame: Frame, player: usize) {
         if let Some(reload) = &mut self.reload {
             reload.voided.get_or_insert((frame, player));
         }

@@ -14,10 +14,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.on_network(world, net, event);
         }
         self.events = events;
-        if !self.room.seats().is_empty() {
+        if !self.room.player_slots().is_empty() {
             self.take_in_control(world, net, now);
         }
-        routes::tell_changes(net, &self.room, &mut self.changes, |changed| {
+        routes::report_changes(net, &self.room, &mut self.changes, |changed| {
             world.write_message(changed);
         });
     }
@@ -105,7 +105,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             ControlMessage::Bye { reason } => {
                 debug!("player {player} says bye: {reason:?}");
-                self.room.note_goodbye(peer, reason);
+                self.room.record_leave(peer, reason);
             }
         }
     }

@@ -14,7 +14,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn gathering(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         net.set_peers(&self.room.others());
-        match self.room.seat_all() {
+        match self.room.assign_player_slots() {
             Ok(true) => {}
             Ok(false) => {
                 let waited = now.saturating_sub(self.since);
@@ -40,14 +40,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         net.set_player(info.local_player);
         self.session_id.clone_from(&info.session_id);
         world.insert_resource(info);
-        for seat in self.room.remotes() {
+        for player_slot in self.room.remotes() {
             net.send_control(
-                seat.peer,
+                player_slot.peer,
                 ControlMessage::Hello(self.settings.hello.clone()),
             );
         }
         if world.resource::<Focus>().hidden {
-            self.tell_hidden(net, true);
+            self.report_hidden(net, true);
         }
         self.enter(world, SessionPhase::Meeting, now);
     }
@@ -73,7 +73,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let greeted = self
             .room
             .remotes()
-            .all(|seat| self.greeted.contains(&seat.peer));
+            .all(|player_slot| self.greeted.contains(&player_slot.peer));
         if greeted && net.all_usable() {
             self.enter(world, SessionPhase::Between, now);
         } else if now.saturating_sub(self.since) >= MEETING_TIMEOUT {
@@ -81,12 +81,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             let missing = self
                 .room
                 .remotes()
-                .find(|seat| !self.greeted.contains(&seat.peer))
+                .find(|player_slot| !self.greeted.contains(&player_slot.peer))
                 .or_else(|| {
                     let usable = |peer| net.link(peer, |link| link.usable()).unwrap_or(false);
-                    self.room.remotes().find(|seat| !usable(seat.peer))
+                    self.room
+                        .remotes()
+                        .find(|player_slot| !usable(player_slot.peer))
                 });
-            if let Some(player) = missing.map(|seat| seat.handle) {
+            if let Some(player) = missing.map(|player_slot| player_slot.handle) {
                 let waited = MEETING_TIMEOUT;
                 self.fail(world, net, now, SessionError::NoAnswer { player, waited });
             }

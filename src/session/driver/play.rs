@@ -96,9 +96,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         {
             // The record has closed the episode in the update that stopped it.
             let digest = world.resource::<HistoryDigest>().0.unwrap_or(NO_DIGEST);
-            for seat in self.room.remotes() {
+            for player_slot in self.room.remotes() {
                 net.send_control(
-                    seat.peer,
+                    player_slot.peer,
                     ControlMessage::Ended {
                         epoch,
                         end_frame,
@@ -108,12 +108,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             self.ended_sent = true;
         }
-        let all_ended = self.room.remotes().all(|seat| {
-            self.room.is_gone(seat.peer)
+        let all_ended = self.room.remotes().all(|player_slot| {
+            self.room.is_gone(player_slot.peer)
                 || self
                     .ended
                     .iter()
-                    .any(|e| e.peer == seat.peer && e.epoch == epoch)
+                    .any(|e| e.peer == player_slot.peer && e.epoch == epoch)
         });
         if self.ended_sent && all_ended {
             self.settle(world);
@@ -165,11 +165,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn finished(&mut self, net: &LabNet, now: Duration) {
         let waited = now.saturating_sub(self.since);
-        let heard = self.room.remotes().all(|seat| {
-            self.room.is_gone(seat.peer)
-                || net.link(seat.peer, Link::unacked_control).unwrap_or(0) == 0
+        let heard = self.room.remotes().all(|player_slot| {
+            self.room.is_gone(player_slot.peer)
+                || net
+                    .link(player_slot.peer, Link::unacked_control)
+                    .unwrap_or(0)
+                    == 0
         });
-        if !self.closed && (waited >= FAREWELL_MAX || (heard && waited >= FAREWELL)) {
+        if !self.closed && (waited >= FAREWELL_MAX || (heard && waited >= EXIT_WAIT)) {
             net.close();
             self.closed = true;
         }

@@ -9,9 +9,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .episodes
             .is_some_and(|episodes| self.number >= episodes)
         {
-            for seat in self.room.remotes() {
+            for player_slot in self.room.remotes() {
                 net.send_control(
-                    seat.peer,
+                    player_slot.peer,
                     ControlMessage::Bye {
                         reason: ByeReason::Finished,
                     },
@@ -39,7 +39,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.tellings.push(Telling::Starting(EpisodeStarting {
             number: self.number,
             seed,
-            players: self.room.seats().len(),
+            players: self.room.player_slots().len(),
             local_player,
         }));
         self.enter(world, SessionPhase::Starting, now);
@@ -52,7 +52,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         net.start_epoch(
             epoch,
             EpisodeBounds {
-                seats: self.room.owners(),
+                player_slots: self.room.owners(),
                 input_bytes: fixed_input_bytes::<C>(),
                 // Validated: both are small.
                 max_prediction: self.settings.max_prediction as Frame,
@@ -60,8 +60,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 desync_interval: Some(self.settings.desync_interval),
             },
         );
-        for seat in self.room.remotes() {
-            net.send_control(seat.peer, ControlMessage::Ready { epoch, seed });
+        for player_slot in self.room.remotes() {
+            net.send_control(player_slot.peer, ControlMessage::Ready { epoch, seed });
         }
         self.opened = true;
     }
@@ -97,10 +97,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn build_when_all_ready(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let epoch = self.epoch();
-        let all_ready = self.room.remotes().all(|seat| {
+        let all_ready = self.room.remotes().all(|player_slot| {
             self.ready
                 .iter()
-                .any(|r| r.peer == seat.peer && r.epoch == epoch)
+                .any(|r| r.peer == player_slot.peer && r.epoch == epoch)
         });
         if !all_ready {
             return;
@@ -122,7 +122,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         match self.build(net) {
             Ok(session) => {
-                let local: Vec<bool> = self.room.seats().iter().map(|seat| seat.local).collect();
+                let local: Vec<bool> = self
+                    .room
+                    .player_slots()
+                    .iter()
+                    .map(|player_slot| player_slot.local)
+                    .collect();
                 world.insert_resource(RollbackFrameRate(self.settings.fps as usize));
                 let begun = world.resource_mut::<TraceLog<C>>().begin(&local, now);
                 if let Err(error) = begun {
@@ -139,7 +144,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn build(&self, net: &LabNet) -> Result<P2PSession<C>, ggrs::GgrsError> {
         let settings = &self.settings;
         let mut builder = SessionBuilder::<C>::new()
-            .with_num_players(self.room.seats().len())?
+            .with_num_players(self.room.player_slots().len())?
             .with_fps(settings.fps as usize)?
             .with_max_prediction_window(settings.max_prediction as usize)
             .with_input_delay(settings.input_delay as usize)
@@ -148,13 +153,13 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .with_desync_detection_mode(DesyncDetection::On {
                 interval: settings.desync_interval,
             });
-        for seat in self.room.seats() {
-            let player = if seat.local {
+        for player_slot in self.room.player_slots() {
+            let player = if player_slot.local {
                 PlayerType::Local
             } else {
-                PlayerType::Remote(seat.peer)
+                PlayerType::Remote(player_slot.peer)
             };
-            builder = builder.add_player(player, seat.handle)?;
+            builder = builder.add_player(player, player_slot.handle)?;
         }
         builder.start_p2p_session(net.socket())
     }

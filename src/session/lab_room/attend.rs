@@ -13,7 +13,7 @@ use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::session::margin::{advice, margins};
 use crate::session::room::Heard;
-use crate::session::routes::tell_changes;
+use crate::session::routes::report_changes;
 use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
 use crate::transport::websocket::ServerSettings;
 use crate::transport::{InputArrival, InputDeparture, LabNet, MatchboxNetwork, MatchboxSettings};
@@ -105,10 +105,10 @@ pub(super) fn attend(
     };
     let failed = room.failure.is_some();
     room.hear(&net, now, &mut notices);
-    tell_changes(&net, &room.room, &mut room.changes, |changed| {
+    report_changes(&net, &room.room, &mut room.changes, |changed| {
         routes.write(changed);
     });
-    if room.room.seats().is_empty() && room.failure.is_none() {
+    if room.room.player_slots().is_empty() && room.failure.is_none() {
         room.gather(&net, now, &mut commands);
     }
     room.find_gone(&net, now, &mut notices);
@@ -153,7 +153,7 @@ impl LabRoom {
                 }
             }
         }
-        if self.room.seats().is_empty() {
+        if self.room.player_slots().is_empty() {
             // What peers say waits until it is known who is who.
             return;
         }
@@ -163,7 +163,7 @@ impl LabRoom {
                 continue;
             };
             match message {
-                ControlMessage::Bye { reason } => self.room.note_goodbye(peer, reason),
+                ControlMessage::Bye { reason } => self.room.record_leave(peer, reason),
                 ControlMessage::Hidden => {
                     notices.write(PeerNotice::Hidden { player, at: now });
                 }
@@ -187,14 +187,14 @@ impl LabRoom {
     /// Links to everybody who is there, and seats once all are.
     fn gather(&mut self, net: &LabNet, now: Duration, commands: &mut Commands) {
         let waited = now.saturating_sub(self.opened_at);
-        let seated = self.room.joined(waited).and_then(|joined| {
+        let assigned = self.room.joined(waited).and_then(|joined| {
             if !joined {
                 return Ok(false);
             }
             net.set_peers(&self.room.others());
-            self.room.seat_all()
+            self.room.assign_player_slots()
         });
-        if let Err(error) = seated {
+        if let Err(error) = assigned {
             self.failure = Some(error);
         }
         if let Some(info) = self.room.info() {
@@ -224,7 +224,7 @@ impl LabRoom {
         if self.failure.is_none() {
             self.failure = self.room.unreachable(no_path);
         }
-        self.ready = !self.room.seats().is_empty()
+        self.ready = !self.room.player_slots().is_empty()
             && self.failure.is_none()
             && self.room.first_gone().is_none()
             && net.all_usable();

@@ -150,7 +150,7 @@ impl Peer {
     }
 
     /// Books the inputs that a checked message brought first.
-    pub(super) fn note_inputs(
+    pub(super) fn record_inputs(
         &mut self,
         checked: &Checked,
         via: Path,
@@ -176,7 +176,12 @@ impl Peer {
     }
 
     /// Keeps what a packet of inputs tells, for the causes of rollbacks.
-    pub(super) fn note_packet(&mut self, frames: Option<(Frame, Frame)>, via: Path, at: Duration) {
+    pub(super) fn record_packet(
+        &mut self,
+        frames: Option<(Frame, Frame)>,
+        via: Path,
+        at: Duration,
+    ) {
         let direct = matches!(self.link.route(), RouteState::Direct | RouteState::Suspect);
         self.packets.push(InputPacket {
             frames,
@@ -189,8 +194,8 @@ impl Peer {
 
     /// Another peer's inputs are known here, so this one may tell of them.
     pub(super) fn heard_of(&mut self, bounds: &EpisodeBounds, other: PeerId, last: Frame) {
-        for (player, seat) in self.players.iter_mut().zip(&bounds.seats) {
-            if *seat == Some(other) {
+        for (player, player_slot) in self.players.iter_mut().zip(&bounds.player_slots) {
+            if *player_slot == Some(other) {
                 player.last_frame = player.last_frame.max(last);
             }
         }

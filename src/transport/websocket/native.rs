@@ -151,8 +151,8 @@ async fn write(
             OutFrame::Text(text) => sink.send(Message::Text(text.into())).await?,
             OutFrame::Binary(frame) => sink.send(Message::Binary(frame.into())).await?,
             OutFrame::Close => {
-                let goodbye = pin!(sink.close(None));
-                select(goodbye, Delay::new(LAST_WORDS)).await;
+                let leave_message = pin!(sink.close(None));
+                select(leave_message, Delay::new(LAST_WORDS)).await;
                 return Ok(());
             }
         }

@@ -12,7 +12,7 @@ const GAPS: usize = 32;
 const WEIGHT_MAX: u32 = 126_000;
 
 /// Shortest hitch: two frames at 60 Hz.
-pub(super) const HITCH_MIN: Duration = Duration::from_millis(33);
+pub(super) const OWN_STALL_MIN: Duration = Duration::from_millis(33);
 
 /// Own poll cadence and the awake clock.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ pub(super) struct Cadence {
     last_poll: Option<Duration>,
     last_seen: Option<Duration>,
     paused: Duration,
-    hitches: u64,
-    hitch_at: Option<Duration>,
+    own_stalls: u64,
+    own_stall_at: Option<Duration>,
     /// The newest gap, and what ended it.
     gap: (Duration, Duration),
 }
@@ -42,8 +42,8 @@ impl Cadence {
             last_poll: None,
             last_seen: None,
             paused: Duration::ZERO,
-            hitches: 0,
-            hitch_at: None,
+            own_stalls: 0,
+            own_stall_at: None,
             gap: (Duration::ZERO, Duration::ZERO),
         }
     }
@@ -59,10 +59,10 @@ impl Cadence {
         if !gap.is_zero() {
             self.gap = (gap, now);
         }
-        if gap > HITCH_MIN.max(interval * 5 / 2) {
+        if gap > OWN_STALL_MIN.max(interval * 5 / 2) {
             self.paused += gap - interval;
-            self.hitches += 1;
-            self.hitch_at = Some(now);
+            self.own_stalls += 1;
+            self.own_stall_at = Some(now);
         }
     }
 
@@ -100,8 +100,8 @@ impl Cadence {
 
     /// Whether a hitch ended at this very moment: what is drained now waited here.
     #[must_use]
-    pub(super) fn hitching(&self, now: Duration) -> bool {
-        self.hitch_at == Some(now)
+    pub(super) fn stalling(&self, now: Duration) -> bool {
+        self.own_stall_at == Some(now)
     }
 
     /// By how much longer than a `frame` this peer did not poll, for what is drained at this very
@@ -118,8 +118,8 @@ impl Cadence {
 
     /// Hitches so far.
     #[must_use]
-    pub(super) const fn hitches(&self) -> u64 {
-        self.hitches
+    pub(super) const fn own_stalls(&self) -> u64 {
+        self.own_stalls
     }
 }
 

@@ -228,8 +228,8 @@ impl Link {
             relay_silence: self.silence(Path::Relay, awake),
             relay_steady: self.router.state() == RouteState::Survival
                 && self.relay_steady(awake, limit),
-            peer_doubt: self.peer.doubt,
-            peer_promoted: self.peer.promoted,
+            peer_degraded: self.peer.degraded,
+            peer_failed_over: self.peer.failed_over,
             peer_hidden: self.peer.hidden,
             both_together: self.both_together(awake),
             both_of_10s: self.both_of_10s(awake),
@@ -336,6 +336,6 @@ impl Link {
             stats.rtt = health.rtt;
             stats.jitter = health.delay.jitter();
         }
-        self.stats.hitches = self.cadence.hitches();
+        self.stats.own_stalls = self.cadence.own_stalls();
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::cadence::HITCH_MIN;
+use super::cadence::OWN_STALL_MIN;
 use super::{Header, Link, RouteShift};
 use crate::route::{RouteChange, RouteState};
 use crate::wire::seq_diff;
@@ -138,7 +138,7 @@ impl Flow {
 
 /// The longest gap between two packets that is none.
 fn limit(interval: Duration) -> Duration {
-    HITCH_MIN.max(interval * 5 / 2)
+    OWN_STALL_MIN.max(interval * 5 / 2)
 }
 
 impl Link {
@@ -149,7 +149,7 @@ impl Link {
     }
 
     /// Books a change between the two paths; what was left behind brought its last packet before.
-    pub(super) fn note_shift(&mut self, change: &RouteChange) {
+    pub(super) fn record_shift(&mut self, change: &RouteChange) {
         let relayed = |state| match state {
             RouteState::Connecting => None,
             RouteState::Direct | RouteState::Suspect => Some(false),

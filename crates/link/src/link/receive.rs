@@ -36,14 +36,14 @@ impl Link {
         let stats = &mut self.stats.paths[path.index()];
         stats.received += 1;
         stats.bytes_received += datagram.len() as u64;
-        let sent_at = self.note_header(now, path, &header);
+        let sent_at = self.record_header(now, path, &header);
         let in_flow = matches!(header.kind, Kind::Data | Kind::Heartbeat)
             && self
                 .episode
                 .is_some_and(|episode| episode.epoch == header.epoch);
         if in_flow {
             let interval = self.interval();
-            let held = self.cadence.hitching(now);
+            let held = self.cadence.stalling(now);
             self.flow.note(&header, sent_at, interval, held);
         }
         Ok(match header.kind {
@@ -61,12 +61,12 @@ impl Link {
                     Path::Direct => self.stats.first_by_direct += 1,
                     Path::Relay => self.stats.first_by_relay += 1,
                 }
-                self.note_alone(path, sent_at);
+                self.record_alone(path, sent_at);
                 Incoming::Data { payload, via: path }
             }
             Kind::Heartbeat => {
                 if self.dedupe.first(header.data_seq) {
-                    self.note_alone(path, sent_at);
+                    self.record_alone(path, sent_at);
                 }
                 Incoming::Nothing
             }
@@ -96,7 +96,7 @@ impl Link {
     }
 
     /// Takes in what every header tells; returns its `sent`, unwrapped.
-    fn note_header(&mut self, now: Duration, path: Path, header: &Header) -> Duration {
+    fn record_header(&mut self, now: Duration, path: Path, header: &Header) -> Duration {
         let awake = self.cadence.awake(now);
         let late_after = self.calm_limit();
         let sent_at = if self.peer.heard {
@@ -106,22 +106,22 @@ impl Link {
         };
 
         // What was drained at the end of an own hitch waited here, not on the path.
-        let hitching = self.cadence.hitching(now);
+        let stalling = self.cadence.stalling(now);
         let late = self.cadence.late(now, frame(self.settings.fps));
         let health = &mut self.paths[path.index()];
         let came = micros(now) - micros(sent_at);
         let usual = health.delay.min_over(now, 1).unwrap_or(came);
         let transit = without_waiting(came, late, usual);
-        let on_time = hitching || transit <= usual.saturating_add(micros(late_after));
-        if !hitching {
+        let on_time = stalling || transit <= usual.saturating_add(micros(late_after));
+        if !stalling {
             health.delay.add(now, transit);
         }
         if health.received.record(header.path_seq, awake, on_time) {
             self.stamps[path.index()] = Some((header.sent, now));
         }
 
-        if let Some(echo) = header.echo.filter(|echo| !hitching && echo.path == path) {
-            self.note_echo(now, sent_at, header, echo, late);
+        if let Some(echo) = header.echo.filter(|echo| !stalling && echo.path == path) {
+            self.record_echo(now, sent_at, header, echo, late);
         }
         for path in Path::ALL {
             self.paths[path.index()]
@@ -142,9 +142,10 @@ impl Link {
                 heard: true,
                 clock: sent_at,
                 interval: header.interval,
-                doubt: header.doubt,
+                degraded: header.degraded,
                 // Monotone, unless the policy allows a return.
-                promoted: header.promoted || (self.peer.promoted && !self.router.returns()),
+                failed_over: header.failed_over
+                    || (self.peer.failed_over && !self.router.returns()),
                 hidden: header.hidden,
                 epoch: header.epoch,
                 silence: header.silence,
@@ -161,7 +162,7 @@ impl Link {
 
     /// Only the newest confirmed packet of a path, with the very stamp it was sent with, echoed over
     /// the same path, and only once, gives a sample: nothing else can move the round trip.
-    fn note_echo(
+    fn record_echo(
         &mut self,
         now: Duration,
         sent_at: Duration,
@@ -199,7 +200,7 @@ impl Link {
 
     /// Takes in what the peer's clock said outside its ticks. Routes and round trips do not move: no
     /// game packet takes so little time.
-    pub fn note_clock(&mut self, answer: ClockAnswer, received_at: Duration) {
+    pub fn record_clock(&mut self, answer: ClockAnswer, received_at: Duration) {
         // Headers say from where on the peer's stamps count.
         if !self.peer.heard {
             return;
@@ -220,7 +221,7 @@ impl Link {
 
     /// Counts ticks of the peer that were heard by relay alone. Only what was sent after
     /// everything that came directly counts: a relay slower than the direct path proves nothing.
-    fn note_alone(&mut self, path: Path, sent_at: Duration) {
+    fn record_alone(&mut self, path: Path, sent_at: Duration) {
         let apart = self.interval() / 2;
         if path == Path::Relay
             && sent_at > self.direct_clock

@@ -107,14 +107,14 @@ impl Link {
             let Some(change) = self.router.judge(now, &evidence) else {
                 break;
             };
-            if change.to.promoted() {
+            if change.to.failed_over() {
                 self.relay_grace = self.cadence.awake(now);
             }
             if change.cause == RouteCause::Returned {
                 // The peer returns one way later: until then it sends one probe a second.
                 self.direct_grace = self.cadence.awake(now) + RETURN_GRACE;
             }
-            self.note_shift(&change);
+            self.record_shift(&change);
             self.last_change = Some(change);
             // Drained every tick; the bound only holds memory while nobody does.
             if self.changes.len() >= CHANGES_MAX {
@@ -147,8 +147,8 @@ impl Link {
     /// A header alone in every tick in which the game sent nothing, so that silence means loss.
     fn send_heartbeat(&mut self, now: Duration, out: &mut Out<'_>) {
         if self.episode.is_none() {
-            if self.farewell > 0 {
-                self.farewell -= 1;
+            if self.exit_wait > 0 {
+                self.exit_wait -= 1;
                 self.flow_header(now, out);
             }
             return;
@@ -219,7 +219,7 @@ impl Link {
         for path in Path::ALL {
             let (open, calm) = match path {
                 // After a promotion the direct path is asked once a second and never carries more.
-                Path::Direct => (self.direct_open, self.router.state().promoted()),
+                Path::Direct => (self.direct_open, self.router.state().failed_over()),
                 Path::Relay => (self.relay_up, false),
             };
             let every = if urgent && !calm { PROBE_URGENT } else { PROBE };
@@ -274,8 +274,8 @@ impl Link {
         let awake = self.cadence.awake(now);
         let stamp = wrap_micros(now);
         let header = Header {
-            doubt: self.router.doubt(),
-            promoted: self.router.says_promoted(now),
+            degraded: self.router.degraded(),
+            failed_over: self.router.announces_failover(now),
             hidden: self.hidden,
             interval: Some(self.advertised()),
             epoch: self.episode.map_or(IDLE_EPOCH, |episode| episode.epoch),

@@ -45,7 +45,7 @@ pub struct LinkStats {
     /// Packets that the direct path refused.
     pub direct_send_failures: u64,
     /// Gaps in this peer's own polling.
-    pub hitches: u64,
+    pub own_stalls: u64,
     /// Data packets dropped because they belong to another episode, or none runs.
     pub epoch_dropped: u64,
     /// Copies of data packets that came when the first had come already, over either path.

@@ -210,8 +210,8 @@ fn header() -> impl Strategy<Value = Header> {
         .prop_map(
             |((flags, kind, epoch, data_seq, path_seq), (direct, relay, sent, echo, interval))| {
                 Header {
-                    doubt: flags[0],
-                    promoted: flags[1],
+                    degraded: flags[0],
+                    failed_over: flags[1],
                     hidden: flags[2],
                     interval: (interval > 0).then(|| MS * 2 * u32::try_from(interval).unwrap()),
                     epoch,
@@ -250,7 +250,7 @@ fn an_answer_outside_the_ticks_tells_the_clock_and_moves_no_route() {
     for offset in [0, 17, 2 * 3_600] {
         let mut link = connected();
         let (question, at) = answer(hours, hours);
-        link.note_clock(question, at);
+        link.record_clock(question, at);
         assert_eq!(link.clock_offset(), None, "no header yet: from where on?");
         let offset = Duration::from_secs(offset);
         let mut header = Header::new(Kind::Heartbeat);
@@ -260,7 +260,7 @@ fn an_answer_outside_the_ticks_tells_the_clock_and_moves_no_route() {
         let (route, stats) = (link.route(), link.stats().clone());
         let now = hours + TICK;
         let (told, at) = answer(now, now + offset);
-        link.note_clock(told, at);
+        link.record_clock(told, at);
         let estimate = link.clock_offset().unwrap();
         // Headers count from the first one of the peer, modulo 2^32 us.
         let whole = i64::try_from((now + offset).as_micros() % (1 << 32)).unwrap();
@@ -284,7 +284,7 @@ fn an_answer_that_cannot_be_true_is_dropped() {
         (stamp.wrapping_sub(100), 0, 101),
         (stamp.wrapping_sub(100), 7, 0),
     ] {
-        link.note_clock(
+        link.record_clock(
             ClockAnswer {
                 asked,
                 heard,
@@ -335,7 +335,7 @@ proptest! {
                 answered: header.sent.wrapping_add(u32::from(header.data_seq)),
                 step_us: header.data_seq,
             };
-            link.note_clock(answer, now);
+            link.record_clock(answer, now);
             link.poll(now, &mut |_, _| Ok(()));
             link.send_data(now, &[1], true, &mut |_, _| Ok(()));
             let _ = (link.margin(), link.late_evidence(now), link.clock_offset());

@@ -118,7 +118,7 @@ impl RouteState {
 
     /// Whether this state stands for a promotion.
     #[must_use]
-    pub const fn promoted(self) -> bool {
+    pub const fn failed_over(self) -> bool {
         matches!(self, Self::Relay | Self::Survival)
     }
 }
@@ -144,7 +144,7 @@ pub enum RouteCause {
     /// The direct path refused a packet.
     SendFailed,
     /// The peer doubts the path (in Survival: hears nothing over the relay).
-    PeerDoubt,
+    PeerDegraded,
     /// The direct path was good for long enough.
     Recovered,
     /// Direct silence while packets came by relay alone.
@@ -179,7 +179,7 @@ impl RouteCause {
             Self::Silence => "silence",
             Self::Unacked => "unacked",
             Self::SendFailed => "sendFailed",
-            Self::PeerDoubt => "peerDoubt",
+            Self::PeerDegraded => "peerDoubt",
             Self::Recovered => "recovered",
             Self::Dead => "dead",
             Self::Lossy => "lossy",

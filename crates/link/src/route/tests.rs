@@ -65,7 +65,7 @@ fn every_sign_of_trouble_raises_doubt_and_names_itself() {
         let (router, change) = suspect(&evidence);
         assert_eq!((change.cause, change.metric), (cause, metric));
         assert!(change.value >= change.threshold);
-        assert!(router.doubt());
+        assert!(router.degraded());
     }
 }
 
@@ -84,19 +84,19 @@ fn nothing_is_judged_before_both_sides_were_heard() {
 #[test]
 fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
     let (mut router, change) = suspect(&Evidence {
-        peer_doubt: true,
+        peer_degraded: true,
         ..healthy()
     });
-    assert_eq!(change.cause, RouteCause::PeerDoubt);
+    assert_eq!(change.cause, RouteCause::PeerDegraded);
     assert!(
-        !router.doubt(),
+        !router.degraded(),
         "or two peers would hold each other for ever"
     );
     assert_eq!(
         router.judge(
             3 * MS,
             &Evidence {
-                peer_doubt: true,
+                peer_degraded: true,
                 ..healthy()
             }
         ),
@@ -120,12 +120,12 @@ fn doubt_lasts_until_a_whole_stretch_was_good() {
         ..healthy()
     };
     assert_eq!(router.judge(3 * MS, &better), None);
-    assert!(router.doubt());
+    assert!(router.degraded());
     assert_eq!(
         router.judge(4 * MS, &healthy()).unwrap().to,
         RouteState::Direct
     );
-    assert!(!router.doubt());
+    assert!(!router.degraded());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_promotion_is_never_taken_back() {
         (survival.to, survival.cause),
         (RouteState::Survival, RouteCause::RelaySilent)
     );
-    assert!(router.doubt(), "the peer must hear of it");
+    assert!(router.degraded(), "the peer must hear of it");
     assert_eq!(router.judge(6 * MS, &healthy()), None, "not steady yet");
     let steady = Evidence {
         relay_steady: true,
@@ -230,7 +230,7 @@ fn a_promoted_peer_is_followed() {
         .judge(
             2 * MS,
             &Evidence {
-                peer_promoted: true,
+                peer_failed_over: true,
                 ..healthy()
             },
         )
@@ -291,7 +291,7 @@ fn p2p_only_knows_no_promotion() {
     let dead = Evidence {
         silence: 900 * MS,
         relay_alone: 99,
-        peer_promoted: true,
+        peer_failed_over: true,
         ..healthy()
     };
     assert_eq!(router.judge(2 * MS, &dead).unwrap().to, RouteState::Suspect);
@@ -318,12 +318,12 @@ fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
     let mut now = Duration::ZERO;
     router.judge(now, &healthy).expect("the direct path opens");
     for needed in [15, 20, 25, 35] {
-        let promotion = router.judge(now, &closed).expect("a closed path is left");
-        assert_eq!(promotion.to, RouteState::Relay);
+        let failover = router.judge(now, &closed).expect("a closed path is left");
+        assert_eq!(failover.to, RouteState::Relay);
         let left = now;
         let back = loop {
             now += Duration::from_millis(100);
-            let promised = router.says_promoted(now);
+            let promised = router.announces_failover(now);
             if let Some(change) = router.judge(now, &healthy) {
                 break change;
             }
@@ -354,14 +354,14 @@ fn without_the_policy_a_promotion_is_final() {
     for second in 1..3_600 {
         let now = Duration::from_secs(second);
         assert_eq!(router.judge(now, &healthy), None);
-        assert!(router.says_promoted(now));
+        assert!(router.announces_failover(now));
     }
 }
 
 /// A path that works, beside a relay that works better: one sign each.
 fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
     let lossy = Evidence {
-        peer_doubt: true,
+        peer_degraded: true,
         relay_loses_less: true,
         ..healthy()
     };
@@ -455,7 +455,7 @@ fn a_path_is_not_left_for_a_relay_that_is_unproven_or_no_better() {
             for at in 2..6 {
                 router.judge(at * MS, &evidence);
             }
-            assert!(!router.state().promoted(), "{metric} under {policy}");
+            assert!(!router.state().failed_over(), "{metric} under {policy}");
         }
     }
 }

@@ -24,8 +24,8 @@ fn hello() -> Hello {
 
 fn full_header() -> Header {
     Header {
-        doubt: true,
-        promoted: false,
+        degraded: true,
+        failed_over: false,
         hidden: true,
         kind: Kind::Data,
         interval: Some(Duration::from_millis(16)),

@@ -194,10 +194,10 @@ proptest! {
         prop_assert_eq!(routes[0], routes[1], "the sides agree: {:#?} {:#?}", &world.peers[0].changes, &world.peers[1].changes);
         prop_assert!(matches!(routes[0], RouteState::Direct | RouteState::Relay), "{:?}", routes);
         for peer in &world.peers {
-            let mut promoted = false;
+            let mut failed_over = false;
             for change in &peer.changes {
-                prop_assert!(!promoted || change.to.promoted(), "promotion was taken back");
-                promoted |= change.to.promoted();
+                prop_assert!(!failed_over || change.to.failed_over(), "promotion was taken back");
+                failed_over |= change.to.failed_over();
             }
         }
         world.run_for(SECOND);

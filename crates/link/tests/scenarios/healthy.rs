@@ -52,7 +52,7 @@ fn a_screen_at_144_hz_does_not_raise_the_packet_rate_of_a_game_at_60() {
             ..Setup::default()
         };
         let world = World::playing(setup, 10 * SECOND);
-        assert_eq!(world.promotions(), 0);
+        assert_eq!(world.failovers(), 0);
         assert_eq!(world.peers[0].link.stats().game_bytes_relay, 0);
         world.peers[1].link.stats().path(Path::Direct).received
     };

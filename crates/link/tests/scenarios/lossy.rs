@@ -70,7 +70,7 @@ fn a_relay_that_would_stall_every_frame_is_not_preferred() {
         ..Setup::default()
     };
     let world = World::playing(setup, 60 * SECOND);
-    assert_eq!(world.promotions(), 0, "{:?}", world.peers[0].changes.last());
+    assert_eq!(world.failovers(), 0, "{:?}", world.peers[0].changes.last());
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn losses_below_one_in_twenty_do_not_promote() {
             ..Setup::default()
         };
         let world = World::playing(setup, 120 * SECOND);
-        assert_eq!(world.promotions(), 0, "seed {seed}");
+        assert_eq!(world.failovers(), 0, "seed {seed}");
     }
 }
 
@@ -136,7 +136,7 @@ fn a_queue_on_the_way_to_both_paths_promotes_nobody() {
         world.run_for(100 * MS);
     }
     world.run_for(20 * SECOND);
-    assert_eq!(world.promotions(), 0, "{:?}", world.peers[0].changes);
+    assert_eq!(world.failovers(), 0, "{:?}", world.peers[0].changes);
 }
 
 #[test]

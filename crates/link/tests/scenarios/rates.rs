@@ -68,7 +68,7 @@ fn a_spike_passes_without_a_promotion() {
             world.run_for(150 * MS);
             world.heal_both(Path::Direct);
             world.run_for(5 * SECOND);
-            assert_eq!(world.promotions(), 0, "{}", described(&setup));
+            assert_eq!(world.failovers(), 0, "{}", described(&setup));
             assert_eq!(world.routes(), [RouteState::Direct; 2]);
             let both = world.both_paths() - before;
             assert!(both < SECOND, "{both:?}: {}", described(&setup));
@@ -87,7 +87,7 @@ fn hitches_of_either_side_do_not_promote() {
                     world.run_for(span * MS + 2 * SECOND);
                 }
                 assert_eq!(
-                    world.promotions(),
+                    world.failovers(),
                     0,
                     "{span} ms of {peer}: {} {:?}",
                     described(&setup),
@@ -108,7 +108,7 @@ fn a_minute_with_two_percent_loss_stays_direct() {
             ..setup
         };
         let world = World::playing(setup.clone(), 60 * SECOND);
-        assert_eq!(world.promotions(), 0, "{}", described(&setup));
+        assert_eq!(world.failovers(), 0, "{}", described(&setup));
         assert!(
             world.both_paths() < Duration::from_secs(3),
             "{:?}: {}",

@@ -26,7 +26,7 @@ fn a_relay_that_dies_before_trouble_costs_nothing() {
     world.heal_both(Path::Direct);
     world.run_for(5 * SECOND);
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
-    assert_eq!(world.promotions(), 0);
+    assert_eq!(world.failovers(), 0);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_relay_that_dies_during_doubt_leaves_the_direct_path_in_use() {
     assert_eq!(world.routes(), [RouteState::Suspect; 2]);
     world.cut_both(Path::Relay);
     world.run_for(2 * SECOND);
-    assert_eq!(world.promotions(), 0);
+    assert_eq!(world.failovers(), 0);
     world.heal_both(Path::Direct);
     world.run_for(2 * SECOND);
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
@@ -89,7 +89,7 @@ fn a_relay_that_dies_after_promotion_is_survived_on_a_healed_path() {
             [RouteState::Relay; 2],
             "survival is no return"
         );
-        assert_eq!(world.promotions(), 2);
+        assert_eq!(world.failovers(), 2);
     }
 }
 
@@ -153,7 +153,7 @@ fn a_direct_path_that_opens_late_takes_over_once() {
     world.run_for(3 * SECOND);
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
     assert_eq!(world.stalls(), 0);
-    assert_eq!(world.promotions(), 0);
+    assert_eq!(world.failovers(), 0);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn dual_path_uses_both_always_and_says_so() {
     );
     world.cut_both(Path::Direct);
     world.run_for(3 * SECOND);
-    assert_eq!((world.stalls(), world.promotions()), (0, 0));
+    assert_eq!((world.stalls(), world.failovers()), (0, 0));
     let now = world.peers[0].clock(world.now);
     world.peers[0].link.direct_closed(now);
     world.run_for(SECOND);

@@ -38,7 +38,7 @@ fn a_link_down_for_five_seconds_stays_promoted_after_it_heals() {
     world.run_for(60 * SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2], "no return");
     assert_eq!(direct(&world), before, "no game packet goes direct again");
-    assert_eq!(world.promotions(), 2, "one promotion per peer");
+    assert_eq!(world.failovers(), 2, "one promotion per peer");
     for peer in &world.peers {
         let fallback = peer.fallback().unwrap();
         assert!(fallback.cause.is_fallback());
@@ -60,7 +60,7 @@ fn a_spike_of_150_ms_is_bridged_and_forgotten_within_a_second() {
         world.run_for(150 * MS);
         world.heal_both(Path::Direct);
         world.run_for(10 * SECOND);
-        assert_eq!(world.promotions(), 0, "a spike does not promote");
+        assert_eq!(world.failovers(), 0, "a spike does not promote");
         assert_eq!(world.routes(), [RouteState::Direct; 2]);
         assert!(!world.causes_into(RouteState::Suspect).is_empty());
         assert!(
@@ -90,7 +90,7 @@ fn a_spike_that_delays_is_bridged_and_forgotten_as_well() {
         world.run_for(10 * MS);
     }
     world.run_for(10 * SECOND);
-    assert_eq!((world.promotions(), world.stalls()), (0, 0));
+    assert_eq!((world.failovers(), world.stalls()), (0, 0));
     assert!(
         world.both_paths() < SECOND,
         "both paths for {:?}",
@@ -112,14 +112,14 @@ fn a_hitch_of_the_peer_does_not_promote() {
                 world.freeze(1, span * MS);
                 world.run_for(span * MS + 2 * SECOND);
                 assert_eq!(
-                    world.promotions(),
+                    world.failovers(),
                     0,
                     "{span} ms: {:?}",
                     world.peers[0].changes
                 );
                 assert_eq!(world.routes(), [RouteState::Direct; 2], "{span} ms");
             }
-            assert!(world.peers[1].link.stats().hitches >= 5, "{span} ms");
+            assert!(world.peers[1].link.stats().own_stalls >= 5, "{span} ms");
         }
     }
 }
@@ -130,7 +130,7 @@ fn a_pause_of_both_does_not_promote() {
     world.freeze(0, 5 * SECOND);
     world.freeze(1, 7 * SECOND);
     world.run_for(10 * SECOND);
-    assert_eq!(world.promotions(), 0);
+    assert_eq!(world.failovers(), 0);
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
 }
 
@@ -142,7 +142,7 @@ fn a_peer_that_polls_at_15_hz_is_as_healthy_as_any() {
         ..Setup::default()
     };
     let world = World::playing(setup, 60 * SECOND);
-    assert_eq!(world.promotions(), 0);
+    assert_eq!(world.failovers(), 0);
     // The first second is needed to believe that the peer is slow.
     assert!(world.both_paths() < 2 * SECOND, "{:?}", world.both_paths());
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
@@ -158,20 +158,20 @@ fn a_hidden_tab_that_wakes_once_a_second_is_not_doubted() {
         world.run_for(SECOND + 20 * MS);
     }
     assert!(world.peers[0].link.peer_hidden());
-    let doubts = world.peers[0]
+    let suspects = world.peers[0]
         .changes
         .iter()
         .filter(|change| change.to == RouteState::Suspect);
     assert!(
-        doubts
+        suspects
             .clone()
-            .all(|change| change.cause == RouteCause::PeerDoubt),
-        "{doubts:?}"
+            .all(|change| change.cause == RouteCause::PeerDegraded),
+        "{suspects:?}"
     );
     world.peers[1].link.set_hidden(false);
     world.run_for(5 * SECOND);
     let changes = world.peers.each_ref().map(|peer| &peer.changes);
-    assert_eq!(world.promotions(), 0, "{changes:#?}");
+    assert_eq!(world.failovers(), 0, "{changes:#?}");
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
 }
 
@@ -211,7 +211,7 @@ fn a_packet_that_the_direct_path_refuses_goes_by_relay_in_the_same_call() {
     assert!(peer.link.stats().direct_send_failures > 0);
     assert_eq!(peer.link.stats().unsent, 0, "nothing was lost");
     assert!(peer.game.sent_by.iter().all(|by| by.direct || by.relay));
-    assert_eq!((world.stalls(), world.promotions()), (0, 0));
+    assert_eq!((world.stalls(), world.failovers()), (0, 0));
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
 }
 
@@ -240,7 +240,7 @@ fn single_losses_seldom_raise_doubt() {
         let share = world.both_paths().as_secs_f64() / 300.0;
         println!("{spec}: both paths for {:.1} % of the time", share * 100.0);
         assert!(share < most, "{spec}: {share}");
-        assert_eq!(world.promotions(), 0);
+        assert_eq!(world.failovers(), 0);
     }
 }
 
@@ -253,7 +253,13 @@ fn doubt_sends_the_newest_input_again_at_once() {
         world.run_to(next);
     }
     assert_eq!(world.peers[0].link.stats().resent_inputs, 1);
-    let doubt = world.peers[0].changes.last().unwrap();
-    assert_eq!((doubt.to, doubt.metric), (RouteState::Suspect, "silenceMs"));
-    assert!(doubt.value >= 45.0 && doubt.value < 68.0, "{doubt:?}");
+    let degraded = world.peers[0].changes.last().unwrap();
+    assert_eq!(
+        (degraded.to, degraded.metric),
+        (RouteState::Suspect, "silenceMs")
+    );
+    assert!(
+        degraded.value >= 45.0 && degraded.value < 68.0,
+        "{degraded:?}"
+    );
 }

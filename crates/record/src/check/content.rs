@@ -210,7 +210,7 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
         triggered,
         "there exactly with p2pFallbackTriggered",
     );
-    let promoted = quality
+    let failed_over = quality
         .route_changes
         .iter()
         .any(|change| change.to == "relay");
@@ -218,12 +218,12 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
         7,
         "quality.p2pFallbackTriggered",
         triggered,
-        promoted || !triggered,
+        failed_over || !triggered,
         "a route change to relay",
     );
     let inputs = &document.inputs;
     let relayed = inputs.sent_via_relay.unwrap_or(0) + inputs.sent_via_both.unwrap_or(0);
-    let doubted = quality
+    let suspected = quality
         .route_changes
         .iter()
         // A doubt that the episode began with is told by its end.
@@ -240,7 +240,7 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
         7,
         "inputs.sentViaRelay + sentViaBoth",
         relayed,
-        relayed == 0 || doubted || began || wanted,
+        relayed == 0 || suspected || began || wanted,
         "0 unless routeChanges tells of a suspect",
     );
 }

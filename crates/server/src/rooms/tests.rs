@@ -1,7 +1,7 @@
 //! Rooms without sockets: who gets which slot, who is told what, and what a join costs.
 
 use super::*;
-use crate::outbox::Next;
+use crate::send_queue::Next;
 use rollback_lab_link::wire::relay::{Roster, ServerFrame, decode_server};
 
 fn rooms(max_rooms: usize, max_peers: usize) -> Arc<Rooms> {
@@ -16,20 +16,23 @@ fn request(name: &str, grouping: Grouping) -> RoomRequest {
 }
 
 struct Client {
-    outbox: Arc<Outbox>,
-    seat: Seat,
+    send_queue: Arc<SendQueue>,
+    player_slot: PlayerSlot,
 }
 
 fn join(rooms: &Arc<Rooms>, request: &RoomRequest) -> Result<Client, Refusal> {
-    let outbox = Arc::new(Outbox::default());
-    let seat = rooms.join(request, Arc::clone(&outbox))?;
-    Ok(Client { outbox, seat })
+    let send_queue = Arc::new(SendQueue::default());
+    let player_slot = rooms.join(request, Arc::clone(&send_queue))?;
+    Ok(Client {
+        send_queue,
+        player_slot,
+    })
 }
 
 impl Client {
     fn drain(&self) -> Vec<Message> {
         let mut stale = Vec::new();
-        std::iter::from_fn(|| match self.outbox.next(Instant::now(), &mut stale) {
+        std::iter::from_fn(|| match self.send_queue.next(Instant::now(), &mut stale) {
             Next::Control(message) => Some(message),
             Next::Packet(packet) => Some(Message::Binary(packet.item)),
             Next::Close(_) | Next::Wait(_) => None,
@@ -64,11 +67,14 @@ fn the_smallest_free_slot_is_given_again() {
     let a = join(&rooms, &open).unwrap();
     let b = join(&rooms, &open).unwrap();
     let c = join(&rooms, &open).unwrap();
-    assert_eq!([a.seat.slot, b.seat.slot, c.seat.slot], [0, 1, 2]);
+    assert_eq!(
+        [a.player_slot.slot, b.player_slot.slot, c.player_slot.slot],
+        [0, 1, 2]
+    );
     drop(b);
     assert_eq!(slots(&a.roster()), [0, 2]);
     let d = join(&rooms, &open).unwrap();
-    assert_eq!(d.seat.slot, 1);
+    assert_eq!(d.player_slot.slot, 1);
     assert_eq!(slots(&c.roster()), [0, 1, 2]);
     assert_eq!(a.roster().nonce, d.roster().nonce, "one nonce per room");
 }
@@ -140,7 +146,7 @@ fn whoever_leaves_a_queue_gives_its_place_to_the_next() {
     drop(join(&rooms, &next).unwrap());
     let a = join(&rooms, &next).unwrap();
     let b = join(&rooms, &next).unwrap();
-    assert_eq!([a.seat.slot, b.seat.slot], [0, 1]);
+    assert_eq!([a.player_slot.slot, b.player_slot.slot], [0, 1]);
 }
 
 #[test]
@@ -192,15 +198,19 @@ fn the_news_of_a_join_and_a_leave_reach_the_others_in_order() {
     assert_eq!(first.len(), 2);
     assert_eq!(
         first[0],
-        Message::Text(JsonPeerEvent::IdAssigned(a.seat.peer).to_string().into())
+        Message::Text(
+            JsonPeerEvent::IdAssigned(a.player_slot.peer)
+                .to_string()
+                .into()
+        )
     );
     assert!(
         matches!(&first[1], Message::Binary(b) if matches!(decode_server(b), Ok(ServerFrame::Welcome(_)))),
         "the first binary frame is the welcome"
     );
     let b = join(&rooms, &open).unwrap();
-    let peer = b.seat.peer;
-    b.seat.forward(Instant::now(), 0, b"bye");
+    let peer = b.player_slot.peer;
+    b.player_slot.forward(Instant::now(), 0, b"bye");
     drop(b);
     let news = a.drain();
     let kinds: Vec<String> = news
@@ -242,9 +252,10 @@ fn a_slot_of_another_room_cannot_be_reached() {
     b.iter().for_each(|client| drop(client.drain()));
     a.drain();
     for slot in 0..=u8::MAX {
-        a.seat.forward(Instant::now(), slot, b"x");
+        a.player_slot.forward(Instant::now(), slot, b"x");
     }
-    a.seat.signal(b[0].seat.peer, serde_json::Value::Null);
+    a.player_slot
+        .signal(b[0].player_slot.peer, serde_json::Value::Null);
     assert!(b.iter().all(|client| client.drain().is_empty()));
     let told = a.drain();
     let Message::Binary(frame) = &told[0] else {

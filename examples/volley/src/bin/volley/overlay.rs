@@ -22,7 +22,7 @@ pub fn plugin(app: &mut App) {
         .add_systems(Startup, (write_panel, write_help))
         .add_systems(
             Update,
-            (tell_time, tell_phase, fade_help, show_touch).after(crate::figures::Drawn),
+            (report_time, report_phase, fade_help, show_touch).after(crate::figures::Drawn),
         );
 }
 
@@ -195,7 +195,7 @@ fn count_points(
     }
 }
 
-fn tell_time(
+fn report_time(
     shown: Res<Shown>,
     lab: Res<LabConfig>,
     phase: Res<State<SessionPhase>>,
@@ -215,7 +215,7 @@ fn tell_time(
     }
 }
 
-fn tell_phase(
+fn report_phase(
     phase: Res<State<SessionPhase>>,
     session: Res<LabSession<Config>>,
     info: Option<Res<SessionInfo>>,

@@ -63,7 +63,7 @@ pub fn app(document: &EpisodeDocument, view: View, settings: &Settings) -> Resul
     .add_observer(set_up_episode)
     .add_systems(Startup, write_line)
     .add_systems(PreUpdate, obey.after(bevy::input::InputSystems))
-    .add_systems(Update, (note_rollback, tell).chain());
+    .add_systems(Update, (record_rollback, tell).chain());
     if settings.quit {
         app.add_systems(Update, leave_at_the_end);
     }
@@ -142,7 +142,7 @@ fn faster(replay: &mut Replay, up: bool) {
     replay.set_speed(*next.unwrap_or(&now));
 }
 
-fn note_rollback(
+fn record_rollback(
     mut rollbacks: MessageReader<RollbackCompleted<VolleyInput>>,
     mut last: ResMut<LastRollback>,
 ) {

@@ -21,7 +21,7 @@ use volley::{VolleyConfig, start_court};
 pub type Config = VolleyConfig<PeerId>;
 
 /// How long a finished session goes on: its goodbye is repeated until acknowledged.
-const FAREWELL: Duration = Duration::from_millis(700);
+const EXIT_WAIT: Duration = Duration::from_millis(700);
 
 /// What a peer came to.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +161,7 @@ fn leave(
         SessionPhase::Failed => (true, AppExit::error()),
         _ => (false, AppExit::Success),
     };
-    if done && time.elapsed() >= *over.get_or_insert(time.elapsed()) + FAREWELL {
+    if done && time.elapsed() >= *over.get_or_insert(time.elapsed()) + EXIT_WAIT {
         exit.write(with);
     }
 }

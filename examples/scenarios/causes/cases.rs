@@ -1,6 +1,6 @@
 //! Owns the scenes: what happens in a match. Never plays one.
 
-use super::air::Weather;
+use super::simulated_path::Weather;
 
 /// What a scene does to a peer after one of its updates.
 #[derive(Clone, Copy, Debug, PartialEq)]

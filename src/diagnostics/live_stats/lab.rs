@@ -28,12 +28,16 @@ impl LinkSource<'_> {
         };
         let now = clock.now();
         let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-        for seat in info.seats.iter().filter(|seat| !seat.local) {
+        for player_slot in info
+            .player_slots
+            .iter()
+            .filter(|player_slot| !player_slot.local)
+        {
             let turn = net
-                .candidate_pair(seat.peer)
+                .candidate_pair(player_slot.peer)
                 .is_some_and(|pair| pair.is_relayed());
-            links.extend(net.link(seat.peer, |link| LinkVitals {
-                player: seat.handle,
+            links.extend(net.link(player_slot.peer, |link| LinkVitals {
+                player: player_slot.handle,
                 route: match link.route() {
                     RouteState::Direct if turn => "turn",
                     route => route.as_str(),

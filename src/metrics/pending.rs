@@ -4,13 +4,13 @@ use super::{Episode, SessionMetrics};
 
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Ended episodes that were not handed over yet.
-    pub(crate) fn untaken(&self) -> impl Iterator<Item = &Episode<I>> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Episode<I>> {
         self.finished.iter().skip(usize::from(self.taken))
     }
 
     /// Whether an episode began or ended since the last [`forget_taken`](Self::forget_taken).
     pub(crate) fn has_news(&self) -> bool {
-        self.fresh || self.untaken().next().is_some()
+        self.fresh || self.pending().next().is_some()
     }
 
     /// Marks them as handed over and forgets all but the last.
@@ -34,8 +34,8 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
 
     /// Whether the newest episode has ended and was not handed over yet.
     #[cfg(feature = "matchbox")]
-    pub(crate) fn has_untaken(&self) -> bool {
-        self.current.is_none() && self.untaken().next().is_some()
+    pub(crate) fn has_pending(&self) -> bool {
+        self.current.is_none() && self.pending().next().is_some()
     }
 
     /// Sets the frames per second of the running and later episodes, where nobody else says.
@@ -47,7 +47,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The app ends: this is why an episode closes now, if it does so on its own.
-    pub(crate) fn note_app_exit(&mut self) {
+    pub(crate) fn record_app_exit(&mut self) {
         if let Some(reason) = &mut self.auto_close {
             *reason = "appExit";
         }

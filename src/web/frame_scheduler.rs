@@ -57,7 +57,7 @@ struct Frames {
 }
 
 /// Tells the session what the page's visibility is, before anything of this update is sent.
-pub(super) fn tell_visibility(
+pub(super) fn report_visibility(
     mut told: Local<Option<bool>>,
     lab: Option<Res<LabConfig>>,
     mut commands: Commands,

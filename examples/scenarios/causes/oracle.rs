@@ -7,8 +7,8 @@ use rollback_lab_link::cause::Cause;
 use rollback_lab_link::wire::Path;
 
 use super::Matrix;
-use super::air::{Fate, Sent};
-use super::stage::{FRAME, Played, Update};
+use super::harness::{FRAME, Played, Update};
+use super::simulated_path::{Fate, Sent};
 
 /// A gap between two updates that is the peer's own: two and a half ticks.
 const GAP: Duration = Duration::from_nanos(16_666_667 * 5 / 2);
@@ -24,7 +24,7 @@ pub(super) fn judge(scene: &str, played: &Played) -> Matrix {
                 truth(played, of, rollback.frame)
             };
             let Some(truth) = truth else {
-                matrix.untold += 1;
+                matrix.pending += 1;
                 continue;
             };
             matrix.told[truth as usize][rollback.cause as usize] += 1;

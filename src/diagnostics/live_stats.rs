@@ -12,8 +12,8 @@ use crate::metrics::SessionMetrics;
 use crate::rollback::trace::{Fact, MAX_PLAYERS, Outcome};
 use crate::rollback::{Links, RollbackLabSystems};
 
-#[cfg_attr(feature = "matchbox", path = "vitals/lab.rs")]
-#[cfg_attr(not(feature = "matchbox"), path = "vitals/observed.rs")]
+#[cfg_attr(feature = "matchbox", path = "live_stats/lab.rs")]
+#[cfg_attr(not(feature = "matchbox"), path = "live_stats/observed.rs")]
 mod links;
 
 use links::LinkSource;
@@ -52,7 +52,7 @@ pub struct LinkVitals {
 
 /// The newest numbers. Present while the HUD is shown or diagnostics are fed.
 #[derive(Resource, Clone, Debug, Default)]
-pub struct Vitals {
+pub struct LiveStats {
     columns: VecDeque<Column>,
     /// The newest frame simulated.
     pub frame: Option<Frame>,
@@ -71,7 +71,7 @@ pub struct Vitals {
     update_ticks: u32,
 }
 
-impl Vitals {
+impl LiveStats {
     /// Ticks remembered: four seconds at 60 Hz.
     pub const COLUMNS: usize = 240;
 
@@ -172,15 +172,15 @@ pub(crate) struct KeepVitals;
 pub(crate) struct VitalsSystems;
 
 /// Takes the vitals of a session of `C` while the resource is there.
-pub(crate) struct VitalsPlugin<C>(PhantomData<fn() -> C>);
+pub(crate) struct LiveStatsPlugin<C>(PhantomData<fn() -> C>);
 
-impl<C> Default for VitalsPlugin<C> {
+impl<C> Default for LiveStatsPlugin<C> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<C: Config> Plugin for VitalsPlugin<C> {
+impl<C: Config> Plugin for LiveStatsPlugin<C> {
     fn build(&self, app: &mut App) {
         app.configure_sets(
             PreUpdate,
@@ -188,36 +188,36 @@ impl<C: Config> Plugin for VitalsPlugin<C> {
                 .after(RollbackLabSystems::Record)
                 .run_if(is_watched),
         )
-        .add_systems(PreUpdate, take_vitals::<C>.in_set(VitalsSystems));
+        .add_systems(PreUpdate, take_live_stats::<C>.in_set(VitalsSystems));
     }
 }
 
 /// Whether anybody wants the numbers.
-pub(crate) fn is_watched(vitals: Option<Res<Vitals>>) -> bool {
-    vitals.is_some()
+pub(crate) fn is_watched(live_stats: Option<Res<LiveStats>>) -> bool {
+    live_stats.is_some()
 }
 
-fn take_vitals<C: Config>(
+fn take_live_stats<C: Config>(
     mut facts: MessageReader<Fact<C::Input>>,
-    mut vitals: ResMut<Vitals>,
+    mut live_stats: ResMut<LiveStats>,
     metrics: Option<Res<SessionMetrics<C::Input>>>,
     session: Option<Res<Session<C>>>,
     confirmed: Option<Res<ConfirmedFrameCount>>,
     source: LinkSource,
 ) {
-    vitals.update_ticks = 0;
+    live_stats.update_ticks = 0;
     for fact in facts.read() {
-        vitals.fold(fact);
+        live_stats.fold(fact);
     }
-    vitals.sum_up();
-    vitals.confirmed_frame = confirmed.filter(|_| session.is_some()).map(|frame| frame.0);
-    vitals.frames_ahead = match session.as_deref() {
+    live_stats.sum_up();
+    live_stats.confirmed_frame = confirmed.filter(|_| session.is_some()).map(|frame| frame.0);
+    live_stats.frames_ahead = match session.as_deref() {
         Some(Session::P2P(session)) => Some(session.frames_ahead()),
         _ => None,
     };
-    vitals.desyncs = metrics.map_or(0, |metrics| metrics.desyncs());
-    vitals.links.clear();
-    source.read(&mut vitals.links);
+    live_stats.desyncs = metrics.map_or(0, |metrics| metrics.desyncs());
+    live_stats.links.clear();
+    source.read(&mut live_stats.links);
 }
 
 /// The links as a game's own transport described them to the observers.
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_tick_is_a_column_with_its_rollback_or_its_stall() {
-        let mut vitals = Vitals::default();
+        let mut live_stats = LiveStats::default();
         for fact in [
             tick(),
             advanced(0),
@@ -300,31 +300,31 @@ mod tests {
             advanced(1),
             tick(),
         ] {
-            vitals.fold(&fact);
+            live_stats.fold(&fact);
         }
-        let columns: Vec<_> = vitals
+        let columns: Vec<_> = live_stats
             .columns()
             .map(|column| (column.depth, column.stalled))
             .collect();
         assert_eq!(columns, [(0, false), (3, false), (0, true)]);
-        vitals.sum_up();
-        assert_eq!((vitals.update_depth, vitals.update_stalled), (3, 1));
-        assert_eq!(vitals.worst(), (3, 1));
+        live_stats.sum_up();
+        assert_eq!((live_stats.update_depth, live_stats.update_stalled), (3, 1));
+        assert_eq!(live_stats.worst(), (3, 1));
     }
 
     #[test]
     fn the_hit_rate_forgets_what_left_the_graph() {
-        let mut vitals = Vitals::default();
-        assert_eq!(vitals.prediction_hit_rate(), None, "nothing was judged");
-        vitals.fold(&tick());
-        vitals.fold(&judged(Outcome::Miss));
-        vitals.fold(&judged(Outcome::Hit));
-        vitals.fold(&judged(Outcome::Voided));
-        assert_eq!(vitals.prediction_hit_rate(), Some(0.5));
-        for _ in 0..Vitals::COLUMNS {
-            vitals.fold(&tick());
+        let mut live_stats = LiveStats::default();
+        assert_eq!(live_stats.prediction_hit_rate(), None, "nothing was judged");
+        live_stats.fold(&tick());
+        live_stats.fold(&judged(Outcome::Miss));
+        live_stats.fold(&judged(Outcome::Hit));
+        live_stats.fold(&judged(Outcome::Voided));
+        assert_eq!(live_stats.prediction_hit_rate(), Some(0.5));
+        for _ in 0..LiveStats::COLUMNS {
+            live_stats.fold(&tick());
         }
-        assert_eq!(vitals.columns().len(), Vitals::COLUMNS);
-        assert_eq!(vitals.prediction_hit_rate(), None);
+        assert_eq!(live_stats.columns().len(), LiveStats::COLUMNS);
+        assert_eq!(live_stats.prediction_hit_rate(), None);
     }
 }

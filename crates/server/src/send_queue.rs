@@ -1,6 +1,6 @@
 //! Owns what waits to be written to one client: close, control and signaling, notices and, apart
 //! from them, one ring of relay packets per source. Never writes to a socket and never waits;
-//! `now` is passed in, [`Outbox::woken`] only tells that there is something new.
+//! `now` is passed in, [`SendQueue::woken`] only tells that there is something new.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -64,7 +64,7 @@ pub(crate) enum Next {
 
 /// Everything that waits for one client. Shared between its writer and whoever sends to it.
 #[derive(Default)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     queues: Mutex<Queues>,
     notify: Notify,
 }
@@ -89,7 +89,7 @@ struct Control {
     signal: Option<(u8, usize)>,
 }
 
-impl Outbox {
+impl SendQueue {
     /// Resolves when something was queued since the last call.
     pub(crate) async fn woken(&self) {
         self.notify.notified().await;
@@ -178,7 +178,7 @@ impl Outbox {
     }
 
     /// Counts packets that this client sent and that were not delivered; it will be told.
-    pub(crate) fn note_dropped(&self, reason: DropReason, count: u32) {
+    pub(crate) fn record_dropped(&self, reason: DropReason, count: u32) {
         let mut queues = self.lock();
         let total = &mut queues.dropped[reason.index()];
         *total = total.saturating_add(count);
@@ -285,17 +285,17 @@ mod tests {
         Message::Binary(bytes(byte))
     }
 
-    fn drain(outbox: &Outbox, now: Instant) -> Vec<Next> {
+    fn drain(send_queue: &SendQueue, now: Instant) -> Vec<Next> {
         let mut stale = Vec::new();
-        std::iter::from_fn(|| match outbox.next(now, &mut stale) {
+        std::iter::from_fn(|| match send_queue.next(now, &mut stale) {
             Next::Wait(_) | Next::Close(_) => None,
             next => Some(next),
         })
         .collect()
     }
 
-    fn packets(outbox: &Outbox, now: Instant) -> Vec<u8> {
-        drain(outbox, now)
+    fn packets(send_queue: &SendQueue, now: Instant) -> Vec<u8> {
+        drain(send_queue, now)
             .into_iter()
             .map(|next| match next {
                 Next::Packet(queued) => queued.item[0],
@@ -307,25 +307,30 @@ mod tests {
     #[test]
     fn control_overtakes_full_rings() {
         let now = Instant::now();
-        let outbox = Outbox::default();
+        let send_queue = SendQueue::default();
         for n in 0..40 {
-            outbox.packet(1, now, bytes(n));
+            send_queue.packet(1, now, bytes(n));
         }
-        outbox.control(control(99));
+        send_queue.control(control(99));
         let mut stale = Vec::new();
-        assert_eq!(outbox.next(now, &mut stale), Next::Control(control(99)));
+        assert_eq!(send_queue.next(now, &mut stale), Next::Control(control(99)));
     }
 
     #[test]
     fn sources_take_turns_and_only_the_flooding_one_loses() {
         let now = Instant::now();
-        let outbox = Outbox::default();
-        let dropped = (0..20).filter(|n| outbox.packet(1, now, bytes(*n))).count();
+        let send_queue = SendQueue::default();
+        let dropped = (0..20)
+            .filter(|n| send_queue.packet(1, now, bytes(*n)))
+            .count();
         assert_eq!(dropped, 4, "a ring holds 16");
         for n in 100..103 {
-            assert!(!outbox.packet(2, now, bytes(n)), "source 2 loses nothing");
+            assert!(
+                !send_queue.packet(2, now, bytes(n)),
+                "source 2 loses nothing"
+            );
         }
-        let order = packets(&outbox, now);
+        let order = packets(&send_queue, now);
         assert_eq!(order[..7], [4, 100, 5, 101, 6, 102, 7]);
         assert_eq!(order.len(), 19);
     }
@@ -333,12 +338,12 @@ mod tests {
     #[test]
     fn stale_packets_are_reported_with_their_source() {
         let now = Instant::now();
-        let outbox = Outbox::default();
-        outbox.packet(1, now, bytes(1));
-        outbox.packet(1, now, bytes(2));
-        outbox.packet(2, now + 100 * MS, bytes(3));
+        let send_queue = SendQueue::default();
+        send_queue.packet(1, now, bytes(1));
+        send_queue.packet(1, now, bytes(2));
+        send_queue.packet(2, now + 100 * MS, bytes(3));
         let mut stale = Vec::new();
-        let next = outbox.next(now + 151 * MS, &mut stale);
+        let next = send_queue.next(now + 151 * MS, &mut stale);
         assert!(matches!(next, Next::Packet(queued) if queued.item[0] == 3));
         assert_eq!(stale, [(1, 2)]);
     }
@@ -346,12 +351,12 @@ mod tests {
     #[test]
     fn drops_are_told_at_once_and_then_twice_a_second() {
         let start = Instant::now();
-        let outbox = Outbox::default();
+        let send_queue = SendQueue::default();
         let mut told = Vec::new();
         for ms in 0..1001 {
             let now = start + ms * MS;
-            outbox.note_dropped(DropReason::RateLimited, 10);
-            for next in drain(&outbox, now) {
+            send_queue.record_dropped(DropReason::RateLimited, 10);
+            for next in drain(&send_queue, now) {
                 let Next::Control(Message::Binary(frame)) = next else {
                     panic!("{next:?} is no notice");
                 };
@@ -365,8 +370,8 @@ mod tests {
             }
         }
         assert_eq!(told, [(0, 10), (500, 5000), (1000, 5000)]);
-        outbox.note_dropped(DropReason::RateLimited, 1);
-        let wait = outbox.next(start + 1001 * MS, &mut Vec::new());
+        send_queue.record_dropped(DropReason::RateLimited, 1);
+        let wait = send_queue.next(start + 1001 * MS, &mut Vec::new());
         assert_eq!(
             wait,
             Next::Wait(Some(start + 1500 * MS)),
@@ -377,13 +382,13 @@ mod tests {
     #[test]
     fn the_last_words_of_a_peer_come_before_the_news_that_it_left() {
         let now = Instant::now();
-        let outbox = Outbox::default();
-        outbox.packet(1, now, bytes(7));
-        outbox.packet(1, now + 149 * MS, bytes(8));
-        outbox.packet(2, now + 149 * MS, bytes(9));
-        let stale = outbox.source_left(now + 160 * MS, 1, vec![control(50)]);
+        let send_queue = SendQueue::default();
+        send_queue.packet(1, now, bytes(7));
+        send_queue.packet(1, now + 149 * MS, bytes(8));
+        send_queue.packet(2, now + 149 * MS, bytes(9));
+        let stale = send_queue.source_left(now + 160 * MS, 1, vec![control(50)]);
         assert_eq!(stale, 1);
-        let order = drain(&outbox, now + 160 * MS);
+        let order = drain(&send_queue, now + 160 * MS);
         assert_eq!(order[0], Next::Control(control(8)));
         assert_eq!(order[1], Next::Control(control(50)));
         assert!(matches!(&order[2], Next::Packet(queued) if queued.item[0] == 9));
@@ -392,32 +397,36 @@ mod tests {
     #[test]
     fn one_source_cannot_fill_the_signal_queue_of_another() {
         let now = Instant::now();
-        let outbox = Outbox::default();
-        let passed = (0..1000).filter(|_| outbox.signal(1, "s".into()).is_ok());
+        let send_queue = SendQueue::default();
+        let passed = (0..1000).filter(|_| send_queue.signal(1, "s".into()).is_ok());
         assert_eq!(passed.count(), 64);
-        assert_eq!(outbox.signal(2, "s".into()), Ok(()));
-        assert_eq!(drain(&outbox, now).len(), 65);
-        assert_eq!(outbox.signal(1, "s".into()), Ok(()), "room again once read");
+        assert_eq!(send_queue.signal(2, "s".into()), Ok(()));
+        assert_eq!(drain(&send_queue, now).len(), 65);
+        assert_eq!(
+            send_queue.signal(1, "s".into()),
+            Ok(()),
+            "room again once read"
+        );
     }
 
     #[test]
     fn a_client_that_leaves_control_unread_is_closed() {
-        let outbox = Outbox::default();
+        let send_queue = SendQueue::default();
         for _ in 0..512 {
-            outbox.control(control(0));
+            send_queue.control(control(0));
         }
-        assert!(!outbox.is_closing());
-        outbox.control(control(0));
-        let next = outbox.next(Instant::now(), &mut Vec::new());
+        assert!(!send_queue.is_closing());
+        send_queue.control(control(0));
+        let next = send_queue.next(Instant::now(), &mut Vec::new());
         assert!(matches!(next, Next::Close(closing) if closing.code == CLOSE_TOO_SLOW));
     }
 
     #[test]
     fn the_first_reason_to_close_stands_and_fits_the_frame() {
-        let outbox = Outbox::default();
-        outbox.close(Closing::new(1009, "tooLarge", "\u{e4}".repeat(100)));
-        outbox.close(Closing::new(1001, "shutdown", "late"));
-        let Next::Close(closing) = outbox.next(Instant::now(), &mut Vec::new()) else {
+        let send_queue = SendQueue::default();
+        send_queue.close(Closing::new(1009, "tooLarge", "\u{e4}".repeat(100)));
+        send_queue.close(Closing::new(1001, "shutdown", "late"));
+        let Next::Close(closing) = send_queue.next(Instant::now(), &mut Vec::new()) else {
             panic!("a closing outbox says so");
         };
         assert_eq!(closing.code, 1009);

@@ -13,8 +13,8 @@ use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_link::cause::Cause;
 use rollback_lab_link::conditions::Conditions;
 
-use super::air::{Air, AirNetwork, Sent};
-use super::scenes::{Act, Scene};
+use super::cases::{Act, Scene};
+use super::simulated_path::{Air, AirNetwork, Sent};
 use rollback_lab_test_kit::lab::{Hub, Keys, LabPeer, Presser, TestConfig, add_game};
 
 /// A tick at 60 Hz.
