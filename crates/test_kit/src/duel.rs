@@ -26,6 +26,7 @@ pub mod game;
 
 use game::{Simulated, game, pressed};
 
+/// The ggrs config of the measured game.
 pub type BenchConfig = GgrsConfig<u8, usize>;
 
 /// One 60 Hz frame, rounded up so that every update has exactly one due step.
@@ -212,6 +213,7 @@ impl Peer {
 
 /// A match under way.
 pub struct Duel {
+    /// The measured app.
     pub app: App,
     peer: Peer,
     cable: Cable,

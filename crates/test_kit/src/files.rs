@@ -9,6 +9,7 @@ use rollback_lab_record::{
     EpisodeDocument, Lateness, Player, Rollbacks, SessionDocument, Software,
 };
 
+/// Path of the golden episode file.
 pub const GOLDEN: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../record/tests/golden/episode.json"
@@ -20,6 +21,7 @@ pub const AHEAD_US: u64 = 5_000_000;
 /// How late every input of the golden file's player is at the opponent's.
 const WAY_FRAMES: u32 = 2;
 
+/// The golden file, with a study and players.
 pub fn golden() -> EpisodeDocument {
     let text = fs::read_to_string(GOLDEN).expect("the golden file is there");
     let mut document = EpisodeDocument::parse(&text).expect("it is one of this version");
@@ -30,6 +32,7 @@ pub fn golden() -> EpisodeDocument {
     document
 }
 
+/// The file of the golden file's opponent, who saw no input late.
 pub fn opponent() -> EpisodeDocument {
     let mut document = golden();
     let end = document.frames.total;
@@ -75,6 +78,7 @@ pub fn opponent() -> EpisodeDocument {
     document
 }
 
+/// The session document of `player`.
 pub fn session(player: usize) -> SessionDocument {
     let mut session = golden().session;
     session.local_player_id = Some(player);

@@ -23,17 +23,21 @@ pub enum Cut {
 /// What a grid of cuts came to.
 #[derive(Clone, Debug)]
 pub struct Grid {
+    /// Cuts played.
     pub cuts: u32,
     /// Cuts whose margin was sufficient.
     pub inside: u32,
     /// Cuts inside the budget that stalled a frame, and one of them.
     pub broken: u32,
+    /// The first setup in which a promise did not hold.
     pub broken_setup: Option<String>,
     /// Cuts that did not end with both peers on the relay.
     pub undecided: u32,
+    /// Cuts after which a frame stalled.
     pub stalled: u32,
     /// The highest margin at which a frame stalled, and the lowest at which none did.
     pub worst_stalled_ms: f64,
+    /// Smallest margin without a stall, in milliseconds.
     pub best_free_ms: f64,
 }
 

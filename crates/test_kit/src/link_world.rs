@@ -20,18 +20,25 @@ use rollback_lab_link::link::{Incoming, Link, LinkSettings, Out, SendFailed, Sen
 use rollback_lab_link::route::{RouteCause, RouteChange, RoutePolicy, RouteState};
 use rollback_lab_link::wire::{HEADER_LEN, Header, Kind, Path};
 
+/// A millisecond.
 pub const MS: Duration = Duration::from_millis(1);
+/// A second.
 pub const SECOND: Duration = Duration::from_secs(1);
 
 /// What the two peers and the paths between them are like.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// Route policy of both peers.
     pub policy: RoutePolicy,
+    /// Frames per second.
     pub fps: u32,
+    /// Input delay in frames.
     pub input_delay: u32,
+    /// Prediction window in frames, as ggrs counts it.
     pub max_prediction: u32,
     /// One-way delays.
     pub direct: Duration,
+    /// One-way delay of the relay path.
     pub relay: Duration,
     /// More conditions, on top of the delays.
     pub conditions: &'static str,
@@ -43,7 +50,9 @@ pub struct Setup {
     pub tick_jitter: Duration,
     /// Length of a tick of each peer; `None` is a frame.
     pub tick: [Option<Duration>; 2],
+    /// Time between connecting and the first frame.
     pub lobby: Duration,
+    /// Seed of everything random.
     pub seed: u64,
 }
 
@@ -70,6 +79,7 @@ impl Default for Setup {
 #[derive(Default)]
 pub struct Game {
     running: bool,
+    /// Next frame to simulate.
     pub current: i32,
     last_received: i32,
     acked: i32,
@@ -77,6 +87,7 @@ pub struct Game {
     last_input: Duration,
     /// Ticks in which no frame was advanced.
     pub stalls: u32,
+    /// Which paths took each input packet.
     pub sent_by: Vec<SentBy>,
     next_id: u32,
     seen: HashSet<u32>,
@@ -85,10 +96,15 @@ pub struct Game {
     started: Duration,
 }
 
+/// One of the two peers.
 pub struct Peer {
+    /// Its link to the other.
     pub link: Link,
+    /// What its conditions do to the packets it sends.
     pub shaper: Shaper<()>,
+    /// Its model of a ggrs game.
     pub game: Game,
+    /// Its route changes, in order.
     pub changes: Vec<RouteChange>,
     /// Own clock minus the world's.
     offset: Duration,
@@ -99,13 +115,19 @@ pub struct Peer {
     pub frozen: Option<(Duration, Duration)>,
     /// The direct path refuses packets.
     pub refuse_direct: bool,
+    /// Datagrams its link refused.
     pub malformed: u64,
+    /// Datagrams it sent over the relay, by kind.
     pub relay_kinds: [u64; 4],
 }
 
+/// Two peers and the network between them.
 pub struct World {
+    /// What it was made of.
     pub setup: Setup,
+    /// The virtual time.
     pub now: Duration,
+    /// The peers.
     pub peers: [Peer; 2],
 }
 
@@ -180,6 +202,7 @@ impl World {
         world
     }
 
+    /// Starts an episode on both peers.
     pub fn start(&mut self, epoch: u16) {
         let skew = self.setup.skew;
         for (index, peer) in self.peers.iter_mut().enumerate() {
@@ -200,6 +223,7 @@ impl World {
         }
     }
 
+    /// Ends the episode on both peers.
     pub fn stop(&mut self) {
         for peer in &mut self.peers {
             peer.link.end_epoch();
@@ -207,10 +231,12 @@ impl World {
         }
     }
 
+    /// Runs for `span` of virtual time.
     pub fn run_for(&mut self, span: Duration) {
         self.run_to(self.now + span);
     }
 
+    /// Runs up to the instant `end`.
     pub fn run_to(&mut self, end: Duration) {
         loop {
             let index = usize::from(self.peers[1].next < self.peers[0].next);
@@ -229,14 +255,17 @@ impl World {
         self.peers[from].shaper.cut(path, Direction::Outgoing);
     }
 
+    /// Drops everything on `path`, both ways.
     pub fn cut_both(&mut self, path: Path) {
         (0..2).for_each(|from| self.cut(from, path));
     }
 
+    /// Ends what [`cut`](Self::cut) began.
     pub fn heal(&mut self, from: usize, path: Path) {
         self.peers[from].shaper.heal(path, Direction::Outgoing);
     }
 
+    /// Ends what [`cut_both`](Self::cut_both) began.
     pub fn heal_both(&mut self, path: Path) {
         (0..2).for_each(|from| self.heal(from, path));
     }
@@ -246,10 +275,12 @@ impl World {
         self.peers[index].frozen = Some((self.now, self.now + span));
     }
 
+    /// Stalled ticks of both peers.
     pub fn stalls(&self) -> u32 {
         self.peers.iter().map(|peer| peer.game.stalls).sum()
     }
 
+    /// Longest time between two frames of either peer.
     pub fn longest_gap(&self) -> Duration {
         self.peers
             .iter()
@@ -265,10 +296,12 @@ impl World {
         }
     }
 
+    /// The route of each peer.
     pub fn routes(&self) -> [RouteState; 2] {
         [self.peers[0].link.route(), self.peers[1].link.route()]
     }
 
+    /// Time in which packets went on both paths, of both peers.
     pub fn both_paths(&self) -> Duration {
         let both = |peer: &Peer| peer.link.stats().both_paths;
         both(&self.peers[0]).max(both(&self.peers[1]))

@@ -43,7 +43,9 @@ pub fn ids() -> [PeerId; 2] {
 
 /// What both peers sent in one tick.
 pub struct Tick {
+    /// The frame that each peer simulates.
     pub frames: [i32; 2],
+    /// What each peer sends.
     pub sent: [Vec<GgrsMessage>; 2],
 }
 

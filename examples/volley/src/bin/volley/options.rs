@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use rollback_lab_link::route::RoutePolicy;
+use bevy_rollback_lab::prelude::RoutePolicy;
 
 use crate::settings::Settings;
 

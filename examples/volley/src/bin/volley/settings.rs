@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use bevy_rollback_lab::config::{LabConfig, PlayerKind, StudyConfig};
-use rollback_lab_link::route::RoutePolicy;
+use bevy_rollback_lab::prelude::RoutePolicy;
 
 use volley::bot::policy::{POLICY_NAME, POLICY_VERSION};
 
