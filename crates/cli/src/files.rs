@@ -128,8 +128,10 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<FoundFiles, CommandError> {
     let mut groups: BTreeMap<GroupKey, Vec<(Option<usize>, PathBuf)>> = BTreeMap::new();
     for (path, given) in files {
         match head(&path).and_then(place) {
-            Ok(Place::Group(key, player)) => groups.entry(key).or_default().push((player, path)),
-            Ok(Place::Desync) => found.desyncs.push(DesyncFile { path, given }),
+            Ok(Placement::Group(key, player)) => {
+                groups.entry(key).or_default().push((player, path))
+            }
+            Ok(Placement::Desync) => found.desyncs.push(DesyncFile { path, given }),
             Err(FileError::OtherSchema(_)) if !given => found.foreign.push(path),
             Err(why) => found.unreadable.push(LeftOut { path, why }),
         }
@@ -179,26 +181,26 @@ fn head(path: &Path) -> Result<DocumentHead, FileError> {
 }
 
 /// Where a document belongs.
-enum Place {
+enum Placement {
     /// To a session and an episode of it, as the file of that player.
     Group(GroupKey, Option<usize>),
     /// Among the halves of desyncs.
     Desync,
 }
 
-fn place(head: DocumentHead) -> Result<Place, FileError> {
+fn place(head: DocumentHead) -> Result<Placement, FileError> {
     let number = head.episode.map(|episode| episode.episode_num);
     match (head.schema.name.as_str(), head.session, number) {
-        (SESSION_SCHEMA, Some(session), _) => Ok(Place::Group(
+        (SESSION_SCHEMA, Some(session), _) => Ok(Placement::Group(
             (session.session_id, None),
             session.local_player_id,
         )),
-        (EPISODE_SCHEMA, Some(session), Some(number)) => Ok(Place::Group(
+        (EPISODE_SCHEMA, Some(session), Some(number)) => Ok(Placement::Group(
             (session.session_id, Some(number)),
             session.local_player_id,
         )),
         (SESSION_SCHEMA | EPISODE_SCHEMA, ..) => Err(FileError::Unplaced),
-        (DESYNC_SCHEMA, ..) => Ok(Place::Desync),
+        (DESYNC_SCHEMA, ..) => Ok(Placement::Desync),
         _ => Err(FileError::OtherSchema(head.schema.name)),
     }
 }

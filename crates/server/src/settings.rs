@@ -6,8 +6,8 @@ use std::path::PathBuf;
 /// Port of `rollback-lab serve`, and of matchbox's own server.
 pub const DEFAULT_PORT: u16 = 3536;
 
-/// Says where a [`LabServer`](crate::LabServer) listens, which page it serves and how many rooms
-/// and peers it accepts. Read once, by [`LabServer::start`](crate::LabServer::start).
+/// Configures a [`LabServer`](crate::LabServer): where it listens, which page it serves, and how
+/// many rooms and peers it accepts. Read once, by [`LabServer::start`](crate::LabServer::start).
 ///
 /// ```
 /// use rollback_lab_server::{LabServer, ServerSettings};
