@@ -38,7 +38,7 @@ impl fmt::Display for Violation {
         } = self;
         write!(
             f,
-            "identity {identity}: {path} is {found}, expected {expected}"
+            "invariant {identity}: {path} is {found}, expected {expected}"
         )
     }
 }
