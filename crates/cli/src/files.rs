@@ -129,7 +129,7 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<FoundFiles, CommandError> {
     for (path, given) in files {
         match head(&path).and_then(place) {
             Ok(Placement::Group(key, player)) => {
-                groups.entry(key).or_default().push((player, path))
+                groups.entry(key).or_default().push((player, path));
             }
             Ok(Placement::Desync) => found.desyncs.push(DesyncFile { path, given }),
             Err(FileError::OtherSchema(_)) if !given => found.foreign.push(path),
