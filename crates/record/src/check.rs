@@ -38,7 +38,7 @@ impl fmt::Display for Violation {
         } = self;
         write!(
             f,
-            "invariant {identity}: {path} is {found}, expected {expected}"
+            "identity {identity}: {path} is {found}, expected {expected}"
         )
     }
 }

@@ -122,7 +122,7 @@ fn verify_names_the_broken_file_and_fails() {
             episode,
             "/frames/total",
             wrong,
-            ": invariant 1: frames.total is 1"
+            "invariant 1: frames.total is 1"
         ),
         1
     );
