@@ -1,9 +1,10 @@
-//! Owns finding files: folders are searched, every file's head is read once, and what belongs to
-//! one episode becomes one group, so that a command holds no more than one group in memory.
-//! Never judges a file's content.
+//! Finds the files that a command works on. Folders are searched, the head of every file is read
+//! once, and the files of one episode become one group, so that a command holds one group in memory
+//! at a time.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,30 +15,33 @@ use rollback_lab_record::{
 };
 use serde::Deserialize;
 
-/// How often a progress bar moves when nothing else moves it.
+use crate::error::{CommandError, FileError, LeftOut};
+
+/// How often a progress bar is redrawn while a single file takes long.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What was found, by session and episode.
+/// The files under the given paths.
 #[derive(Default)]
-pub(crate) struct Found {
-    pub groups: Vec<Group>,
+pub(crate) struct FoundFiles {
+    /// Session and episode files.
+    pub groups: Vec<FileGroup>,
     /// Halves of desyncs.
-    pub bundles: Vec<Bundle>,
-    /// Files that cannot be read as documents, with the reason.
-    pub unreadable: Vec<(PathBuf, String)>,
-    /// JSON documents of another kind, which folders may hold.
+    pub desyncs: Vec<DesyncFile>,
+    /// Files that cannot be read as documents.
+    pub unreadable: Vec<LeftOut>,
+    /// JSON documents of other kinds that lie in a searched folder.
     pub foreign: Vec<PathBuf>,
 }
 
 /// One peer's half of a desync.
-pub(crate) struct Bundle {
+pub(crate) struct DesyncFile {
     pub path: PathBuf,
-    /// It was named itself, and not found in a folder.
-    named: bool,
+    /// Whether it was given itself, and not found in a folder.
+    given: bool,
 }
 
 /// The files of one episode, or the session documents of one lab session.
-pub(crate) struct Group {
+pub(crate) struct FileGroup {
     pub session_id: String,
     /// `None` for session documents, which come before the session's episodes.
     pub episode: Option<u32>,
@@ -46,11 +50,11 @@ pub(crate) struct Group {
 }
 
 /// Session, and episode unless it is the session's own document.
-type Key = (String, Option<u32>);
+type GroupKey = (String, Option<u32>);
 
-/// What of a document says where it belongs.
+/// The fields of a document that say where it belongs.
 #[derive(Deserialize)]
-struct Head {
+struct DocumentHead {
     schema: HeadSchema,
     session: Option<HeadSession>,
     episode: Option<HeadEpisode>,
@@ -74,28 +78,29 @@ struct HeadEpisode {
     episode_num: u32,
 }
 
-impl Found {
-    /// Files that are read as documents.
+impl FoundFiles {
+    /// How many files are read as documents.
     pub(crate) fn files(&self) -> usize {
         let grouped: usize = self.groups.iter().map(|group| group.files.len()).sum();
-        grouped + self.bundles.len()
-    }
-
-    /// The groups of episodes.
-    pub(crate) fn episodes(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().filter(|group| group.episode.is_some())
+        grouped + self.desyncs.len()
     }
 }
 
-/// The same for a command that has no use for halves of desyncs.
+/// The groups that are episodes.
+pub(crate) fn episodes(groups: &[FileGroup]) -> impl Iterator<Item = &FileGroup> {
+    groups.iter().filter(|group| group.episode.is_some())
+}
+
+/// Finds the files of a command that does not read halves of desyncs.
 ///
 /// # Errors
 /// As [`find`].
-pub(crate) fn find_episodes(paths: &[PathBuf]) -> Result<Found, String> {
+pub(crate) fn find_episodes(paths: &[PathBuf]) -> Result<FoundFiles, CommandError> {
     let mut found = find(paths)?;
-    for Bundle { path, named } in found.bundles.drain(..) {
-        if named {
-            found.unreadable.push((path, neither(DESYNC_SCHEMA)));
+    for DesyncFile { path, given } in found.desyncs.drain(..) {
+        if given {
+            let why = FileError::OtherSchema(DESYNC_SCHEMA.to_owned());
+            found.unreadable.push(LeftOut { path, why });
         } else {
             found.foreign.push(path);
         }
@@ -103,43 +108,32 @@ pub(crate) fn find_episodes(paths: &[PathBuf]) -> Result<Found, String> {
     Ok(found)
 }
 
-fn neither(schema: &str) -> String {
-    format!("schema {schema} is neither an episode nor a session")
-}
-
-/// Searches folders for `*.json` and takes files as they are.
+/// Searches folders for `*.json`, and takes files that are given whatever their names.
 ///
 /// # Errors
-/// A path that is not there, or a folder that cannot be listed.
-pub(crate) fn find(paths: &[PathBuf]) -> Result<Found, String> {
+/// When a path does not exist or a folder cannot be listed.
+pub(crate) fn find(paths: &[PathBuf]) -> Result<FoundFiles, CommandError> {
     let mut files = Vec::new();
     for path in paths {
-        let named = path.is_file();
-        collect(path, named, &mut files)?;
+        let given = path.is_file();
+        collect(path, given, &mut files).map_err(|(path, source)| CommandError::Read {
+            path,
+            source: source.into(),
+        })?;
     }
     files.sort();
     files.dedup_by(|a, b| a.0 == b.0);
     let bar = progress("reading heads", files.len());
-    let mut found = Found::default();
-    let mut groups: BTreeMap<Key, Vec<(Option<usize>, PathBuf)>> = BTreeMap::new();
-    for (path, named) in files {
-        match head(&path) {
-            Ok(head) => match place(&head) {
-                Place::Group(key) => {
-                    let player = head.session.and_then(|session| session.local_player_id);
-                    groups.entry(key).or_default().push((player, path));
-                }
-                Place::Nowhere => {
-                    let why = "names no session or no episode number";
-                    found.unreadable.push((path, why.to_owned()));
-                }
-                Place::Bundle => found.bundles.push(Bundle { path, named }),
-                Place::Foreign if named => {
-                    found.unreadable.push((path, neither(&head.schema.name)));
-                }
-                Place::Foreign => found.foreign.push(path),
-            },
-            Err(why) => found.unreadable.push((path, why)),
+    let mut found = FoundFiles::default();
+    let mut groups: BTreeMap<GroupKey, Vec<(Option<usize>, PathBuf)>> = BTreeMap::new();
+    for (path, given) in files {
+        match head(&path).and_then(place) {
+            Ok(Placement::Group(key, player)) => {
+                groups.entry(key).or_default().push((player, path));
+            }
+            Ok(Placement::Desync) => found.desyncs.push(DesyncFile { path, given }),
+            Err(FileError::OtherSchema(_)) if !given => found.foreign.push(path),
+            Err(why) => found.unreadable.push(LeftOut { path, why }),
         }
         bar.inc(1);
     }
@@ -148,7 +142,7 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Found, String> {
         .into_iter()
         .map(|((session_id, episode), mut files)| {
             files.sort();
-            Group {
+            FileGroup {
                 session_id,
                 episode,
                 files: files.into_iter().map(|(_, path)| path).collect(),
@@ -158,75 +152,76 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Found, String> {
     Ok(found)
 }
 
-fn collect(path: &Path, named: bool, into: &mut Vec<(PathBuf, bool)>) -> Result<(), String> {
-    let say = |error: std::io::Error| format!("{}: {error}", path.display());
-    if !fs::metadata(path).map_err(say)?.is_dir() {
-        if named || path.extension().is_some_and(|ending| ending == "json") {
-            into.push((path.to_owned(), named));
+fn collect(
+    path: &Path,
+    given: bool,
+    into: &mut Vec<(PathBuf, bool)>,
+) -> Result<(), (PathBuf, io::Error)> {
+    let at = |error: io::Error| (path.to_owned(), error);
+    if !fs::metadata(path).map_err(at)?.is_dir() {
+        if given || path.extension().is_some_and(|ending| ending == "json") {
+            into.push((path.to_owned(), given));
         }
         return Ok(());
     }
-    for entry in fs::read_dir(path).map_err(say)? {
-        let entry = entry.map_err(say)?;
+    for entry in fs::read_dir(path).map_err(at)? {
+        let entry = entry.map_err(at)?;
         // A link inside a folder may lead back to it.
-        if !entry.file_type().map_err(say)?.is_symlink() {
+        if !entry.file_type().map_err(at)?.is_symlink() {
             collect(&entry.path(), false, into)?;
         }
     }
     Ok(())
 }
 
-fn head(path: &Path) -> Result<Head, String> {
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&bytes).map_err(|error| DocumentError::NotADocument(error).to_string())
+fn head(path: &Path) -> Result<DocumentHead, FileError> {
+    let bytes = fs::read(path)?;
+    let head = serde_json::from_slice(&bytes).map_err(DocumentError::NotADocument)?;
+    Ok(head)
 }
 
 /// Where a document belongs.
-enum Place {
-    /// To a session, and an episode of it.
-    Group(Key),
+enum Placement {
+    /// To a session and an episode of it, as the file of that player.
+    Group(GroupKey, Option<usize>),
     /// Among the halves of desyncs.
-    Bundle,
-    /// It is one of ours, and does not say.
-    Nowhere,
-    /// It is none of ours.
-    Foreign,
+    Desync,
 }
 
-fn place(head: &Head) -> Place {
-    let session = head
-        .session
-        .as_ref()
-        .map(|session| session.session_id.clone());
-    let number = head.episode.as_ref().map(|episode| episode.episode_num);
-    match (head.schema.name.as_str(), session, number) {
-        (SESSION_SCHEMA, Some(session), _) => Place::Group((session, None)),
-        (EPISODE_SCHEMA, Some(session), Some(number)) => Place::Group((session, Some(number))),
-        (SESSION_SCHEMA | EPISODE_SCHEMA, ..) => Place::Nowhere,
-        (DESYNC_SCHEMA, ..) => Place::Bundle,
-        _ => Place::Foreign,
+fn place(head: DocumentHead) -> Result<Placement, FileError> {
+    let number = head.episode.map(|episode| episode.episode_num);
+    match (head.schema.name.as_str(), head.session, number) {
+        (SESSION_SCHEMA, Some(session), _) => Ok(Placement::Group(
+            (session.session_id, None),
+            session.local_player_id,
+        )),
+        (EPISODE_SCHEMA, Some(session), Some(number)) => Ok(Placement::Group(
+            (session.session_id, Some(number)),
+            session.local_player_id,
+        )),
+        (SESSION_SCHEMA | EPISODE_SCHEMA, ..) => Err(FileError::Unplaced),
+        (DESYNC_SCHEMA, ..) => Ok(Placement::Desync),
+        _ => Err(FileError::OtherSchema(head.schema.name)),
     }
 }
 
 /// Reads an episode file.
 ///
 /// # Errors
-/// What is wrong with it, without its name.
-pub(crate) fn read_episode(path: &Path) -> Result<EpisodeDocument, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    EpisodeDocument::parse(&text).map_err(|error| error.to_string())
+/// When it cannot be read or is not one.
+pub(crate) fn read_episode(path: &Path) -> Result<EpisodeDocument, FileError> {
+    Ok(EpisodeDocument::parse(&fs::read_to_string(path)?)?)
 }
 
 /// Reads a session file.
 ///
 /// # Errors
-/// What is wrong with it, without its name.
-pub(crate) fn read_session(path: &Path) -> Result<SessionDocument, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    SessionDocument::parse(&text).map_err(|error| error.to_string())
+/// When it cannot be read or is not one.
+pub(crate) fn read_session(path: &Path) -> Result<SessionDocument, FileError> {
+    Ok(SessionDocument::parse(&fs::read_to_string(path)?)?)
 }
 
-/// A bar on stderr; it is not drawn where stderr is no terminal.
+/// A progress bar on stderr; it is not drawn if stderr is not a terminal.
 pub(crate) fn progress(what: &'static str, files: usize) -> ProgressBar {
     let bar = ProgressBar::new(files as u64).with_message(what);
     if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} files, {eta} left")

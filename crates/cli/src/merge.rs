@@ -1,20 +1,22 @@
-//! Owns `rollback-lab merge`: the files of every episode in, one document each out. Never decides
-//! how they are merged; that is `record::merge`.
+//! `rollback-lab merge`: one document per episode from the files of all its peers, with every time
+//! on one clock and the causes of rollbacks decided with the sender's file at hand.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rollback_lab_record::merge::{ClockMethod, MergedEpisode, merge as merge_files};
 
-use crate::files::{self, Group};
+use crate::error::{CommandError, FileError, LeftOut, none_left_out};
+use crate::files::{self, FileGroup};
 
 #[derive(Args)]
-pub(crate) struct Merge {
-    /// Folders, searched for episode files, or such files.
+pub(crate) struct MergeOptions {
+    /// Episode files, or folders that are searched for them
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
-    /// Folder of the merged documents: `<sessionId>/episode-<n>.merged.json`.
+    /// Folder of the merged documents, `<sessionId>/episode-<n>.merged.json`; it is created
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -22,64 +24,63 @@ pub(crate) struct Merge {
 /// Writes one document per episode and prints one line for each.
 ///
 /// # Errors
-/// After everything else was written, the files that could not be read or merged.
-pub(crate) fn merge(options: &Merge) -> Result<(), String> {
+/// When a document cannot be written; or, after all others were written, with the files that could
+/// not be read or merged.
+pub(crate) fn merge(options: &MergeOptions) -> Result<(), CommandError> {
     let found = files::find_episodes(&options.paths)?;
-    let mut broken: Vec<String> = found
-        .unreadable
-        .iter()
-        .map(|(path, why)| format!("{}: {why}", path.display()))
-        .collect();
     let bar = files::progress("merging", found.files());
-    for group in found.episodes() {
+    let mut left_out = found.unreadable;
+    for group in files::episodes(&found.groups) {
         match merged(group) {
             Ok(document) => {
-                let path = store(&options.out, group, &document)?;
-                bar.suspend(|| println!("{}: {}", path.display(), told(&document)));
+                let path = write(&options.out, group, &document)?;
+                bar.suspend(|| println!("{}: {}", path.display(), summary(&document)));
             }
-            Err(why) => broken.push(why),
+            Err(why) => left_out.push(why),
         }
         bar.inc(group.files.len() as u64);
     }
     bar.finish_and_clear();
-    if broken.is_empty() {
-        return Ok(());
-    }
-    Err(format!("not merged:\n  {}", broken.join("\n  ")))
+    none_left_out(left_out, "merged")
 }
 
-/// The merged document of one group.
+/// Merges the files of one episode.
 ///
 /// # Errors
-/// What cannot be read or merged, with the file's name.
-pub(crate) fn merged(group: &Group) -> Result<MergedEpisode, String> {
+/// The file that cannot be read; the first one if they cannot be merged.
+pub(crate) fn merged(group: &FileGroup) -> Result<MergedEpisode, LeftOut> {
     let mut documents = Vec::new();
     for path in &group.files {
         let document = files::read_episode(path);
-        documents.push(document.map_err(|why| format!("{}: {why}", path.display()))?);
+        documents.push(document.map_err(|why| LeftOut {
+            path: path.clone(),
+            why,
+        })?);
     }
-    merge_files(&documents).map_err(|error| {
-        let first = group.files.first().map(|path| path.display().to_string());
-        format!("{}: {error}", first.unwrap_or_default())
+    merge_files(&documents).map_err(|error| LeftOut {
+        path: group.files.first().cloned().unwrap_or_default(),
+        why: FileError::Merge(error.into()),
     })
 }
 
-fn store(out: &Path, group: &Group, document: &MergedEpisode) -> Result<PathBuf, String> {
-    let folder = out.join(safe(&group.session_id));
+fn write(out: &Path, group: &FileGroup, document: &MergedEpisode) -> Result<PathBuf, CommandError> {
+    let folder = out.join(folder_name(&group.session_id));
     let number = group.episode.unwrap_or_default();
     let path = folder.join(format!("episode-{number}.merged.json"));
-    let write = || -> std::io::Result<()> {
+    let write = || -> io::Result<()> {
         fs::create_dir_all(&folder)?;
         let part = path.with_extension("part");
         fs::write(&part, serde_json::to_vec(document)?)?;
         fs::rename(&part, &path)
     };
-    write().map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(path)
+    match write() {
+        Ok(()) => Ok(path),
+        Err(source) => Err(CommandError::Write { path, source }),
+    }
 }
 
-/// A session's id as the name of a folder, whatever a file says it is.
-fn safe(session_id: &str) -> String {
+/// A session's id as the name of a folder: a file may contain any text as its id, `../..` too.
+fn folder_name(session_id: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     session_id
         .chars()
@@ -87,25 +88,25 @@ fn safe(session_id: &str) -> String {
         .collect()
 }
 
-fn told(document: &MergedEpisode) -> String {
+fn summary(document: &MergedEpisode) -> String {
     let clocks: Vec<String> = document
         .clock
         .peers
         .iter()
         .filter(|peer| peer.method != ClockMethod::Reference)
         .map(|peer| {
-            let how = match peer.method {
+            let method = match peer.method {
                 ClockMethod::Exchange => "exchanged timestamps",
                 ClockMethod::InputOrder => "order of inputs",
                 ClockMethod::WallClock | ClockMethod::Reference => "wall clock",
             };
-            let within = peer.uncertainty_us.map_or_else(
+            let uncertainty = peer.uncertainty_us.map_or_else(
                 || String::from("by an unknown error"),
                 |us| format!("+-{:.1} ms", us as f64 / 1000.0),
             );
             let offset = peer.offset_us as f64 / 1000.0;
             format!(
-                "player {}: {offset:+.1} ms {within} ({how})",
+                "player {}: {offset:+.1} ms {uncertainty} ({method})",
                 peer.player_id
             )
         })
@@ -119,13 +120,9 @@ fn told(document: &MergedEpisode) -> String {
         1 => String::from("one file"),
         files => format!("{files} files, which {agreement}"),
     };
-    format!(
-        "{peers}, {} rollbacks; {}",
-        document.rollbacks.len(),
-        if clocks.is_empty() {
-            String::from("one clock")
-        } else {
-            clocks.join(", ")
-        }
-    )
+    let clocks = match clocks.is_empty() {
+        true => String::from("one clock"),
+        false => clocks.join(", "),
+    };
+    format!("{peers}, {} rollbacks; {clocks}", document.rollbacks.len())
 }

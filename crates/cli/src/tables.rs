@@ -1,22 +1,25 @@
-//! Owns `rollback-lab tables`: documents in, tables out, one episode in memory at a time. Never
-//! decides what a row is; that is the library's list.
+//! `rollback-lab tables`: CSV and Parquet tables of all files, one row per rollback, frame, stall,
+//! input and so on, with a data dictionary that explains every column.
+//!
+//! One document is in memory at a time, so the size of a study does not matter.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use rollback_lab_record::tables::{Formats, Source, TableFiles};
+use rollback_lab_record::tables::{Formats, Source, TableError, TableFiles};
 
-use crate::files::{self, Group};
+use crate::error::{CommandError, FileError, LeftOut, none_left_out};
+use crate::files::{self, FileGroup};
 
 #[derive(Args)]
-pub(crate) struct Tables {
-    /// Folders, searched for episode and session files, or such files.
+pub(crate) struct TablesOptions {
+    /// Episode and session files, or folders that are searched for them
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
-    /// Folder of the tables and their data dictionary. It is created.
+    /// Folder of the tables and their data dictionary; it is created
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What the tables are written as.
+    /// File format of the tables
     #[arg(long, value_enum, default_value_t = Format::Both)]
     format: Format,
 }
@@ -28,73 +31,84 @@ enum Format {
     Both,
 }
 
-/// Writes the tables, then one line for each.
+/// Writes the tables and prints a line for each.
 ///
 /// # Errors
-/// A table that cannot be written; or, after the tables of all others were written, the files that
-/// could not be read.
-pub(crate) fn tables(options: &Tables) -> Result<(), String> {
+/// When a table cannot be written; or, after the tables of all other files were written, with the
+/// files that could not be read.
+pub(crate) fn tables(options: &TablesOptions) -> Result<(), CommandError> {
     let found = files::find_episodes(&options.paths)?;
     let formats = Formats {
         csv: !matches!(options.format, Format::Parquet),
         parquet: !matches!(options.format, Format::Csv),
     };
-    let mut tables =
-        TableFiles::create(&options.out, formats).map_err(|error| error.to_string())?;
-    let mut left_out: Vec<String> = found
-        .unreadable
-        .iter()
-        .map(|(path, why)| format!("{}: {why}", path.display()))
-        .collect();
-    let bar = files::progress("tables", found.files());
+    let bar = files::progress("writing tables", found.files());
+    let mut tables = TableFiles::create(&options.out, formats)?;
+    let mut left_out = found.unreadable;
     for group in &found.groups {
-        add(group, &mut tables, &mut left_out)?;
+        add_group(group, &mut tables, &mut left_out)?;
         bar.inc(group.files.len() as u64);
     }
     bar.finish_and_clear();
-    let written = tables.finish().map_err(|error| error.to_string())?;
-    for table in written {
+    for table in tables.finish()? {
         println!("{:<12} {:>10} rows", table.table, table.rows);
     }
     println!("{}", options.out.display());
-    if left_out.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "{} files are not in the tables:\n  {}",
-        left_out.len(),
-        left_out.join("\n  ")
-    ))
+    none_left_out(left_out, "in the tables")
 }
 
-fn add(group: &Group, tables: &mut TableFiles, left_out: &mut Vec<String>) -> Result<(), String> {
+fn add_group(
+    group: &FileGroup,
+    tables: &mut TableFiles,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<(), TableError> {
     let mut players = Vec::new();
     for path in &group.files {
-        // A copy would count everything twice.
-        let mut is_copy = |player: Option<usize>| {
-            let copy = player.is_some() && players.contains(&player);
-            players.push(player);
-            copy
-        };
-        let added = if group.episode.is_some() {
-            files::read_episode(path).and_then(|document| {
-                if is_copy(document.session.local_player_id) {
-                    return Err(String::from("another file of the same episode and player"));
-                }
-                Ok(tables.add(Source::Episode(&document)))
-            })
-        } else {
-            files::read_session(path).and_then(|document| {
-                if is_copy(document.session.local_player_id) {
-                    return Err(String::from("another file of the same session and player"));
-                }
-                Ok(tables.add(Source::Session(&document)))
-            })
+        let added = match group.episode {
+            Some(_) => add_episode(path, &mut players, tables),
+            None => add_session(path, &mut players, tables),
         };
         match added {
-            Ok(written) => written.map_err(|error| error.to_string())?,
-            Err(why) => left_out.push(format!("{}: {why}", path.display())),
+            Ok(written) => written?,
+            Err(why) => left_out.push(LeftOut {
+                path: path.clone(),
+                why,
+            }),
         }
     }
+    Ok(())
+}
+
+fn add_episode(
+    path: &Path,
+    players: &mut Vec<usize>,
+    tables: &mut TableFiles,
+) -> Result<Result<(), TableError>, FileError> {
+    let document = files::read_episode(path)?;
+    once("episode", document.session.local_player_id, players)?;
+    Ok(tables.add(Source::Episode(&document)))
+}
+
+fn add_session(
+    path: &Path,
+    players: &mut Vec<usize>,
+    tables: &mut TableFiles,
+) -> Result<Result<(), TableError>, FileError> {
+    let document = files::read_session(path)?;
+    once("session", document.session.local_player_id, players)?;
+    Ok(tables.add(Source::Session(&document)))
+}
+
+/// Refuses a second file of the same player: it would count everything twice.
+fn once(
+    document: &'static str,
+    player: Option<usize>,
+    players: &mut Vec<usize>,
+) -> Result<(), FileError> {
+    let Some(player) = player else { return Ok(()) };
+    if players.contains(&player) {
+        return Err(FileError::Copy(document));
+    }
+    players.push(player);
     Ok(())
 }

@@ -1,34 +1,40 @@
-//! Owns `rollback-lab verify`: every file checked alone, and against the others of its episode, one
-//! line for each. Never changes a file, and judges by the JSON Schema and `record::check` alone; what
-//! only the game can judge, it asks the game's own program.
+//! `rollback-lab verify`: whether files are what they claim to be. Every file is validated against
+//! the JSON Schema, its numbers are recomputed, and the files of one episode are compared in pairs;
+//! one line per file says what is wrong or what it contains. With `--replay`, the game's own
+//! program plays every episode file again, which only it can do.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 
 use clap::Args;
 use jsonschema::Validator;
 use rollback_lab_record::check::{Violation, check_episode, check_pair};
 use rollback_lab_record::desync::DesyncBundle;
-use rollback_lab_record::{EpisodeDocument, SCHEMA_VERSION, SessionDocument, schema};
+use rollback_lab_record::{
+    DocumentError, EpisodeDocument, SCHEMA_VERSION, SessionDocument, schema,
+};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::files::{self, Group};
+use crate::error::{CommandError, FileError};
+use crate::files::{self, FileGroup};
 
-/// Faults that a line of text tells; all of them stand in the JSON.
-const TOLD: usize = 3;
+/// Faults that a line of text lists; the JSON has all.
+const LISTED_FAULTS: usize = 3;
 
 #[derive(Args)]
-pub(crate) struct Verify {
-    /// Folders, searched for episode and session files, or such files, of one or several peers.
+pub(crate) struct VerifyOptions {
+    /// Episode, session and desync files of one or several peers, or folders that are searched for
+    /// them
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
-    /// Print one JSON document instead of a line per file.
+    /// Print one JSON document instead of a line per file
     #[arg(long)]
     json: bool,
-    /// Play every episode file back with the game's own program, as volley's example `replay`: it gets
-    /// the file's path and fails where a state differs.
+    /// Also run PROGRAM on every episode file: the game's own player, which gets the file's path
+    /// and fails if a state differs
     #[arg(long, value_name = "PROGRAM")]
     replay: Option<PathBuf>,
 }
@@ -36,7 +42,7 @@ pub(crate) struct Verify {
 /// What `--json` prints.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct VerifyReport {
     in_order: bool,
     episode_files: usize,
     session_files: usize,
@@ -44,11 +50,11 @@ struct Report {
     desync_files: usize,
     unreadable_files: usize,
     pairs: usize,
-    /// Episodes of which a player's file was not given.
+    /// Episodes of which the file of a player is missing.
     incomplete_episodes: usize,
     /// Episode files by what they claim in `sync.status`.
     claims: BTreeMap<&'static str, usize>,
-    /// JSON documents of another kind that lay in a folder.
+    /// JSON documents of other kinds in the searched folders.
     skipped: usize,
     faults: usize,
     files: Vec<FileReport>,
@@ -58,8 +64,7 @@ struct Report {
 #[serde(rename_all = "camelCase")]
 struct FileReport {
     path: PathBuf,
-    /// `episode`, `session`, `desync` or `unreadable`.
-    kind: &'static str,
+    kind: FileKind,
     session_id: Option<String>,
     episode_num: Option<u32>,
     player_id: Option<usize>,
@@ -69,22 +74,49 @@ struct FileReport {
     status: Option<&'static str>,
     /// Players whose file agrees with this one.
     agrees_with: Vec<usize>,
-    /// Players whose file was not given.
+    /// Players whose file is missing.
     missing_players: Vec<usize>,
-    /// Whether the game's program played it back without a difference.
+    /// Whether the game's program played it without a difference.
     replayed: bool,
-    faults: Vec<Fault>,
+    faults: Vec<FileFault>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum FileKind {
+    Episode,
+    Session,
+    Desync,
+    Unreadable,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Fault {
-    /// `read`, `schema`, `invariants`, `pair` or `replay`.
-    check: &'static str,
+struct FileFault {
+    check: Check,
     /// The other player, of a pair.
     with_player: Option<usize>,
-    identity: Option<u8>,
+    /// Number of the invariant that does not hold.
+    #[serde(rename = "identity")]
+    invariant: Option<u8>,
     message: String,
+}
+
+/// What a fault was found by.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Check {
+    /// Reading the file.
+    Read,
+    /// The JSON Schema.
+    Schema,
+    /// The invariants of one file.
+    #[serde(rename = "identities")]
+    Invariants,
+    /// The invariants of two peers' files.
+    Pair,
+    /// The game's own program.
+    Replay,
 }
 
 /// The validators of all documents.
@@ -100,32 +132,32 @@ struct Loaded {
     report: FileReport,
 }
 
-/// Prints a line per file, then one of counts. Returns whether nothing is wrong.
+/// Prints a line per file, then one of totals. Faults are a failure.
 ///
 /// # Errors
-/// A path that is not there.
-pub(crate) fn verify(options: &Verify) -> Result<bool, String> {
+/// When a path cannot be read.
+pub(crate) fn verify(options: &VerifyOptions) -> Result<ExitCode, CommandError> {
     let found = files::find(&options.paths)?;
     let schemas = Schemas {
         episode: validator(schema::EPISODE)?,
         session: validator(schema::SESSION)?,
         desync: validator(schema::DESYNC)?,
     };
-    let mut report = Report {
+    let mut report = VerifyReport {
         skipped: found.foreign.len(),
-        ..Report::default()
+        ..VerifyReport::default()
     };
     let bar = files::progress("verifying", found.files());
-    let tell = |file: FileReport, report: &mut Report| {
+    let add = |file: FileReport, report: &mut VerifyReport| {
         if !options.json {
             bar.suspend(|| println!("{}", line(&file)));
         }
-        report.count(file, options.json);
+        report.add(file, options.json);
     };
-    for (path, why) in &found.unreadable {
-        let mut file = FileReport::new(path, "unreadable");
-        file.fault("read", why.clone());
-        tell(file, &mut report);
+    for unreadable in &found.unreadable {
+        let mut file = FileReport::new(&unreadable.path, FileKind::Unreadable);
+        file.fault(Check::Read, unreadable.why.to_string());
+        add(file, &mut report);
     }
     for group in &found.groups {
         let mut checked = check(group, &schemas, &mut report);
@@ -133,27 +165,29 @@ pub(crate) fn verify(options: &Verify) -> Result<bool, String> {
             replay(program, &mut checked);
         }
         for loaded in checked {
-            tell(loaded.report, &mut report);
+            add(loaded.report, &mut report);
             bar.inc(1);
         }
     }
-    for bundle in &found.bundles {
-        tell(load_bundle(&bundle.path, &schemas), &mut report);
+    for desync in &found.desyncs {
+        add(load_desync(&desync.path, &schemas), &mut report);
         bar.inc(1);
     }
     bar.finish_and_clear();
     report.in_order = report.faults == 0;
     if options.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        println!("{json}");
+        println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!("{}", summary(&report));
     }
-    Ok(report.in_order)
+    match report.in_order {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
 }
 
-/// Checks one group, which is all that is in memory meanwhile.
-fn check(group: &Group, schemas: &Schemas, report: &mut Report) -> Vec<Loaded> {
+/// Checks one group.
+fn check(group: &FileGroup, schemas: &Schemas, report: &mut VerifyReport) -> Vec<Loaded> {
     let Some(number) = group.episode else {
         let session = |path: &PathBuf| load_session(path, schemas);
         return group.files.iter().map(session).collect();
@@ -169,9 +203,9 @@ fn check(group: &Group, schemas: &Schemas, report: &mut Report) -> Vec<Loaded> {
 }
 
 fn load_session(path: &Path, schemas: &Schemas) -> Loaded {
-    let mut report = FileReport::new(path, "session");
+    let mut report = FileReport::new(path, FileKind::Session);
     match read(path, &schemas.session, SessionDocument::parse, &mut report) {
-        Err(why) => report.fault("read", why),
+        Err(why) => report.fault(Check::Read, why.to_string()),
         Ok(document) => {
             report.session_id = Some(document.session.session_id);
             report.player_id = document.session.local_player_id;
@@ -183,10 +217,10 @@ fn load_session(path: &Path, schemas: &Schemas) -> Loaded {
     }
 }
 
-fn load_bundle(path: &Path, schemas: &Schemas) -> FileReport {
-    let mut report = FileReport::new(path, "desync");
+fn load_desync(path: &Path, schemas: &Schemas) -> FileReport {
+    let mut report = FileReport::new(path, FileKind::Desync);
     match read(path, &schemas.desync, DesyncBundle::parse, &mut report) {
-        Err(why) => report.fault("read", why),
+        Err(why) => report.fault(Check::Read, why.to_string()),
         Ok(bundle) => {
             report.session_id = Some(bundle.session.session_id);
             report.episode_num = Some(bundle.episode_num);
@@ -197,11 +231,11 @@ fn load_bundle(path: &Path, schemas: &Schemas) -> FileReport {
 }
 
 fn load_episode(path: &Path, number: u32, schemas: &Schemas) -> Loaded {
-    let mut report = FileReport::new(path, "episode");
+    let mut report = FileReport::new(path, FileKind::Episode);
     report.episode_num = Some(number);
     let document = match read(path, &schemas.episode, EpisodeDocument::parse, &mut report) {
         Err(why) => {
-            report.fault("read", why);
+            report.fault(Check::Read, why.to_string());
             None
         }
         Ok(document) => {
@@ -211,7 +245,7 @@ fn load_episode(path: &Path, number: u32, schemas: &Schemas) -> Loaded {
             report.rollbacks = Some(document.rollbacks.count);
             report.status = Some(document.sync.status.as_str());
             let found = check_episode(&document);
-            report.violations("identities", None, &found);
+            report.violations(Check::Invariants, None, &found);
             Some(document)
         }
     };
@@ -219,25 +253,25 @@ fn load_episode(path: &Path, number: u32, schemas: &Schemas) -> Loaded {
 }
 
 /// Reads a document and validates it. The schema is the one of this build's minor version: an
-/// older file lacks later fields, and is held to what reading demands.
-fn read<T, E: std::fmt::Display>(
+/// older file lacks later fields, and only has to be readable.
+fn read<T>(
     path: &Path,
     schema: &Validator,
-    parse: impl Fn(&str) -> Result<T, E>,
+    parse: impl Fn(&str) -> Result<T, DocumentError>,
     report: &mut FileReport,
-) -> Result<T, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let value: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+) -> Result<T, FileError> {
+    let text = fs::read_to_string(path)?;
+    let value: Value = serde_json::from_str(&text).map_err(DocumentError::NotADocument)?;
     if value.pointer("/schema/version").and_then(Value::as_str) == Some(SCHEMA_VERSION) {
         for error in schema.iter_errors(&value) {
-            report.fault("schema", format!("{}: {error}", error.instance_path()));
+            report.fault(Check::Schema, format!("{}: {error}", error.instance_path()));
         }
     }
-    parse(&text).map_err(|error| error.to_string())
+    Ok(parse(&text)?)
 }
 
-/// Every pair of the group; a fault of a pair stands at both files.
-fn compare(loaded: &mut [Loaded], report: &mut Report) {
+/// Checks every pair of the group; a fault of a pair is one of both files.
+fn compare(loaded: &mut [Loaded], report: &mut VerifyReport) {
     for second in 1..loaded.len() {
         let (before, rest) = loaded.split_at_mut(second);
         let Some(two) = rest.first_mut() else { break };
@@ -252,14 +286,15 @@ fn compare(loaded: &mut [Loaded], report: &mut Report) {
                 one.report.agrees_with.extend(player_b);
                 two.report.agrees_with.extend(player_a);
             }
-            one.report.violations("pair", player_b, &found);
-            two.report.violations("pair", player_a, &found);
+            one.report.violations(Check::Pair, player_b, &found);
+            two.report.violations(Check::Pair, player_a, &found);
         }
     }
 }
 
-/// A player's file that was not given is no fault of the others: it may never have been written.
-fn find_missing(loaded: &mut [Loaded], report: &mut Report) {
+/// Notes the players whose file is missing. That is not a fault of the others: it may not have
+/// been written.
+fn find_missing(loaded: &mut [Loaded], report: &mut VerifyReport) {
     let given: Vec<usize> = loaded
         .iter()
         .filter_map(|file| file.report.player_id)
@@ -276,38 +311,39 @@ fn find_missing(loaded: &mut [Loaded], report: &mut Report) {
     report.incomplete_episodes += usize::from(incomplete);
 }
 
-/// Has the game play every episode file of the group.
+/// Runs the game's program on every episode file of the group.
 fn replay(program: &Path, loaded: &mut [Loaded]) {
     for file in loaded.iter_mut().filter(|file| file.document.is_some()) {
         match Command::new(program).arg(&file.report.path).output() {
             Ok(output) if output.status.success() => file.report.replayed = true,
-            Ok(output) => file.report.fault("replay", last_words(&output)),
+            Ok(output) => file.report.fault(Check::Replay, last_line(&output)),
             Err(error) => {
                 let why = format!("{} does not run: {error}", program.display());
-                file.report.fault("replay", why);
+                file.report.fault(Check::Replay, why);
             }
         }
     }
 }
 
-/// The last line that a program said, of errors if there are any.
-fn last_words(output: &Output) -> String {
+/// The last line that a program printed, to stderr if there is any, or else how it ended.
+fn last_line(output: &Output) -> String {
     let last = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let line = text.lines().rev().find(|line| !line.trim().is_empty());
         line.map(str::to_owned)
     };
-    let said = last(&output.stderr).or_else(|| last(&output.stdout));
-    said.unwrap_or_else(|| format!("the program ended with {}", output.status))
+    last(&output.stderr)
+        .or_else(|| last(&output.stdout))
+        .unwrap_or_else(|| format!("the program ended with {}", output.status))
 }
 
-fn validator(schema: &str) -> Result<Validator, String> {
-    let schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
-    jsonschema::validator_for(&schema).map_err(|error| error.to_string())
+fn validator(schema: &str) -> Result<Validator, CommandError> {
+    let schema: Value = serde_json::from_str(schema)?;
+    jsonschema::validator_for(&schema).map_err(|error| CommandError::Schema(error.into()))
 }
 
 impl FileReport {
-    fn new(path: &Path, kind: &'static str) -> Self {
+    fn new(path: &Path, kind: FileKind) -> Self {
         Self {
             path: path.to_owned(),
             kind,
@@ -324,32 +360,33 @@ impl FileReport {
         }
     }
 
-    fn fault(&mut self, check: &'static str, message: String) {
-        self.faults.push(Fault {
+    fn fault(&mut self, check: Check, message: String) {
+        self.faults.push(FileFault {
             check,
             with_player: None,
-            identity: None,
+            invariant: None,
             message,
         });
     }
 
-    fn violations(&mut self, check: &'static str, with: Option<usize>, found: &[Violation]) {
-        self.faults.extend(found.iter().map(|violation| Fault {
+    fn violations(&mut self, check: Check, with: Option<usize>, found: &[Violation]) {
+        self.faults.extend(found.iter().map(|violation| FileFault {
             check,
             with_player: with,
-            identity: Some(violation.identity),
+            invariant: Some(violation.identity),
             message: violation.to_string(),
         }));
     }
 }
 
-impl Report {
-    fn count(&mut self, file: FileReport, keep: bool) {
+impl VerifyReport {
+    /// Counts a file, and keeps its report if it will be printed.
+    fn add(&mut self, file: FileReport, keep: bool) {
         match file.kind {
-            "episode" => self.episode_files += 1,
-            "session" => self.session_files += 1,
-            "desync" => self.desync_files += 1,
-            _ => self.unreadable_files += 1,
+            FileKind::Episode => self.episode_files += 1,
+            FileKind::Session => self.session_files += 1,
+            FileKind::Desync => self.desync_files += 1,
+            FileKind::Unreadable => self.unreadable_files += 1,
         }
         if let Some(status) = file.status {
             *self.claims.entry(status).or_default() += 1;
@@ -361,17 +398,30 @@ impl Report {
     }
 }
 
-/// One line, whatever is wrong.
+impl FileKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Episode => "episode",
+            Self::Session => "session",
+            Self::Desync => "desync",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// One line about a file, however much is wrong with it.
 fn line(file: &FileReport) -> String {
     let path = file.path.display();
     if !file.faults.is_empty() {
-        let mut told: Vec<String> = file.faults.iter().take(TOLD).map(told).collect();
-        if let Some(more) = file.faults.len().checked_sub(TOLD).filter(|more| *more > 0) {
-            told.push(format!("and {more} more (--json tells all)"));
+        let faults = file.faults.iter().take(LISTED_FAULTS);
+        let mut listed: Vec<String> = faults.map(FileFault::text).collect();
+        if file.faults.len() > LISTED_FAULTS {
+            let more = file.faults.len() - LISTED_FAULTS;
+            listed.push(format!("and {more} more (--json lists all)"));
         }
-        return format!("FAULT  {path}: {}", told.join("; "));
+        return format!("FAULT  {path}: {}", listed.join("; "));
     }
-    let mut about = vec![file.kind.to_owned()];
+    let mut about = vec![file.kind.as_str().to_owned()];
     about.extend(file.frames.map(|frames| format!("{frames} frames")));
     about.extend(
         file.rollbacks
@@ -385,13 +435,21 @@ fn line(file: &FileReport) -> String {
     format!("ok     {path}: {}", about.join(", "))
 }
 
-fn told(fault: &Fault) -> String {
-    let with = fault
-        .with_player
-        .map(|player| format!(" with player {player}"));
-    // A message may quote the file, line ends included.
-    let message = fault.message.replace(['\n', '\r'], " ");
-    format!("{}{}: {message}", fault.check, with.unwrap_or_default())
+impl FileFault {
+    fn text(&self) -> String {
+        let found_by = match (self.check, self.with_player) {
+            (Check::Read, _) => String::from("read: "),
+            (Check::Schema, _) => String::from("schema: "),
+            // The message names the invariant.
+            (Check::Invariants, _) => String::new(),
+            (Check::Pair, Some(player)) => format!("pair with player {player}: "),
+            (Check::Pair, None) => String::from("pair: "),
+            (Check::Replay, _) => String::from("replay: "),
+        };
+        // A message may quote the file, line ends included.
+        let message = self.message.replace(['\n', '\r'], " ");
+        format!("{found_by}{message}")
+    }
 }
 
 fn players(what: &str, players: &[usize]) -> Option<String> {
@@ -399,7 +457,7 @@ fn players(what: &str, players: &[usize]) -> Option<String> {
     (!list.is_empty()).then(|| format!("{what} {}", list.join(", ")))
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &VerifyReport) -> String {
     let claims: Vec<String> = report
         .claims
         .iter()

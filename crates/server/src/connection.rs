@@ -1,35 +1,35 @@
-//! Owns one websocket from the upgrade to its end: a reader, a writer and their time-outs.
-//! Never decides who is in which room, nor what is dropped.
+//! One websocket from the upgrade to its end: a reader and a writer with their time-outs, side by
+//! side in one task.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Error;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use matchbox_protocol::{JsonPeerRequest, PeerRequest};
+use rollback_lab_link::wire::relay::{
+    CLOSE_TOO_SLOW, ClientFrame, DropReason, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, RelayFrameError,
+    decode_client,
+};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::limits::{
-    CLOSE_TIMEOUT, MAX_SIGNAL_LEN, PING_AFTER, SILENT_PINGS, TokenBucket, WRITE_TIMEOUT,
+    CLOSE_TIMEOUT, MAX_SIGNAL_LEN, PING_AFTER, TokenBucket, UNANSWERED_PINGS, WRITE_TIMEOUT,
 };
 use super::metrics::Metrics;
 use super::page::Page;
 use super::refusal::Refusal;
 use super::request::RoomRequest;
-use super::rooms::{PlayerSlot, Rooms};
+use super::rooms::{Membership, Rooms};
 use super::send_queue::{Closing, Next, SendQueue};
-use rollback_lab_link::wire::relay::{
-    CLOSE_TOO_SLOW, ClientFrame, DropReason, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, RelayFrameError,
-    decode_client,
-};
 
 /// What every connection shares.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ServerState {
     /// All rooms.
     pub rooms: Arc<Rooms>,
     /// All counters.
@@ -38,136 +38,124 @@ pub(crate) struct Shared {
     pub shutdown: watch::Receiver<bool>,
     /// How many connections are open.
     pub open: Arc<watch::Sender<usize>>,
-    /// What is served to requests that want no websocket.
+    /// Served to requests that do not ask for a websocket.
     pub page: Option<Arc<Page>>,
 }
 
 /// Serves a websocket until it ends.
 pub(crate) async fn serve(
-    shared: Shared,
+    state: ServerState,
     request: Result<RoomRequest, Refusal>,
     socket: WebSocket,
 ) {
-    shared.open.send_modify(|open| *open += 1);
+    state.open.send_modify(|open| *open += 1);
     let (sink, stream) = socket.split();
     let send_queue = Arc::new(SendQueue::default());
-    let joined = request.and_then(|request| shared.rooms.join(&request, Arc::clone(&send_queue)));
-    let player_slot = match joined {
-        Ok(player_slot) => {
-            debug!(
-                "{} joined room {}",
-                player_slot.peer(),
-                player_slot.room_name()
-            );
-            Some(player_slot)
+    let joined = request.and_then(|request| state.rooms.join(&request, Arc::clone(&send_queue)));
+    let membership = match joined {
+        Ok(membership) => {
+            let (peer, room) = (membership.peer(), membership.room_name());
+            debug!("{peer} joined room {room}");
+            Some(membership)
         }
         Err(refusal) => {
             info!("refused a client: {refusal}");
             let closing = Closing::from(&refusal);
-            shared.metrics.refused(closing.name);
+            state.metrics.refused(closing.name);
             send_queue.close(closing);
             None
         }
     };
-    run(&shared, player_slot, &send_queue, sink, stream).await;
-    shared.open.send_modify(|open| *open -= 1);
+    run(&state, membership.as_ref(), &send_queue, sink, stream).await;
+    if let Some(membership) = &membership {
+        let (peer, room) = (membership.peer(), membership.room_name());
+        debug!("{peer} left room {room}");
+    }
+    state.open.send_modify(|open| *open -= 1);
 }
 
+/// Reads and writes until one of both ends, then leaves the room.
 async fn run(
-    shared: &Shared,
-    player_slot: Option<PlayerSlot>,
+    state: &ServerState,
+    membership: Option<&Membership>,
     send_queue: &SendQueue,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
 ) {
-    let mut shutdown = shared.shutdown.clone();
-    {
-        let reader = Reader {
-            metrics: &shared.metrics,
-            player_slot: player_slot.as_ref(),
-            send_queue,
-            relay: TokenBucket::default(),
-            signaling: TokenBucket::default(),
-        };
-        let mut reader = std::pin::pin!(reader.run(stream));
-        let mut writer = std::pin::pin!(write(
-            &shared.metrics,
-            player_slot.as_ref(),
-            send_queue,
-            sink
-        ));
-        let mut stopping = false;
-        let ended = loop {
-            tokio::select! {
-                () = &mut reader => break Ended::ByClient,
-                ended = &mut writer => break ended,
-                _ = shutdown.wait_for(|stop| *stop), if !stopping => {
-                    stopping = true;
-                    send_queue.close(Closing::new(
-                        close_code::AWAY,
-                        "shutdown",
-                        "server is shutting down",
-                    ));
-                }
+    let reader = Reader {
+        metrics: &state.metrics,
+        membership,
+        send_queue,
+        packets: TokenBucket::default(),
+        signals: TokenBucket::default(),
+    };
+    let mut reader = std::pin::pin!(reader.run(stream));
+    let mut writer = std::pin::pin!(write(&state.metrics, membership, send_queue, sink));
+    let mut shutdown = state.shutdown.clone();
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            () = &mut reader => break ConnectionEnd::ByClient,
+            ended = &mut writer => break ended,
+            _ = shutdown.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                send_queue.close(Closing::new(
+                    close_code::AWAY,
+                    "shutdown",
+                    "server is shutting down",
+                ));
             }
-        };
-        match &ended {
-            Ended::ByServer(closing) => {
-                shared.metrics.closed(closing.name);
-                debug!("closed a client: {}", closing.text);
-            }
-            Ended::TooSlow => shared.metrics.closed("tooSlow"),
-            Ended::ByClient => {}
         }
-        if let Some(player_slot) = &player_slot {
-            player_slot.leave();
+    };
+    match &ended {
+        ConnectionEnd::ByServer(closing) => {
+            state.metrics.closed(closing.name);
+            debug!("closed a connection: {}", closing.text);
         }
-        if let Ended::ByServer(_) = &ended {
-            // What the client still sends is read away: bytes left unread would reset the
-            // connection and take the close frame with them.
-            let _ = timeout(CLOSE_TIMEOUT, reader).await;
-        }
+        ConnectionEnd::TooSlow => state.metrics.closed("tooSlow"),
+        ConnectionEnd::ByClient => {}
     }
-    if let Some(player_slot) = &player_slot {
-        debug!(
-            "{} left room {}",
-            player_slot.peer(),
-            player_slot.room_name()
-        );
+    if let Some(membership) = membership {
+        membership.leave();
+    }
+    if let ConnectionEnd::ByServer(_) = &ended {
+        // Bytes left unread would reset the connection, and the client would lose the close frame.
+        let _ = timeout(CLOSE_TIMEOUT, reader).await;
     }
 }
 
-/// How a connection came to its end.
-enum Ended {
+/// How a connection ended.
+enum ConnectionEnd {
     /// The client closed it, or it broke.
     ByClient,
     /// The server sent a close frame.
     ByServer(Closing),
-    /// A write timed out; nothing can be said to a client that does not read.
+    /// A write timed out. A close frame would not be written either.
     TooSlow,
 }
 
 struct Reader<'a> {
     metrics: &'a Metrics,
-    player_slot: Option<&'a PlayerSlot>,
+    /// `None` for a client that was refused; it only reads the close frame.
+    membership: Option<&'a Membership>,
     send_queue: &'a SendQueue,
-    relay: TokenBucket,
-    signaling: TokenBucket,
+    packets: TokenBucket,
+    signals: TokenBucket,
 }
 
 impl Reader<'_> {
-    /// Reads until the stream ends. After a violation it reads on without looking, until the
+    /// Reads until the stream ends. After a violation it discards what it reads until the
     /// connection is closed.
     async fn run(mut self, mut stream: SplitStream<WebSocket>) {
-        let mut silent = 0;
+        let mut unanswered = 0;
         loop {
             match timeout(PING_AFTER, stream.next()).await {
                 Ok(Some(Ok(message))) => {
-                    silent = 0;
-                    if let Some(player_slot) = self.player_slot
+                    unanswered = 0;
+                    if let Some(membership) = self.membership
                         && !self.send_queue.is_closing()
                     {
-                        self.read(player_slot, message);
+                        self.read(membership, message);
                     }
                 }
                 Ok(Some(Err(error))) => {
@@ -175,12 +163,12 @@ impl Reader<'_> {
                         return;
                     };
                     self.send_queue.close(closing);
-                    // Whatever follows cannot be read; the writer says goodbye if it can.
+                    // The stream cannot be read any further; the writer ends the connection.
                     return std::future::pending().await;
                 }
                 Ok(None) => return,
-                Err(_) if silent < SILENT_PINGS => {
-                    silent += 1;
+                Err(_) if unanswered < UNANSWERED_PINGS => {
+                    unanswered += 1;
                     self.send_queue.control(Message::Ping(Default::default()));
                 }
                 Err(_) => self.send_queue.close(Closing::new(
@@ -192,27 +180,21 @@ impl Reader<'_> {
         }
     }
 
-    fn read(&mut self, player_slot: &PlayerSlot, message: Message) {
+    fn read(&mut self, membership: &Membership, message: Message) {
         let now = Instant::now();
         match message {
-            Message::Binary(bytes) => self.packet(now, player_slot, &bytes),
-            Message::Text(text) => self.text(now, player_slot, &text),
+            Message::Binary(bytes) => self.packet(now, membership, &bytes),
+            Message::Text(text) => self.text(now, membership, &text),
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
         }
     }
 
-    fn packet(&mut self, now: Instant, player_slot: &PlayerSlot, bytes: &[u8]) {
+    fn packet(&mut self, now: Instant, membership: &Membership, bytes: &[u8]) {
         match decode_client(bytes) {
             Ok(ClientFrame::Forward {
                 destination,
                 payload,
-            }) => {
-                if self.relay.take(now, player_slot.room_size()) {
-                    player_slot.forward(now, destination, payload);
-                } else {
-                    player_slot.drop_own(DropReason::RateLimited);
-                }
-            }
+            }) => membership.forward(now, destination, payload, &mut self.packets),
             Err(RelayFrameError::TooLong { len, .. }) => {
                 self.metrics.dropped(DropReason::TooLarge, 1);
                 self.send_queue.close(Closing::new(
@@ -225,14 +207,14 @@ impl Reader<'_> {
                 ));
             }
             Err(error) => {
-                // Garbage counts against the sender's rate like anything else.
-                self.relay.take(now, player_slot.room_size());
+                // Malformed frames count against the sender's rate like packets.
+                membership.allows(now, &mut self.packets);
                 self.metrics.malformed(error.reason());
             }
         }
     }
 
-    fn text(&mut self, now: Instant, player_slot: &PlayerSlot, text: &str) {
+    fn text(&mut self, now: Instant, membership: &Membership, text: &str) {
         if text.len() > MAX_SIGNAL_LEN {
             self.send_queue.close(Closing::new(
                 close_code::SIZE,
@@ -244,21 +226,21 @@ impl Reader<'_> {
             ));
             return;
         }
-        if !self.signaling.take(now, player_slot.room_size()) {
-            player_slot.drop_own(DropReason::RateLimited);
+        if !membership.allows(now, &mut self.signals) {
+            membership.drop_own(DropReason::RateLimited);
             return;
         }
         match text.parse::<JsonPeerRequest>() {
-            Ok(PeerRequest::Signal { receiver, data }) => player_slot.signal(receiver, data),
+            Ok(PeerRequest::Signal { receiver, data }) => membership.signal(receiver, data),
             Ok(PeerRequest::KeepAlive) => {}
             Err(_) => self.metrics.malformed("json"),
         }
     }
 }
 
-/// What a client did wrong when reading from it failed; none if it is simply gone.
+/// The protocol violation behind a failed read; `None` if the connection was lost.
 fn violation(error: &Error) -> Option<Closing> {
-    // axum hides the error's type, its text and its sources are what there is to tell by.
+    // axum 0.8 hides the type of the websocket's error: its text and its sources are what is left.
     let text = error.to_string();
     let first = std::error::Error::source(error);
     let lost = std::iter::successors(first, |error| error.source())
@@ -274,29 +256,30 @@ fn violation(error: &Error) -> Option<Closing> {
     })
 }
 
+/// Writes what the queue yields until the connection ends.
 async fn write(
     metrics: &Metrics,
-    player_slot: Option<&PlayerSlot>,
+    membership: Option<&Membership>,
     send_queue: &SendQueue,
     mut sink: SplitSink<WebSocket, Message>,
-) -> Ended {
+) -> ConnectionEnd {
     let mut stale = Vec::new();
     loop {
         let next = send_queue.next(Instant::now(), &mut stale);
         for (source, count) in stale.drain(..) {
-            if let Some(player_slot) = player_slot {
-                player_slot.drop_of(source, DropReason::Stale, count);
+            if let Some(membership) = membership {
+                membership.drop_of(source, DropReason::Stale, count);
             }
         }
-        let message = match next {
+        let (message, packet) = match next {
             Next::Close(closing) => {
                 let frame = CloseFrame {
                     code: closing.code,
                     reason: closing.text.as_str().into(),
                 };
                 return match timeout(WRITE_TIMEOUT, sink.send(Message::Close(Some(frame)))).await {
-                    Ok(_) => Ended::ByServer(closing),
-                    Err(_) => Ended::TooSlow,
+                    Ok(_) => ConnectionEnd::ByServer(closing),
+                    Err(_) => ConnectionEnd::TooSlow,
                 };
             }
             Next::Wait(None) => {
@@ -320,16 +303,14 @@ async fn write(
                 )
             }
         };
-        let (message, packet) = message;
         match timeout(WRITE_TIMEOUT, sink.send(message)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Ended::ByClient,
-            Err(_) => return Ended::TooSlow,
+            Ok(Err(_)) => return ConnectionEnd::ByClient,
+            Err(_) => return ConnectionEnd::TooSlow,
         }
         if let Some((received, length)) = packet {
             let payload = length.saturating_sub(MAX_FRAME_LEN - MAX_PAYLOAD_LEN);
-            let latency: Duration = received.elapsed();
-            metrics.forwarded(payload, latency);
+            metrics.forwarded(payload, received.elapsed());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Owns the making of peer ids and room nonces. They are unlikely to collide and hard to guess,
-//! but they are names, not secrets: nothing may be admitted because it knows one.
+//! Makes peer ids and room nonces. They are unlikely to collide and hard to guess, but they are
+//! names, not secrets: knowing one must not admit a client to anything.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use matchbox_protocol::PeerId;
 
-/// 16 bytes that no other call gives: a keyed hash (`SipHash`, keys from the operating system) of
-/// a counter.
+/// 16 bytes that differ from those of every other call: a keyed hash (`SipHash`, keys from the
+/// operating system) of a counter.
 pub(crate) fn random_bytes() -> [u8; 16] {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNTER: AtomicU64 = AtomicU64::new(0);

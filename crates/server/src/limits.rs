@@ -1,29 +1,30 @@
-//! Owns the server's limits: their values with reasons, and the token bucket.
-//! Never reads a clock; `now` is passed in.
+//! The server's limits with their reasons, and the token bucket that enforces the rate.
 
 use std::time::{Duration, Instant};
 
 /// Longest signaling text, in bytes. Session descriptions with many candidates stay below 20 KiB.
 pub(crate) const MAX_SIGNAL_LEN: usize = 64 * 1024;
-/// Longest message the websocket reads at all. Above [`MAX_SIGNAL_LEN`], so that an oversized
-/// message can be read away and answered with a clean close; small enough to bound memory.
+/// Longest message that the websocket reads at all. Above [`MAX_SIGNAL_LEN`], so that an oversized
+/// message can be read to its end and answered with a clean close; small enough to bound memory.
 pub(crate) const MAX_MESSAGE_LEN: usize = 4 * MAX_SIGNAL_LEN;
-/// A write that takes longer than this ends the connection: its receiver is frozen.
+/// A write that takes longer than this ends the connection: its receiver does not read.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client gets to answer a close frame before the connection is cut.
+/// How long a client gets to answer a close frame before its connection is dropped.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection silent for this long is pinged. Longer than matchbox's keep-alive of 10 s, so
-/// that stock clients, which warn about a ping, never see one.
+/// that stock clients, which warn about a ping, get none.
 pub(crate) const PING_AFTER: Duration = Duration::from_secs(15);
-/// A connection that stays silent for this many [`PING_AFTER`] is closed.
-pub(crate) const SILENT_PINGS: u32 = 3;
+/// Pings without any answer after which a connection is closed, [`PING_AFTER`] apart: 60 s after
+/// its last message. A tab that a browser throttles answers pings; a machine asleep does not.
+pub(crate) const UNANSWERED_PINGS: u32 = 3;
 /// Kernel send buffer asked for per connection: about a dozen full packets, so that what a slow
-/// receiver does not take waits in the rings, where it can be dropped, and not in the kernel.
+/// receiver does not read waits in the rings, where it can be dropped, and not in the kernel.
 pub(crate) const SEND_BUFFER: u32 = 16 * 1024;
 
-/// Messages a client may send per second and other member of its room. The fastest game has 240
-/// frames a second, and a peer sends an input and an acknowledgement in each; reports, checksums,
-/// probes and repeats come on top. A limit below what a game needs is loss made by the server.
+/// Messages a client may send per second and other member of its room. The fastest supported game
+/// has 240 frames a second, and a peer sends an input and an acknowledgement in each; reports,
+/// checksums, probes and repeats come on top. A limit below what a game needs is loss made by the
+/// server.
 const RATE_PER_MEMBER: f64 = 600.0;
 /// The burst is this share of one second's allowance.
 const BURST_SHARE: f64 = 0.25;
@@ -88,10 +89,10 @@ mod tests {
         );
     }
 
-    /// What one peer sends another over the relay: an input and an acknowledgement in every frame,
-    /// and now and then a report, a checksum, a probe or a repeat.
+    /// What a peer sends each other peer over the relay: an input and an acknowledgement per frame,
+    /// and in every sixth frame a report, a checksum, a probe or a repeat.
     #[test]
-    fn a_game_at_any_frame_rate_is_never_limited() {
+    fn a_game_of_up_to_240_fps_is_not_limited() {
         for (fps, others) in [(60, 1), (60, 3), (120, 1), (120, 3), (240, 1), (240, 3)] {
             let start = Instant::now();
             let mut bucket = TokenBucket::default();

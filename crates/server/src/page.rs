@@ -1,5 +1,5 @@
-//! Owns the static files of a page: read once at the start, compressed variants beside them.
-//! Never opens a file for a request, so no path of a request ever meets the disk.
+//! The static files of a page, with their compressed variants. They are read once, at the start:
+//! no path of a request reaches the file system.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,25 +14,26 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-/// Most bytes of all files: they are held in memory, and a page has tens of megabytes. More is the
-/// wrong folder.
+/// Most bytes of all files together: they are held in memory, and a page has tens of megabytes. A
+/// larger folder was probably given by mistake.
 const MAX_BYTES: u64 = 512 * 1024 * 1024;
-/// Folders below the page's own; a page is flat, and a loop of links is not.
+/// Levels of folders below the page's own that are read.
 const MAX_DEPTH: usize = 8;
 /// The file of a path that ends in `/`.
 const INDEX: &str = "index.html";
 
-/// The compressed variants that may lie beside a file, the best one first.
+/// Encodings and file endings of the compressed variants that may lie beside a file, the smallest
+/// first.
 const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gzip", "gz")];
 
 /// Every file of a page, by its path below the folder.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    files: HashMap<String, File>,
+    files: HashMap<String, PageFile>,
 }
 
 #[derive(Debug)]
-struct File {
+struct PageFile {
     content_type: HeaderValue,
     tag: HeaderValue,
     plain: Bytes,
@@ -45,7 +46,8 @@ impl Page {
     /// exists. Links are not followed.
     ///
     /// # Errors
-    /// What the system says, or that there is no `index.html` or far too much.
+    /// When the folder or a file cannot be read, when there is no `index.html`, or when the files
+    /// are larger than [`MAX_BYTES`] together.
     pub(crate) fn read(folder: &Path) -> io::Result<Self> {
         let mut found = HashMap::new();
         let mut left = MAX_BYTES;
@@ -78,7 +80,7 @@ impl Page {
                     })
                     .collect();
                 let tag = format!("\"{:016x}\"", seahash::hash(&plain));
-                let file = File {
+                let file = PageFile {
                     content_type: HeaderValue::from_static(content_type(&name)),
                     tag: HeaderValue::from_str(&tag).map_err(io::Error::other)?,
                     plain,
@@ -109,7 +111,7 @@ impl Page {
         own.insert(CONTENT_TYPE, file.content_type.clone());
         own.insert(ETAG, file.tag.clone());
         own.insert(VARY, HeaderValue::from_static("accept-encoding"));
-        // A page built anew is seen at once; unchanged files answer with 304.
+        // A new build is used at once; unchanged files are answered with 304.
         own.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         own.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if headers.get(IF_NONE_MATCH) == Some(&file.tag) {
@@ -156,9 +158,12 @@ fn gather(
             let prefix = format!("{prefix}{name}/");
             gather(&entry.path(), &prefix, depth + 1, left, found)?;
         } else if kind.is_file() {
-            *left = left
-                .checked_sub(entry.metadata()?.len())
-                .ok_or_else(|| io::Error::other("its files are too large for a page"))?;
+            *left = left.checked_sub(entry.metadata()?.len()).ok_or_else(|| {
+                io::Error::other(format!(
+                    "its files have more than {} MiB together",
+                    MAX_BYTES / (1024 * 1024)
+                ))
+            })?;
             found.insert(format!("{prefix}{name}"), fs::read(entry.path())?.into());
         }
     }
@@ -170,7 +175,7 @@ fn content_type(name: &str) -> &'static str {
     match ending {
         "html" => "text/html; charset=utf-8",
         "js" | "mjs" => "text/javascript; charset=utf-8",
-        // Browsers compile while it arrives only under this type.
+        // Browsers compile while downloading only with this type.
         "wasm" => "application/wasm",
         "json" => "application/json",
         "css" => "text/css; charset=utf-8",
@@ -183,7 +188,7 @@ fn content_type(name: &str) -> &'static str {
 }
 
 /// Whether an `Accept-Encoding` header names `encoding` and does not refuse it (RFC 9110, section
-/// 12.5.3). `*` is not taken up: no browser sends it.
+/// 12.5.3). `*` is ignored: no browser sends it.
 fn accepts(header: &str, encoding: &str) -> bool {
     header.split(',').any(|part| {
         let (name, parameters) = part.split_once(';').unwrap_or((part, ""));
@@ -201,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_encoding_is_taken_only_where_it_is_named_and_not_refused() {
+    fn an_encoding_is_used_only_if_it_is_named_and_not_refused() {
         assert!(accepts("gzip, deflate, br", "br"));
         assert!(accepts("GZIP;q=0.5", "gzip"));
         assert!(!accepts("gzip, br;q=0", "br"));

@@ -1,18 +1,17 @@
-//! Owns the reasons for which a client gets no place in a room, and how they read.
-//! Never decides one.
+//! The reasons for which a client is refused a room, their close codes and texts.
 
+use rollback_lab_link::wire::relay::{
+    CLOSE_BAD_ROOM, CLOSE_PLAYERS_DIFFER, CLOSE_ROOM_FULL, CLOSE_SERVER_FULL,
+};
 use thiserror::Error;
 
 use super::request::RoomRequestError;
 use super::send_queue::Closing;
-use rollback_lab_link::wire::relay::{
-    CLOSE_BAD_ROOM, CLOSE_PLAYERS_DIFFER, CLOSE_ROOM_FULL, CLOSE_SERVER_FULL,
-};
 
 /// Why a client is refused a room.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Refusal {
-    /// The room holds as many as it may.
+    /// The room has as many peers as it may hold.
     #[error("room {room} is full: it has {capacity} of {capacity} peers")]
     RoomFull {
         /// Name of the room.
@@ -21,14 +20,18 @@ pub(crate) enum Refusal {
         capacity: usize,
     },
     /// The room was opened for another number of players.
-    #[error("room {room} has {} players, not {}", named(*has, " of"), named(*asked, ""))]
+    #[error(
+        "room {room} has {} players, not {}",
+        has.map_or_else(|| "any number of".to_owned(), |n| n.to_string()),
+        requested.map_or_else(|| "any number".to_owned(), |n| n.to_string())
+    )]
     PlayersDiffer {
         /// Name of the room.
         room: String,
-        /// How many it was opened for; 0 when nobody said.
-        has: u8,
-        /// How many the client named; 0 when none.
-        asked: u8,
+        /// How many it was opened for; `None` for any number.
+        has: Option<u8>,
+        /// How many the client named, if any.
+        requested: Option<u8>,
     },
     /// The room's name or its parameters are not acceptable.
     #[error("bad room: {0}")]
@@ -36,7 +39,7 @@ pub(crate) enum Refusal {
     /// The server holds as many rooms or peers as its settings allow.
     #[error("server is full: it has {limit} of {limit} {what}")]
     ServerFull {
-        /// What there are too many of.
+        /// `rooms` or `peers`.
         what: &'static str,
         /// The setting.
         limit: usize,
@@ -52,12 +55,5 @@ impl From<&Refusal> for Closing {
             Refusal::ServerFull { .. } => (CLOSE_SERVER_FULL, "serverFull"),
         };
         Self::new(code, name, refusal.to_string())
-    }
-}
-
-fn named(players: u8, of: &str) -> String {
-    match players {
-        0 => format!("any number{of}"),
-        n => n.to_string(),
     }
 }

@@ -1,16 +1,14 @@
-//! Owns what a room URL asks for: the name and the way peers are grouped.
-//! Never touches a room; text in, a request or a reason out.
-
-use thiserror::Error;
+//! Parses room URLs: the name of the room and how its peers are grouped.
 
 use rollback_lab_link::wire::relay::MAX_MEMBERS;
+use thiserror::Error;
 
-/// Longest room name, in bytes: it has to fit into a close frame's reason with room to explain.
+/// Longest room name, in bytes: a refusal that names it must fit into a close frame (123 bytes).
 pub(crate) const MAX_ROOM_NAME: usize = 64;
 /// The room of a URL without a path, as in `matchbox_signaling`.
 const DEFAULT_ROOM: &str = "world";
 
-/// A room as a client asks for it.
+/// A room as a client requests it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RoomRequest {
     /// Name of the room.
@@ -31,11 +29,11 @@ pub(crate) enum Grouping {
 }
 
 impl Grouping {
-    /// How many peers the room is for; 0 when nobody said.
-    pub(crate) fn capacity(self) -> u8 {
+    /// How many peers the room is for, if the request names a number.
+    pub(crate) fn peers(self) -> Option<u8> {
         match self {
-            Self::Open => 0,
-            Self::Players(n) | Self::Next(n) => n,
+            Self::Open => None,
+            Self::Players(n) | Self::Next(n) => Some(n),
         }
     }
 }
@@ -44,7 +42,7 @@ impl Grouping {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum RoomRequestError {
-    /// The name is too long or has other characters than a room name may have.
+    /// The name is too long or contains characters that room names may not have.
     #[error("room names are 1 to {MAX_ROOM_NAME} letters, digits, '-', '_' or '.'")]
     Name,
     /// A parameter is not a number of peers.
@@ -53,8 +51,8 @@ pub(crate) enum RoomRequestError {
         /// The parameter.
         parameter: &'static str,
     },
-    /// Both ways to group peers were named, or one of them twice.
-    #[error("name players or next once, not both")]
+    /// Both ways to group peers were given, or one of them twice.
+    #[error("give either players or next, and only once")]
     Ambiguous,
 }
 
@@ -75,7 +73,7 @@ impl RoomRequest {
         let mut grouping = Grouping::Open;
         for pair in query.unwrap_or_default().split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let asked = match key {
+            let requested = match key {
                 "players" => Grouping::Players(count("players", value)?),
                 "next" => Grouping::Next(count("next", value)?),
                 _ => continue,
@@ -83,7 +81,7 @@ impl RoomRequest {
             if grouping != Grouping::Open {
                 return Err(RoomRequestError::Ambiguous);
             }
-            grouping = asked;
+            grouping = requested;
         }
         Ok(Self {
             name: name.to_owned(),
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_from_1_to_64_and_named_once() {
+    fn counts_are_from_1_to_64_and_given_once() {
         for bad in [
             "players=0",
             "players=65",

@@ -1,6 +1,5 @@
-//! Owns who is in which room: joining, leaving, and handing packets and signals to a member.
-//! Never touches a socket. Rooms lie in shards that are looked up, never walked through, so a
-//! join costs the same however many rooms there are.
+//! All rooms of the server: who joins which, and what a member does in its room. Rooms lie in
+//! shards by the hash of their name, so that a join costs the same however many rooms there are.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,16 +10,17 @@ use std::time::Instant;
 
 use axum::extract::ws::Message;
 use matchbox_protocol::{JsonPeerEvent, PeerId};
+use rollback_lab_link::wire::relay::{DropReason, Notice, encode_notice};
 
 use super::identity::{new_peer_id, random_bytes};
+use super::limits::TokenBucket;
 use super::metrics::Metrics;
 use super::refusal::Refusal;
 use super::request::{Grouping, RoomRequest};
 use super::room::{Room, RoomState};
 use super::send_queue::SendQueue;
-use rollback_lab_link::wire::relay::{DropReason, Notice, encode_notice};
 
-/// Locks that share the rooms among them; far more than there are threads.
+/// Locks among which the rooms are spread; many more than there are threads.
 const SHARDS: usize = 64;
 
 /// All rooms of the server.
@@ -34,8 +34,7 @@ pub(crate) struct Rooms {
     metrics: Arc<Metrics>,
 }
 
-/// Rooms that can be joined. A full group of `?next=N` is not among them any more; its members
-/// keep it alive.
+/// Rooms that can be joined. A full group of `?next=N` is taken out; its members keep it alive.
 type Shard = HashMap<RoomKey, Arc<Room>>;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -45,18 +44,19 @@ struct RoomKey {
     next: Option<u8>,
 }
 
-/// A peer's place in a room. The peer leaves when the seat is dropped, if not before.
-pub(crate) struct PlayerSlot {
+/// A peer's membership of a room, and what it may do there. Dropping it leaves the room.
+pub(crate) struct Membership {
     left: AtomicBool,
     rooms: Arc<Rooms>,
     room: Arc<Room>,
     key: RoomKey,
     slot: u8,
     peer: PeerId,
+    send_queue: Arc<SendQueue>,
 }
 
 impl Rooms {
-    /// No rooms yet, and never more than the settings allow.
+    /// No rooms yet, and at most as many rooms and peers as the settings allow.
     pub(crate) fn new(max_rooms: usize, max_peers: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -69,8 +69,8 @@ impl Rooms {
         }
     }
 
-    /// Gives the client behind `send_queue` a slot in the room that it asks for, queues its id and
-    /// welcome, and tells the peers who are there already.
+    /// Gives the client behind `send_queue` a slot in the room that it requests, queues its id and
+    /// welcome, and announces it to the peers in the room.
     ///
     /// # Errors
     /// When the room or the server has no place for it; nothing has changed then.
@@ -78,7 +78,7 @@ impl Rooms {
         self: &Arc<Self>,
         request: &RoomRequest,
         send_queue: Arc<SendQueue>,
-    ) -> Result<PlayerSlot, Refusal> {
+    ) -> Result<Membership, Refusal> {
         let key = RoomKey {
             name: request.name.clone(),
             next: match request.grouping {
@@ -87,20 +87,21 @@ impl Rooms {
             },
         };
         reserve(&self.peers, self.max_peers, "peers")?;
-        let joined = self.enter(&key, request, send_queue);
+        let joined = self.enter(&key, request, Arc::clone(&send_queue));
         if joined.is_err() {
             self.peers.fetch_sub(1, Ordering::Relaxed);
         }
         let (room, slot, peer) = joined?;
         self.metrics.peers.inc();
         self.metrics.joins.inc();
-        Ok(PlayerSlot {
+        Ok(Membership {
             left: AtomicBool::new(false),
             rooms: Arc::clone(self),
             room,
             key,
             slot,
             peer,
+            send_queue,
         })
     }
 
@@ -116,13 +117,13 @@ impl Rooms {
             Entry::Vacant(entry) => {
                 reserve(&self.rooms, self.max_rooms, "rooms")?;
                 self.metrics.rooms.inc();
-                let room = Room::new(request, random_bytes());
+                let room = Room::new(request.grouping, random_bytes());
                 Arc::clone(entry.insert(Arc::new(room)))
             }
         };
         let peer = new_peer_id();
         let mut state = self.visit(&room);
-        let slot = room.admit(&mut state, request, peer, send_queue)?;
+        let slot = state.admit(request, peer, send_queue)?;
         if key.next.is_some_and(|n| state.len() == usize::from(n)) {
             shard.remove(key);
         }
@@ -130,18 +131,11 @@ impl Rooms {
         Ok((room, slot, peer))
     }
 
-    fn remove(&self, player_slot: &PlayerSlot) {
-        let mut shard = self.shard(&player_slot.key);
-        let mut state = self.visit(&player_slot.room);
-        let stale = state.remove(player_slot.slot, Instant::now(), |peer, slot| {
-            let mut news = vec![Message::Text(
-                JsonPeerEvent::PeerLeft(peer).to_string().into(),
-            )];
-            let gone = encode_notice(&Notice::PeerGone { slot });
-            news.extend(gone.ok().map(|frame| Message::Binary(frame.into())));
-            news
-        });
-        player_slot.room.report_roster(&state, None);
+    fn remove(&self, member: &Membership) {
+        let mut shard = self.shard(&member.key);
+        let mut state = self.visit(&member.room);
+        let stale = state.remove(member.slot, Instant::now(), leave_notices);
+        state.send_roster(None);
         let empty = state.len() == 0;
         drop(state);
         if stale > 0 {
@@ -154,10 +148,10 @@ impl Rooms {
             self.metrics.rooms.dec();
             // A full group has been taken out before, and its key may be another group's by now.
             if shard
-                .get(&player_slot.key)
-                .is_some_and(|room| Arc::ptr_eq(room, &player_slot.room))
+                .get(&member.key)
+                .is_some_and(|room| Arc::ptr_eq(room, &member.room))
             {
-                shard.remove(&player_slot.key);
+                shard.remove(&member.key);
             }
         }
     }
@@ -170,14 +164,14 @@ impl Rooms {
             .expect("nothing panics while it holds a shard")
     }
 
-    /// The only way to look into a room for a join or a leave, so that what they cost is counted.
+    /// Locks a room for a join or a leave, and counts it: the metric shows what they cost.
     fn visit<'a>(&self, room: &'a Room) -> MutexGuard<'a, RoomState> {
         self.metrics.room_visits.inc();
         room.lock()
     }
 }
 
-impl PlayerSlot {
+impl Membership {
     /// Id that the peer was given.
     pub(crate) fn peer(&self) -> PeerId {
         self.peer
@@ -188,25 +182,31 @@ impl PlayerSlot {
         &self.key.name
     }
 
-    /// Peers in the room, this one included.
-    pub(crate) fn room_size(&self) -> usize {
-        self.room.lock().len()
-    }
-
-    /// Gives the slot back and tells the others; only the first call does anything.
+    /// Gives the slot back and announces that to the other members; only the first call does
+    /// anything.
     pub(crate) fn leave(&self) {
         if !self.left.swap(true, Ordering::Relaxed) {
             self.rooms.remove(self);
         }
     }
 
-    /// Queues a packet for the member in `destination`.
-    pub(crate) fn forward(&self, received: Instant, destination: u8, payload: &[u8]) {
-        let dropped = self
+    /// Takes a token for a message that is not a packet for another member.
+    pub(crate) fn allows(&self, now: Instant, allowance: &mut TokenBucket) -> bool {
+        allowance.take(now, self.room.lock().len())
+    }
+
+    /// Queues a packet for the member in `destination`, if `allowance` has a token for it.
+    pub(crate) fn forward(
+        &self,
+        received: Instant,
+        destination: u8,
+        payload: &[u8],
+        allowance: &mut TokenBucket,
+    ) {
+        let forwarded = self
             .room
-            .forward(received, self.slot, destination, payload)
-            .err();
-        if let Some(reason) = dropped {
+            .forward(received, self.slot, destination, payload, allowance);
+        if let Err(reason) = forwarded {
             self.drop_own(reason);
         }
     }
@@ -221,9 +221,10 @@ impl PlayerSlot {
         }
     }
 
-    /// Counts something that this client sent and that was not delivered; it will be told.
+    /// Counts a message of this client that was not delivered; its next notice reports it.
     pub(crate) fn drop_own(&self, reason: DropReason) {
-        self.drop_of(self.slot, reason, 1);
+        self.rooms.metrics.dropped(reason, 1);
+        self.send_queue.record_dropped(reason, 1);
     }
 
     /// Counts packets from the member in `source` that were not delivered to this client.
@@ -233,10 +234,20 @@ impl PlayerSlot {
     }
 }
 
-impl Drop for PlayerSlot {
+impl Drop for Membership {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// What the others receive when a peer left: matchbox's event, and the relay's notice that the
+/// slot is free.
+fn leave_notices(peer: PeerId, slot: u8) -> Vec<Message> {
+    let event = JsonPeerEvent::PeerLeft(peer).to_string();
+    let mut notices = vec![Message::Text(event.into())];
+    let gone = encode_notice(&Notice::PeerGone { slot });
+    notices.extend(gone.ok().map(|frame| Message::Binary(frame.into())));
+    notices
 }
 
 fn reserve(counter: &AtomicUsize, limit: usize, what: &'static str) -> Result<(), Refusal> {

@@ -1,6 +1,8 @@
-//! Owns what waits to be written to one client: close, control and signaling, notices and, apart
-//! from them, one ring of relay packets per source. Never writes to a socket and never waits;
-//! `now` is passed in, [`SendQueue::woken`] only tells that there is something new.
+//! What waits to be written to one client, in its order: a close frame, control messages and
+//! signals, notices, then relayed packets from one ring per source.
+//!
+//! The connection's writer takes from it; the readers of the other members add to it. Time is
+//! passed in as `now`.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -8,23 +10,24 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes};
-use tokio::sync::Notify;
-
-use super::ring::{Queued, Ring};
 use rollback_lab_link::wire::relay::{
     CLOSE_TOO_SLOW, DropReason, MAX_MEMBERS, Notice, encode_notice,
 };
+use tokio::sync::Notify;
 
-/// Control messages that may wait; more mean that the client does not read. A room of 64 that
-/// fills and empties once makes fewer.
+use super::ring::{PacketRing, Queued};
+
+/// Control messages that may wait; with more the client is taken for one that does not read. A
+/// room of 64 that fills and empties once makes fewer.
 const MAX_CONTROL: usize = 512;
 /// Signals that may wait from one source: several sessions' worth of candidates.
 const MAX_SIGNALS_PER_SOURCE: u16 = 64;
 /// Bytes of signals that may wait from all sources together.
 const MAX_SIGNAL_BYTES: usize = 1024 * 1024;
-/// A client is told about drops at most this often, per reason.
+/// Least time between two notices about drops for the same reason.
 const NOTICE_INTERVAL: Duration = Duration::from_millis(500);
-/// Longest reason that a close frame can carry.
+/// Longest reason that a close frame can carry, in bytes: control frames hold 125, the code takes
+/// two (RFC 6455, section 5.5).
 const MAX_CLOSE_REASON: usize = 123;
 
 const REASONS: usize = DropReason::ALL.len();
@@ -62,7 +65,7 @@ pub(crate) enum Next {
     Wait(Option<Instant>),
 }
 
-/// Everything that waits for one client. Shared between its writer and whoever sends to it.
+/// Everything that waits for one client, shared by its writer and the members that send to it.
 #[derive(Default)]
 pub(crate) struct SendQueue {
     queues: Mutex<Queues>,
@@ -76,8 +79,8 @@ struct Queues {
     signals: Vec<u16>,
     signal_bytes: usize,
     /// Rings in the order in which their sources first sent.
-    rings: Vec<(u8, Ring<Bytes>)>,
-    /// Where in `rings` the next packet is looked for, so that sources take turns.
+    rings: Vec<(u8, PacketRing<Bytes>)>,
+    /// Index in `rings` at which the search for the next packet starts, so that sources take turns.
     turn: usize,
     dropped: [u32; REASONS],
     notice_due: [Option<Instant>; REASONS],
@@ -140,12 +143,13 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Queues a relay packet from the member in `source`; whether an older one made room for it.
+    /// Queues a relay packet from the member in `source`. Returns whether an older one was dropped
+    /// for it.
     pub(crate) fn packet(&self, source: u8, received: Instant, frame: Bytes) -> bool {
         let mut queues = self.lock();
         let found = queues.rings.iter().position(|(slot, _)| *slot == source);
         let index = found.unwrap_or_else(|| {
-            queues.rings.push((source, Ring::default()));
+            queues.rings.push((source, PacketRing::default()));
             queues.rings.len() - 1
         });
         let dropped = queues.rings[index].1.push(received, frame).is_some();
@@ -154,10 +158,10 @@ impl SendQueue {
         dropped
     }
 
-    /// The member in `source` left: what it sent last goes out before the news that it is gone,
-    /// and nothing of it after, so that nobody takes it for its successor's. Returns how many of
-    /// its packets had grown stale.
-    pub(crate) fn source_left(&self, now: Instant, source: u8, news: Vec<Message>) -> u32 {
+    /// Queues the last packets of the member that left `source` and then `notices`. No packet of it
+    /// follows them, because the next member in that slot would be taken for its sender. Returns
+    /// how many of its packets were stale.
+    pub(crate) fn source_left(&self, now: Instant, source: u8, notices: Vec<Message>) -> u32 {
         let mut stale = 0;
         {
             let mut queues = self.lock();
@@ -171,13 +175,14 @@ impl SendQueue {
                 }
             }
         }
-        for message in news {
+        for message in notices {
             self.control(message);
         }
         stale
     }
 
-    /// Counts packets that this client sent and that were not delivered; it will be told.
+    /// Counts packets that this client sent and that were not delivered; the next notice reports
+    /// them.
     pub(crate) fn record_dropped(&self, reason: DropReason, count: u32) {
         let mut queues = self.lock();
         let total = &mut queues.dropped[reason.index()];
@@ -186,7 +191,7 @@ impl SendQueue {
         self.notify.notify_one();
     }
 
-    /// Ends the connection; the first reason stands.
+    /// Ends the connection once the writer gets there; the first reason is kept.
     pub(crate) fn close(&self, closing: Closing) {
         self.lock().close(closing);
         self.notify.notify_one();
@@ -317,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_take_turns_and_only_the_flooding_one_loses() {
+    fn sources_take_turns_and_only_the_flooding_one_loses_packets() {
         let now = Instant::now();
         let send_queue = SendQueue::default();
         let dropped = (0..20)
@@ -349,10 +354,10 @@ mod tests {
     }
 
     #[test]
-    fn drops_are_told_at_once_and_then_twice_a_second() {
+    fn drops_are_reported_at_once_and_then_twice_a_second() {
         let start = Instant::now();
         let send_queue = SendQueue::default();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for ms in 0..1001 {
             let now = start + ms * MS;
             send_queue.record_dropped(DropReason::RateLimited, 10);
@@ -366,10 +371,10 @@ mod tests {
                     panic!("the notice must decode");
                 };
                 assert_eq!(reason, DropReason::RateLimited);
-                told.push((ms, count));
+                reported.push((ms, count));
             }
         }
-        assert_eq!(told, [(0, 10), (500, 5000), (1000, 5000)]);
+        assert_eq!(reported, [(0, 10), (500, 5000), (1000, 5000)]);
         send_queue.record_dropped(DropReason::RateLimited, 1);
         let wait = send_queue.next(start + 1001 * MS, &mut Vec::new());
         assert_eq!(
@@ -380,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_of_a_peer_come_before_the_news_that_it_left() {
+    fn the_last_packets_of_a_peer_come_before_the_notice_that_it_left() {
         let now = Instant::now();
         let send_queue = SendQueue::default();
         send_queue.packet(1, now, bytes(7));
@@ -405,7 +410,7 @@ mod tests {
         assert_eq!(
             send_queue.signal(1, "s".into()),
             Ok(()),
-            "room again once read"
+            "there is room again once they are read"
         );
     }
 
@@ -422,12 +427,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_to_close_stands_and_fits_the_frame() {
+    fn the_first_reason_to_close_is_kept_and_fits_the_frame() {
         let send_queue = SendQueue::default();
         send_queue.close(Closing::new(1009, "tooLarge", "\u{e4}".repeat(100)));
         send_queue.close(Closing::new(1001, "shutdown", "late"));
         let Next::Close(closing) = send_queue.next(Instant::now(), &mut Vec::new()) else {
-            panic!("a closing outbox says so");
+            panic!("a closing queue yields its close frame");
         };
         assert_eq!(closing.code, 1009);
         assert_eq!(closing.text.len(), 122, "cut at a character");

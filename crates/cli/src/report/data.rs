@@ -1,5 +1,5 @@
-//! Owns what the page of a report is drawn from: times in milliseconds of the one clock, series
-//! thinned to what a screen can show. Never draws, and drops no extreme.
+//! The data of a report's page: times in milliseconds of the one clock, and series thinned to what
+//! a screen can show, with every extreme kept.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,16 @@ use rollback_lab_record::{Cause, Frames};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Points of one series; more than a wide screen has pixels.
+/// Points of one series: more than a wide screen has pixels.
 const POINTS: usize = 3000;
 
-/// A frame that took this many times its share was noticed, if anything was.
+/// A frame is drawn as long from this multiple of its nominal duration: at 60 Hz it missed at
+/// least one refresh of the display.
 const LONG_FRAME: f64 = 1.75;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Episode {
+pub(super) struct EpisodeData {
     id: String,
     session_id: String,
     room: Option<String>,
@@ -35,41 +36,41 @@ pub(super) struct Episode {
     from_ms: f64,
     to_ms: f64,
     causes: Vec<&'static str>,
-    peers: Vec<Peer>,
+    peers: Vec<PeerData>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Peer {
+struct PeerData {
     id: usize,
     name: String,
     partial: bool,
     input_delay: u32,
     conditions: Option<String>,
     totals: Frames,
-    routes: Vec<Route>,
-    rollbacks: Vec<Rollback>,
-    stalls: Vec<Stall>,
+    routes: Vec<RouteData>,
+    rollbacks: Vec<RollbackData>,
+    stalls: Vec<StallData>,
     rtt: Vec<(f64, f64, usize)>,
-    /// Start, then the largest lateness; `null` for an input that never came.
+    /// Start, then the largest lateness; `null` for an input that did not arrive.
     late: Vec<(f64, Option<u32>)>,
-    /// Frames that took long: when they came, and after how long.
+    /// Long frames: their time, and that since the frame before.
     long: Vec<(f64, f64)>,
     background: Vec<(f64, f64)>,
-    changes: Vec<Change>,
+    changes: Vec<ChangeData>,
     events: Vec<(f64, String)>,
     desyncs: Vec<(f64, i32)>,
 }
 
 #[derive(Serialize)]
-struct Route {
+struct RouteData {
     to: usize,
     segments: Vec<(f64, f64, String)>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Rollback {
+struct RollbackData {
     at: f64,
     frame: i32,
     depth: u32,
@@ -85,7 +86,7 @@ struct Rollback {
 }
 
 #[derive(Serialize)]
-struct Stall {
+struct StallData {
     at: f64,
     ms: f64,
     ticks: u64,
@@ -94,7 +95,7 @@ struct Stall {
 }
 
 #[derive(Serialize)]
-struct Change {
+struct ChangeData {
     at: f64,
     frame: i32,
     to: usize,
@@ -106,7 +107,7 @@ struct Change {
     threshold: Option<f64>,
 }
 
-pub(super) fn episode(merged: &MergedEpisode) -> Episode {
+pub(super) fn episode(merged: &MergedEpisode) -> EpisodeData {
     let ends: Vec<(f64, f64)> = merged
         .peers
         .iter()
@@ -118,7 +119,7 @@ pub(super) fn episode(merged: &MergedEpisode) -> Episode {
     let from_ms = ends.iter().map(|(from, _)| *from).reduce(f64::min);
     let to_ms = ends.iter().map(|(_, to)| *to).reduce(f64::max);
     let (from_ms, to_ms) = (from_ms.unwrap_or(0.0), to_ms.unwrap_or(0.0));
-    Episode {
+    EpisodeData {
         id: merged.episode.episode_id.clone(),
         session_id: merged.session.session_id.clone(),
         room: merged.session.room.clone(),
@@ -145,7 +146,7 @@ pub(super) fn episode(merged: &MergedEpisode) -> Episode {
     }
 }
 
-fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> Peer {
+fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> PeerData {
     let own = peer.player_id;
     let times = times(peer);
     let tick_ms = 1000.0 / f64::from(merged.episode.fps.max(1));
@@ -166,7 +167,7 @@ fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> Peer {
             )
         })
         .collect();
-    Peer {
+    PeerData {
         id: own,
         name: name(merged, own),
         partial: peer.is_partial,
@@ -181,7 +182,7 @@ fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> Peer {
         routes: routes(merged, peer, &times, to_ms),
         rollbacks: rollbacks
             .filter(|rollback| rollback.observer_id == own)
-            .map(|rollback| Rollback {
+            .map(|rollback| RollbackData {
                 at: ms(rollback.at_us),
                 frame: rollback.event.frame,
                 depth: rollback.event.rollback_frames,
@@ -199,7 +200,7 @@ fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> Peer {
             })
             .collect(),
         stalls: stalls
-            .map(|stall| Stall {
+            .map(|stall| StallData {
                 at: ms(stall.at_us),
                 ms: stall.event.ticks as f64 * tick_ms,
                 ticks: stall.event.ticks,
@@ -246,11 +247,11 @@ fn name(merged: &MergedEpisode, player: usize) -> String {
     )
 }
 
-fn changes(merged: &MergedEpisode, own: usize) -> Vec<Change> {
+fn changes(merged: &MergedEpisode, own: usize) -> Vec<ChangeData> {
     let changes = merged.route_changes.iter();
     changes
         .filter(|change| change.observer_id == own)
-        .map(|change| Change {
+        .map(|change| ChangeData {
             at: ms(change.at_us),
             frame: change.event.frame,
             to: change.event.player_id,
@@ -264,9 +265,9 @@ fn changes(merged: &MergedEpisode, own: usize) -> Vec<Change> {
         .collect()
 }
 
-/// The states of every route over the episode: before the first change what that left, without a
-/// change what stands at the end.
-fn routes(merged: &MergedEpisode, peer: &MergedPeer, times: &[f64], to_ms: f64) -> Vec<Route> {
+/// The states of every route over the episode. Before its first change a route is in the state
+/// that this change leaves; without a change, in its final one.
+fn routes(merged: &MergedEpisode, peer: &MergedPeer, times: &[f64], to_ms: f64) -> Vec<RouteData> {
     let start = times.first().copied().unwrap_or(0.0);
     peer.routes
         .iter()
@@ -294,7 +295,7 @@ fn routes(merged: &MergedEpisode, peer: &MergedPeer, times: &[f64], to_ms: f64) 
             if let Some(state) = state {
                 segments.push((since, to_ms, state));
             }
-            Route {
+            RouteData {
                 to: route.player_id,
                 segments,
             }
@@ -311,7 +312,7 @@ fn lateness(peer: &MergedPeer, times: &[f64]) -> Vec<(f64, Option<u32>)> {
             .iter()
             .flat_map(|(late, count)| std::iter::repeat_n(*late, *count as usize));
         for (frame, late) in worst.iter_mut().zip(values) {
-            // What never came is worse than any number.
+            // An input that did not arrive is later than any number.
             *frame = frame.zip(late).map(|(one, other)| one.max(other));
         }
     }
@@ -339,7 +340,7 @@ fn long_frames(times: &[f64], tick_ms: f64) -> Vec<(f64, f64)> {
     thinned(&long, |frame| frame.1)
 }
 
-/// The largest of every stretch, so that no peak is lost.
+/// The largest point of every stretch, so that no peak is lost.
 fn thinned<T: Copy>(points: &[T], height: impl Fn(&T) -> f64) -> Vec<T> {
     let chunk = points.len().div_ceil(POINTS).max(1);
     points
@@ -361,7 +362,7 @@ fn times(peer: &MergedPeer) -> Vec<f64> {
     times
 }
 
-/// Milliseconds, to a hundredth: the page is read by eyes.
+/// Milliseconds to a hundredth, which is finer than the page shows.
 fn ms(us: i64) -> f64 {
     (us as f64 / 10.0).round() / 100.0
 }
@@ -394,7 +395,7 @@ mod tests {
         let episode = episode(&merged);
         let segments = &episode.peers[0].routes[0].segments;
         let states: Vec<_> = segments.iter().map(|segment| segment.2.as_str()).collect();
-        // The golden file's two changes are of the same instant: nobody saw the doubt between.
+        // The golden file's two changes are of the same instant: `suspect` has no duration.
         assert_eq!(states, ["direct", "relay"]);
         assert!((segments[0].0 - episode.from_ms).abs() < f64::EPSILON);
         assert!((segments[1].1 - episode.to_ms).abs() < f64::EPSILON);
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_never_came_is_no_small_lateness() {
+    fn an_input_that_did_not_arrive_is_later_than_any_number() {
         let mut merged = golden();
         merged.peers[0].lateness[0].runs = vec![(Some(0), 10), (Some(4), 1), (None, 289)];
         let late = &episode(&merged).peers[0].late;

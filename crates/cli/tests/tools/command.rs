@@ -1,4 +1,4 @@
-//! `rollback-lab` verify, merge, tables and report as processes of their own.
+//! `rollback-lab` verify, merge, tables and report, run as processes.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(crate) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
-/// Changes one value of one file.
+/// Changes or removes one value of one file.
 fn spoil(folder: &Path, file: &str, pointer: &str, value: Option<Value>) {
     let path = folder.join("00c0ffee").join(file);
     let text = fs::read_to_string(&path).expect("it is there");
@@ -37,25 +37,25 @@ fn spoil(folder: &Path, file: &str, pointer: &str, value: Option<Value>) {
     fs::write(&path, document.to_string()).expect("it is writable");
 }
 
-/// `true` and `false` stand for a game that agrees with every file and for one that agrees with none.
+/// `true` and `false` are games that agree with every file and with none.
 #[cfg(unix)]
 #[test]
-fn verify_asks_the_games_own_program_to_play_every_episode_file() {
+fn verify_runs_the_games_own_program_on_every_episode_file() {
     let folder = folder(env!("CARGO_TARGET_TMPDIR"), "verify-replay");
     export(&folder);
     let agreed = run(&["verify", ".", "--replay", "true"], &folder);
     let text = out(&agreed);
     assert!(agreed.status.success(), "{text}{}", err(&agreed));
     let replayed = text.lines().filter(|line| line.ends_with(", replayed"));
-    assert_eq!(replayed.count(), 2, "episodes alone are played: {text}");
+    assert_eq!(replayed.count(), 2, "only episodes are played: {text}");
 
     let differs = run(&["verify", ".", "--replay", "false"], &folder);
     assert!(!differs.status.success());
     let faults = out(&differs);
-    let told = faults
+    let failed = faults
         .lines()
         .filter(|line| line.contains("replay: the program ended"));
-    assert_eq!(told.count(), 2, "{faults}");
+    assert_eq!(failed.count(), 2, "{faults}");
 
     let missing = out(&run(
         &["verify", ".", "--replay", "./no-such-game"],
@@ -65,7 +65,7 @@ fn verify_asks_the_games_own_program_to_play_every_episode_file() {
 }
 
 #[test]
-fn verify_tells_one_line_per_file_of_a_folder() {
+fn verify_prints_one_line_per_file_of_a_folder() {
     let folder = folder(env!("CARGO_TARGET_TMPDIR"), "verify");
     export(&folder);
     fs::write(folder.join("other.json"), r#"{"schema": {"name": "else"}}"#).unwrap();
@@ -90,7 +90,7 @@ fn verify_tells_one_line_per_file_of_a_folder() {
     );
     assert!(
         err(&output).is_empty(),
-        "no progress bar where there is no terminal"
+        "there is no progress bar without a terminal"
     );
 }
 
@@ -122,11 +122,11 @@ fn verify_names_the_broken_file_and_fails() {
             episode,
             "/frames/total",
             wrong,
-            "identity 1: frames.total is 1"
+            "invariant 1: frames.total is 1"
         ),
         1
     );
-    // Reading would take a missing field for `null`; the schema does not.
+    // Reading takes a missing field for `null`; the schema does not.
     assert_eq!(
         broken(episode, "/quality/fallbackCause", None, "schema: /quality"),
         1
@@ -158,9 +158,9 @@ fn verify_names_the_broken_file_and_fails() {
         episode,
         "/episode/seed",
         Some("0000000000000008".into()),
-        "pair with player 1: identity 8: episode.seed",
+        "pair with player 1: invariant 8: episode.seed",
     );
-    assert_eq!(both, 2, "what two files disagree about stands at both");
+    assert_eq!(both, 2, "a fault of a pair is reported for both files");
     fs::write(folder.join("00c0ffee").join(episode), "{\"schema\": {\"na").unwrap();
     let output = run(&["verify", "."], &folder);
     assert_eq!(output.status.code(), Some(1));
@@ -172,7 +172,7 @@ fn verify_names_the_broken_file_and_fails() {
 }
 
 #[test]
-fn verify_tells_everything_as_json() {
+fn verify_lists_every_fault_as_json() {
     let folder = folder(env!("CARGO_TARGET_TMPDIR"), "json");
     export(&folder);
     fs::remove_file(folder.join("00c0ffee/episode-0.player-0.json")).unwrap();
@@ -192,7 +192,7 @@ fn verify_tells_everything_as_json() {
     let file = files
         .iter()
         .find(|file| file["kind"] == "episode")
-        .expect("it is told");
+        .expect("the episode is listed");
     assert_eq!(file["missingPlayers"], serde_json::json!([0]));
     assert_eq!(file["faults"][0]["check"], "identities");
     assert_eq!(file["faults"][0]["identity"], 1);
@@ -216,7 +216,7 @@ fn merge_writes_one_document_per_episode() {
 }
 
 #[test]
-fn tables_are_written_of_what_is_whole_and_the_rest_is_named() {
+fn tables_are_written_of_readable_files_and_the_others_are_listed() {
     let folder = folder(env!("CARGO_TARGET_TMPDIR"), "tables");
     export(&folder);
     fs::write(folder.join("00c0ffee/half.json"), "{").unwrap();
@@ -261,7 +261,7 @@ fn a_report_is_one_page_that_fetches_nothing() {
     let page = fs::read_to_string(folder.join("report.html")).expect("it is there");
     assert!(page.contains("\"id\":\"00c0ffee-0\""), "the data is inside");
     for fetch in ["src=", "@import", "fetch(", "<link", "XMLHttpRequest"] {
-        assert!(!page.contains(fetch), "{fetch} would load something");
+        assert!(!page.contains(fetch), "{fetch} would load a resource");
     }
     assert_eq!(
         page.matches("://").count(),
@@ -280,12 +280,16 @@ fn a_report_is_one_page_that_fetches_nothing() {
 }
 
 #[test]
-fn a_path_that_is_not_there_is_an_error() {
+fn a_path_that_does_not_exist_is_an_error() {
     let folder = folder(env!("CARGO_TARGET_TMPDIR"), "nothing");
     for command in ["verify", "merge", "tables", "report"] {
         let output = run(&[command, "nowhere", "--out", "out"], &folder);
         assert!(!output.status.success(), "{command}");
     }
     let output = run(&["tables", "nowhere", "--out", "out"], &folder);
-    assert!(err(&output).contains("nowhere: "), "{}", err(&output));
+    let text = err(&output);
+    assert!(
+        text.starts_with("rollback-lab: cannot read nowhere: "),
+        "{text}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Halves of a desync among the files of a match: checked with them, and put side by side.
+//! Halves of a desync among the files of a match: verified with them, and compared.
 
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn export_halves(folder: &Path) -> [DesyncBundle; 2] {
 }
 
 #[test]
-fn verify_checks_halves_of_desyncs_too_and_other_commands_leave_them() {
+fn verify_checks_halves_of_desyncs_and_other_commands_skip_them() {
     let folder = folder(env!("CARGO_TARGET_TMPDIR"), "verify-desync");
     let [half, _] = export_halves(&folder);
     let output = run(&["verify", "."], &folder);
@@ -94,10 +94,10 @@ fn two_halves_are_compared_in_sentences_or_as_json() {
         .map(|half| half.path().display().to_string());
     let text = out(&run(&["desync", &one, &other], &folder));
     assert!(text.contains("/ball/x: 3 and 4"), "{text}");
-    let told = out(&run(&["desync", "--json", &one, &other], &folder));
-    let told: Value = serde_json::from_str(&told).unwrap();
+    let comparison = out(&run(&["desync", "--json", &one, &other], &folder));
+    let comparison: Value = serde_json::from_str(&comparison).unwrap();
     assert_eq!(
-        told,
+        comparison,
         json!({
             "episodeId": halves[0].episode_id,
             "playerIds": [0, 1],
@@ -109,4 +109,15 @@ fn two_halves_are_compared_in_sentences_or_as_json() {
             "differingInputs": [],
         })
     );
+}
+
+#[test]
+fn one_half_twice_is_not_a_comparison() {
+    let folder = folder(env!("CARGO_TARGET_TMPDIR"), "desync-twice");
+    let [half, _] = export_halves(&folder);
+    let path = half.path().display().to_string();
+    let output = run(&["desync", &path, &path], &folder);
+    assert_eq!(output.status.code(), Some(1));
+    let text = err(&output);
+    assert!(text.starts_with("rollback-lab: cannot compare "), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The command line, as a process of its own.
+//! The command line, run as a process.
 
 mod command;
 mod desync;

@@ -1,4 +1,4 @@
-//! `rollback-lab serve` as a process of its own.
+//! `rollback-lab serve`, run as a process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ fn rollback_lab(arguments: &[&str]) -> Command {
     command
 }
 
-/// A process that does not outlive its test.
+/// A process that is killed at the end of its test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -24,7 +24,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn serve_says_where_it_listens_serves_and_stops_at_a_signal() {
+fn serve_prints_its_address_and_stops_at_a_signal() {
     let child = rollback_lab(&["serve", "--bind", "127.0.0.1:0"]).spawn();
     let mut running = Running(child.expect("the binary runs"));
     let mut lines = BufReader::new(running.0.stdout.take().expect("piped")).lines();
@@ -49,30 +49,23 @@ fn serve_says_where_it_listens_serves_and_stops_at_a_signal() {
     let sent = Command::new("kill").args(["-TERM", &id]).status();
     assert!(sent.expect("kill runs").success());
     let status = running.0.wait().expect("it ends");
-    assert!(status.success(), "a wanted end is a success: {status}");
+    assert!(
+        status.success(),
+        "an end by a signal is a success: {status}"
+    );
 }
 
 #[test]
-fn serve_refuses_a_public_address_and_says_why() {
+fn serve_refuses_a_public_address_with_the_reason_and_the_way_out() {
     let output = rollback_lab(&["serve", "--bind", "0.0.0.0:0"]).output();
     let output = output.expect("the binary runs");
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(
-        text.contains("signed admission does not exist yet"),
+        text.starts_with("rollback-lab: cannot listen at 0.0.0.0:0: there is no admission yet"),
         "{text}"
     );
     assert!(text.contains("--allow-public"), "{text}");
-}
-
-#[cfg(not(feature = "tools"))]
-#[test]
-fn a_build_without_the_tools_says_how_to_get_them() {
-    let output = rollback_lab(&["tables", "exports", "--out", "tables"]).output();
-    let output = output.expect("the binary runs");
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stderr).expect("text");
-    assert!(text.contains("--features tools"), "{text}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Rooms without sockets: who gets which slot, who is told what, and what a join costs.
+//! Rooms without sockets: slots, what the members receive, and what a join costs.
 
 use super::*;
 use crate::send_queue::Next;
@@ -15,21 +15,22 @@ fn request(name: &str, grouping: Grouping) -> RoomRequest {
     }
 }
 
-struct Client {
+/// A client that joined a room, with the queue of what it is to receive.
+struct Joined {
     send_queue: Arc<SendQueue>,
-    player_slot: PlayerSlot,
+    membership: Membership,
 }
 
-fn join(rooms: &Arc<Rooms>, request: &RoomRequest) -> Result<Client, Refusal> {
+fn join(rooms: &Arc<Rooms>, request: &RoomRequest) -> Result<Joined, Refusal> {
     let send_queue = Arc::new(SendQueue::default());
-    let player_slot = rooms.join(request, Arc::clone(&send_queue))?;
-    Ok(Client {
+    let membership = rooms.join(request, Arc::clone(&send_queue))?;
+    Ok(Joined {
         send_queue,
-        player_slot,
+        membership,
     })
 }
 
-impl Client {
+impl Joined {
     fn drain(&self) -> Vec<Message> {
         let mut stale = Vec::new();
         std::iter::from_fn(|| match self.send_queue.next(Instant::now(), &mut stale) {
@@ -38,6 +39,13 @@ impl Client {
             Next::Close(_) | Next::Wait(_) => None,
         })
         .collect()
+    }
+
+    /// Forwards a packet within the rate.
+    fn forward(&self, destination: u8, payload: &[u8]) {
+        let allowance = &mut TokenBucket::default();
+        self.membership
+            .forward(Instant::now(), destination, payload, allowance);
     }
 
     /// The newest roster among what was queued.
@@ -68,19 +76,19 @@ fn the_smallest_free_slot_is_given_again() {
     let b = join(&rooms, &open).unwrap();
     let c = join(&rooms, &open).unwrap();
     assert_eq!(
-        [a.player_slot.slot, b.player_slot.slot, c.player_slot.slot],
+        [a.membership.slot, b.membership.slot, c.membership.slot],
         [0, 1, 2]
     );
     drop(b);
     assert_eq!(slots(&a.roster()), [0, 2]);
     let d = join(&rooms, &open).unwrap();
-    assert_eq!(d.player_slot.slot, 1);
+    assert_eq!(d.membership.slot, 1);
     assert_eq!(slots(&c.roster()), [0, 1, 2]);
     assert_eq!(a.roster().nonce, d.roster().nonce, "one nonce per room");
 }
 
 #[test]
-fn a_room_of_players_refuses_one_more_and_another_count() {
+fn a_room_of_players_refuses_another_count_and_one_player_too_many() {
     let rooms = rooms(10, 10);
     let two = request("duel", Grouping::Players(2));
     let _a = join(&rooms, &two).unwrap();
@@ -132,7 +140,7 @@ fn next_groups_in_the_order_of_arrival_and_a_full_group_stays_closed() {
     assert_eq!(
         slots(&a.roster()),
         [0],
-        "a group that was full takes nobody in"
+        "a group that was full stays closed"
     );
     assert_eq!(d.roster().nonce, c.roster().nonce);
     let three = join(&rooms, &request("q", Grouping::Next(3))).unwrap();
@@ -140,17 +148,17 @@ fn next_groups_in_the_order_of_arrival_and_a_full_group_stays_closed() {
 }
 
 #[test]
-fn whoever_leaves_a_queue_gives_its_place_to_the_next() {
+fn the_place_of_a_peer_that_leaves_a_queue_goes_to_the_next() {
     let rooms = rooms(10, 10);
     let next = request("q", Grouping::Next(2));
     drop(join(&rooms, &next).unwrap());
     let a = join(&rooms, &next).unwrap();
     let b = join(&rooms, &next).unwrap();
-    assert_eq!([a.player_slot.slot, b.player_slot.slot], [0, 1]);
+    assert_eq!([a.membership.slot, b.membership.slot], [0, 1]);
 }
 
 #[test]
-fn rooms_and_peers_are_bounded_and_given_back() {
+fn rooms_and_peers_are_bounded_and_released() {
     let rooms = rooms(2, 3);
     let name = |n: usize| request(&format!("r{n}"), Grouping::Open);
     let a = join(&rooms, &name(0)).unwrap();
@@ -168,11 +176,11 @@ fn rooms_and_peers_are_bounded_and_given_back() {
     assert_eq!(rooms.metrics.rooms.get(), 0);
     assert_eq!(rooms.metrics.peers.get(), 0);
     let left: usize = rooms.shards.iter().map(|s| s.lock().unwrap().len()).sum();
-    assert_eq!(left, 0, "an empty room is forgotten");
+    assert_eq!(left, 0, "an empty room is removed");
 }
 
 #[test]
-fn a_join_looks_at_one_room_whether_there_are_10_or_10_000() {
+fn a_join_visits_one_room_whether_there_are_10_or_10_000() {
     let mut visits = Vec::new();
     for count in [10, 10_000] {
         let rooms = rooms(count + 1, 20_000);
@@ -190,7 +198,7 @@ fn a_join_looks_at_one_room_whether_there_are_10_or_10_000() {
 }
 
 #[test]
-fn the_news_of_a_join_and_a_leave_reach_the_others_in_order() {
+fn a_join_and_a_leave_are_announced_in_order() {
     let rooms = rooms(10, 10);
     let open = request("r", Grouping::Open);
     let a = join(&rooms, &open).unwrap();
@@ -199,7 +207,7 @@ fn the_news_of_a_join_and_a_leave_reach_the_others_in_order() {
     assert_eq!(
         first[0],
         Message::Text(
-            JsonPeerEvent::IdAssigned(a.player_slot.peer)
+            JsonPeerEvent::IdAssigned(a.membership.peer)
                 .to_string()
                 .into()
         )
@@ -209,11 +217,11 @@ fn the_news_of_a_join_and_a_leave_reach_the_others_in_order() {
         "the first binary frame is the welcome"
     );
     let b = join(&rooms, &open).unwrap();
-    let peer = b.player_slot.peer;
-    b.player_slot.forward(Instant::now(), 0, b"bye");
+    let peer = b.membership.peer;
+    b.forward(0, b"bye");
     drop(b);
-    let news = a.drain();
-    let kinds: Vec<String> = news
+    let received = a.drain();
+    let kinds: Vec<String> = received
         .iter()
         .map(|message| match message {
             Message::Text(text) => text.to_string(),
@@ -252,14 +260,14 @@ fn a_slot_of_another_room_cannot_be_reached() {
     b.iter().for_each(|client| drop(client.drain()));
     a.drain();
     for slot in 0..=u8::MAX {
-        a.player_slot.forward(Instant::now(), slot, b"x");
+        a.forward(slot, b"x");
     }
-    a.player_slot
-        .signal(b[0].player_slot.peer, serde_json::Value::Null);
+    a.membership
+        .signal(b[0].membership.peer, serde_json::Value::Null);
     assert!(b.iter().all(|client| client.drain().is_empty()));
-    let told = a.drain();
-    let Message::Binary(frame) = &told[0] else {
-        panic!("{told:?}");
+    let received = a.drain();
+    let Message::Binary(frame) = &received[0] else {
+        panic!("{received:?}");
     };
     assert_eq!(
         decode_server(frame),
@@ -268,4 +276,31 @@ fn a_slot_of_another_room_cannot_be_reached() {
             count: 257
         }))
     );
+}
+
+#[test]
+fn a_packet_above_the_rate_is_dropped_and_reported_to_its_sender() {
+    let rooms = rooms(10, 10);
+    let open = request("r", Grouping::Open);
+    let a = join(&rooms, &open).unwrap();
+    let b = join(&rooms, &open).unwrap();
+    a.drain();
+    b.drain();
+    let mut allowance = TokenBucket::default();
+    let now = Instant::now();
+    // A burst of 150 is allowed to a sender with one other member.
+    for _ in 0..153 {
+        a.membership.forward(now, 1, b"x", &mut allowance);
+    }
+    let Message::Binary(frame) = &a.drain()[0] else {
+        panic!("the notice is a binary frame");
+    };
+    assert_eq!(
+        decode_server(frame),
+        Ok(ServerFrame::Notice(Notice::Dropped {
+            reason: DropReason::RateLimited,
+            count: 3
+        }))
+    );
+    assert_eq!(b.drain().len(), 16, "the receiver gets a full ring");
 }

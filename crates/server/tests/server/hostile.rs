@@ -1,9 +1,9 @@
-//! Bytes of every shape on the server's websocket and port: it answers with a reason or not at
-//! all, and goes on serving.
+//! Malformed bytes on the server's websocket and port: it answers with a reason or not at all, and
+//! continues to serve.
 
 use std::io::{Read, Write};
 
-use crate::support::{Client, PATIENCE, http_get, metric, run, server};
+use crate::support::{Client, TIMEOUT, http_get, metric, run, server};
 use rollback_lab_link::wire::relay::{MAX_FRAME_LEN, MAX_PAYLOAD_LEN};
 use rollback_lab_server::LabServer;
 
@@ -52,11 +52,11 @@ fn a_signal_above_64_kib_closes_with_the_reason_and_one_of_64_kib_does_not() {
 }
 
 #[test]
-fn a_message_that_is_not_even_read_closes_as_too_large() {
+fn a_message_above_the_read_limit_closes_as_too_large() {
     run(async {
         let server = server();
         let (mut client, ..) = Client::join(&server, "r").await;
-        // Only the header of a frame of 1 GiB, behind the client library's back.
+        // Only the header of a frame of 1 GiB, written past the client library.
         let raw = client.socket.get_mut();
         let header = [0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4];
         futures::AsyncWriteExt::write_all(raw, &header)
@@ -69,7 +69,7 @@ fn a_message_that_is_not_even_read_closes_as_too_large() {
 }
 
 #[test]
-fn malformed_frames_are_counted_and_the_connection_lives() {
+fn malformed_frames_are_counted_and_the_connection_is_kept() {
     run(async {
         let server = server();
         let (mut client, ..) = Client::join(&server, "r").await;
@@ -88,7 +88,7 @@ fn malformed_frames_are_counted_and_the_connection_lives() {
         ] {
             client.text(text.to_owned()).await;
         }
-        // The answer to this says that all of the above was read.
+        // The forwarded packet shows that all of the above was read.
         let (mut other, _, roster) = Client::join(&server, "r").await;
         client.forward(roster.slot, b"alive").await;
         assert_eq!(other.packet().await, (0, b"alive".to_vec()));
@@ -106,11 +106,11 @@ fn malformed_frames_are_counted_and_the_connection_lives() {
 }
 
 #[test]
-fn broken_websocket_frames_and_broken_http_keep_the_server_up() {
+fn the_server_survives_broken_websocket_frames_and_broken_http() {
     run(async {
         let server = server();
         let (mut client, ..) = Client::join(&server, "r").await;
-        // A text frame that is no UTF-8, then a reserved opcode.
+        // A text frame that is not UTF-8, then a reserved opcode.
         for frame in [
             [0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff].as_slice(),
             &[0x8b, 0x80, 0, 0, 0, 0],
@@ -127,7 +127,7 @@ fn broken_websocket_frames_and_broken_http_keep_the_server_up() {
             b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         ] {
             let mut stream = std::net::TcpStream::connect(server.local_addr()).expect("it listens");
-            stream.set_read_timeout(Some(PATIENCE)).expect("settable");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("settable");
             stream.write_all(request).expect("the request fits");
             stream.shutdown(std::net::Shutdown::Write).expect("open");
             let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! The server on real sockets.
+//! The server on real sockets, all on loopback and free ports.
 
 mod hostile;
 mod lifecycle;

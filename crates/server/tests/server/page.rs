@@ -1,4 +1,4 @@
-//! A server with a page serves its files beside the rooms, and nothing else of the disk.
+//! A server with a page serves its files beside the rooms, and no other file.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::support::{Client, run};
 use rollback_lab_server::{LabServer, ServerError, ServerSettings};
 
-/// A folder that goes with its test.
+/// A folder that is removed at the end of its test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -42,7 +42,7 @@ impl Drop for Folder {
     }
 }
 
-/// Head and body of the answer to a request written as it stands.
+/// Head and body of the answer to a request that is sent verbatim.
 fn ask(server: &LabServer, method: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(server.local_addr()).expect("it listens");
     write!(
@@ -90,18 +90,21 @@ fn files_are_served_with_their_types_and_in_the_encoding_that_is_accepted() {
         let (head, body) = get(&server, "/pkg/game.wasm", accepted);
         assert!(head.contains("content-type: application/wasm"), "{head}");
         assert!(head.contains("vary: accept-encoding"), "{head}");
-        let told = head
+        let served = head
             .lines()
             .find_map(|line| line.strip_prefix("content-encoding: "));
-        assert_eq!(told, encoding, "{accepted}");
+        assert_eq!(served, encoding, "{accepted}");
         assert_eq!(body, content, "{accepted}");
     }
     let (_, body) = get(&server, "/alone.gz", "");
-    assert_eq!(body, b"an archive of its own", "it is no variant of a file");
+    assert_eq!(
+        body, b"an archive of its own",
+        "it is not a variant of another file"
+    );
 }
 
 #[test]
-fn nothing_beside_the_page_can_be_reached() {
+fn files_outside_the_page_cannot_be_reached() {
     let folder = Folder::new("paths");
     let server = folder.server();
     for path in [
@@ -145,7 +148,7 @@ fn an_unchanged_file_is_not_sent_again() {
 }
 
 #[test]
-fn rooms_and_health_stay_where_they_are() {
+fn rooms_and_health_keep_their_paths_beside_a_page() {
     let folder = Folder::new("rooms");
     let server = folder.server();
     let (head, body) = get(&server, "/healthz", "");
@@ -155,7 +158,7 @@ fn rooms_and_health_stay_where_they_are() {
         let (_client, _id, roster) = Client::join(&server, "index.html?players=2").await;
         assert_eq!(
             roster.capacity, 2,
-            "a websocket names a room, whatever file is called so"
+            "a websocket request names a room, even where a file has its name"
         );
     });
 }

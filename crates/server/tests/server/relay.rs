@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Heard, PATIENCE, metric, metric_becomes, run, server, within};
+use crate::support::{Client, Received, TIMEOUT, metric, metric_becomes, run, server, within};
 use futures_timer::Delay;
 use rollback_lab_link::wire::relay::{DropReason, MAX_PAYLOAD_LEN, Notice};
 
-/// Four packets per frame at 60 Hz are allowed for each other member; this is one.
+/// The sender's frame time: seven packets in each stay below its rate of 1,200 a second.
 const FRAME: Duration = Duration::from_millis(16);
 
-fn told_of_drops(heard: &Heard) -> Option<(DropReason, u32)> {
-    match heard {
-        Heard::Notice(Notice::Dropped { reason, count }) => Some((*reason, *count)),
+fn drop_notice(received: &Received) -> Option<(DropReason, u32)> {
+    match received {
+        Received::Notice(Notice::Dropped { reason, count }) => Some((*reason, *count)),
         _ => None,
     }
 }
@@ -36,7 +36,7 @@ fn packets_go_from_slot_to_slot_unchanged() {
 }
 
 #[test]
-fn a_slot_that_is_not_in_the_room_is_unknown() {
+fn packets_to_a_slot_outside_the_room_are_dropped_as_unknown() {
     run(async {
         let server = server();
         let (mut a, ..) = Client::join(&server, "a").await;
@@ -45,13 +45,13 @@ fn a_slot_that_is_not_in_the_room_is_unknown() {
         for slot in [0, 1, 255] {
             a.forward(slot, b"hello").await;
         }
-        let mut told = 0;
-        while told < 3 {
-            let (reason, count) = a.hear_until(told_of_drops).await;
+        let mut reported = 0;
+        while reported < 3 {
+            let (reason, count) = a.receive_until(drop_notice).await;
             assert_eq!(reason, DropReason::UnknownSlot);
-            told += count;
+            reported += count;
         }
-        assert_eq!(told, 3);
+        assert_eq!(reported, 3);
         // The first packet in the other room is its own.
         neighbour.forward(0, b"own").await;
         assert_eq!(other.packet().await, (1, b"own".to_vec()));
@@ -59,7 +59,7 @@ fn a_slot_that_is_not_in_the_room_is_unknown() {
 }
 
 #[test]
-fn a_flood_is_limited_and_told_and_harms_nobody_else() {
+fn a_flood_is_limited_and_reported_and_delays_no_other_member() {
     run(async {
         let server = server();
         let (mut flooder, ..) = Client::join(&server, "r").await;
@@ -71,21 +71,24 @@ fn a_flood_is_limited_and_told_and_harms_nobody_else() {
             flooder.forward(1, b"flood").await;
         }
         let allowed = 300.0 + 1200.0 * start.elapsed().as_secs_f64();
-        assert!(allowed < 4900.0, "the machine is too slow to flood anybody");
+        assert!(
+            allowed < 4900.0,
+            "the machine is too slow to exceed the rate"
+        );
         let surplus = 4900 - allowed as u32;
         let mut dropped = 0;
         while dropped < surplus {
-            let (reason, count) = flooder.hear_until(told_of_drops).await;
+            let (reason, count) = flooder.receive_until(drop_notice).await;
             if reason == DropReason::RateLimited {
                 dropped += count;
             }
-            assert!(start.elapsed() < PATIENCE, "{dropped} drops were told");
+            assert!(start.elapsed() < TIMEOUT, "{dropped} drops were reported");
         }
         for n in 0..60_u8 {
             bystander.forward(1, &[n]).await;
             let got = receiver
-                .hear_until(|heard| match heard {
-                    Heard::Packet(2, payload) => Some(payload.clone()),
+                .receive_until(|received| match received {
+                    Received::Packet(2, payload) => Some(payload.clone()),
                     _ => None,
                 })
                 .await;
@@ -97,7 +100,7 @@ fn a_flood_is_limited_and_told_and_harms_nobody_else() {
 }
 
 #[test]
-fn a_client_that_stops_reading_is_closed_and_delays_nobody() {
+fn a_client_that_stops_reading_is_closed_and_delays_no_other_member() {
     run(async {
         let server = server();
         let (mut sender, ..) = Client::join(&server, "r").await;
@@ -110,46 +113,48 @@ fn a_client_that_stops_reading_is_closed_and_delays_nobody() {
         let start = Instant::now();
         while !gone {
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < TIMEOUT,
                 "the frozen client is still there"
             );
             for _ in 0..6 {
                 sender.forward(1, &payload).await;
             }
             sender.forward(2, &number.to_le_bytes()).await;
-            let heard = within(
+            let packet = within(
                 Duration::from_secs(1),
                 "a healthy receiver's packet",
                 healthy.packet(),
             );
             assert_eq!(
-                heard.await,
+                packet.await,
                 (0, number.to_le_bytes().to_vec()),
                 "the healthy receiver misses nothing"
             );
             number += 1;
             Delay::new(FRAME).await;
-            // The sender reads what has come without waiting for more.
-            while let Some(heard) = futures::FutureExt::now_or_never(sender.hear()) {
-                match heard {
-                    Heard::Notice(Notice::PeerGone { slot: 1 }) => gone = true,
-                    // What was on its way to the slot when its holder went is unknown, rightly.
-                    Heard::Notice(Notice::Dropped { .. }) if gone => {}
-                    Heard::Notice(Notice::Dropped { reason, count }) => {
+            // The sender reads what has arrived without waiting for more.
+            while let Some(received) = futures::FutureExt::now_or_never(sender.receive()) {
+                match received {
+                    Received::Notice(Notice::PeerGone { slot: 1 }) => gone = true,
+                    // Packets that were under way to the slot when its member left.
+                    Received::Notice(Notice::Dropped { .. }) if gone => {}
+                    Received::Notice(Notice::Dropped { reason, count }) => {
                         assert!(
                             matches!(reason, DropReason::RingFull | DropReason::Stale),
                             "{reason:?} is not the frozen client's fault"
                         );
                         dropped += count;
                     }
-                    Heard::Closed(..) | Heard::Cut => panic!("the sender was closed: {heard:?}"),
+                    Received::Closed(..) | Received::Lost => {
+                        panic!("the sender was closed: {received:?}")
+                    }
                     _ => {}
                 }
             }
         }
         assert!(
             dropped > 0,
-            "what the frozen client did not take was dropped and told"
+            "packets that the frozen client did not read were dropped and reported"
         );
         let closes = "rollback_lab_server_closes_total{reason=\"tooSlow\"} ";
         assert_eq!(metric(&server, closes), 1);

@@ -1,6 +1,6 @@
-//! Signaling over real sockets: who is told what, and who is refused why.
+//! Signaling over real sockets: what members receive, and how clients are refused.
 
-use crate::support::{Client, Heard, run, server};
+use crate::support::{Client, Received, run, server};
 use matchbox_protocol::{JsonPeerEvent, PeerId};
 use rollback_lab_link::wire::relay::{
     CLOSE_BAD_ROOM, CLOSE_PLAYERS_DIFFER, CLOSE_ROOM_FULL, CLOSE_SERVER_FULL, Notice, Roster,
@@ -16,7 +16,7 @@ fn bytes(peer: PeerId) -> [u8; 16] {
 }
 
 #[test]
-fn the_peers_in_the_room_hear_of_the_newcomer_and_the_newcomer_reads_the_roster() {
+fn a_join_is_announced_to_the_members_and_the_newcomer_gets_the_roster() {
     run(async {
         let server = server();
         let (mut a, id_a, alone) = Client::join(&server, "duel?players=2").await;
@@ -26,43 +26,43 @@ fn the_peers_in_the_room_hear_of_the_newcomer_and_the_newcomer_reads_the_roster(
         assert_eq!(peers(&both), [(0, bytes(id_a)), (1, bytes(id_b))]);
         assert_eq!(both.slot, 1);
         assert_eq!(both.nonce, alone.nonce);
-        let news = a.hear().await;
+        let event = a.receive().await;
         assert!(
-            matches!(&news, Heard::Event(JsonPeerEvent::NewPeer(id)) if *id == id_b),
-            "{news:?}"
+            matches!(&event, Received::Event(JsonPeerEvent::NewPeer(id)) if *id == id_b),
+            "{event:?}"
         );
-        let roster = a.hear().await;
+        let roster = a.receive().await;
         assert!(
-            matches!(&roster, Heard::Roster(r) if peers(r) == peers(&both) && r.slot == 0),
+            matches!(&roster, Received::Roster(r) if peers(r) == peers(&both) && r.slot == 0),
             "{roster:?}"
         );
     });
 }
 
 #[test]
-fn a_leave_is_told_thrice_and_frees_the_slot() {
+fn a_leave_is_an_event_a_notice_and_a_roster_and_frees_the_slot() {
     run(async {
         let server = server();
         let (mut a, ..) = Client::join(&server, "r").await;
         let (b, id_b, _) = Client::join(&server, "r").await;
         let (_c, id_c, _) = Client::join(&server, "r").await;
-        // Both arrivals are heard before the leave.
-        a.hear_until(|heard| {
-            matches!(heard, Heard::Roster(r) if r.members.len() == 3).then_some(())
+        // Both arrivals are received before the leave.
+        a.receive_until(|received| {
+            matches!(received, Received::Roster(r) if r.members.len() == 3).then_some(())
         })
         .await;
         drop(b);
-        let left = a.hear().await;
+        let left = a.receive().await;
         assert!(
-            matches!(&left, Heard::Event(JsonPeerEvent::PeerLeft(id)) if *id == id_b),
+            matches!(&left, Received::Event(JsonPeerEvent::PeerLeft(id)) if *id == id_b),
             "{left:?}"
         );
-        let gone = a.hear().await;
+        let gone = a.receive().await;
         assert!(
-            matches!(gone, Heard::Notice(Notice::PeerGone { slot: 1 })),
+            matches!(gone, Received::Notice(Notice::PeerGone { slot: 1 })),
             "{gone:?}"
         );
-        let Heard::Roster(roster) = a.hear().await else {
+        let Received::Roster(roster) = a.receive().await else {
             panic!("the roster follows");
         };
         assert_eq!(roster.members[1].peer, bytes(id_c));
@@ -90,16 +90,16 @@ fn next_pairs_in_the_order_of_arrival() {
         let places: Vec<_> = groups.iter().map(|g| (g.1, g.2)).collect();
         assert_eq!(places, [(0, 1), (1, 2), (0, 1), (1, 2)]);
         let second = clients[1].1;
-        let heard = clients[0].0.hear().await;
+        let received = clients[0].0.receive().await;
         assert!(
-            matches!(&heard, Heard::Event(JsonPeerEvent::NewPeer(id)) if *id == second),
-            "{heard:?}"
+            matches!(&received, Received::Event(JsonPeerEvent::NewPeer(id)) if *id == second),
+            "{received:?}"
         );
     });
 }
 
 #[test]
-fn a_signal_reaches_its_receiver_with_the_sender_and_nobody_else() {
+fn a_signal_reaches_only_its_receiver_and_names_the_sender() {
     run(async {
         let server = server();
         let (mut a, id_a, _) = Client::join(&server, "r").await;
@@ -111,28 +111,28 @@ fn a_signal_reaches_its_receiver_with_the_sender_and_nobody_else() {
         a.signal(id_outsider, offer.clone()).await;
         a.signal(id_b, offer.clone()).await;
         let (sender, data) = b
-            .hear_until(|heard| match heard {
-                Heard::Event(JsonPeerEvent::Signal { sender, data }) => {
+            .receive_until(|received| match received {
+                Received::Event(JsonPeerEvent::Signal { sender, data }) => {
                     Some((*sender, data.clone()))
                 }
                 _ => None,
             })
             .await;
         assert_eq!((sender, data), (id_a, offer));
-        // Whatever had come for the others would have come before this.
+        // A signal for one of the others would have come before this event.
         for (client, room) in [(&mut outsider, "s"), (&mut c, "r")] {
             let (_marker, id, _) = Client::join(&server, room).await;
-            let heard = client.hear().await;
+            let received = client.receive().await;
             assert!(
-                matches!(&heard, Heard::Event(JsonPeerEvent::NewPeer(new)) if *new == id),
-                "{heard:?}"
+                matches!(&received, Received::Event(JsonPeerEvent::NewPeer(new)) if *new == id),
+                "{received:?}"
             );
         }
     });
 }
 
 #[test]
-fn every_refusal_has_its_code_and_its_words() {
+fn every_refusal_has_its_code_and_reason() {
     run(async {
         let server = LabServer::start(ServerSettings {
             max_rooms: 2,

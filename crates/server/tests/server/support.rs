@@ -1,7 +1,5 @@
 //! A websocket client that sees every frame, for tests against a real server on loopback.
 
-#![allow(dead_code, reason = "every test file uses another part of it")]
-
 use std::future::Future;
 use std::time::Duration;
 
@@ -16,8 +14,8 @@ use rollback_lab_link::wire::relay::{
 };
 use rollback_lab_server::{LabServer, ServerSettings};
 
-/// Longest that anything awaited here may take, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time that an awaited step may take, on a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn server() -> LabServer {
     LabServer::start(ServerSettings::loopback()).expect("a free port on loopback")
@@ -25,7 +23,7 @@ pub(crate) fn server() -> LabServer {
 
 /// Runs a test to its end, or fails it.
 pub(crate) fn run(test: impl Future<Output = ()>) {
-    futures::executor::block_on(within(PATIENCE * 2, "the test", test));
+    futures::executor::block_on(within(TIMEOUT * 2, "the test", test));
 }
 
 pub(crate) async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
@@ -36,9 +34,9 @@ pub(crate) async fn within<T>(limit: Duration, what: &str, future: impl Future<O
     }
 }
 
-/// Everything a client can hear.
+/// Everything a client can receive.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Event(JsonPeerEvent),
     Welcome(Roster),
     Roster(Roster),
@@ -46,7 +44,7 @@ pub(crate) enum Heard {
     Packet(u8, Vec<u8>),
     Closed(u16, String),
     /// The connection ended without a close frame.
-    Cut,
+    Lost,
 }
 
 pub(crate) struct Client {
@@ -56,7 +54,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn open(server: &LabServer, room: &str) -> Self {
         let url = format!("{}/{room}", server.url());
-        let (socket, _) = within(PATIENCE, "connecting", connect_async(url))
+        let (socket, _) = within(TIMEOUT, "connecting", connect_async(url))
             .await
             .expect("the server accepts websockets");
         Self { socket }
@@ -65,69 +63,72 @@ impl Client {
     /// Joins a room and reads id and welcome.
     pub(crate) async fn join(server: &LabServer, room: &str) -> (Self, PeerId, Roster) {
         let mut client = Self::open(server, room).await;
-        let Heard::Event(JsonPeerEvent::IdAssigned(id)) = client.hear().await else {
+        let Received::Event(JsonPeerEvent::IdAssigned(id)) = client.receive().await else {
             panic!("the id comes first");
         };
-        let Heard::Welcome(roster) = client.hear().await else {
+        let Received::Welcome(roster) = client.receive().await else {
             panic!("the first binary frame is the welcome");
         };
         (client, id, roster)
     }
 
-    pub(crate) async fn hear(&mut self) -> Heard {
+    pub(crate) async fn receive(&mut self) -> Received {
         loop {
-            let next = within(PATIENCE, "the next message", self.socket.next()).await;
+            let next = within(TIMEOUT, "the next message", self.socket.next()).await;
             match next {
                 Some(Ok(Message::Text(text))) => {
-                    return Heard::Event(text.parse().expect("text frames are matchbox events"));
+                    return Received::Event(text.parse().expect("text frames are matchbox events"));
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     return match decode_server(&bytes).expect("binary frames are relay frames") {
-                        ServerFrame::Welcome(roster) => Heard::Welcome(roster),
-                        ServerFrame::Roster(roster) => Heard::Roster(roster),
-                        ServerFrame::Notice(notice) => Heard::Notice(notice),
+                        ServerFrame::Welcome(roster) => Received::Welcome(roster),
+                        ServerFrame::Roster(roster) => Received::Roster(roster),
+                        ServerFrame::Notice(notice) => Received::Notice(notice),
                         ServerFrame::Forwarded { source, payload } => {
-                            Heard::Packet(source, payload.to_vec())
+                            Received::Packet(source, payload.to_vec())
                         }
                     };
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    return frame.map_or(Heard::Closed(1005, String::new()), |frame| {
-                        Heard::Closed(frame.code.into(), frame.reason.to_string())
+                    return frame.map_or(Received::Closed(1005, String::new()), |frame| {
+                        Received::Closed(frame.code.into(), frame.reason.to_string())
                     });
                 }
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Heard::Cut,
+                Some(Err(_)) | None => return Received::Lost,
             }
         }
     }
 
     /// Skips what does not match.
-    pub(crate) async fn hear_until<T>(&mut self, mut wanted: impl FnMut(&Heard) -> Option<T>) -> T {
+    pub(crate) async fn receive_until<T>(
+        &mut self,
+        mut wanted: impl FnMut(&Received) -> Option<T>,
+    ) -> T {
         loop {
-            let heard = self.hear().await;
-            if let Some(found) = wanted(&heard) {
+            let received = self.receive().await;
+            if let Some(found) = wanted(&received) {
                 return found;
             }
-            let over = matches!(heard, Heard::Closed(..) | Heard::Cut);
-            assert!(!over, "the connection ended with {heard:?}");
+            let over = matches!(received, Received::Closed(..) | Received::Lost);
+            assert!(!over, "the connection ended with {received:?}");
         }
     }
 
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
-            match self.hear().await {
-                Heard::Closed(code, reason) => return (code, reason),
-                Heard::Cut => panic!("cut without a close frame"),
+            match self.receive().await {
+                Received::Closed(code, reason) => return (code, reason),
+                Received::Lost => panic!("the connection ended without a close frame"),
                 _ => {}
             }
         }
     }
 
-    /// The next packet, whatever else is said in between.
+    /// The next packet; other messages are skipped.
     pub(crate) async fn packet(&mut self) -> (u8, Vec<u8>) {
-        self.hear_until(|heard| match heard {
-            Heard::Packet(source, payload) => Some((*source, payload.clone())),
+        self.receive_until(|received| match received {
+            Received::Packet(source, payload) => Some((*source, payload.clone())),
             _ => None,
         })
         .await
@@ -157,7 +158,7 @@ impl Client {
 
 /// Waits until a number of `/metrics` has that value; a packet is counted just after it went out.
 pub(crate) async fn metric_becomes(server: &LabServer, line: &str, value: u64) {
-    within(PATIENCE, line, async {
+    within(TIMEOUT, line, async {
         while metric(server, line) != value {
             Delay::new(Duration::from_millis(5)).await;
         }
@@ -179,7 +180,7 @@ pub(crate) fn http_get(server: &LabServer, path: &str) -> (String, String) {
 
     let mut stream = std::net::TcpStream::connect(server.local_addr()).expect("it listens");
     stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .expect("a time-out can be set");
     write!(
         stream,
