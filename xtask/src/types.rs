@@ -164,6 +164,10 @@ fn understood(schema: &mut Value) {
                 fields.insert("maxItems".into(), items.as_array().map(Vec::len).into());
                 fields.insert("items".into(), items);
             }
+            // Whatever the game serializes, which would become an object.
+            if fields.get("description").is_some_and(Value::is_string) && fields.len() == 1 {
+                fields.insert("tsType".into(), "unknown".into());
+            }
             // A reference with a description of its own would become a type of its own.
             if fields.len() > 1
                 && let Some(target) = fields.remove("$ref")
@@ -200,11 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn tuples_and_described_references_become_what_the_generator_knows() {
+    fn what_the_generator_does_not_know_becomes_what_it_knows() {
         let mut schema = json!({ "properties": {
             "pair": { "type": "array", "prefixItems": [true, { "type": "integer" }] },
             "hash": { "description": "Of a state.", "$ref": "#/$defs/Hex64" },
             "plain": { "$ref": "#/$defs/Hex64" },
+            "any": { "description": "An input." },
         }});
         understood(&mut schema);
         let fields = &schema["properties"];
@@ -213,6 +218,7 @@ mod tests {
         assert_eq!(fields["hash"]["allOf"][0]["$ref"], "#/$defs/Hex64");
         assert_eq!(fields["hash"]["description"], "Of a state.");
         assert_eq!(fields["plain"]["$ref"], "#/$defs/Hex64");
+        assert_eq!(fields["any"]["tsType"], "unknown");
     }
 
     #[test]

@@ -272,7 +272,7 @@ impl Drop for Browser<'_> {
     }
 }
 
-/// A command of the Chrome DevTools Protocol, as chromedriver takes them.
+/// A command of Chromium's own protocol, as chromedriver takes them.
 #[derive(Debug)]
 struct Cdp {
     command: &'static str,
