@@ -30,7 +30,7 @@ struct Row {
 }
 
 /// Runs the benches; an error if a promise that can be judged anywhere does not hold.
-pub fn bench(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     let quick = match arguments {
         [] => false,
         [word] if word == "--quick" => true,

@@ -33,7 +33,7 @@ const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
 const DRIVER: &str = "chromedriver";
 
 /// Every test case.
-pub fn check() -> Outcome {
+pub(crate) fn check() -> Outcome {
     match find_browser() {
         Ok(browser) => play(&browser, &[]).into(),
         Err(why) => Outcome::NotRun(why),
@@ -41,7 +41,7 @@ pub fn check() -> Outcome {
 }
 
 /// Installs what the stage needs.
-pub fn prepare() -> Result<(), String> {
+pub(crate) fn prepare() -> Result<(), String> {
     find_browser().map(drop)
 }
 
@@ -49,7 +49,7 @@ pub fn prepare() -> Result<(), String> {
 const DUEL: Duration = Duration::from_secs(60);
 
 /// Plays the test cases named, or all of them: `cargo xtask browser [CASE]...`.
-pub fn command(names: &[String]) -> Result<(), String> {
+pub(crate) fn command(names: &[String]) -> Result<(), String> {
     if let Some(unknown) = names
         .iter()
         .find(|name| !CASES.iter().any(|case| case.name == name.as_str()))

@@ -13,7 +13,7 @@ const PROMISE_US: u64 = 1_000;
 
 /// Compares what the peers of a session's first episode measured of each other's clocks with the
 /// wall clock at which each clock began.
-pub fn check(session: &Path, players: usize) -> Result<(), String> {
+pub(crate) fn check(session: &Path, players: usize) -> Result<(), String> {
     let documents: Vec<Value> = (0..players)
         .map(|player| {
             let name = format!("episode-0.player-{player}.json");

@@ -210,7 +210,7 @@ fn owner(packages: &[&Package], path: &str) -> Option<String> {
 }
 
 /// Prints the counts.
-pub fn print(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn print(arguments: &[String]) -> Result<(), String> {
     if let Some(unknown) = arguments.first() {
         return Err(format!("`counts` has no options, not `{unknown}`"));
     }
@@ -269,7 +269,7 @@ pub fn print(arguments: &[String]) -> Result<(), String> {
 }
 
 /// The limits that these files exceed.
-pub fn exceeded(files: &[File]) -> Result<Vec<String>, String> {
+pub(crate) fn exceeded(files: &[File]) -> Result<Vec<String>, String> {
     Ok(over(&Counts::take(files)?))
 }
 

@@ -8,7 +8,7 @@ use crate::process::{output_of, program, run, works};
 /// Something that `packages` bring, as `ready` finds it.
 ///
 /// `without` names what is missing, for the person who must act; the command to run follows it.
-pub fn ready_or_installed<T>(
+pub(crate) fn ready_or_installed<T>(
     packages: &[&str],
     without: &str,
     ready: impl Fn() -> Option<T>,

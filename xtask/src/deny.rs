@@ -59,7 +59,7 @@ struct Sources {
     allow_git: Vec<String>,
 }
 
-pub fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     if works(&mut cargo("deny --version")) {
         return run(&mut cargo(
             "deny --locked --all-features check licenses bans sources",

@@ -44,7 +44,7 @@ enum Setting {
 }
 
 /// What a match leaves behind.
-pub struct Files {
+pub(crate) struct Files {
     pub episodes: usize,
     pub players: usize,
     pub frames: u64,
@@ -117,7 +117,7 @@ const RUNS: &[Run] = &[
     },
 ];
 
-pub fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     let listed: BTreeSet<&str> = RUNS.iter().map(|run| run.example).collect();
     compare(&listed, &present()?)?;
     let built = native::programs()?;
@@ -228,7 +228,7 @@ impl Drop for Server {
 }
 
 /// The episode files of the sessions below a folder.
-pub fn episode_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn episode_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for session in entries(folder)? {
         files.extend(entries(&session)?.into_iter().filter(|file| {
@@ -298,7 +298,7 @@ fn compare(listed: &BTreeSet<&str>, present: &BTreeSet<String>) -> Result<(), St
 }
 
 /// Reads the files of a match and compares them.
-pub fn read_match(out: &Path, files: &Files) -> Result<(), String> {
+pub(crate) fn read_match(out: &Path, files: &Files) -> Result<(), String> {
     let sessions: Vec<_> = fs::read_dir(out)
         .map_err(|error| format!("no exports: {error}"))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -332,7 +332,7 @@ pub fn read_match(out: &Path, files: &Files) -> Result<(), String> {
 }
 
 /// Reads a file of JSON.
-pub fn read(path: &Path) -> Result<Value, String> {
+pub(crate) fn read(path: &Path) -> Result<Value, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
     serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))

@@ -5,28 +5,28 @@ use std::fs;
 use crate::process::{output_of, program, root};
 
 /// A file's path below the root, with `/` between its parts, and its text.
-pub struct File {
+pub(crate) struct File {
     pub path: String,
     pub text: String,
 }
 
 impl File {
-    pub fn is_rust(&self) -> bool {
+    pub(crate) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
     /// Whether it belongs to the integration tests of a package.
-    pub fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         self.path.starts_with("tests/") || self.path.contains("/tests/")
     }
 
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.text.lines().count()
     }
 }
 
 /// Every file that is text, without the lock file.
-pub fn tracked() -> Result<Vec<File>, String> {
+pub(crate) fn tracked() -> Result<Vec<File>, String> {
     let list = output_of(program("git").args([
         "ls-files",
         "-z",

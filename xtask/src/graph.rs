@@ -71,7 +71,7 @@ const TOOLS: &[&str] = &["csv", "parquet", "indicatif", "jsonschema"];
 const PLUGIN: &str = "bevy_rollback_lab";
 const BROWSER: &str = "--target wasm32-unknown-unknown";
 
-pub fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     let upward: Vec<String> = workspace()?
         .workspace_packages()
         .into_iter()
@@ -217,7 +217,7 @@ fn baseline() -> Result<BTreeSet<String>, String> {
 }
 
 /// The version of a crate in the text of a lock file.
-pub fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = lock
         .lines()
         .skip_while(|line| *line != format!("name = \"{name}\""));

@@ -23,7 +23,7 @@ const FRAMES: &str = "480";
 /// A match of eight seconds, and what is done with its files, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-pub fn check() -> Outcome {
+pub(crate) fn check() -> Outcome {
     match python() {
         Ok(python) => load(&python).into(),
         Err(why) => Outcome::NotRun(why),
@@ -31,7 +31,7 @@ pub fn check() -> Outcome {
 }
 
 /// Installs what the page needs below the target folder.
-pub fn prepare() -> Result<(), String> {
+pub(crate) fn prepare() -> Result<(), String> {
     python().map(drop)
 }
 

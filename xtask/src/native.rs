@@ -14,7 +14,7 @@ const PACKAGES: &str = "--locked --release --workspace --exclude xtask";
 ///
 /// `cargo test` alone is not enough: it builds the binaries of those packages only that have
 /// integration tests.
-pub fn programs() -> Result<PathBuf, String> {
+pub(crate) fn programs() -> Result<PathBuf, String> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     BUILT
         .get_or_init(|| run(&mut cargo(&format!("build {PACKAGES} --bins --examples"))))
@@ -23,11 +23,11 @@ pub fn programs() -> Result<PathBuf, String> {
 }
 
 /// Builds the tests that `tests_command` runs.
-pub fn tests() -> Result<(), String> {
+pub(crate) fn tests() -> Result<(), String> {
     run(&mut cargo(&tests_command("--no-run")))
 }
 
 /// The command that runs every test but xtask's.
-pub fn tests_command(options: &str) -> String {
+pub(crate) fn tests_command(options: &str) -> String {
     format!("test {PACKAGES} {options}")
 }

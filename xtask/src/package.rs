@@ -11,7 +11,7 @@ use crate::process::{cargo, output_of, run, workspace};
 /// What a crate must not be published without.
 const FILES: [&str; 4] = ["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
-pub fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     let mut found = Vec::new();
     for package in published()? {
         let list = output_of(&mut cargo(&format!(
@@ -53,7 +53,7 @@ fn published() -> Result<Vec<&'static Package>, String> {
 }
 
 /// Names of the published crates that others link.
-pub fn published_libraries() -> Result<Vec<String>, String> {
+pub(crate) fn published_libraries() -> Result<Vec<String>, String> {
     let has_library = |package: &&Package| {
         let mut targets = package.targets.iter();
         targets.any(|target| target.kind.contains(&TargetKind::Lib))

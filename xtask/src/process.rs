@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// The repository's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask lies in the repository's root")
@@ -30,7 +30,7 @@ pub fn root() -> PathBuf {
 ///
 /// `cargo run` describes its own package in the environment, and build scripts that watch those
 /// variables (ring's) would run again at every change between a shell and xtask: they are removed.
-pub fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root());
     for (key, _) in std::env::vars_os() {
@@ -51,14 +51,14 @@ pub fn program(name: &str) -> Command {
 }
 
 /// The cargo that runs this program, with the arguments split at blanks.
-pub fn cargo(arguments: &str) -> Command {
+pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = program(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     command.args(arguments.split_whitespace());
     command
 }
 
 /// The command as one would type it.
-pub fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     std::iter::once(name)
@@ -69,7 +69,10 @@ pub fn shown(command: &Command) -> String {
 }
 
 /// Sends the output of every program that `work` runs on this thread into a file.
-pub fn logged<T>(file: &Path, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn logged<T>(
+    file: &Path,
+    work: impl FnOnce() -> Result<T, String>,
+) -> Result<T, String> {
     if let Some(folder) = file.parent() {
         create_folder(folder)?;
     }
@@ -95,7 +98,7 @@ fn announce(command: &mut Command) -> Result<(), String> {
 }
 
 /// Runs to the end, output inherited.
-pub fn run(command: &mut Command) -> Result<(), String> {
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     announce(command)?;
     let status = command
         .status()
@@ -104,7 +107,7 @@ pub fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// Runs to the end, or kills the program when the limit has passed.
-pub fn run_within(command: &mut Command, limit: Duration) -> Result<(), String> {
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<(), String> {
     announce(command)?;
     let mut child = command
         .spawn()
@@ -143,7 +146,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, String
 }
 
 /// What a program prints on stdout; its stderr is shown only when it fails.
-pub fn output_of(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output_of(command: &mut Command) -> Result<String, String> {
     let output = command
         .output()
         .map_err(|error| format!("cannot start `{}`: {error}", shown(command)))?;
@@ -160,7 +163,7 @@ pub fn output_of(command: &mut Command) -> Result<String, String> {
 }
 
 /// Whether a program can be run and succeeds, silently.
-pub fn works(command: &mut Command) -> bool {
+pub(crate) fn works(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -170,7 +173,7 @@ pub fn works(command: &mut Command) -> bool {
 }
 
 /// The workspace's own packages as cargo describes them; the dependencies are not resolved.
-pub fn workspace() -> Result<&'static Metadata, String> {
+pub(crate) fn workspace() -> Result<&'static Metadata, String> {
     static WORKSPACE: OnceLock<Result<Metadata, String>> = OnceLock::new();
     WORKSPACE
         .get_or_init(|| metadata(&["--no-deps"]))
@@ -179,7 +182,7 @@ pub fn workspace() -> Result<&'static Metadata, String> {
 }
 
 /// `cargo metadata` of the root, with these options.
-pub fn metadata(options: &[&str]) -> Result<Metadata, String> {
+pub(crate) fn metadata(options: &[&str]) -> Result<Metadata, String> {
     let mut command = MetadataCommand::new();
     if let Ok(cargo) = std::env::var("CARGO") {
         command.cargo_path(cargo);
@@ -192,17 +195,17 @@ pub fn metadata(options: &[&str]) -> Result<Metadata, String> {
 }
 
 /// The folder that cargo builds into, `CARGO_TARGET_DIR` honoured.
-pub fn target_folder() -> Result<PathBuf, String> {
+pub(crate) fn target_folder() -> Result<PathBuf, String> {
     Ok(workspace()?.target_directory.clone().into_std_path_buf())
 }
 
 /// Makes a folder and those above it.
-pub fn create_folder(folder: &Path) -> Result<(), String> {
+pub(crate) fn create_folder(folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
 }
 
 /// An empty folder at this place, whatever was there before.
-pub fn empty_folder(folder: &Path) -> Result<(), String> {
+pub(crate) fn empty_folder(folder: &Path) -> Result<(), String> {
     if folder.exists() {
         std::fs::remove_dir_all(folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;

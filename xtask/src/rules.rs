@@ -30,7 +30,7 @@ const README_COMMANDS: [&str; 2] = [
 /// that this file does not break its own rule.
 const MACHINE_FOLDERS: [&str; 5] = ["work", "farm", "root", "home", "Users"];
 
-pub fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     let files = tracked()?;
     let mut found: Vec<String> = files.iter().flat_map(broken_in).collect();
     found.extend(missing_in(&files));

@@ -10,13 +10,13 @@ use crate::process::{logged, target_folder};
 type Step = (&'static str, fn() -> Result<(), String>);
 
 /// A thread that works through the steps, one after the other.
-pub struct Setup {
+pub(crate) struct Setup {
     thread: Option<JoinHandle<()>>,
 }
 
 impl Setup {
     /// Begins with the first step. A single stage prepares itself.
-    pub fn begin(steps: Vec<Step>) -> Result<Self, String> {
+    pub(crate) fn begin(steps: Vec<Step>) -> Result<Self, String> {
         if steps.len() < 2 {
             return Ok(Self { thread: None });
         }
@@ -39,7 +39,7 @@ impl Setup {
     }
 
     /// Waits until nothing is left to do.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(thread) = self.thread.take() {
             // A panic in it costs what was to be prepared; the stage prepares itself again.
             let _ = thread.join();

@@ -12,7 +12,7 @@ use crate::{
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Passed,
     Failed(String),
     /// It could not run here, and why.
@@ -26,7 +26,7 @@ impl From<Result<(), String>> for Outcome {
 }
 
 /// One row of the table.
-pub struct Stage {
+pub(crate) struct Stage {
     pub name: &'static str,
     pub about: &'static str,
     run: fn() -> Outcome,
@@ -61,7 +61,7 @@ impl Stage {
 /// Cheap stages first. Then those that compile: `clippy` is the only check build of the workspace,
 /// and `doc` uses its artifacts; `build` makes every program that the later stages run. Those that
 /// play matches come last, with the machine to themselves.
-pub const STAGES: &[Stage] = &[
+pub(crate) const STAGES: &[Stage] = &[
     Stage::new(
         "rules",
         "rules of the text: file heads, machine paths, counts that may not grow, ...",
@@ -152,7 +152,7 @@ struct Row {
 }
 
 /// Runs the stages asked for; an error if one failed or could not run.
-pub fn test(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
     let chosen = choose(arguments)?;
     let started = Instant::now();
     let setups = chosen

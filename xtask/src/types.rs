@@ -36,7 +36,7 @@ const HEAD: &str = "\
 const PAGE: &str = include_str!("types/page.d.ts");
 
 /// Writes the declarations anew.
-pub fn write(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn write(arguments: &[String]) -> Result<(), String> {
     if let Some(unknown) = arguments.first() {
         return Err(format!("`types` has no options, not `{unknown}`"));
     }
@@ -47,7 +47,7 @@ pub fn write(arguments: &[String]) -> Result<(), String> {
 }
 
 /// The stage `types`.
-pub fn check() -> Outcome {
+pub(crate) fn check() -> Outcome {
     if let Err(why) = prepare() {
         return Outcome::NotRun(why);
     }
@@ -70,7 +70,7 @@ fn compare(generated: &str) -> Result<(), String> {
 }
 
 /// Installs the generator below the target folder.
-pub fn prepare() -> Result<(), String> {
+pub(crate) fn prepare() -> Result<(), String> {
     installed().map(drop)
 }
 

@@ -13,7 +13,7 @@ use crate::process::{cargo, output_of, program, run, target_folder, works};
 use crate::stages::Outcome;
 
 /// The target of browsers.
-pub const TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Debian packages with a compiler and its own library sources.
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -26,7 +26,7 @@ enum Toolchain {
     BuildStd,
 }
 
-pub fn check() -> Outcome {
+pub(crate) fn check() -> Outcome {
     let toolchain = match find() {
         Ok(toolchain) => toolchain,
         Err(why) => return Outcome::NotRun(why),
@@ -46,7 +46,7 @@ pub fn check() -> Outcome {
 }
 
 /// Cargo with a compiler for the target; the arguments name target and folder.
-pub fn cargo_for(arguments: &str) -> Result<Command, String> {
+pub(crate) fn cargo_for(arguments: &str) -> Result<Command, String> {
     match find()? {
         Toolchain::Installed => Ok(cargo(arguments)),
         Toolchain::BuildStd => {

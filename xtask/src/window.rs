@@ -68,7 +68,7 @@ const RUNS: [Run; 2] = [
     },
 ];
 
-pub fn check() -> Outcome {
+pub(crate) fn check() -> Outcome {
     match driver() {
         Ok(driver) => play(&driver).into(),
         Err(why) => Outcome::NotRun(why),
@@ -76,7 +76,7 @@ pub fn check() -> Outcome {
 }
 
 /// Installs what the stage needs.
-pub fn prepare() -> Result<(), String> {
+pub(crate) fn prepare() -> Result<(), String> {
     driver().map(drop)
 }
 

@@ -12,7 +12,7 @@ mod matches;
 mod page;
 
 /// Where and with what a test case is played.
-pub struct Setup<'a> {
+pub(super) struct Setup<'a> {
     pub driver: &'a Driver,
     /// The page's address.
     pub page: &'a str,
@@ -22,12 +22,12 @@ pub struct Setup<'a> {
     pub out: &'a Path,
 }
 
-pub struct Case {
+pub(super) struct Case {
     pub name: &'static str,
     pub play: fn(&Setup<'_>) -> Result<(), String>,
 }
 
-pub const CASES: &[Case] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         name: "loading",
         play: page::loading,
@@ -85,7 +85,7 @@ const HIDDEN: Duration = Duration::from_secs(5);
 const SUSPENDED: Duration = Duration::from_secs(2);
 
 /// A native file beside the page, for pages to watch.
-pub const WATCHED: &str = "match.json";
+pub(super) const WATCHED: &str = "match.json";
 
 /// Runs before the page's scripts: it keeps the events that the page gets.
 const WATCH: &str = "\

@@ -32,7 +32,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
 /// The driver's process, and the browsers that it started; all of them end with this value.
-pub struct Driver {
+pub(super) struct Driver {
     process: Child,
     runtime: Runtime,
     port: u16,
@@ -43,7 +43,7 @@ pub struct Driver {
 
 impl Driver {
     /// Starts it on a port that the system chose.
-    pub fn start(driver: &str, browser: &str) -> Result<Self, String> {
+    pub(super) fn start(driver: &str, browser: &str) -> Result<Self, String> {
         // One worker, so that the connection is served between two commands too.
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -79,7 +79,7 @@ impl Driver {
     }
 
     /// A browser of its own; its downloads go to `downloads`.
-    pub fn browser(&self, downloads: &Path) -> Result<Browser<'_>, String> {
+    pub(super) fn browser(&self, downloads: &Path) -> Result<Browser<'_>, String> {
         let options = json!({
             "binary": self.browser,
             "args": [
@@ -146,7 +146,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// One browser; closed with this value.
-pub struct Browser<'a> {
+pub(super) struct Browser<'a> {
     driver: &'a Driver,
     client: Client,
 }
@@ -157,24 +157,24 @@ impl Browser<'_> {
     }
 
     /// Runs a script before any of the page's own, in every page from now on.
-    pub fn prepare(&self, script: &str) -> Result<(), String> {
+    pub(super) fn prepare(&self, script: &str) -> Result<(), String> {
         let script = json!({ "source": script });
         self.cdp("Page.addScriptToEvaluateOnNewDocument", script)
     }
 
     /// Opens an address.
-    pub fn open(&self, url: &str) -> Result<(), String> {
+    pub(super) fn open(&self, url: &str) -> Result<(), String> {
         println!("  open {url}");
         self.wait_for(self.client.goto(url))
     }
 
     /// What a script returns.
-    pub fn run(&self, script: &str) -> Result<Value, String> {
+    pub(super) fn run(&self, script: &str) -> Result<Value, String> {
         self.wait_for(self.client.execute(script, Vec::new()))
     }
 
     /// Waits until an expression is true.
-    pub fn until(&self, expression: &str, limit: Duration) -> Result<(), String> {
+    pub(super) fn until(&self, expression: &str, limit: Duration) -> Result<(), String> {
         let started = Instant::now();
         while self.run(&format!("return Boolean({expression})"))? != Value::Bool(true) {
             if started.elapsed() > limit {
@@ -189,13 +189,13 @@ impl Browser<'_> {
     }
 
     /// Saves a screenshot of the page.
-    pub fn screenshot(&self, file: &Path) -> Result<(), String> {
+    pub(super) fn screenshot(&self, file: &Path) -> Result<(), String> {
         let bytes = self.wait_for(self.client.screenshot())?;
         fs::write(file, bytes).map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// Holds a key down for a moment, as a person does.
-    pub fn press(&self, key: char, held: Duration) -> Result<(), String> {
+    pub(super) fn press(&self, key: char, held: Duration) -> Result<(), String> {
         let keys = KeyActions::new("keyboard".into())
             .then(KeyAction::Down { value: key })
             .then(KeyAction::Pause { duration: held })
@@ -204,7 +204,7 @@ impl Browser<'_> {
     }
 
     /// Holds a finger on the page for a moment, at a place of the view in CSS pixels.
-    pub fn touch(&self, at: (u32, u32), held: Duration) -> Result<(), String> {
+    pub(super) fn touch(&self, at: (u32, u32), held: Duration) -> Result<(), String> {
         let finger = TouchActions::new("finger".into())
             .then(PointerAction::MoveTo {
                 duration: Some(Duration::ZERO),
@@ -222,13 +222,13 @@ impl Browser<'_> {
     }
 
     /// Suspends everything on the page, or resumes it, as a browser does that saves power.
-    pub fn suspend(&self, suspended: bool) -> Result<(), String> {
+    pub(super) fn suspend(&self, suspended: bool) -> Result<(), String> {
         let state = if suspended { "frozen" } else { "active" };
         self.cdp("Page.setWebLifecycleState", json!({ "state": state }))
     }
 
     /// Makes everything that is downloaded from now on arrive no faster than this.
-    pub fn slow_down(&self, bytes_per_second: u32) -> Result<(), String> {
+    pub(super) fn slow_down(&self, bytes_per_second: u32) -> Result<(), String> {
         self.cdp("Network.enable", json!({}))?;
         let line = json!({
             "offline": false, "latency": 20,
@@ -247,19 +247,19 @@ impl Browser<'_> {
     }
 
     /// The tab in front.
-    pub fn tab(&self) -> Result<WindowHandle, String> {
+    pub(super) fn tab(&self) -> Result<WindowHandle, String> {
         self.wait_for(self.client.window())
     }
 
     /// Opens an empty tab in front of the present one, which is hidden by that.
-    pub fn new_tab(&self) -> Result<WindowHandle, String> {
+    pub(super) fn new_tab(&self) -> Result<WindowHandle, String> {
         let tab = self.wait_for(self.client.new_window(true))?.handle;
         self.show(&tab)?;
         Ok(tab)
     }
 
     /// Brings a tab to the front.
-    pub fn show(&self, tab: &WindowHandle) -> Result<(), String> {
+    pub(super) fn show(&self, tab: &WindowHandle) -> Result<(), String> {
         self.wait_for(self.client.switch_to_window(tab.clone()))?;
         self.cdp("Page.bringToFront", json!({}))
     }

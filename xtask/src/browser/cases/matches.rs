@@ -11,7 +11,7 @@ use super::{
 use crate::process::{program, run_within};
 
 /// An episode between a browser and a native peer: integer state, equal hashes.
-pub fn page_and_native(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn page_and_native(setup: &Setup<'_>) -> Result<(), String> {
     let server = setup.page.trim_end_matches('/').replace("http", "ws");
     let exports = setup.out.join("native");
     let mut command = program(&setup.native.to_string_lossy());
@@ -43,7 +43,7 @@ pub fn page_and_native(setup: &Setup<'_>) -> Result<(), String> {
 }
 
 /// The direct path is lost in the middle, and the match goes on over the relay.
-pub fn direct_path_cut(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn direct_path_cut(setup: &Setup<'_>) -> Result<(), String> {
     let first = setup.page("cut", "&frames=600&cutDirectAt=200")?;
     let second = setup.page("cut", "&frames=600")?;
     let documents = [
@@ -73,7 +73,7 @@ pub fn direct_path_cut(setup: &Setup<'_>) -> Result<(), String> {
 }
 
 /// A tab is hidden for five seconds: the match goes on, both files record it, the route stays.
-pub fn hidden_tab(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn hidden_tab(setup: &Setup<'_>) -> Result<(), String> {
     let first = setup.page("hidden", "&frames=1200")?;
     let second = setup.page("hidden", "&frames=1200")?;
     wait(&first, PLAYING, START)?;
@@ -129,7 +129,7 @@ pub fn hidden_tab(setup: &Setup<'_>) -> Result<(), String> {
 
 /// A browser may suspend a hidden tab, its workers included. Nothing on the page can go on then; the
 /// match waits, and goes on over its direct path.
-pub fn suspended_tab(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn suspended_tab(setup: &Setup<'_>) -> Result<(), String> {
     let first = setup.page("frozen", "&frames=600")?;
     let second = setup.page("frozen", "&frames=600")?;
     wait(&first, PLAYING, START)?;
@@ -157,7 +157,7 @@ pub fn suspended_tab(setup: &Setup<'_>) -> Result<(), String> {
 }
 
 /// One link in two tabs of one browser: the tab behind plays on, hidden.
-pub fn two_tabs(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn two_tabs(setup: &Setup<'_>) -> Result<(), String> {
     let link = setup.link("", "tabs", "&bot=1&frames=600");
     let browser = setup.open(&link)?;
     let behind = browser.tab()?;

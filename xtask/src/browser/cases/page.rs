@@ -22,7 +22,7 @@ navigator.getGamepads = () => [window.pad];";
 const SLOW_LINE: u32 = 1_500_000;
 
 /// An episode between two browsers; its document arrives by event, by function and by download.
-pub fn two_pages(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn two_pages(setup: &Setup<'_>) -> Result<(), String> {
     let alike = "&frames=600&seed=77&inputDelay=3&routePolicy=p2p-first&players=2";
     let recorded = "&hud=1&study=s1&group=g1&trial=t1&conditions=latency=5ms";
     let first = setup.page("two-pages", &format!("{alike}{recorded}"))?;
@@ -123,7 +123,7 @@ fn download(folder: &Path) -> Result<Value, String> {
 
 /// Participants play: keys on one page, a finger on the other. Both files say when by the devices'
 /// own clocks; F3 shows the HUD.
-pub fn devices(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn devices(setup: &Setup<'_>) -> Result<(), String> {
     let link = setup.link("", "devices", "&frames=480");
     let keyboard = setup.browser()?;
     keyboard.prepare(GAMEPAD)?;
@@ -187,7 +187,7 @@ pub fn devices(setup: &Setup<'_>) -> Result<(), String> {
 
 /// A native file on a page: watched as its peer saw it, and played back with every state hash
 /// compared, in both views. What pages wrote is played back natively after all test cases.
-pub fn replay(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn replay(setup: &Setup<'_>) -> Result<(), String> {
     let browser = setup.open(&format!("{}?replay={WATCHED}&asSeen", setup.page))?;
     browser.until("window.replayEpisode", START)?;
     for view in ["false", "true"] {
@@ -206,7 +206,7 @@ pub fn replay(setup: &Setup<'_>) -> Result<(), String> {
 }
 
 /// A slow line: a bar shows how much of the program has come.
-pub fn loading(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn loading(setup: &Setup<'_>) -> Result<(), String> {
     let browser = setup.browser()?;
     browser.slow_down(SLOW_LINE)?;
     browser.open(&setup.link("", "loading", "&bot=1"))?;
@@ -225,7 +225,7 @@ pub fn loading(setup: &Setup<'_>) -> Result<(), String> {
 }
 
 /// A server that is not there: the page reports it.
-pub fn unreachable_server(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn unreachable_server(setup: &Setup<'_>) -> Result<(), String> {
     let page = setup.page("nowhere", "&server=ws://127.0.0.1:1")?;
     page.until("!document.getElementById('error').hidden", START)?;
     let text = page.run("return document.getElementById('error').textContent")?;
@@ -249,7 +249,7 @@ pub fn unreachable_server(setup: &Setup<'_>) -> Result<(), String> {
 }
 
 /// A page around the page gets every document by `postMessage`.
-pub fn embedded(setup: &Setup<'_>) -> Result<(), String> {
+pub(super) fn embedded(setup: &Setup<'_>) -> Result<(), String> {
     let outer = setup.driver.browser(setup.out)?;
     outer.open(&setup.link("embed.html", "embedded", "&bot=1&frames=300"))?;
     let other = setup.page("embedded", "&frames=300")?;
