@@ -145,6 +145,9 @@ pub(crate) const STAGES: &[Stage] = &[
     .in_real_time(),
 ];
 
+/// Letters of a reason in the table; the whole is printed where the stage ends.
+const NOTE: usize = 100;
+
 struct Row {
     stage: &'static Stage,
     outcome: Outcome,
@@ -231,6 +234,7 @@ fn print_table(rows: &[Row], took: Duration) {
             Outcome::Passed => "",
             Outcome::Failed(why) | Outcome::NotRun(why) => why.lines().next().unwrap_or_default(),
         };
+        let note: String = note.chars().take(NOTE).collect();
         let line = format!(
             "{:<10} {:<8} {:>6.1} s  {note}",
             row.stage.name,

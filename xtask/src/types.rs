@@ -16,7 +16,10 @@ use crate::stages::Outcome;
 /// Where the declarations lie, beside the page that exports the documents.
 const DECLARATIONS: &str = "examples/volley/page/rollback-lab.d.ts";
 
-const SCHEMAS: [&str; 2] = ["assets/episode.schema.json", "assets/session.schema.json"];
+const SCHEMAS: [&str; 2] = [
+    "crates/record/schema/episode.schema.json",
+    "crates/record/schema/session.schema.json",
+];
 
 /// The generator, and the formatter whose version decides what its output looks like.
 const PACKAGES: [&str; 2] = ["json-schema-to-typescript@16.0.0", "prettier@3.9.6"];
@@ -28,7 +31,7 @@ const ALL: &str = "LabDocument";
 
 const HEAD: &str = "\
 // Declarations of the documents that bevy_rollback_lab exports, and of how a page receives them.
-// Generated from assets/*.schema.json by `cargo xtask types`; do not edit.
+// Generated from crates/record/schema by `cargo xtask types`; do not edit.
 
 ";
 

@@ -191,7 +191,9 @@ fn wasm_bindgen(target: &Path) -> Result<PathBuf, String> {
         command
             .arg(&folder)
             .arg("--target-dir")
-            .arg(target.join("tools/build"));
+            .arg(target.join("tools/build"))
+            // It runs for seconds; optimizing it fully takes longer than that.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         run(&mut command)?;
     }
     Ok(tool)
