@@ -1,6 +1,5 @@
-//! Owns `cargo xtask bench`: it builds the benches, runs them alone and under valgrind, prints
-//! their figures as Markdown rows, and judges the promises that do not depend on the machine.
-//! It never measures anything itself.
+//! `cargo xtask bench`: it builds the benches, runs them alone and under valgrind, prints their
+//! figures as Markdown rows, and judges the promises that do not depend on the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +30,7 @@ struct Row {
 }
 
 /// Runs the benches; an error if a promise that can be judged anywhere does not hold.
-pub fn bench(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     let quick = match arguments {
         [] => false,
         [word] if word == "--quick" => true,
@@ -75,9 +74,9 @@ fn build() -> Result<[PathBuf; 3], String> {
     let wanted = BENCHES.map(|name| format!("--bench {name}")).join(" ");
     let command = format!("bench --locked --no-run {wanted}");
     run(&mut cargo(&command))?;
-    // Everything is fresh now; cargo tells where.
-    let told = output_of(&mut cargo(&format!("{command} --message-format json")))?;
-    let messages: Vec<Value> = told
+    // Everything is fresh now; cargo reports where.
+    let messages = output_of(&mut cargo(&format!("{command} --message-format json")))?;
+    let messages: Vec<Value> = messages
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
@@ -150,7 +149,7 @@ fn instructions(bench: &Path, folder: &Path, entities: u64, quick: bool) -> Resu
     })
 }
 
-/// What the bench says it did, and the instructions inside the app's updates.
+/// What the bench reports as done, and the instructions inside the app's updates.
 fn profiled(
     bench: &Path,
     folder: &Path,
@@ -222,8 +221,10 @@ fn times(bench: &Path) -> Result<Vec<Row>, String> {
 }
 
 fn packet_time(bench: &Path) -> Result<Row, String> {
-    let told = lines(&output_of(&mut program(&bench.to_string_lossy()))?)?;
-    let line = told.first().ok_or("the bench packet_path said nothing")?;
+    let printed = lines(&output_of(&mut program(&bench.to_string_lossy()))?)?;
+    let line = printed
+        .first()
+        .ok_or("the bench packet_path printed nothing")?;
     let (theirs, ours) = (
         number(line, "adapterNsPerPacket")?,
         number(line, "labNsPerPacket")?,
@@ -241,9 +242,9 @@ fn packet_time(bench: &Path) -> Result<Row, String> {
 }
 
 /// The rows of what the bench `allocations` printed.
-fn allocated(told: &[Value], folder: &Path) -> Result<Vec<Row>, String> {
-    let [frames, packets, rest @ ..] = told else {
-        return Err("the bench allocations said too little".into());
+fn allocated(printed: &[Value], folder: &Path) -> Result<Vec<Row>, String> {
+    let [frames, packets, rest @ ..] = printed else {
+        return Err("the bench allocations printed too little".into());
     };
     let count = number(frames, "frames")?;
     let (bare, observed) = (

@@ -1,21 +1,21 @@
-//! Owns the stage `browser`: a real browser plays the page of `cargo xtask demo`, against itself and
-//! against a native peer, and what it exports passes the checks of native files. What the scenes are
-//! stands in `browser/scenes.rs`.
+//! The stage `browser`: a real browser plays the page of `cargo xtask demo`, against itself and
+//! against a native peer, and what it exports passes the checks of native files. The test cases
+//! are listed in `browser/cases.rs`.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::debian;
 use crate::demo::{self, PageServer};
-use crate::process::{program, run, run_within, target_folder, works};
+use crate::process::{create_folder, empty_folder, program, run, run_within, target_folder, works};
 use crate::stages::Outcome;
+use crate::{debian, native};
 
-mod scenes;
+mod cases;
 mod webdriver;
 
-use scenes::{SCENES, Stage, WATCHED};
+use cases::{CASES, Case, Setup, WATCHED};
 use webdriver::Driver;
 
 /// Debian's browser, the program that drives it, and what it draws with where no graphics card is.
@@ -32,33 +32,38 @@ const RENDERER: &str = "/usr/share/glvnd/egl_vendor.d/50_mesa.json";
 const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
 const DRIVER: &str = "chromedriver";
 
-/// Every scene.
-pub fn check() -> Outcome {
+/// Every test case.
+pub(crate) fn check() -> Outcome {
     match find_browser() {
         Ok(browser) => play(&browser, &[]).into(),
         Err(why) => Outcome::NotRun(why),
     }
 }
 
+/// Installs what the stage needs.
+pub(crate) fn prepare() -> Result<(), String> {
+    find_browser().map(drop)
+}
+
 /// A duel of ten seconds, and what surrounds it.
 const DUEL: Duration = Duration::from_secs(60);
 
-/// Plays the scenes named, or all of them: `cargo xtask browser [SCENE]...`.
-pub fn command(names: &[String]) -> Result<(), String> {
+/// Plays the test cases named, or all of them: `cargo xtask browser [CASE]...`.
+pub(crate) fn command(names: &[String]) -> Result<(), String> {
     if let Some(unknown) = names
         .iter()
-        .find(|name| !SCENES.iter().any(|scene| scene.name == name.as_str()))
+        .find(|name| !CASES.iter().any(|case| case.name == name.as_str()))
     {
-        let known: Vec<&str> = SCENES.iter().map(|scene| scene.name).collect();
+        let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
         return Err(format!(
-            "unknown scene `{unknown}`; the scenes are: {}",
+            "unknown test case `{unknown}`; the test cases are: {}",
             known.join(", ")
         ));
     }
     play(&find_browser()?, names)
 }
 
-/// The browser's path. As root on Debian it is installed, else the line to run is told.
+/// The browser's path. As root on Debian it is installed, else the command to run is reported.
 fn find_browser() -> Result<String, String> {
     debian::ready_or_installed(
         &PACKAGES,
@@ -83,37 +88,32 @@ fn on_path(name: &str) -> Option<String> {
 }
 
 fn play(browser: &str, names: &[String]) -> Result<(), String> {
-    let page = demo::build()?;
-    demo::build_native("tools")?;
-    let target = target_folder()?;
-    let out = target.join("browser");
-    if out.exists() {
-        fs::remove_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
-    }
-    fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
-    let native = duel(&target, &out)?;
-    fs::copy(&native, page.join(WATCHED)).map_err(|error| format!("{WATCHED}: {error}"))?;
+    let page = demo::built()?;
+    let built = native::programs()?;
+    let out = target_folder()?.join("browser");
+    empty_folder(&out)?;
+    let watched = duel(&built, &out)?;
+    fs::copy(&watched, page.join(WATCHED)).map_err(|error| format!("{WATCHED}: {error}"))?;
     let server = PageServer::start(&page, IpAddr::V4(Ipv4Addr::LOCALHOST), 0)?;
     let driver = Driver::start(DRIVER, browser)?;
     let mut failures = Vec::new();
-    let chosen =
-        |scene: &&scenes::Scene| names.is_empty() || names.iter().any(|of| of == scene.name);
-    for scene in SCENES.iter().filter(chosen) {
-        println!("\n-- {}", scene.name);
-        let folder = out.join(scene.name);
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let stage = Stage {
+    let chosen = |case: &&Case| names.is_empty() || names.iter().any(|of| of == case.name);
+    for case in CASES.iter().filter(chosen) {
+        println!("\n-- {}", case.name);
+        let folder = out.join(case.name);
+        create_folder(&folder)?;
+        let setup = Setup {
             driver: &driver,
             page: &server.url,
-            native: &target.join("release/examples/headless_duel"),
+            native: &built.join("examples/headless_duel"),
             out: &folder,
         };
-        if let Err(why) = (scene.play)(&stage) {
+        if let Err(why) = (case.play)(&setup) {
             println!("FAILED: {why}");
-            failures.push(format!("{}: {why}", scene.name));
+            failures.push(format!("{}: {why}", case.name));
         }
     }
-    verify(&target, &out)?;
+    verify(&built, &out)?;
     if failures.is_empty() {
         Ok(())
     } else {
@@ -122,13 +122,9 @@ fn play(browser: &str, names: &[String]) -> Result<(), String> {
 }
 
 /// A short match of two native peers with rollbacks; the file of one, for pages to replay.
-fn duel(target: &Path, out: &Path) -> Result<PathBuf, String> {
+fn duel(built: &Path, out: &Path) -> Result<PathBuf, String> {
     let exports = out.join("duel");
-    let mut command = program(
-        &target
-            .join("release/examples/headless_duel")
-            .to_string_lossy(),
-    );
+    let mut command = program(&built.join("examples/headless_duel").to_string_lossy());
     command
         .args(["--frames", "600", "--seed", "5", "--input-delay", "1"])
         .args(["--conditions", "latency=40ms,jitter=8ms,loss=2%", "--out"])
@@ -145,14 +141,14 @@ fn duel(target: &Path, out: &Path) -> Result<PathBuf, String> {
 
 /// The same checks that the tests make on native files, and every episode is played back natively: the
 /// same states, to the last hash.
-fn verify(target: &Path, out: &Path) -> Result<(), String> {
+fn verify(built: &Path, out: &Path) -> Result<(), String> {
     let mut files = Vec::new();
     gather(out, &mut files)?;
     if files.is_empty() {
         return Err(String::from("no document came from any page"));
     }
-    let mut command = program(&target.join("release/rollback-lab").to_string_lossy());
-    let player = target.join("release/examples/replay");
+    let mut command = program(&built.join("rollback-lab").to_string_lossy());
+    let player = built.join("examples/replay");
     run(command
         .arg("verify")
         .args(files)

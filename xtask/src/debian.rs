@@ -1,16 +1,21 @@
-//! Owns what a stage needs from Debian's packages: installed when this runs as root (containers,
-//! CI), else the line to run is told. It never decides what a stage does without them.
+//! What a stage needs from Debian's packages: installed when this runs as root (containers, CI),
+//! else the command to run is reported. What a stage does without them is its own decision.
+
+use std::sync::{Mutex, PoisonError};
 
 use crate::process::{output_of, program, run, works};
 
 /// Something that `packages` bring, as `ready` finds it.
 ///
-/// `without` says what is missing, for the person who must act; the line to run stands behind it.
-pub fn ready_or_installed<T>(
+/// `without` names what is missing, for the person who must act; the command to run follows it.
+pub(crate) fn ready_or_installed<T>(
     packages: &[&str],
     without: &str,
     ready: impl Fn() -> Option<T>,
 ) -> Result<T, String> {
+    // One installation at a time: apt locks its database, and does not wait for it.
+    static APT: Mutex<()> = Mutex::new(());
+    let _one = APT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = ready() {
         return Ok(found);
     }

@@ -1,5 +1,5 @@
-//! Owns running the examples as a user would, and a first reading of the files they write. The
-//! identities of a file are the library's own business; here two files of a match are compared.
+//! The stage `examples`: it runs them as a user would, and reads the files they write. The
+//! invariants of one file are checked by the library; here the files of a match are compared.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::clocks;
 use crate::process::{
-    cargo, program, root, run, run_within, shown as shown_command, target_folder,
+    create_folder, empty_folder, program, run_within, shown as shown_command, target_folder,
+    workspace,
 };
+use crate::{clocks, native};
 
 /// An example is built before; this bounds a match that never ends.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -33,9 +34,9 @@ enum Setting {
     Out(Files),
     /// Writes so many episode files into `exports` of its working folder.
     Folder(usize),
-    /// Judges itself: its exit status is the verdict. These options are added at a desk, where
-    /// somebody waits; CI (`CI` is set) runs the whole.
-    Judge { at_the_desk: &'static str },
+    /// Judges itself: its exit status is the verdict. These options are added in an interactive
+    /// run, where a developer waits; CI (`CI` is set) runs the whole.
+    Judge { interactive: &'static str },
     /// Reads the episode files that an earlier row wrote, and judges them by its exit status.
     FilesOf(usize),
     /// Two of them meet on a server of their own; they write into `exports` of their folder.
@@ -43,14 +44,14 @@ enum Setting {
 }
 
 /// What a match leaves behind.
-pub struct Files {
+pub(crate) struct Files {
     pub episodes: usize,
     pub players: usize,
     pub frames: u64,
     pub fallback: bool,
 }
 
-/// Every example at least once; the options stay short, a desk waits for them.
+/// Every example at least once; the matches are short, a developer waits for them.
 const RUNS: &[Run] = &[
     Run {
         example: "headless_duel",
@@ -105,35 +106,23 @@ const RUNS: &[Run] = &[
     Run {
         example: "failover",
         options: "--quick",
-        setting: Setting::Judge { at_the_desk: "" },
+        setting: Setting::Judge { interactive: "" },
     },
     Run {
         example: "scenarios",
         options: "",
         setting: Setting::Judge {
-            at_the_desk: "--quick",
+            interactive: "--quick",
         },
     },
 ];
 
-/// Examples that need a screen: other stages play them.
-const WITH_SCREEN: [&str; 1] = ["volley"];
-
-pub fn check() -> Result<(), String> {
-    let listed: BTreeSet<&str> = RUNS
-        .iter()
-        .map(|run| run.example)
-        .chain(WITH_SCREEN)
-        .collect();
+pub(crate) fn check() -> Result<(), String> {
+    let listed: BTreeSet<&str> = RUNS.iter().map(|run| run.example).collect();
     compare(&listed, &present()?)?;
-    run(&mut cargo(
-        "build --locked --release --features tools --bins --examples",
-    ))?;
-    let built = target_folder()?.join("release");
+    let built = native::programs()?;
     let exports = target_folder()?.join("xtask/exports");
-    if exports.exists() {
-        fs::remove_dir_all(&exports).map_err(|error| format!("old exports: {error}"))?;
-    }
+    empty_folder(&exports)?;
     for (number, row) in RUNS.iter().enumerate() {
         let out = exports.join(number.to_string());
         play(row, &built, &out)
@@ -144,7 +133,7 @@ pub fn check() -> Result<(), String> {
 
 /// Runs one row; its files go below `out`.
 fn play(row: &Run, built: &Path, out: &Path) -> Result<(), String> {
-    fs::create_dir_all(out).map_err(|error| error.to_string())?;
+    create_folder(out)?;
     let command = || {
         let name = built.join("examples").join(row.example);
         let mut command = program(&name.to_string_lossy());
@@ -158,10 +147,10 @@ fn play(row: &Run, built: &Path, out: &Path) -> Result<(), String> {
             run_within(command().arg("--out").arg(out), LIMIT)?;
             read_match(out, files)
         }
-        Setting::Judge { at_the_desk } => {
+        Setting::Judge { interactive } => {
             let mut command = command();
             if env::var_os("CI").is_none() {
-                command.args(at_the_desk.split_whitespace());
+                command.args(interactive.split_whitespace());
             }
             run_within(&mut command, JUDGE_LIMIT)
         }
@@ -213,7 +202,7 @@ impl Server {
         if let Some(stdout) = process.stdout.take() {
             BufReader::new(stdout)
                 .read_line(&mut line)
-                .map_err(|error| format!("the server says nothing: {error}"))?;
+                .map_err(|error| format!("the server's output ended: {error}"))?;
         }
         let url = line
             .trim()
@@ -239,7 +228,7 @@ impl Drop for Server {
 }
 
 /// The episode files of the sessions below a folder.
-pub fn episode_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn episode_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for session in entries(folder)? {
         files.extend(entries(&session)?.into_iter().filter(|file| {
@@ -268,7 +257,7 @@ fn read_folder(folder: &Path, expected: usize) -> Result<(), String> {
         for file in entries(&session)? {
             let document = read(&file)?;
             if document.pointer("/frames/total").and_then(Value::as_u64) == Some(0) {
-                return Err(format!("{} tells of no frame", file.display()));
+                return Err(format!("{} holds no frame", file.display()));
             }
             found += 1;
         }
@@ -283,20 +272,17 @@ fn read_folder(folder: &Path, expected: usize) -> Result<(), String> {
     }
 }
 
-/// The examples that lie in the folder: `name.rs` or `name/main.rs`.
+/// The library's examples as cargo finds them. Those that are packages of their own need a screen:
+/// other stages run them.
 fn present() -> Result<BTreeSet<String>, String> {
-    let entries =
-        fs::read_dir(root().join("examples")).map_err(|error| format!("examples: {error}"))?;
-    let mut names = BTreeSet::new();
-    for entry in entries {
-        let path = entry.map_err(|error| format!("examples: {error}"))?.path();
-        let is_example =
-            path.extension().is_some_and(|ext| ext == "rs") || path.join("main.rs").is_file();
-        if let (true, Some(name)) = (is_example, path.file_stem()) {
-            names.insert(name.to_string_lossy().into_owned());
-        }
-    }
-    Ok(names)
+    let library = workspace()?
+        .root_package()
+        .ok_or("the workspace has no package in its root")?;
+    let targets = library.targets.iter();
+    Ok(targets
+        .filter(|target| target.is_example())
+        .map(|target| target.name.clone())
+        .collect())
 }
 
 fn compare(listed: &BTreeSet<&str>, present: &BTreeSet<String>) -> Result<(), String> {
@@ -312,7 +298,7 @@ fn compare(listed: &BTreeSet<&str>, present: &BTreeSet<String>) -> Result<(), St
 }
 
 /// Reads the files of a match and compares them.
-pub fn read_match(out: &Path, files: &Files) -> Result<(), String> {
+pub(crate) fn read_match(out: &Path, files: &Files) -> Result<(), String> {
     let sessions: Vec<_> = fs::read_dir(out)
         .map_err(|error| format!("no exports: {error}"))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -346,7 +332,7 @@ pub fn read_match(out: &Path, files: &Files) -> Result<(), String> {
 }
 
 /// Reads a file of JSON.
-pub fn read(path: &Path) -> Result<Value, String> {
+pub(crate) fn read(path: &Path) -> Result<Value, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
     serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))
@@ -379,7 +365,7 @@ fn episode_holds(document: &Value, player: usize, files: &Files) -> Result<(), S
     let count = document.pointer("/rollbacks/count");
     if events.map(Value::from).as_ref() != count {
         return Err(format!(
-            "/rollbacks/count is {} but {events:?} events are told",
+            "/rollbacks/count is {} but {events:?} events are listed",
             shown(count)
         ));
     }
@@ -465,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn an_example_nobody_runs_is_refused() {
+    fn an_example_without_a_row_is_refused() {
         let listed = BTreeSet::from(["minimal"]);
         let present = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect();
         assert!(compare(&listed, &present(&["minimal"])).is_ok());

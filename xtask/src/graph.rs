@@ -1,13 +1,46 @@
-//! Owns the rules about dependencies: what a build without default features adds to `bevy_ggrs`,
-//! and what never reaches a library build or a browser. It reads cargo's tree and builds nothing.
+//! Rules about dependencies: which crate of the workspace may use which, what the plugin without
+//! default features adds to `bevy_ggrs`, and what must not reach a library build or a browser. It
+//! reads cargo's tree and compiles nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::process::{cargo, output_of, root, target_folder};
+use cargo_metadata::{DependencyKind, Package};
+
+use crate::process::{cargo, output_of, root, target_folder, workspace};
+
+/// The layers: what the published crates may use of each other, beyond development. The compiler
+/// refuses an import of anything that is not a dependency.
+const LAYERS: [(&str, &[&str]); 5] = [
+    ("rollback_lab_link", &[]),
+    ("rollback_lab_record", &["rollback_lab_link"]),
+    ("rollback_lab_server", &["rollback_lab_link"]),
+    (
+        "bevy_rollback_lab",
+        &["rollback_lab_link", "rollback_lab_record"],
+    ),
+    (
+        "rollback-lab",
+        &[
+            "rollback_lab_link",
+            "rollback_lab_record",
+            "rollback_lab_server",
+        ],
+    ),
+];
+
+/// The crates that must stay free of Bevy, their tests included.
+const WITHOUT_BEVY: [&str; 4] = [
+    "rollback_lab_link",
+    "rollback_lab_record",
+    "rollback_lab_server",
+    "rollback-lab",
+];
 
 /// Crates that a build without default features may add to what `bevy_ggrs` brings.
 const MAY_ADD: usize = 10;
+
+const BEVY: &[&str] = &["bevy"];
 
 /// The WebRTC stack and the sockets below it, by prefix.
 const WEBRTC: &[&str] = &[
@@ -29,40 +62,80 @@ const SERVER: &[&str] = &[
     "clap",
     "prometheus-client",
     "matchbox_signaling",
+    "rollback_lab_server",
 ];
 
 /// What is done with files afterwards, by prefix: not part of a server either.
 const TOOLS: &[&str] = &["csv", "parquet", "indicatif", "jsonschema"];
 
-const WASM: &str = "--target wasm32-unknown-unknown";
+const PLUGIN: &str = "bevy_rollback_lab";
+const BROWSER: &str = "--target wasm32-unknown-unknown";
 
-pub fn check() -> Result<(), String> {
-    let baseline = baseline()?;
-    let observers = tree("--no-default-features")?;
-    added_by_observers(&baseline, &observers)?;
-    without("no default features", &observers, WEBRTC)?;
-    without("no default features", &observers, SERVER)?;
-    without("default features", &tree("")?, SERVER)?;
-    without("default features", &tree("")?, TOOLS)?;
-    without("feature `server`", &tree("--features server")?, TOOLS)?;
-    without("wasm32", &tree(WASM)?, SERVER)?;
-    without(
-        "wasm32, feature `tools`",
-        &tree(&format!("{WASM} --features tools"))?,
-        TOOLS,
-    )?;
-    without(
-        "wasm32, feature `server`",
-        &tree(&format!("{WASM} --features server"))?,
-        SERVER,
-    )
+pub(crate) fn check() -> Result<(), String> {
+    let upward: Vec<String> = workspace()?
+        .workspace_packages()
+        .into_iter()
+        .flat_map(against_the_layers)
+        .collect();
+    if !upward.is_empty() {
+        return Err(upward.join("\n"));
+    }
+    for package in WITHOUT_BEVY {
+        without(
+            package,
+            "with its tests",
+            &tree(package, "--edges dev")?,
+            BEVY,
+        )?;
+    }
+    let link = tree("rollback_lab_link", "")?;
+    without("rollback_lab_link", "", &link, &[SERVER, WEBRTC].concat())?;
+    for package in ["rollback_lab_record", "rollback_lab_server"] {
+        without(package, "default features", &tree(package, "")?, TOOLS)?;
+    }
+    let observers = tree(PLUGIN, "--no-default-features")?;
+    added_by_observers(&baseline()?, &observers)?;
+    without(PLUGIN, "no default features", &observers, WEBRTC)?;
+    without(PLUGIN, "no default features", &observers, SERVER)?;
+    for (build, options) in [
+        ("default features", String::new()),
+        ("wasm32", BROWSER.into()),
+        ("wasm32, all features", format!("{BROWSER} --all-features")),
+    ] {
+        let tree = tree(PLUGIN, &options)?;
+        without(PLUGIN, build, &tree, SERVER)?;
+        without(PLUGIN, build, &tree, TOOLS)?;
+    }
+    without("volley", "wasm32", &tree("volley", BROWSER)?, SERVER)
+}
+
+/// The dependencies on crates of the workspace that the layers do not allow. What is published
+/// depends on nothing unpublished, and what is new has its place among the layers.
+fn against_the_layers(package: &Package) -> Vec<String> {
+    let name = package.name.as_str();
+    let unpublished = package.publish.as_ref().is_some_and(Vec::is_empty);
+    let layer = LAYERS.iter().find(|(layer, _)| *layer == name);
+    let Some((_, allowed)) = layer else {
+        return if unpublished {
+            Vec::new()
+        } else {
+            vec![format!("{name} is in no layer of xtask/src/graph.rs")]
+        };
+    };
+    package
+        .dependencies
+        .iter()
+        .filter(|used| used.path.is_some() && used.kind != DependencyKind::Development)
+        .filter(|used| !allowed.contains(&used.name.as_str()))
+        .map(|used| format!("{name} must not depend on {}", used.name))
+        .collect()
 }
 
 fn added_by_observers(baseline: &BTreeSet<String>, ours: &BTreeSet<String>) -> Result<(), String> {
     let added: Vec<&str> = ours
         .difference(baseline)
         .map(String::as_str)
-        .filter(|name| !name.starts_with("bevy_rollback_lab "))
+        .filter(|name| !LAYERS.iter().any(|(layer, _)| is_of(name, layer)))
         .collect();
     println!(
         "without default features {} crates are added: {}",
@@ -79,14 +152,19 @@ fn added_by_observers(baseline: &BTreeSet<String>, ours: &BTreeSet<String>) -> R
     Ok(())
 }
 
-fn without(build: &str, tree: &BTreeSet<String>, banned: &[&str]) -> Result<(), String> {
+fn without(
+    package: &str,
+    build: &str,
+    tree: &BTreeSet<String>,
+    banned: &[&str],
+) -> Result<(), String> {
     let found: Vec<&str> = tree
         .iter()
         .map(String::as_str)
         .filter(|name| banned.iter().any(|prefix| is_of(name, prefix)))
         .collect();
     println!(
-        "{build}: {} crates, none of {}",
+        "{package}, {build}: {} crates, none of {}",
         tree.len(),
         banned.join(", ")
     );
@@ -94,7 +172,7 @@ fn without(build: &str, tree: &BTreeSet<String>, banned: &[&str]) -> Result<(), 
         Ok(())
     } else {
         Err(format!(
-            "a library build ({build}) must not bring {}",
+            "{package} ({build}) must not bring {}",
             found.join(", ")
         ))
     }
@@ -106,10 +184,10 @@ fn is_of(name: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.starts_with([' ', '-', '_']))
 }
 
-/// `name version` of every crate in the library's own tree.
-fn tree(options: &str) -> Result<BTreeSet<String>, String> {
+/// `name version` of every crate in a package's own tree.
+fn tree(package: &str, options: &str) -> Result<BTreeSet<String>, String> {
     let command =
-        format!("tree --locked --package bevy_rollback_lab --edges normal --prefix none {options}");
+        format!("tree --locked --package {package} --edges normal --prefix none {options}");
     Ok(parse(&output_of(&mut cargo(&command))?))
 }
 
@@ -139,7 +217,7 @@ fn baseline() -> Result<BTreeSet<String>, String> {
 }
 
 /// The version of a crate in the text of a lock file.
-pub fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = lock
         .lines()
         .skip_while(|line| *line != format!("name = \"{name}\""));
@@ -168,9 +246,59 @@ mod tests {
 
     #[test]
     fn a_server_crate_in_a_library_build_is_refused_by_name() {
-        let error = without("wasm32", &names(&["serde", "axum-core"]), SERVER).unwrap_err();
+        let error = without("a", "wasm32", &names(&["serde", "axum-core"]), SERVER).unwrap_err();
         assert!(error.contains("axum-core v1.0.0"), "{error}");
-        assert!(without("wasm32", &names(&["serde", "clapper"]), SERVER).is_ok());
+        assert!(without("a", "wasm32", &names(&["serde", "clapper"]), SERVER).is_ok());
+    }
+
+    #[test]
+    fn bevy_is_refused_with_all_its_crates() {
+        for name in ["bevy", "bevy_ecs", "bevy-derive"] {
+            assert!(without("a", "", &names(&[name]), BEVY).is_err(), "{name}");
+        }
+        assert!(without("a", "", &names(&["glam"]), BEVY).is_ok());
+    }
+
+    /// This package as cargo describes it, under another name and with these dependencies.
+    fn package(name: &str, publish: bool, dependencies: &[(&str, DependencyKind)]) -> Package {
+        let mut packages = workspace().unwrap().workspace_packages().into_iter();
+        let this = packages.find(|package| package.name == "xtask").unwrap();
+        let mut json = serde_json::to_value(this).unwrap();
+        json["name"] = name.into();
+        json["publish"] = if publish {
+            serde_json::Value::Null
+        } else {
+            serde_json::json!([])
+        };
+        json["dependencies"] = dependencies
+            .iter()
+            .map(|(used, kind)| {
+                serde_json::json!({
+                    "name": used, "source": null, "req": "*", "kind": kind, "rename": null,
+                    "optional": false, "uses_default_features": true, "features": [],
+                    "target": null, "registry": null, "path": format!("/crates/{used}"),
+                })
+            })
+            .collect();
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_dependency_on_a_higher_layer_is_refused() {
+        use DependencyKind::{Build, Development, Normal};
+        let broken = |name: &str, publish: bool, used: &str, kind: DependencyKind| {
+            against_the_layers(&package(name, publish, &[(used, kind)])).join("; ")
+        };
+        let record = "rollback_lab_record";
+        let server = "rollback_lab_server";
+        assert_eq!(broken(record, true, "rollback_lab_link", Normal), "");
+        assert!(broken("rollback_lab_link", true, record, Normal).contains(record));
+        assert!(broken("rollback_lab_link", true, record, Build).contains(record));
+        assert!(broken(server, true, record, Normal).contains(record));
+        assert!(broken(PLUGIN, true, server, Normal).contains(server));
+        assert_eq!(broken(PLUGIN, true, server, Development), "");
+        assert_eq!(broken("volley", false, server, Normal), "");
+        assert!(broken("new", true, server, Normal).contains("in no layer"));
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! Owns the stage `loading`: matches are played, tables made of them, and pandas and DuckDB must
-//! read what the files say; the page of examples/analysis is run as it stands. It judges no number
-//! itself; examples/analysis/check.py does.
+//! The stage `loading`: matches are played, tables made of them, and pandas and DuckDB must read
+//! what the files hold; the page of examples/analysis is run unchanged. The numbers are judged by
+//! examples/analysis/check.py.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use crate::debian;
-use crate::process::{cargo, program, root, run, run_within, target_folder, works};
+use crate::process::{empty_folder, program, root, run, run_within, target_folder, works};
 use crate::stages::Outcome;
+use crate::{debian, native};
 
 /// The folder of the page, its requirements and its check.
 const ANALYSIS: &str = "examples/analysis";
@@ -22,16 +23,22 @@ const FRAMES: &str = "480";
 /// A match of eight seconds, and what is done with its files, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-pub fn check() -> Outcome {
-    let python = match prepare() {
-        Ok(python) => python,
-        Err(why) => return Outcome::NotRun(why),
-    };
-    load(&python).into()
+pub(crate) fn check() -> Outcome {
+    match python() {
+        Ok(python) => load(&python).into(),
+        Err(why) => Outcome::NotRun(why),
+    }
 }
 
-/// A Python with what the page needs, in an environment of its own below the target folder.
-fn prepare() -> Result<PathBuf, String> {
+/// Installs what the page needs below the target folder.
+pub(crate) fn prepare() -> Result<(), String> {
+    python().map(drop)
+}
+
+/// A Python with what the page needs, in an environment of its own.
+fn python() -> Result<PathBuf, String> {
+    static PIP: Mutex<()> = Mutex::new(());
+    let _one = PIP.lock().unwrap_or_else(PoisonError::into_inner);
     let environment = target_folder()?.join("xtask/python");
     let python = environment.join("bin/python");
     if !works(program(&python.to_string_lossy()).args(["-m", "pip", "--version"])) {
@@ -57,27 +64,29 @@ fn create(environment: &Path) -> Result<(), String> {
 }
 
 fn load(python: &Path) -> Result<(), String> {
-    run(&mut cargo(
-        "build --locked --release --features tools --example headless_duel --bin rollback-lab",
-    ))?;
-    let built = target_folder()?.join("release");
+    let built = native::programs()?;
     let folder = target_folder()?.join("xtask/loading");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(|error| format!("old tables: {error}"))?;
-    }
-    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    empty_folder(&folder)?;
     let inside = |path: PathBuf, arguments: &[&str]| {
         let mut command = program(&path.to_string_lossy());
         command.current_dir(&folder).args(arguments);
         run_within(&mut command, LIMIT)
     };
+    let duel = |conditions: &str, cut: &str, seed: &str| {
+        let set = ["--conditions", conditions, "--cut-direct-at", cut];
+        let common = ["--out", "exports", "--input-delay", "1", "--frames", FRAMES];
+        let arguments = [&common[..], &set, &["--seed", seed]].concat();
+        inside(built.join("examples/headless_duel"), &arguments)
+    };
+    // The matches wait for their clock, and their tables are compared with their own files: what
+    // two at once do to each other changes no result.
     for (conditions, cut) in CONDITIONS {
-        for seed in SEEDS {
-            let duel = built.join("examples/headless_duel");
-            let set = ["--conditions", conditions, "--cut-direct-at", cut];
-            let common = ["--out", "exports", "--input-delay", "1", "--frames", FRAMES];
-            inside(duel, &[&common[..], &set, &["--seed", seed]].concat())?;
-        }
+        thread::scope(|scope| {
+            SEEDS
+                .map(|seed| scope.spawn(move || duel(conditions, cut, seed)))
+                .into_iter()
+                .try_for_each(|duel| duel.join().map_err(|_| "a match's thread panicked")?)
+        })?;
     }
     for arguments in [
         &["verify", "exports"][..],
@@ -93,6 +102,8 @@ fn load(python: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,18 +1,23 @@
-//! Owns the command line of `cargo xtask`: which commands there are, and their exit status.
-//! It never checks or builds anything itself.
+//! The command line of `cargo xtask`: its commands and their exit status.
 
 use std::process::ExitCode;
 
 mod bench;
 mod browser;
 mod clocks;
+mod counts;
 mod debian;
 mod demo;
+mod deny;
 mod examples;
+mod files;
 mod graph;
-mod house;
 mod loading;
+mod native;
+mod package;
 mod process;
+mod rules;
+mod setup;
 mod stages;
 mod types;
 mod wasm;
@@ -40,14 +45,14 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "demo",
-        usage: "demo [--port N] [--bind ADDR] [--build-only]",
-        about: "build the page of examples/volley and serve it with signaling and relay",
+        usage: "demo [--release] [--port N] [--bind ADDR] [--build-only]",
+        about: "build the page of examples/volley and serve it; --release: as small as it gets",
         run: demo::demo,
     },
     Command {
         name: "browser",
-        usage: "browser [SCENE]...",
-        about: "drive the page with headless Chromium: all scenes, or only those named",
+        usage: "browser [CASE]...",
+        about: "drive the page with headless Chromium: all test cases, or only those named",
         run: browser::command,
     },
     Command {
@@ -55,6 +60,12 @@ const COMMANDS: &[Command] = &[
         usage: "types",
         about: "write the TypeScript declarations of the exported documents anew",
         run: types::write,
+    },
+    Command {
+        name: "counts",
+        usage: "counts",
+        about: "print what grows unnoticed: public types, long functions, unwanted words, ...",
+        run: counts::print,
     },
     Command {
         name: "help",
@@ -91,11 +102,11 @@ fn main() -> ExitCode {
 fn help(_: &[String]) -> Result<(), String> {
     println!("cargo xtask COMMAND\n");
     for command in COMMANDS {
-        println!("  {:<24} {}", command.usage, command.about);
+        println!("  {:<26} {}", command.usage, command.about);
     }
     println!("\nstages of `test`:\n");
     for stage in stages::STAGES {
-        println!("  {:<24} {}", stage.name, stage.about);
+        println!("  {:<26} {}", stage.name, stage.about);
     }
     Ok(())
 }

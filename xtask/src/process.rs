@@ -1,15 +1,25 @@
-//! Owns how other programs are run: in the repository's root, with an environment like the one
-//! at a desk, output shown as it comes. It never decides what a failure means.
+//! Runs other programs in the repository's root, with an environment like that of an interactive
+//! shell, and shows their output as it comes. What a failure means is the caller's decision.
 
+use std::cell::RefCell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How often a running child is looked at.
+use cargo_metadata::{Metadata, MetadataCommand};
+
+/// How often a running child is polled.
 const POLL: Duration = Duration::from_millis(50);
 
+thread_local! {
+    /// Where the programs that this thread runs write, if not to the terminal.
+    static LOG: RefCell<Option<File>> = const { RefCell::new(None) };
+}
+
 /// The repository's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("xtask lies in the repository's root")
@@ -19,8 +29,8 @@ pub fn root() -> PathBuf {
 /// A program to be run in the root.
 ///
 /// `cargo run` describes its own package in the environment, and build scripts that watch those
-/// names (ring's) would be built anew at every change between desk and xtask: they are removed.
-pub fn program(name: &str) -> Command {
+/// variables (ring's) would run again at every change between a shell and xtask: they are removed.
+pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root());
     for (key, _) in std::env::vars_os() {
@@ -41,14 +51,14 @@ pub fn program(name: &str) -> Command {
 }
 
 /// The cargo that runs this program, with the arguments split at blanks.
-pub fn cargo(arguments: &str) -> Command {
+pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = program(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     command.args(arguments.split_whitespace());
     command
 }
 
 /// The command as one would type it.
-pub fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     std::iter::once(name)
@@ -58,28 +68,52 @@ pub fn shown(command: &Command) -> String {
         .join(" ")
 }
 
+/// Sends the output of every program that `work` runs on this thread into a file.
+pub(crate) fn logged<T>(
+    file: &Path,
+    work: impl FnOnce() -> Result<T, String>,
+) -> Result<T, String> {
+    if let Some(folder) = file.parent() {
+        create_folder(folder)?;
+    }
+    let log = File::create(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let before = LOG.replace(Some(log));
+    let result = work();
+    LOG.set(before);
+    result
+}
+
+/// Prepares a program that is about to run: it is shown, and its output goes where the thread's
+/// does.
+fn announce(command: &mut Command) -> Result<(), String> {
+    LOG.with_borrow_mut(|log| {
+        let Some(log) = log else {
+            println!("$ {}", shown(command));
+            return Ok(());
+        };
+        let copy = || log.try_clone().map_err(|error| error.to_string());
+        command.stdin(Stdio::null()).stdout(copy()?).stderr(copy()?);
+        Ok(())
+    })
+}
+
 /// Runs to the end, output inherited.
-pub fn run(command: &mut Command) -> Result<(), String> {
-    println!("$ {}", shown(command));
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    announce(command)?;
     let status = command
         .status()
         .map_err(|error| format!("cannot start `{}`: {error}", shown(command)))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{}` ended with {status}", shown(command)))
-    }
+    succeeded(command, status)
 }
 
 /// Runs to the end, or kills the program when the limit has passed.
-pub fn run_within(command: &mut Command, limit: Duration) -> Result<(), String> {
-    println!("$ {}", shown(command));
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<(), String> {
+    announce(command)?;
     let mut child = command
         .spawn()
         .map_err(|error| format!("cannot start `{}`: {error}", shown(command)))?;
     match wait(&mut child, limit)? {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(format!("`{}` ended with {status}", shown(command))),
+        Some(status) => succeeded(command, status),
         None => Err(format!(
             "`{}` was not done after {} s",
             shown(command),
@@ -88,7 +122,15 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Result<(), String> 
     }
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<std::process::ExitStatus>, String> {
+fn succeeded(command: &Command, status: ExitStatus) -> Result<(), String> {
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{}` ended with {status}", shown(command)))
+    }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, String> {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
@@ -104,7 +146,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<std::process::ExitS
 }
 
 /// What a program prints on stdout; its stderr is shown only when it fails.
-pub fn output_of(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output_of(command: &mut Command) -> Result<String, String> {
     let output = command
         .output()
         .map_err(|error| format!("cannot start `{}`: {error}", shown(command)))?;
@@ -121,7 +163,7 @@ pub fn output_of(command: &mut Command) -> Result<String, String> {
 }
 
 /// Whether a program can be run and succeeds, silently.
-pub fn works(command: &mut Command) -> bool {
+pub(crate) fn works(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -130,13 +172,43 @@ pub fn works(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// The workspace's own packages as cargo describes them; the dependencies are not resolved.
+pub(crate) fn workspace() -> Result<&'static Metadata, String> {
+    static WORKSPACE: OnceLock<Result<Metadata, String>> = OnceLock::new();
+    WORKSPACE
+        .get_or_init(|| metadata(&["--no-deps"]))
+        .as_ref()
+        .map_err(String::clone)
+}
+
+/// `cargo metadata` of the root, with these options.
+pub(crate) fn metadata(options: &[&str]) -> Result<Metadata, String> {
+    let mut command = MetadataCommand::new();
+    if let Ok(cargo) = std::env::var("CARGO") {
+        command.cargo_path(cargo);
+    }
+    command
+        .current_dir(root())
+        .other_options(options.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .exec()
+        .map_err(|error| format!("cargo metadata: {error}"))
+}
+
 /// The folder that cargo builds into, `CARGO_TARGET_DIR` honoured.
-pub fn target_folder() -> Result<PathBuf, String> {
-    let text = output_of(&mut cargo("metadata --no-deps --format-version 1"))?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
-    metadata["target_directory"]
-        .as_str()
-        .map(PathBuf::from)
-        .ok_or_else(|| "cargo metadata names no target_directory".into())
+pub(crate) fn target_folder() -> Result<PathBuf, String> {
+    Ok(workspace()?.target_directory.clone().into_std_path_buf())
+}
+
+/// Makes a folder and those above it.
+pub(crate) fn create_folder(folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// An empty folder at this place, whatever was there before.
+pub(crate) fn empty_folder(folder: &Path) -> Result<(), String> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    create_folder(folder)
 }

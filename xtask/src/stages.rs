@@ -1,14 +1,18 @@
-//! Owns `cargo xtask test`: the stages, their order, their times and the closing table. A stage
-//! that could not run is never counted as passed.
+//! `cargo xtask test`: the stages, their order, their times and the closing table. A stage that
+//! could not run does not count as passed.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::process::{cargo, program, run, works};
-use crate::{browser, examples, graph, house, loading, wasm, window};
+use crate::setup::Setup;
+use crate::{
+    browser, demo, deny, examples, graph, loading, native, package, rules, types, wasm, window,
+};
 
 /// How a stage ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Passed,
     Failed(String),
     /// It could not run here, and why.
@@ -22,101 +26,127 @@ impl From<Result<(), String>> for Outcome {
 }
 
 /// One row of the table.
-pub struct Stage {
+pub(crate) struct Stage {
     pub name: &'static str,
     pub about: &'static str,
-    /// Whether the whole may pass although this stage could not run.
-    pub optional: bool,
     run: fn() -> Outcome,
+    /// What it downloads and installs, done beside the stages before it; see [`Setup`].
+    setup: Option<fn() -> Result<(), String>>,
+    /// Whether it plays matches in real time, which other work on this machine would disturb.
+    real_time: bool,
 }
 
-/// Cheap stages first; clippy is the check build whose artifacts `doc` uses again, and `test`
-/// leaves the examples built.
-pub const STAGES: &[Stage] = &[
-    Stage {
-        name: "house",
-        about: "rules of the text: file heads, no machine paths, length of ARCHITECTURE.md, ...",
-        optional: false,
-        run: || house::check().into(),
-    },
-    Stage {
-        name: "fmt",
-        about: "rustfmt changes nothing",
-        optional: false,
-        run: fmt,
-    },
-    Stage {
-        name: "graph",
-        about: "how many crates a build brings, and which it never brings",
-        optional: false,
-        run: || graph::check().into(),
-    },
-    Stage {
-        name: "clippy",
-        about: "every target of the workspace, the demo too, warnings denied",
-        optional: false,
-        run: clippy,
-    },
-    Stage {
-        name: "doc",
-        about: "rustdoc of library and examples, warnings denied",
-        optional: false,
-        run: doc,
-    },
-    Stage {
-        name: "features",
-        about: "the library without default features, warnings denied",
-        optional: false,
-        run: features,
-    },
-    Stage {
-        name: "wasm",
-        about: "the library for wasm32, with and without default features",
-        optional: false,
-        run: wasm::check,
-    },
-    Stage {
-        name: "test",
-        about: "unit, integration and doc tests; JSON Schema and arrow rule among them",
-        optional: false,
-        run: || {
-            run(&mut cargo(
-                "test --locked --release --workspace --features tools",
-            ))
-            .into()
-        },
-    },
-    Stage {
-        name: "examples",
-        about: "every example runs, and the files it writes are read",
-        optional: false,
-        run: || examples::check().into(),
-    },
-    Stage {
-        name: "loading",
-        about: "pandas and DuckDB read tables and files of matches; examples/analysis is run",
-        optional: false,
-        run: loading::check,
-    },
-    Stage {
-        name: "window",
-        about: "HUD tests, and the demo in a window on a virtual display with a software renderer",
-        optional: false,
-        run: window::check,
-    },
-    Stage {
-        name: "browser",
-        about: "the demo as a page in headless Chromium: two pages, a native peer, cuts, hidden tabs",
-        optional: false,
-        run: browser::check,
-    },
-    Stage {
-        name: "deny",
-        about: "cargo-deny: licences, bans, sources (where it is installed)",
-        optional: true,
-        run: deny,
-    },
+impl Stage {
+    const fn new(name: &'static str, about: &'static str, run: fn() -> Outcome) -> Self {
+        Self {
+            name,
+            about,
+            run,
+            setup: None,
+            real_time: false,
+        }
+    }
+
+    const fn needs(mut self, setup: fn() -> Result<(), String>) -> Self {
+        self.setup = Some(setup);
+        self
+    }
+
+    const fn in_real_time(mut self) -> Self {
+        self.real_time = true;
+        self
+    }
+}
+
+/// Cheap stages first. Then those that compile: `clippy` is the only check build of the workspace,
+/// and `doc` uses its artifacts; `build` makes every program that the later stages run. Those that
+/// play matches come last, with the machine to themselves.
+pub(crate) const STAGES: &[Stage] = &[
+    Stage::new(
+        "rules",
+        "rules of the text: file heads, machine paths, counts that may not grow, ...",
+        || rules::check().into(),
+    ),
+    Stage::new("fmt", "rustfmt changes nothing", fmt),
+    Stage::new(
+        "graph",
+        "the layers, how many crates a build brings, and which it must not bring",
+        || graph::check().into(),
+    ),
+    Stage::new(
+        "deny",
+        "licences, banned crates and sources of every dependency",
+        || deny::check().into(),
+    ),
+    Stage::new(
+        "package",
+        "every published crate packs, with README, licences and sources",
+        || package::check().into(),
+    ),
+    Stage::new(
+        "types",
+        "the committed TypeScript declarations are those of the schemas",
+        types::check,
+    )
+    .needs(types::prepare),
+    Stage::new(
+        "clippy",
+        "every target of the workspace, warnings denied",
+        clippy,
+    ),
+    Stage::new(
+        "doc",
+        "rustdoc of libraries and examples, warnings denied",
+        doc,
+    ),
+    Stage::new(
+        "features",
+        "each published library without default features, warnings denied",
+        features,
+    ),
+    Stage::new(
+        "wasm",
+        "the library for wasm32, with and without default features",
+        wasm::check,
+    ),
+    Stage::new(
+        "build",
+        "every program and test of the workspace, and the page beside them",
+        build,
+    )
+    .needs(demo::prepare),
+    Stage::new("test", "unit, integration and doc tests", test_all).in_real_time(),
+    Stage::new(
+        "examples",
+        "every example runs, and the files it writes are read",
+        || examples::check().into(),
+    )
+    .in_real_time(),
+    Stage::new(
+        "loading",
+        "pandas and DuckDB read tables and files of matches; examples/analysis is run",
+        loading::check,
+    )
+    .needs(loading::prepare)
+    .in_real_time(),
+    Stage::new(
+        "window",
+        "the demo in a window on a virtual display with a software renderer",
+        window::check,
+    )
+    .needs(window::prepare)
+    .in_real_time(),
+    Stage::new(
+        "browser",
+        "the demo in headless Chromium: two pages, a native peer, a lost path, hidden tabs",
+        browser::check,
+    )
+    .needs(browser::prepare)
+    .in_real_time(),
 ];
+
+/// Letters of a reason in the table; the whole is printed where the stage ends.
+const NOTE: usize = 100;
 
 struct Row {
     stage: &'static Stage,
@@ -124,12 +154,19 @@ struct Row {
     took: Duration,
 }
 
-/// Runs the stages asked for; an error if one failed, or could not run and is not optional.
-pub fn test(arguments: &[String]) -> Result<(), String> {
+/// Runs the stages asked for; an error if one failed or could not run.
+pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
     let chosen = choose(arguments)?;
     let started = Instant::now();
+    let setups = chosen
+        .iter()
+        .filter_map(|stage| Some((stage.name, stage.setup?)));
+    let mut setup = Setup::begin(setups.collect())?;
     let mut rows = Vec::new();
     for stage in chosen {
+        if stage.real_time {
+            setup.finish();
+        }
         println!("\n== {}: {}", stage.name, stage.about);
         let from = Instant::now();
         let outcome = (stage.run)();
@@ -149,6 +186,7 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
             took,
         });
     }
+    setup.finish();
     print_table(&rows, started.elapsed());
     verdict(&rows)
 }
@@ -196,6 +234,7 @@ fn print_table(rows: &[Row], took: Duration) {
             Outcome::Passed => "",
             Outcome::Failed(why) | Outcome::NotRun(why) => why.lines().next().unwrap_or_default(),
         };
+        let note: String = note.chars().take(NOTE).collect();
         let line = format!(
             "{:<10} {:<8} {:>6.1} s  {note}",
             row.stage.name,
@@ -217,11 +256,7 @@ fn print_table(rows: &[Row], took: Duration) {
 fn verdict(rows: &[Row]) -> Result<(), String> {
     let bad: Vec<&str> = rows
         .iter()
-        .filter(|row| match row.outcome {
-            Outcome::Passed => false,
-            Outcome::Failed(_) => true,
-            Outcome::NotRun(_) => !row.stage.optional,
-        })
+        .filter(|row| row.outcome != Outcome::Passed)
         .map(|row| row.stage.name)
         .collect();
     if bad.is_empty() {
@@ -246,7 +281,7 @@ fn fmt() -> Outcome {
 fn clippy() -> Outcome {
     component("clippy", "clippy --version");
     run(&mut cargo(
-        "clippy --locked --workspace --all-targets --features demo,tools -- -D warnings",
+        "clippy --locked --workspace --all-targets -- -D warnings",
     ))
     .into()
 }
@@ -254,28 +289,47 @@ fn clippy() -> Outcome {
 /// With `--examples` cargo resolves the same features as clippy's `--all-targets`, so the
 /// dependencies are not checked a second time.
 fn doc() -> Outcome {
-    let mut command = cargo("doc --locked --no-deps --lib --examples --features demo,tools");
+    let mut command = cargo("doc --locked --no-deps --workspace --lib --examples");
     run(command.env("RUSTDOCFLAGS", "-D warnings")).into()
 }
 
+/// One crate at a time: together they would share each other's features.
 fn features() -> Outcome {
     component("clippy", "clippy --version");
-    run(&mut cargo(
-        "clippy --locked --lib --no-default-features -- -D warnings",
-    ))
+    let libraries = match package::published_libraries() {
+        Ok(libraries) => libraries,
+        Err(why) => return Outcome::Failed(why),
+    };
+    libraries
+        .iter()
+        .try_for_each(|library| {
+            run(&mut cargo(&format!(
+                "clippy --locked --package {library} --lib --no-default-features -- -D warnings"
+            )))
+        })
+        .into()
+}
+
+/// The two long builds beside each other: while one of them links or compiles its last crate on
+/// one core, the other one uses the rest.
+fn build() -> Outcome {
+    thread::scope(|scope| {
+        let page = scope.spawn(demo::built_beside);
+        let programs = native::programs().map(drop).and_then(|()| native::tests());
+        let page = page
+            .join()
+            .unwrap_or_else(|_| Err("the page's thread panicked".into()));
+        programs.and(page.map(drop))
+    })
     .into()
 }
 
-fn deny() -> Outcome {
-    if !works(&mut cargo("deny --version")) {
-        return Outcome::NotRun(
-            "cargo-deny is not installed (cargo install --locked cargo-deny)".into(),
-        );
-    }
-    run(&mut cargo(
-        "deny --locked --all-features check licenses bans sources",
-    ))
-    .into()
+/// xtask is tested as the program it is, in its own profile: its dependencies are built already,
+/// and their features stay out of what the library's tests link.
+fn test_all() -> Outcome {
+    run(&mut cargo("test --locked --package xtask --profile xtask"))
+        .and_then(|()| run(&mut cargo(&native::tests_command(""))))
+        .into()
 }
 
 #[cfg(test)]
@@ -299,9 +353,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_could_not_run_fails_the_whole_unless_optional() {
+    fn a_stage_that_could_not_run_fails_the_whole() {
         let not_run = || Outcome::NotRun("no compiler".into());
-        assert!(verdict(&[row("fmt", Outcome::Passed), row("deny", not_run())]).is_ok());
+        assert!(verdict(&[row("fmt", Outcome::Passed), row("deny", Outcome::Passed)]).is_ok());
         assert!(verdict(&[row("fmt", Outcome::Passed), row("wasm", not_run())]).is_err());
         assert!(verdict(&[row("deny", Outcome::Failed("banned".into()))]).is_err());
     }
@@ -317,8 +371,15 @@ mod tests {
     #[test]
     fn an_unknown_stage_or_option_is_refused_by_name() {
         let error = |text: &str| choose(&words(text)).err().unwrap();
-        assert!(error("--only lint").contains("unknown stage `lint`; the stages are: house"));
+        assert!(error("--only lint").contains("unknown stage `lint`; the stages are: rules"));
         assert!(error("--fast").contains("unknown option `--fast`"));
         assert!(error("--only").contains("wants the name of a stage"));
+    }
+
+    #[test]
+    fn nothing_compiles_after_the_first_stage_in_real_time() {
+        let first = STAGES.iter().position(|stage| stage.real_time).unwrap();
+        assert!(STAGES[first..].iter().all(|stage| stage.real_time));
+        assert!(STAGES[..first].iter().any(|stage| stage.name == "build"));
     }
 }

@@ -1,86 +1,45 @@
-//! Owns the TypeScript declarations of the exported documents: generated from the committed JSON
-//! Schemas, committed themselves, and compared by a test. It never reads the Rust types.
+//! The TypeScript declarations of the exported documents: made from the committed JSON Schemas by
+//! json-schema-to-typescript, committed themselves, and compared in CI. The Rust types are not
+//! read.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::process::root;
+use crate::debian;
+use crate::process::{create_folder, output_of, program, root, run, shown, target_folder, works};
+use crate::stages::Outcome;
 
-/// Where the declarations lie, beside the page that hands the documents over.
-const DECLARATIONS: &str = "assets/page/rollback-lab.d.ts";
+/// Where the declarations lie, beside the page that exports the documents.
+const DECLARATIONS: &str = "examples/volley/page/rollback-lab.d.ts";
 
-const SCHEMAS: [&str; 2] = ["assets/episode.schema.json", "assets/session.schema.json"];
+const SCHEMAS: [&str; 2] = [
+    "crates/record/schema/episode.schema.json",
+    "crates/record/schema/session.schema.json",
+];
+
+/// The generator, and the formatter whose version decides what its output looks like.
+const PACKAGES: [&str; 2] = ["json-schema-to-typescript@16.0.0", "prettier@3.9.6"];
+const GENERATOR: &str = "node_modules/json-schema-to-typescript/dist/src/cli.js";
+const DEBIAN: [&str; 2] = ["nodejs", "npm"];
+
+/// A name for all documents, which the generator wants; it is not declared.
+const ALL: &str = "LabDocument";
 
 const HEAD: &str = "\
-// Declarations of the documents that bevy_rollback_lab hands over, and of how a page gets them.
-// Generated from assets/*.schema.json by `cargo xtask types`; do not edit.
+// Declarations of the documents that bevy_rollback_lab exports, and of how a page receives them.
+// Generated from crates/record/schema by `cargo xtask types`; do not edit.
 
 ";
 
-/// What stands on `window`; the schemas know nothing of pages.
-const PAGE: &str = "\
-/** `detail` of the event `rollbacklab:error`. */
-export interface LabError {
-  /** Why there is no match, in words for the person who must act. */
-  message: string;
-}
-
-/** What `replayEpisode` came to. */
-export interface Replayed {
-  /** Frames of the file that were played. */
-  frames: number;
-  /** Rollbacks that ran again; 0 in the canonical history. */
-  rollbacks: number;
-  /** Frames simulated, those simulated again included. */
-  simulated: number;
-  /** State hashes of the file that were compared. */
-  hashesChecked: number;
-  /** The first thing that came out differently; `null` if everything agreed. */
-  firstDifference: {
-    what: \"initialState\" | \"state\" | \"historyDigest\";
-    /** The state before this frame; `null` of the digest. */
-    frame: number | null;
-    recorded: Hex64;
-    /** `null` if the game computes no checksum. */
-    replayed: Hex64 | null;
-  } | null;
-  /** At least one hash was compared, and nothing differed. */
-  proven: boolean;
-  /** The same in a sentence. */
-  message: string;
-  /** Time it took, set-up included, in milliseconds. */
-  ms: number;
-}
-
-declare global {
-  interface Window {
-    /** The running episode with `episode.isPartial: true`, else the last one; `null` before the first. */
-    exportSessionMetrics(): EpisodeDocument | null;
-    /** Every episode of this page so far, the running one last. */
-    exportSessionMetrics(options: { all: true }): EpisodeDocument[];
-    /**
-     * Plays an episode headless and compares every state hash; with `asSeen` as its peer saw it,
-     * guesses and rollbacks included. Throws where the file is none of this game. On pages whose
-     * game calls `web::install_replay`.
-     */
-    replayEpisode(document: EpisodeDocument | string, options?: { asSeen?: boolean }): Replayed;
-  }
-
-  interface WindowEventMap {
-    /** An episode's document is complete. */
-    \"rollbacklab:episode\": globalThis.CustomEvent<EpisodeDocument>;
-    /** The session document changed. */
-    \"rollbacklab:session\": globalThis.CustomEvent<SessionDocument>;
-    /** The session failed, or could not begin. */
-    \"rollbacklab:error\": globalThis.CustomEvent<LabError>;
-  }
-}
-";
+/// What a page finds on `window`, which no schema describes.
+const PAGE: &str = include_str!("types/page.d.ts");
 
 /// Writes the declarations anew.
-pub fn write(arguments: &[String]) -> Result<(), String> {
+pub(crate) fn write(arguments: &[String]) -> Result<(), String> {
     if let Some(unknown) = arguments.first() {
         return Err(format!("`types` has no options, not `{unknown}`"));
     }
@@ -90,18 +49,97 @@ pub fn write(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// The stage `types`.
+pub(crate) fn check() -> Outcome {
+    if let Err(why) = prepare() {
+        return Outcome::NotRun(why);
+    }
+    generate().and_then(|generated| compare(&generated)).into()
+}
+
+fn compare(generated: &str) -> Result<(), String> {
+    let committed = fs::read_to_string(root().join(DECLARATIONS)).unwrap_or_default();
+    if committed == generated {
+        return Ok(());
+    }
+    let mut lines = committed.lines().zip(generated.lines()).enumerate();
+    let (number, other) = lines
+        .find(|(_, (committed, generated))| committed != generated)
+        .map_or((0, ""), |(number, (_, generated))| (number + 1, generated));
+    Err(format!(
+        "{DECLARATIONS} is not what the schemas say (line {number} should be `{other}`); run \
+         `cargo xtask types`"
+    ))
+}
+
+/// Installs the generator below the target folder.
+pub(crate) fn prepare() -> Result<(), String> {
+    installed().map(drop)
+}
+
+fn installed() -> Result<PathBuf, String> {
+    static NPM: Mutex<()> = Mutex::new(());
+    let _one = NPM.lock().unwrap_or_else(PoisonError::into_inner);
+    debian::ready_or_installed(&DEBIAN, "no node with npm", || {
+        let ready = |name: &str| works(program(name).arg("--version"));
+        (ready("node") && ready("npm")).then_some(())
+    })?;
+    // A folder for each version, so that another one is installed anew.
+    let folder = target_folder()?.join("xtask/npm").join(PACKAGES.join("+"));
+    let generator = folder.join(GENERATOR);
+    if !generator.is_file() {
+        create_folder(&folder)?;
+        let mut command = program("npm");
+        command
+            .args(["install", "--no-audit", "--no-fund", "--ignore-scripts"])
+            .args(["--save-exact", "--prefix"])
+            .arg(&folder)
+            .args(PACKAGES);
+        run(&mut command).map_err(|error| format!("the generator is not installed ({error})"))?;
+    }
+    Ok(generator)
+}
+
 fn generate() -> Result<String, String> {
+    let generator = installed()?;
+    let schemas = SCHEMAS
+        .iter()
+        .map(|path| {
+            let text = fs::read_to_string(root().join(path));
+            let text = text.map_err(|error| format!("{path}: {error}"))?;
+            serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))
+        })
+        .collect::<Result<Vec<Value>, String>>()?;
+    let input = target_folder()?.join("xtask/npm/documents.schema.json");
+    fs::write(&input, joined(schemas)?.to_string())
+        .map_err(|error| format!("{}: {error}", input.display()))?;
+    let mut command = program("node");
+    command
+        .arg(generator)
+        .args(["--unknownAny", "--no-additionalProperties"])
+        .args(["--bannerComment", "", "--style.printWidth=100", "--input"])
+        .arg(&input);
+    println!("$ {}", shown(&command));
+    let generated = output_of(&mut command)?;
+    let all = generated
+        .lines()
+        .find(|line| line.starts_with(&format!("export type {ALL} = ")))
+        .ok_or_else(|| format!("the generator declared no {ALL}"))?;
+    let documents = generated.replacen(&format!("{all}\n"), "", 1);
+    Ok(format!("{HEAD}{}\n{PAGE}", documents.trim_start()))
+}
+
+/// One schema of all documents. Both use some types; they must mean the same.
+fn joined(schemas: Vec<Value>) -> Result<Value, String> {
     let mut types: BTreeMap<String, Value> = BTreeMap::new();
-    for path in SCHEMAS {
-        let text =
-            fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))?;
-        let mut schema: Value =
-            serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
+    let mut documents = Vec::new();
+    for mut schema in schemas {
         let defs = schema["$defs"].take();
-        let title = text_of(&schema, "title").ok_or(format!("{path} has no title"))?;
+        let title = schema["title"].as_str().ok_or("a schema has no title")?;
+        let title = title.to_owned();
+        documents.push(json!({ "$ref": format!("#/$defs/{title}") }));
         let defs = defs.as_object().cloned().unwrap_or_default();
-        for (name, schema) in defs.into_iter().chain([(title.to_owned(), schema)]) {
-            // Both documents use some types; they must mean the same.
+        for (name, schema) in defs.into_iter().chain([(title, schema)]) {
             if let Some(other) = types.insert(name.clone(), schema.clone())
                 && other != schema
             {
@@ -109,173 +147,86 @@ fn generate() -> Result<String, String> {
             }
         }
     }
-    let mut out = String::from(HEAD);
-    for (name, schema) in &types {
-        declare(&mut out, name, schema)?;
-        out.push('\n');
-    }
-    out.push_str(PAGE);
-    Ok(out)
-}
-
-fn declare(out: &mut String, name: &str, schema: &Value) -> Result<(), String> {
-    comment(out, schema, "");
-    let Some(properties) = schema["properties"].as_object() else {
-        let shape = shape(schema).map_err(|error| format!("{name}: {error}"))?;
-        out.push_str(&format!("export type {name} = {shape};\n"));
-        return Ok(());
-    };
-    out.push_str(&format!("export interface {name} {{\n"));
-    let required: Vec<&str> = schema["required"]
-        .as_array()
+    let types: Map<String, Value> = types
         .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
+        .map(|(name, mut schema)| {
+            understood(&mut schema);
+            (name, schema)
+        })
         .collect();
-    for (field, schema) in properties {
-        comment(out, schema, "  ");
-        let shape = shape(schema).map_err(|error| format!("{name}.{field}: {error}"))?;
-        let optional = if required.contains(&field.as_str()) {
-            ""
-        } else {
-            "?"
-        };
-        out.push_str(&format!("  {field}{optional}: {shape};\n"));
-    }
-    out.push_str("}\n");
-    Ok(())
+    Ok(json!({ "title": ALL, "anyOf": documents, "$defs": types }))
 }
 
-fn comment(out: &mut String, schema: &Value, indent: &str) {
-    let Some(text) = text_of(schema, "description") else {
-        return;
-    };
-    let text = text.replace("*/", "* /");
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    if let [line] = lines.as_slice() {
-        out.push_str(&format!("{indent}/** {line} */\n"));
-        return;
-    }
-    out.push_str(&format!("{indent}/**\n"));
-    for line in lines {
-        out.push_str(format!("{indent} * {line}").trim_end());
-        out.push('\n');
-    }
-    out.push_str(&format!("{indent} */\n"));
-}
-
-/// The type that a schema describes. What it does not know is an error, never `any`.
-fn shape(schema: &Value) -> Result<String, String> {
-    let Some(schema) = schema.as_object() else {
-        // `true`: whatever the game's input or annotation serializes to.
-        return Ok(String::from("unknown"));
-    };
-    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
-        return name
-            .strip_prefix("#/$defs/")
-            .map(str::to_owned)
-            .ok_or(format!("the reference {name} leads nowhere"));
-    }
-    for key in ["anyOf", "oneOf"] {
-        if let Some(cases) = schema.get(key).and_then(Value::as_array) {
-            return Ok(cases
-                .iter()
-                .map(shape)
-                .collect::<Result<Vec<_>, _>>()?
-                .join(" | "));
-        }
-    }
-    if let Some(value) = schema.get("const") {
-        return Ok(value.to_string());
-    }
-    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-        return Ok(values
-            .iter()
-            .map(Value::to_string)
-            .collect::<Vec<_>>()
-            .join(" | "));
-    }
-    match schema.get("type") {
-        None => Ok(String::from("unknown")),
-        Some(Value::String(kind)) => of_kind(kind, schema),
-        Some(Value::Array(kinds)) => Ok(kinds
-            .iter()
-            .filter_map(Value::as_str)
-            .map(|kind| of_kind(kind, schema))
-            .collect::<Result<Vec<_>, _>>()?
-            .join(" | ")),
-        Some(other) => Err(format!("the type {other} is not known")),
-    }
-}
-
-fn of_kind(kind: &str, schema: &Map<String, Value>) -> Result<String, String> {
-    match kind {
-        "integer" | "number" => Ok(String::from("number")),
-        "string" | "boolean" | "null" => Ok(kind.to_owned()),
-        "array" => {
-            if let Some(items) = schema.get("prefixItems").and_then(Value::as_array) {
-                let items = items.iter().map(shape).collect::<Result<Vec<_>, _>>()?;
-                return Ok(format!("[{}]", items.join(", ")));
+/// Rewrites what the generator does not know of JSON Schema 2020-12 in terms that it does.
+fn understood(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            // A tuple, as draft 7 writes it.
+            if let Some(items) = fields.remove("prefixItems") {
+                fields.insert("minItems".into(), items.as_array().map(Vec::len).into());
+                fields.insert("maxItems".into(), items.as_array().map(Vec::len).into());
+                fields.insert("items".into(), items);
             }
-            let item = shape(schema.get("items").unwrap_or(&Value::Bool(true)))?;
-            Ok(if item.contains(" | ") {
-                format!("({item})[]")
-            } else {
-                format!("{item}[]")
-            })
+            // Whatever the game serializes, which would become an object.
+            if fields.get("description").is_some_and(Value::is_string) && fields.len() == 1 {
+                fields.insert("tsType".into(), "unknown".into());
+            }
+            // A reference with a description of its own would become a type of its own.
+            if fields.len() > 1
+                && let Some(target) = fields.remove("$ref")
+            {
+                fields.insert("allOf".into(), json!([{ "$ref": target }]));
+            }
+            fields.values_mut().for_each(understood);
         }
-        "object" => {
-            let patterns = schema.get("patternProperties").and_then(Value::as_object);
-            let values = patterns
-                .and_then(|patterns| patterns.values().next())
-                .or(schema.get("additionalProperties"))
-                .unwrap_or(&Value::Bool(true));
-            Ok(format!("Record<string, {}>", shape(values)?))
-        }
-        other => Err(format!("the type {other} is not known")),
+        Value::Array(values) => values.iter_mut().for_each(understood),
+        _ => {}
     }
-}
-
-fn text_of<'a>(schema: &'a Value, key: &str) -> Option<&'a str> {
-    schema.get(key).and_then(Value::as_str)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    fn document(title: &str, shared: Value) -> Value {
+        json!({ "title": title, "type": "object", "$defs": { "Shared": shared } })
+    }
 
     #[test]
-    fn committed_declarations_are_the_generated_ones() {
-        let committed = fs::read_to_string(root().join(DECLARATIONS)).unwrap_or_default();
+    fn documents_share_a_type_only_if_it_means_the_same() {
+        let text = json!({ "type": "string" });
+        let both = |other: Value| joined(vec![document("A", text.clone()), document("B", other)]);
+        let schema = both(text.clone()).unwrap();
+        let names: Vec<&String> = schema["$defs"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["A", "B", "Shared"]);
         assert!(
-            committed == generate().unwrap(),
-            "{DECLARATIONS} is not what the schemas say; run `cargo xtask types`"
+            both(json!({ "type": "null" }))
+                .unwrap_err()
+                .contains("Shared")
         );
     }
 
     #[test]
-    fn every_shape_of_the_schemas_has_a_type() {
-        let of = |schema: Value| shape(&schema).unwrap();
-        assert_eq!(of(json!({"type": ["integer", "null"]})), "number | null");
-        assert_eq!(of(json!({"$ref": "#/$defs/Hex64"})), "Hex64");
-        assert_eq!(
-            of(json!({"anyOf": [{"$ref": "#/$defs/Via"}, {"type": "null"}]})),
-            "Via | null"
-        );
-        assert_eq!(
-            of(json!({"type": "array", "items": {"type": ["number", "null"]}})),
-            "(number | null)[]"
-        );
-        assert_eq!(
-            of(json!({"type": "array", "prefixItems": [true, {"type": "integer"}]})),
-            "[unknown, number]"
-        );
-        assert_eq!(
-            of(json!({"type": "object", "patternProperties": {"^\\d+$": {"type": "integer"}}})),
-            "Record<string, number>"
-        );
-        assert_eq!(of(json!({"const": "human", "type": "string"})), "\"human\"");
-        assert!(shape(&json!({"type": "date"})).is_err());
+    fn what_the_generator_does_not_know_becomes_what_it_knows() {
+        let mut schema = json!({ "properties": {
+            "pair": { "type": "array", "prefixItems": [true, { "type": "integer" }] },
+            "hash": { "description": "Of a state.", "$ref": "#/$defs/Hex64" },
+            "plain": { "$ref": "#/$defs/Hex64" },
+            "any": { "description": "An input." },
+        }});
+        understood(&mut schema);
+        let fields = &schema["properties"];
+        assert_eq!(fields["pair"]["items"][1]["type"], "integer");
+        assert_eq!(fields["pair"]["maxItems"], 2);
+        assert_eq!(fields["hash"]["allOf"][0]["$ref"], "#/$defs/Hex64");
+        assert_eq!(fields["hash"]["description"], "Of a state.");
+        assert_eq!(fields["plain"]["$ref"], "#/$defs/Hex64");
+        assert_eq!(fields["any"]["tsType"], "unknown");
+    }
+
+    #[test]
+    fn the_declarations_of_the_page_are_global() {
+        assert!(PAGE.contains("declare global"));
+        assert!(PAGE.contains("\"rollbacklab:error\""));
     }
 }

@@ -1,5 +1,8 @@
-//! Owns building for wasm32 and checking the library there: it finds or fetches a compiler that
-//! can, and says what is missing where none can be had. What is built with it is others' business.
+//! Building for wasm32, and checking the library there: it finds or fetches a compiler that can,
+//! and reports what is missing where there is none.
+//!
+//! The check shares the compiler's plugins and build scripts with the native check build, and
+//! nothing with the page: a check produces no code, and the page's profile is its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +13,7 @@ use crate::process::{cargo, output_of, program, run, target_folder, works};
 use crate::stages::Outcome;
 
 /// The target of browsers.
-pub const TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Debian packages with a compiler and its own library sources.
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -23,7 +26,7 @@ enum Toolchain {
     BuildStd,
 }
 
-pub fn check() -> Outcome {
+pub(crate) fn check() -> Outcome {
     let toolchain = match find() {
         Ok(toolchain) => toolchain,
         Err(why) => return Outcome::NotRun(why),
@@ -31,7 +34,7 @@ pub fn check() -> Outcome {
     for features in ["", "--no-default-features"] {
         let checked = match toolchain {
             Toolchain::Installed => run(&mut cargo(&format!(
-                "clippy --locked --lib --target {TARGET} {features} -- -D warnings"
+                "clippy --locked --package bevy_rollback_lab --lib --target {TARGET} {features} -- -D warnings"
             ))),
             Toolchain::BuildStd => build_std(features).and_then(|mut command| run(&mut command)),
         };
@@ -43,7 +46,7 @@ pub fn check() -> Outcome {
 }
 
 /// Cargo with a compiler for the target; the arguments name target and folder.
-pub fn cargo_for(arguments: &str) -> Result<Command, String> {
+pub(crate) fn cargo_for(arguments: &str) -> Result<Command, String> {
     match find()? {
         Toolchain::Installed => Ok(cargo(arguments)),
         Toolchain::BuildStd => {
@@ -133,7 +136,7 @@ fn minor(version: &str) -> Option<u32> {
 fn build_std(features: &str) -> Result<Command, String> {
     let folder = target_folder()?.join("wasm-check");
     let mut command = cargo(&format!(
-        "check --locked --lib -Zbuild-std=std,panic_abort --target {TARGET} {features}"
+        "check --locked --package bevy_rollback_lab --lib -Zbuild-std=std,panic_abort --target {TARGET} {features}"
     ));
     command.arg("--target-dir").arg(folder).env(
         "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",

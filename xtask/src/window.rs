@@ -1,5 +1,5 @@
-//! Owns playing the demo in a real window: a virtual display, a software renderer, a key pressed by
-//! a machine, pictures that are looked into. It never draws and never judges how it looks.
+//! The stage `window`: the demo in a real window, on a virtual display with a software renderer,
+//! with keys pressed by a program, and with screenshots whose size is checked.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::debian;
 use crate::examples::{Files, episode_files, read_match};
-use crate::process::{cargo, program, run, run_within, shown, target_folder, works};
+use crate::process::{
+    create_folder, empty_folder, program, run_within, shown, target_folder, works,
+};
 use crate::stages::Outcome;
+use crate::{debian, native};
 
-/// A virtual display, a Vulkan driver without a graphics card, hands, and what a window under X11
-/// loads when it opens.
+/// A virtual display, a Vulkan driver without a graphics card, a program that presses keys, and
+/// what a window under X11 loads when it opens.
 const PACKAGES: [&str; 10] = [
     "xvfb",
     "mesa-vulkan-drivers",
@@ -32,18 +34,18 @@ const PACKAGES: [&str; 10] = [
 const DRIVERS: &str = "/usr/share/vulkan/icd.d";
 /// A match of ten seconds, at the rate of a busy software renderer.
 const LIMIT: Duration = Duration::from_secs(180);
-/// How often the hands move.
+/// How often a key is pressed.
 const KEY_EVERY: Duration = Duration::from_millis(350);
 /// How long a display may take to come up.
 const DISPLAY_WITHIN: Duration = Duration::from_secs(20);
-/// An empty picture of the window's size compresses to less than this.
-const PICTURE_BYTES: u64 = 20_000;
+/// An empty image of the window's size compresses to less than this.
+const SCREENSHOT_BYTES: u64 = 20_000;
 
 struct Run {
     name: &'static str,
     options: &'static str,
-    /// Keys are pressed, and the file must tell of them.
-    hands: bool,
+    /// Keys are pressed, and the file must record them.
+    keys: bool,
     frames: u64,
     fallback: bool,
 }
@@ -53,29 +55,32 @@ const RUNS: [Run; 2] = [
         name: "bot",
         options: "--bot --hud --frames 480 --seed 11 --conditions latency=45ms,jitter=12ms \
                   --cut-direct-at 240 --screenshot-at 330",
-        hands: false,
+        keys: false,
         frames: 480,
         fallback: true,
     },
     Run {
         name: "keyboard",
         options: "--frames 420 --seed 5 --conditions latency=70ms,jitter=20ms --screenshot-at 280",
-        hands: true,
+        keys: true,
         frames: 420,
         fallback: false,
     },
 ];
 
-/// Clippy of the demo is part of the stage `clippy`; here it is built, tested and played.
-pub fn check() -> Outcome {
-    let driver = match prepare() {
-        Ok(driver) => driver,
-        Err(why) => return Outcome::NotRun(why),
-    };
-    play(&driver).into()
+pub(crate) fn check() -> Outcome {
+    match driver() {
+        Ok(driver) => play(&driver).into(),
+        Err(why) => Outcome::NotRun(why),
+    }
 }
 
-fn prepare() -> Result<PathBuf, String> {
+/// Installs what the stage needs.
+pub(crate) fn prepare() -> Result<(), String> {
+    driver().map(drop)
+}
+
+fn driver() -> Result<PathBuf, String> {
     debian::ready_or_installed(
         &PACKAGES,
         "no virtual display with a software renderer",
@@ -96,17 +101,9 @@ fn ready() -> Option<PathBuf> {
 }
 
 fn play(driver: &Path) -> Result<(), String> {
-    run(&mut cargo(
-        "test --locked --release --features demo --lib --test hud",
-    ))?;
-    run(&mut cargo(
-        "build --locked --release --features demo --example volley",
-    ))?;
-    let demo = target_folder()?.join("release/examples/volley");
+    let demo = native::programs()?.join("volley");
     let out = target_folder()?.join("xtask/window");
-    if out.exists() {
-        fs::remove_dir_all(&out).map_err(|error| format!("old pictures: {error}"))?;
-    }
+    empty_folder(&out)?;
     let display = Display::start()?;
     for row in &RUNS {
         let folder = out.join(row.name);
@@ -119,7 +116,7 @@ fn play(driver: &Path) -> Result<(), String> {
 /// A file of the first match is watched to its end, as its peer saw it.
 fn watch(demo: &Path, out: &Path, display: &Display, driver: &Path) -> Result<(), String> {
     let files = episode_files(&out.join(RUNS[0].name).join("exports"))?;
-    let picture = out.join("replay.png");
+    let screenshot = out.join("replay.png");
     let mut command = on_display(demo, display, driver);
     command
         .current_dir(out)
@@ -132,9 +129,9 @@ fn watch(demo: &Path, out: &Path, display: &Display, driver: &Path) -> Result<()
             "300",
             "--screenshot",
         ])
-        .arg(&picture);
+        .arg(&screenshot);
     run_within(&mut command, LIMIT)?;
-    look(&picture)
+    look(&screenshot)
 }
 
 /// The demo on a virtual display, drawn by the software renderer.
@@ -155,8 +152,8 @@ fn one(
     display: &Display,
     driver: &Path,
 ) -> Result<(), String> {
-    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    let picture = folder.with_extension("png");
+    create_folder(folder)?;
+    let screenshot = folder.with_extension("png");
     let exports = folder.join("exports");
     let mut command = on_display(demo, display, driver);
     command
@@ -165,12 +162,12 @@ fn one(
         .args(["--episodes", "1", "--quit", "--out"])
         .arg(&exports)
         .arg("--screenshot")
-        .arg(&picture);
-    let hands = row.hands.then(|| Hands::start(&display.name));
+        .arg(&screenshot);
+    let keys = row.keys.then(|| Keys::start(&display.name));
     let played = run_within(&mut command, LIMIT);
-    drop(hands);
+    drop(keys);
     played?;
-    look(&picture)?;
+    look(&screenshot)?;
     let files = Files {
         episodes: 1,
         players: 2,
@@ -178,26 +175,25 @@ fn one(
         fallback: row.fallback,
     };
     read_match(&exports, &files)?;
-    seen_in_files(&exports, row.hands)
+    seen_in_files(&exports, row.keys)
 }
 
-/// The picture is one, and too large to be empty; what is on it was counted by the demo itself.
-fn look(picture: &Path) -> Result<(), String> {
-    let bytes = fs::read(picture).map_err(|error| format!("no picture: {error}"))?;
-    if !bytes.starts_with(b"\x89PNG\r\n") || (bytes.len() as u64) < PICTURE_BYTES {
+/// The screenshot is an image, and too large to be empty; the demo itself counted what is on it.
+fn look(screenshot: &Path) -> Result<(), String> {
+    let bytes = fs::read(screenshot).map_err(|error| format!("no screenshot: {error}"))?;
+    if !bytes.starts_with(b"\x89PNG\r\n") || (bytes.len() as u64) < SCREENSHOT_BYTES {
         return Err(format!(
-            "{} is no picture of a match: {} bytes",
-            picture.display(),
+            "{} is no screenshot of a match: {} bytes",
+            screenshot.display(),
             bytes.len()
         ));
     }
-    println!("{} ({} bytes)", picture.display(), bytes.len());
+    println!("{} ({} bytes)", screenshot.display(), bytes.len());
     Ok(())
 }
 
-/// One of the two files is the window's: it tells of a display and of drawn frames, the other of
-/// none.
-fn seen_in_files(exports: &Path, hands: bool) -> Result<(), String> {
+/// One of the two files is the window's: it records a display and drawn frames, the other none.
+fn seen_in_files(exports: &Path, keys: bool) -> Result<(), String> {
     let session = fs::read_dir(exports)
         .ok()
         .and_then(|mut entries| entries.next()?.ok())
@@ -209,20 +205,20 @@ fn seen_in_files(exports: &Path, hands: bool) -> Result<(), String> {
             .map_err(|error| format!("{name}: {error}"))?;
         let document: Value =
             serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-        if window_seen(&document, hands).map_err(|error| format!("{name}: {error}"))? {
+        if window_seen(&document, keys).map_err(|error| format!("{name}: {error}"))? {
             windows += 1;
         }
     }
     match windows {
         1 => Ok(()),
         other => Err(format!(
-            "one of two peers has a window, {other} files say so"
+            "one of two peers has a window, {other} files record one"
         )),
     }
 }
 
 /// Whether a file is that of a window, and holds what a window's file must.
-fn window_seen(document: &Value, hands: bool) -> Result<bool, String> {
+fn window_seen(document: &Value, keys: bool) -> Result<bool, String> {
     let width = document.pointer("/display/width").and_then(Value::as_u64);
     let drawn = document
         .pointer("/timeline/drawnFrames")
@@ -230,7 +226,7 @@ fn window_seen(document: &Value, hands: bool) -> Result<bool, String> {
     let (Some(width), Some(drawn)) = (width, drawn) else {
         return Ok(false);
     };
-    let pictures: u64 = drawn
+    let times: u64 = drawn
         .iter()
         .filter_map(|run| Some(run.get(0)?.as_u64()? * run.get(1)?.as_u64()?))
         .sum();
@@ -247,18 +243,18 @@ fn window_seen(document: &Value, hands: bool) -> Result<bool, String> {
         .filter(|change| change["device"] == "keyboard")
         .count();
     println!(
-        "a window of {width} pixels drew {pictures} times; {by_keyboard} of {} changes by keyboard",
+        "a window of {width} pixels drew {times} times; {by_keyboard} of {} changes by keyboard",
         changes.len()
     );
-    if pictures == 0 {
+    if times == 0 {
         return Err("nothing was drawn".into());
     }
-    let wanted = if hands { "human" } else { "bot" };
+    let wanted = if keys { "human" } else { "bot" };
     if kind.and_then(Value::as_str) != Some(wanted) {
         return Err(format!("the window's player is {kind:?}, not a {wanted}"));
     }
-    if hands && by_keyboard == 0 {
-        return Err("keys were pressed, and no change tells of them".into());
+    if keys && by_keyboard == 0 {
+        return Err("keys were pressed, and no change records one".into());
     }
     Ok(true)
 }
@@ -294,13 +290,15 @@ impl Display {
         let started = Instant::now();
         while !reader.is_finished() {
             if started.elapsed() > DISPLAY_WITHIN {
-                return Err("the display does not say its number".into());
+                return Err("the display does not print its number".into());
             }
             thread::sleep(Duration::from_millis(50));
         }
         let number = reader.join().unwrap_or_default();
         if number.parse::<u32>().is_err() {
-            return Err(format!("the display says {number:?} instead of its number"));
+            return Err(format!(
+                "the display prints {number:?} instead of its number"
+            ));
         }
         display.name = format!(":{number}");
         Ok(display)
@@ -315,16 +313,16 @@ impl Drop for Display {
     }
 }
 
-/// Hands at the keyboard of a display, until this value is dropped.
-struct Hands {
-    tired: std::sync::Arc<std::sync::atomic::AtomicBool>,
+/// Keys pressed on a display, until this value is dropped.
+struct Keys {
+    stopped: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Hands {
+impl Keys {
     fn start(display: &str) -> Self {
-        let tired = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let (rest, display) = (tired.clone(), display.to_owned());
+        let stopped = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (stop, display) = (stopped.clone(), display.to_owned());
         let thread = thread::spawn(move || {
             let tool = |arguments: &[&str]| -> Command {
                 let mut command = program("xdotool");
@@ -332,10 +330,10 @@ impl Hands {
                 command
             };
             for keys in ["d", "w", "a", "space"].iter().cycle() {
-                if rest.load(std::sync::atomic::Ordering::Relaxed) {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
                     break;
                 }
-                // Without a window manager nobody gives the window the keyboard.
+                // Without a window manager a window does not get the keyboard by itself.
                 works(&mut tool(&["search", "--name", "volley", "windowfocus"]));
                 works(&mut tool(&["keydown", keys]));
                 thread::sleep(KEY_EVERY);
@@ -343,17 +341,18 @@ impl Hands {
             }
         });
         Self {
-            tired,
+            stopped,
             thread: Some(thread),
         }
     }
 }
 
-impl Drop for Hands {
+impl Drop for Keys {
     fn drop(&mut self) {
-        self.tired.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.stopped
+            .store(true, std::sync::atomic::Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic in it is no more than hands that rest.
+            // After a panic in it no key is pressed, which the files show.
             let _ = thread.join();
         }
     }
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_window_is_told_apart() {
+    fn a_file_without_a_window_is_recognized() {
         assert_eq!(window_seen(&document(), true), Ok(true));
         let mut headless = document();
         headless["timeline"]["drawnFrames"] = Value::Null;
@@ -382,13 +381,13 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_drew_nothing_or_heard_no_key_is_refused() {
+    fn a_window_that_drew_nothing_or_got_no_key_is_refused() {
         let mut blank = document();
         blank["timeline"]["drawnFrames"] = json!([[0, 324]]);
         assert!(window_seen(&blank, true).is_err());
-        let mut deaf = document();
-        deaf["inputs"]["localChanges"][0]["device"] = Value::Null;
-        assert!(window_seen(&deaf, true).is_err());
+        let mut keyless = document();
+        keyless["inputs"]["localChanges"][0]["device"] = Value::Null;
+        assert!(window_seen(&keyless, true).is_err());
         assert!(
             window_seen(&document(), false).is_err(),
             "no bot plays here"

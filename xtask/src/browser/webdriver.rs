@@ -1,35 +1,55 @@
-//! Owns talking to a browser: the parts of the WebDriver protocol that the scenes need, over plain
-//! HTTP. It knows nothing of the page.
+//! Drives a browser through WebDriver: fantoccini with the few calls that the test cases need, for
+//! code that waits. What a page shows is the test cases' business.
 //!
 //! WebDriver and not a library over the browser's own protocol, for two reasons: it needs nothing
 //! but the browser's driver, and it hides a tab as a person does, by opening another one (the
-//! libraries emulate focus, and their pages are never hidden).
+//! libraries emulate focus, and their pages stay visible).
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use fantoccini::actions::{
+    InputSource, KeyAction, KeyActions, MOUSE_BUTTON_LEFT, PointerAction, TouchActions,
+};
+use fantoccini::error::CmdError;
+use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand, WindowHandle};
+use fantoccini::{Client, ClientBuilder};
+use http::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use url::{ParseError, Url};
 
-use crate::process::{program, shown};
+use crate::process::{program, shown, works};
 
 /// Longest that one command may take; a page under a software renderer is slow to answer.
 const ANSWER: Duration = Duration::from_secs(120);
 /// How often a page is asked whether something holds.
 const POLL: Duration = Duration::from_millis(100);
 
-/// The driver's process. The browsers that it started end with it.
-pub struct Driver {
+/// The driver's process, and the browsers that it started; all of them end with this value.
+pub(super) struct Driver {
     process: Child,
+    runtime: Runtime,
     port: u16,
     browser: String,
+    /// Process ids of the browsers.
+    started: RefCell<Vec<u64>>,
 }
 
 impl Driver {
     /// Starts it on a port that the system chose.
-    pub fn start(driver: &str, browser: &str) -> Result<Self, String> {
+    pub(super) fn start(driver: &str, browser: &str) -> Result<Self, String> {
+        // One worker, so that the connection is served between two commands too.
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime for the WebDriver client: {error}"))?;
         let mut command = program(driver);
         command.arg("--port=0");
         println!("$ {}", shown(&command));
@@ -39,12 +59,14 @@ impl Driver {
             .map_err(|error| format!("{driver} does not start: {error}"))?;
         let mut started = Self {
             process,
+            runtime,
             port: 0,
             browser: browser.to_owned(),
+            started: RefCell::default(),
         };
         let stdout = started.process.stdout.take().ok_or("it has no output")?;
         for line in BufReader::new(stdout).lines() {
-            let line = line.map_err(|error| format!("{driver} says nothing: {error}"))?;
+            let line = line.map_err(|error| format!("{driver}: its output ended: {error}"))?;
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 started.port = port
                     .trim_end_matches('.')
@@ -57,7 +79,7 @@ impl Driver {
     }
 
     /// A browser of its own; its downloads go to `downloads`.
-    pub fn browser(&self, downloads: &Path) -> Result<Browser<'_>, String> {
+    pub(super) fn browser(&self, downloads: &Path) -> Result<Browser<'_>, String> {
         let options = json!({
             "binary": self.browser,
             "args": [
@@ -70,22 +92,35 @@ impl Driver {
                 "download.prompt_for_download": false,
             },
         });
-        let capabilities = json!({ "alwaysMatch": {
-            "browserName": "chrome", "goog:chromeOptions": options,
-        }});
-        let session = request(
-            self.port,
-            "POST",
-            "/session",
-            &json!({ "capabilities": capabilities }),
-        )?;
-        let id = session["sessionId"]
-            .as_str()
-            .ok_or("the driver opened no session")?;
+        let capabilities: Capabilities = [
+            ("browserName".into(), "chrome".into()),
+            ("goog:chromeOptions".into(), options),
+        ]
+        .into_iter()
+        .collect();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(capabilities);
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let client = self.wait_for(async { builder.connect(&url).await })?;
+        let process = client
+            .capabilities()
+            .and_then(|capabilities| capabilities.get("goog:processID")?.as_u64());
+        self.started.borrow_mut().extend(process);
         Ok(Browser {
             driver: self,
-            path: format!("/session/{id}"),
+            client,
         })
+    }
+
+    /// Waits for the answer to a command.
+    fn wait_for<T, E: std::fmt::Display>(
+        &self,
+        command: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, String> {
+        self.runtime
+            .block_on(async { tokio::time::timeout(ANSWER, command).await })
+            .map_err(|_| format!("the browser did not answer in {} s", ANSWER.as_secs()))?
+            .map_err(|error| first_line(&error.to_string()))
     }
 }
 
@@ -94,49 +129,52 @@ impl Drop for Driver {
         // It may have ended by itself; then there is nothing to end.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // A driver that is killed leaves its browsers behind.
+        for process in self.started.borrow().iter().filter(|id| is_browser(**id)) {
+            works(program("kill").args(["-KILL", &process.to_string()]));
+        }
     }
+}
+
+/// Whether a process of this id is a browser still; the system may have given the id away.
+fn is_browser(process: u64) -> bool {
+    fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.starts_with("chrom"))
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// One browser; closed with this value.
-pub struct Browser<'a> {
+pub(super) struct Browser<'a> {
     driver: &'a Driver,
-    path: String,
+    client: Client,
 }
 
 impl Browser<'_> {
-    fn post(&self, what: &str, body: &Value) -> Result<Value, String> {
-        request(
-            self.driver.port,
-            "POST",
-            &format!("{}{what}", self.path),
-            body,
-        )
-    }
-
-    fn get(&self, what: &str) -> Result<Value, String> {
-        let path = format!("{}{what}", self.path);
-        request(self.driver.port, "GET", &path, &Value::Null)
+    fn wait_for<T>(&self, command: impl Future<Output = Result<T, CmdError>>) -> Result<T, String> {
+        self.driver.wait_for(command)
     }
 
     /// Runs a script before any of the page's own, in every page from now on.
-    pub fn prepare(&self, script: &str) -> Result<(), String> {
+    pub(super) fn prepare(&self, script: &str) -> Result<(), String> {
         let script = json!({ "source": script });
-        self.cdp("Page.addScriptToEvaluateOnNewDocument", &script)
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", script)
     }
 
     /// Opens an address.
-    pub fn open(&self, url: &str) -> Result<(), String> {
+    pub(super) fn open(&self, url: &str) -> Result<(), String> {
         println!("  open {url}");
-        self.post("/url", &json!({ "url": url })).map(drop)
+        self.wait_for(self.client.goto(url))
     }
 
     /// What a script returns.
-    pub fn run(&self, script: &str) -> Result<Value, String> {
-        self.post("/execute/sync", &json!({ "script": script, "args": [] }))
+    pub(super) fn run(&self, script: &str) -> Result<Value, String> {
+        self.wait_for(self.client.execute(script, Vec::new()))
     }
 
     /// Waits until an expression is true.
-    pub fn until(&self, expression: &str, limit: Duration) -> Result<(), String> {
+    pub(super) fn until(&self, expression: &str, limit: Duration) -> Result<(), String> {
         let started = Instant::now();
         while self.run(&format!("return Boolean({expression})"))? != Value::Bool(true) {
             if started.elapsed() > limit {
@@ -150,164 +188,107 @@ impl Browser<'_> {
         Ok(())
     }
 
-    /// Saves a picture of the page.
-    pub fn picture(&self, file: &Path) -> Result<(), String> {
-        let picture = self.get("/screenshot")?;
-        let bytes = base64(picture.as_str().ok_or("the driver took no picture")?)?;
-        std::fs::write(file, bytes).map_err(|error| format!("{}: {error}", file.display()))
+    /// Saves a screenshot of the page.
+    pub(super) fn screenshot(&self, file: &Path) -> Result<(), String> {
+        let bytes = self.wait_for(self.client.screenshot())?;
+        fs::write(file, bytes).map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// Holds a key down for a moment, as a person does.
-    pub fn press(&self, key: &str, held: Duration) -> Result<(), String> {
-        let wait = json!({ "type": "pause", "duration": held.as_millis() });
-        let keys = json!({ "type": "key", "id": "keyboard", "actions": [
-            { "type": "keyDown", "value": key }, wait, { "type": "keyUp", "value": key },
-        ]});
-        self.post("/actions", &json!({ "actions": [keys] }))
-            .map(drop)
+    pub(super) fn press(&self, key: char, held: Duration) -> Result<(), String> {
+        let keys = KeyActions::new("keyboard".into())
+            .then(KeyAction::Down { value: key })
+            .then(KeyAction::Pause { duration: held })
+            .then(KeyAction::Up { value: key });
+        self.wait_for(self.client.perform_actions(keys))
     }
 
     /// Holds a finger on the page for a moment, at a place of the view in CSS pixels.
-    pub fn touch(&self, at: (u32, u32), held: Duration) -> Result<(), String> {
-        let finger = json!({
-            "type": "pointer", "id": "finger", "parameters": { "pointerType": "touch" },
-            "actions": [
-                { "type": "pointerMove", "duration": 0, "x": at.0, "y": at.1 },
-                { "type": "pointerDown", "button": 0 },
-                { "type": "pause", "duration": held.as_millis() },
-                { "type": "pointerUp", "button": 0 },
-            ],
-        });
-        self.post("/actions", &json!({ "actions": [finger] }))
-            .map(drop)
+    pub(super) fn touch(&self, at: (u32, u32), held: Duration) -> Result<(), String> {
+        let finger = TouchActions::new("finger".into())
+            .then(PointerAction::MoveTo {
+                duration: Some(Duration::ZERO),
+                x: at.0.into(),
+                y: at.1.into(),
+            })
+            .then(PointerAction::Down {
+                button: MOUSE_BUTTON_LEFT,
+            })
+            .then(PointerAction::Pause { duration: held })
+            .then(PointerAction::Up {
+                button: MOUSE_BUTTON_LEFT,
+            });
+        self.wait_for(self.client.perform_actions(finger))
     }
 
-    /// Stops everything on the page, or lets it go on, as a browser does that saves power.
-    pub fn freeze(&self, frozen: bool) -> Result<(), String> {
-        let state = if frozen { "frozen" } else { "active" };
-        self.cdp("Page.setWebLifecycleState", &json!({ "state": state }))
+    /// Suspends everything on the page, or resumes it, as a browser does that saves power.
+    pub(super) fn suspend(&self, suspended: bool) -> Result<(), String> {
+        let state = if suspended { "frozen" } else { "active" };
+        self.cdp("Page.setWebLifecycleState", json!({ "state": state }))
     }
 
     /// Makes everything that is downloaded from now on arrive no faster than this.
-    pub fn slow_down(&self, bytes_per_second: u32) -> Result<(), String> {
-        self.cdp("Network.enable", &json!({}))?;
+    pub(super) fn slow_down(&self, bytes_per_second: u32) -> Result<(), String> {
+        self.cdp("Network.enable", json!({}))?;
         let line = json!({
             "offline": false, "latency": 20,
             "downloadThroughput": bytes_per_second, "uploadThroughput": bytes_per_second,
         });
-        self.cdp("Network.emulateNetworkConditions", &line)
+        self.cdp("Network.emulateNetworkConditions", line)
     }
 
-    fn cdp(&self, command: &str, parameters: &Value) -> Result<(), String> {
-        let body = json!({ "cmd": command, "params": parameters });
-        self.post("/goog/cdp/execute", &body).map(drop)
+    /// A command of Chromium's own protocol, for what WebDriver has no word for.
+    fn cdp(&self, command: &'static str, parameters: Value) -> Result<(), String> {
+        let command = Cdp {
+            command,
+            parameters,
+        };
+        self.wait_for(self.client.issue_cmd(command)).map(drop)
     }
 
     /// The tab in front.
-    pub fn tab(&self) -> Result<Value, String> {
-        self.get("/window")
+    pub(super) fn tab(&self) -> Result<WindowHandle, String> {
+        self.wait_for(self.client.window())
     }
 
     /// Opens an empty tab in front of the present one, which is hidden by that.
-    pub fn new_tab(&self) -> Result<Value, String> {
-        let tab = self.post("/window/new", &json!({ "type": "tab" }))?;
-        let handle = tab["handle"].clone();
-        self.show(&handle)?;
-        Ok(handle)
+    pub(super) fn new_tab(&self) -> Result<WindowHandle, String> {
+        let tab = self.wait_for(self.client.new_window(true))?.handle;
+        self.show(&tab)?;
+        Ok(tab)
     }
 
     /// Brings a tab to the front.
-    pub fn show(&self, tab: &Value) -> Result<(), String> {
-        self.post("/window", &json!({ "handle": tab }))?;
-        self.cdp("Page.bringToFront", &json!({}))
+    pub(super) fn show(&self, tab: &WindowHandle) -> Result<(), String> {
+        self.wait_for(self.client.switch_to_window(tab.clone()))?;
+        self.cdp("Page.bringToFront", json!({}))
     }
 }
 
 impl Drop for Browser<'_> {
     fn drop(&mut self) {
         // A browser that is gone already needs no end.
-        let _ = request(self.driver.port, "DELETE", &self.path, &Value::Null);
+        let _ = self.wait_for(self.client.clone().close());
     }
 }
 
-/// One command and the value of its answer.
-fn request(port: u16, method: &str, path: &str, body: &Value) -> Result<Value, String> {
-    let failed = |error: std::io::Error| format!("{method} {path}: {error}");
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
-    stream.set_read_timeout(Some(ANSWER)).map_err(failed)?;
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .map_err(failed)?;
-    let mut reader = BufReader::new(stream);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).map_err(failed)?;
-        let line = line.trim_end();
-        if line.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
-        }
-    }
-    let mut answer = vec![0; length];
-    reader.read_exact(&mut answer).map_err(failed)?;
-    let answer: Value = serde_json::from_slice(&answer)
-        .map_err(|error| format!("{method} {path}: no JSON: {error}"))?;
-    let value = &answer["value"];
-    match value["error"].as_str() {
-        Some(error) => Err(format!(
-            "{method} {path}: {error}: {}",
-            value["message"]
-                .as_str()
-                .and_then(|text| text.lines().next())
-                .unwrap_or_default()
-        )),
-        None => Ok(value.clone()),
-    }
+/// A command of Chromium's own protocol, as chromedriver takes them.
+#[derive(Debug)]
+struct Cdp {
+    command: &'static str,
+    parameters: Value,
 }
 
-/// Pictures come so (RFC 4648, section 4).
-fn base64(text: &str) -> Result<Vec<u8>, String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        let place = ALPHABET.iter().position(|letter| *letter == byte);
-        let six = u32::try_from(place.ok_or("a picture is no base64")?)
-            .map_err(|error| error.to_string())?;
-        bits = (bits << 6) | six;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
+impl WebDriverCompatibleCommand for Cdp {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!(
+            "session/{}/goog/cdp/execute",
+            session.unwrap_or_default()
+        ))
     }
-    Ok(bytes)
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_read_with_and_without_padding() {
-        assert_eq!(base64("aGVsbG8=").unwrap(), b"hello");
-        assert_eq!(base64("Zm9vYmE=").unwrap(), b"fooba");
-        assert_eq!(base64("Zm9v").unwrap(), b"foo");
-        assert!(base64("no picture").is_err());
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body = json!({ "cmd": self.command, "params": self.parameters });
+        (Method::POST, Some(body.to_string()))
     }
 }

@@ -1,14 +1,24 @@
-//! Owns the cheap rules about text: what the files of the repository must and must not hold. It
-//! reads what git tracks or would track, and compiles nothing.
+//! Rules of the text: what the files of the repository must and must not hold. It compiles
+//! nothing.
 
-use std::fs;
+use crate::counts;
+use crate::files::{File, tracked};
 
-use crate::process::{output_of, program, root};
+/// A README that is longer is not read; what is looked up lies in `docs/`.
+const README_LINES: usize = 150;
 
-const ARCHITECTURE_LINES: usize = 150;
-
-/// Above this a file should be looked at for a seam; told, not refused.
+/// Above this a file may hold two things; reported, not refused.
 const LONG_FILE: usize = 500;
+
+/// Files without which the repository is not complete.
+const FILES: [&str; 6] = [
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "deny.toml",
+];
 
 /// Commands that the README must name as they are typed.
 const README_COMMANDS: [&str; 2] = [
@@ -20,24 +30,19 @@ const README_COMMANDS: [&str; 2] = [
 /// that this file does not break its own rule.
 const MACHINE_FOLDERS: [&str; 5] = ["work", "farm", "root", "home", "Users"];
 
-struct File {
-    path: String,
-    text: String,
-}
-
-pub fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     let files = tracked()?;
     let mut found: Vec<String> = files.iter().flat_map(broken_in).collect();
     found.extend(missing_in(&files));
-    for file in files
-        .iter()
-        .filter(|file| is_rust(file) && file.text.lines().count() > LONG_FILE)
-    {
-        println!(
-            "note: {} has {} lines; is there a seam?",
-            file.path,
-            file.text.lines().count()
-        );
+    found.extend(counts::exceeded(&files)?);
+    for file in &files {
+        if file.is_rust() && file.lines() > LONG_FILE {
+            println!(
+                "note: {} has {} lines; does it hold two things?",
+                file.path,
+                file.lines()
+            );
+        }
     }
     println!("{} files read", files.len());
     if found.is_empty() {
@@ -51,53 +56,27 @@ pub fn check() -> Result<(), String> {
     }
 }
 
-fn tracked() -> Result<Vec<File>, String> {
-    let list = output_of(program("git").args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]))?;
-    // A deleted file is still listed, and what is not UTF-8 is no text.
-    Ok(list
-        .split('\0')
-        .filter(|path| !path.is_empty() && *path != "Cargo.lock")
-        .filter_map(|path| {
-            let text = fs::read_to_string(root().join(path)).ok()?;
-            Some(File {
-                path: path.into(),
-                text,
-            })
-        })
-        .collect())
-}
-
-fn is_rust(file: &File) -> bool {
-    file.path.ends_with(".rs")
-}
-
 /// What one file holds against the rules.
 fn broken_in(file: &File) -> Vec<String> {
     let mut found = Vec::new();
     let path = file.path.as_str();
     for (number, line) in file.text.lines().enumerate() {
-        let mut tell = |what: &str| found.push(format!("{path}:{}: {what}", number + 1));
+        let mut refuse = |what: &str| found.push(format!("{path}:{}: {what}", number + 1));
         if names_machine_path(line) {
-            tell("a path of one machine");
+            refuse("a path of one machine");
         }
-        if !is_rust(file) {
+        if !file.is_rust() {
             continue;
         }
         let code = line.trim_start();
         if code.starts_with("#[ignore") {
-            tell("an ignored test proves nothing");
+            refuse("an ignored test proves nothing");
         }
-        if path.starts_with("tests/") && names_fixed_port(line) {
-            tell("a fixed port; bind port 0");
+        if file.is_test() && names_fixed_port(line) {
+            refuse("a fixed port; bind port 0");
         }
     }
-    if !is_rust(file) {
+    if !file.is_rust() {
         return found;
     }
     if attributes(&file.text, "allow").any(|attribute| !attribute.contains("reason")) {
@@ -105,15 +84,11 @@ fn broken_in(file: &File) -> Vec<String> {
             "{path}: a bare allow; use #[expect(lint, reason = \"...\")]"
         ));
     }
-    if path.ends_with("/mod.rs") && !path.starts_with("tests/") {
-        found.push(format!(
-            "{path}: the house uses foo.rs and foo/, never mod.rs"
-        ));
+    if path.ends_with("/mod.rs") && !file.is_test() {
+        found.push(format!("{path}: a module is foo.rs and foo/, not mod.rs"));
     }
     if !file.text.trim_start().starts_with("//!") {
-        found.push(format!(
-            "{path}: a file opens with //! saying what it owns and never does"
-        ));
+        found.push(format!("{path}: a file opens with //! and what it is for"));
     }
     found
 }
@@ -127,22 +102,20 @@ fn missing_in(files: &[File]) -> Vec<String> {
             .map(|file| file.text.as_str())
     };
     let mut found = Vec::new();
-    for path in ["CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE", "deny.toml"] {
+    for path in FILES {
         if text_of(path).is_none() {
             found.push(format!("{path} is missing"));
         }
     }
-    match text_of("ARCHITECTURE.md").map(|text| text.lines().count()) {
-        None => found.push("ARCHITECTURE.md is missing".into()),
-        Some(lines) if lines > ARCHITECTURE_LINES => {
-            found.push(format!(
-                "ARCHITECTURE.md has {lines} lines, at most {ARCHITECTURE_LINES} are wanted"
-            ));
-        }
-        Some(_) => {}
+    let readme = text_of("README.md").unwrap_or_default();
+    if readme.lines().count() > README_LINES {
+        found.push(format!(
+            "README.md has {} lines, at most {README_LINES} are wanted",
+            readme.lines().count()
+        ));
     }
     for command in README_COMMANDS {
-        if !text_of("README.md").is_some_and(|text| text.contains(command)) {
+        if !readme.contains(command) {
             found.push(format!("README.md does not name `{command}`"));
         }
     }
@@ -222,7 +195,7 @@ mod tests {
         assert_eq!(
             broken(
                 "src/a.rs",
-                "//! Owns a.\n#[allow(dead_code, reason = \"b\")]\nfn f() {}\n"
+                "//! About a.\n#[allow(dead_code, reason = \"b\")]\nfn f() {}\n"
             ),
             ""
         );
@@ -230,12 +203,15 @@ mod tests {
         assert!(
             broken("src/a.rs", "//! a\n    #[allow(\n  dead_code\n)]\n").contains("bare allow")
         );
-        assert!(broken("src/a/mod.rs", "//! a\n").contains("never mod.rs"));
+        assert!(broken("src/a/mod.rs", "//! a\n").contains("not mod.rs"));
         assert_eq!(broken("tests/common/mod.rs", "//! a\n"), "");
         assert!(
             broken("tests/a.rs", "//! a\n#[test]\n#[ignore]\n").contains(":3: an ignored test")
         );
-        assert!(broken("tests/a.rs", "//! a\n\"127.0.0.1:3536\"\n").contains("port 0"));
+        for tests in ["tests", "crates/link/tests"] {
+            let fixed = broken(&format!("{tests}/a.rs"), "//! a\n\"127.0.0.1:3536\"\n");
+            assert!(fixed.contains("port 0"), "{tests}");
+        }
         assert_eq!(
             broken("tests/a.rs", "//! a\n\"127.0.0.1:0\", \"127.0.0.1:1\"\n"),
             ""
@@ -243,22 +219,21 @@ mod tests {
     }
 
     #[test]
-    fn a_long_architecture_and_a_silent_readme_are_refused() {
+    fn a_long_readme_without_the_commands_is_refused() {
         let file = |path: &str, text: String| File {
             path: path.into(),
             text,
         };
-        let missing = missing_in(&[
-            file("ARCHITECTURE.md", "line\n".repeat(ARCHITECTURE_LINES + 1)),
-            file("README.md", README_COMMANDS[0].into()),
-        ])
-        .join("; ");
+        let readme = format!("{}{}", "line\n".repeat(README_LINES), README_COMMANDS[0]);
+        let missing = missing_in(&[file("README.md", readme)]).join("; ");
         assert!(missing.contains("151 lines"), "{missing}");
         assert!(
             missing.contains("README.md does not name `cargo xtask test`"),
             "{missing}"
         );
         assert!(!missing.contains(README_COMMANDS[0]), "{missing}");
-        assert!(missing.contains("CHANGELOG.md is missing"), "{missing}");
+        for path in FILES {
+            assert!(missing.contains(&format!("{path} is missing")), "{missing}");
+        }
     }
 }

@@ -1,17 +1,17 @@
-//! Owns the scenes about the page itself: what it hands over, what it shows, what people do to it.
+//! Test cases about the page itself: what it exports, what it shows, and the devices it is played
+//! with.
 
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fantoccini::key::Key;
 use serde_json::Value;
 
-use super::{MATCH, PLAYING, START, Stage, WATCHED, agree, holds, same, stayed_direct, wait};
+use super::{MATCH, PLAYING, START, Setup, WATCHED, agree, holds, same, stayed_direct, wait};
 
 /// How long a key or a finger is held.
 const KEY: Duration = Duration::from_millis(120);
-/// The key F3, as WebDriver names it.
-const F3: &str = "\u{E033}";
 /// A gamepad that a script plays: button 0 jumps.
 const GAMEPAD: &str = "\
 const button = () => ({ pressed: false, touched: false, value: 0 });
@@ -22,11 +22,11 @@ navigator.getGamepads = () => [window.pad];";
 const SLOW_LINE: u32 = 1_500_000;
 
 /// An episode between two browsers; its document arrives by event, by function and by download.
-pub fn two_pages(stage: &Stage<'_>) -> Result<(), String> {
+pub(super) fn two_pages(setup: &Setup<'_>) -> Result<(), String> {
     let alike = "&frames=600&seed=77&inputDelay=3&routePolicy=p2p-first&players=2";
-    let told = "&hud=1&study=s1&group=g1&trial=t1&conditions=latency=5ms";
-    let first = stage.page("two-pages", &format!("{alike}{told}"))?;
-    let second = stage.page("two-pages", alike)?;
+    let recorded = "&hud=1&study=s1&group=g1&trial=t1&conditions=latency=5ms";
+    let first = setup.page("two-pages", &format!("{alike}{recorded}"))?;
+    let second = setup.page("two-pages", alike)?;
     wait(&first, PLAYING, START)?;
     let running = first.run("return window.exportSessionMetrics()")?;
     same(
@@ -34,33 +34,37 @@ pub fn two_pages(stage: &Stage<'_>) -> Result<(), String> {
         &running["episode"]["isPartial"],
         &true.into(),
     )?;
-    first.picture(&stage.out.join("page-hud.png"))?;
-    second.picture(&stage.out.join("page.png"))?;
+    first.screenshot(&setup.out.join("page-hud.png"))?;
+    second.screenshot(&setup.out.join("page.png"))?;
     let documents = [
-        stage.finish(&first, "first")?,
-        stage.finish(&second, "second")?,
+        setup.finish(&first, "first")?,
+        setup.finish(&second, "second")?,
     ];
     agree(600, [&documents[0], &documents[1]])?;
     stayed_direct(&[&documents[0], &documents[1]])?;
 
-    let told = &documents[0];
-    let session = &told["session"];
+    let document = &documents[0];
+    let session = &document["session"];
     same("studyId", &session["studyId"], &"s1".into())?;
     same("groupId", &session["groupId"], &"g1".into())?;
-    same("trialLabel", &told["episode"]["trialLabel"], &"t1".into())?;
+    same(
+        "trialLabel",
+        &document["episode"]["trialLabel"],
+        &"t1".into(),
+    )?;
     same(
         "episode.seed",
-        &told["episode"]["seed"],
+        &document["episode"]["seed"],
         &format!("{:016x}", 77).into(),
     )?;
     same(
         "episode.inputDelayFrames",
-        &told["episode"]["inputDelayFrames"]["0"],
+        &document["episode"]["inputDelayFrames"]["0"],
         &3.into(),
     )?;
     same(
         "quality.conditions.spec",
-        &told["quality"]["conditions"]["spec"],
+        &document["quality"]["conditions"]["spec"],
         &"latency=5ms".into(),
     )?;
     same(
@@ -76,23 +80,23 @@ pub fn two_pages(stage: &Stage<'_>) -> Result<(), String> {
     )?;
     holds(
         "software.browser names a family and a version",
-        told["software"]["browser"]
+        document["software"]["browser"]
             .as_str()
             .is_some_and(|browser| browser.starts_with("Chromium ")),
     )?;
     let by_function = first.run("return window.exportSessionMetrics()")?;
-    same("what the function returns", &by_function, told)?;
+    same("what the function returns", &by_function, document)?;
     let all = first.run("return window.exportSessionMetrics({all: true})")?;
-    same("{all: true}", &all, &Value::Array(vec![told.clone()]))?;
+    same("{all: true}", &all, &Value::Array(vec![document.clone()]))?;
     first.run("document.getElementById('download').click()")?;
-    let downloaded = download(stage.out)?;
+    let downloaded = download(setup.out)?;
     same(
         "what was downloaded",
         &downloaded["episodes"],
-        &Value::Array(vec![told.clone()]),
+        &Value::Array(vec![document.clone()]),
     )?;
     holds(
-        "the session document was told at every phase",
+        "there was a session document at every phase",
         first.run("return window.seen.sessions.length")?.as_u64() >= Some(6),
     )
 }
@@ -117,18 +121,18 @@ fn download(folder: &Path) -> Result<Value, String> {
     }
 }
 
-/// People play: keys on one page, a finger on the other. Both files say when by the devices' own
-/// clocks; F3 shows the numbers.
-pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
-    let link = stage.link("", "hands", "&frames=480");
-    let keyboard = stage.browser()?;
+/// Participants play: keys on one page, a finger on the other. Both files say when by the devices'
+/// own clocks; F3 shows the HUD.
+pub(super) fn devices(setup: &Setup<'_>) -> Result<(), String> {
+    let link = setup.link("", "devices", "&frames=480");
+    let keyboard = setup.browser()?;
     keyboard.prepare(GAMEPAD)?;
     keyboard.open(&link)?;
-    let glass = stage.open(&link)?;
+    let glass = setup.open(&link)?;
     wait(&keyboard, PLAYING, START)?;
     wait(&glass, PLAYING, START)?;
-    keyboard.press(F3, KEY)?;
-    for key in ["d", "w", "a"] {
+    keyboard.press(Key::F3.into(), KEY)?;
+    for key in ['d', 'w', 'a'] {
         keyboard.press(key, KEY)?;
         glass.touch((40, 300), KEY)?;
     }
@@ -136,11 +140,11 @@ pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
         keyboard.run(&format!("window.pad.buttons[0].pressed = {pressed}"))?;
         thread::sleep(KEY);
     }
-    keyboard.picture(&stage.out.join("keyboard-hud.png"))?;
-    glass.picture(&stage.out.join("touch.png"))?;
+    keyboard.screenshot(&setup.out.join("keyboard-hud.png"))?;
+    glass.screenshot(&setup.out.join("touch.png"))?;
     let documents = [
-        stage.finish(&keyboard, "keyboard")?,
-        stage.finish(&glass, "touch")?,
+        setup.finish(&keyboard, "keyboard")?,
+        setup.finish(&glass, "touch")?,
     ];
     agree(480, [&documents[0], &documents[1]])?;
     for (document, device, least) in [(&documents[0], "keyboard", 6), (&documents[1], "touch", 2)] {
@@ -171,7 +175,7 @@ pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
             &by_device.len().into(),
         )?;
         let player = document["session"]["localPlayerId"].as_u64();
-        let player = player.ok_or("nobody plays here")? as usize;
+        let player = player.ok_or("the file has no local player")? as usize;
         same(
             "players[].kind",
             &document["session"]["players"][player]["kind"],
@@ -182,36 +186,36 @@ pub fn hands(stage: &Stage<'_>) -> Result<(), String> {
 }
 
 /// A native file on a page: watched as its peer saw it, and played back with every state hash
-/// compared, in both views. What pages wrote is played back natively when all scenes are over.
-pub fn replay(stage: &Stage<'_>) -> Result<(), String> {
-    let browser = stage.open(&format!("{}?replay={WATCHED}&asSeen", stage.page))?;
+/// compared, in both views. What pages wrote is played back natively after all test cases.
+pub(super) fn replay(setup: &Setup<'_>) -> Result<(), String> {
+    let browser = setup.open(&format!("{}?replay={WATCHED}&asSeen", setup.page))?;
     browser.until("window.replayEpisode", START)?;
     for view in ["false", "true"] {
-        let told = browser.run(&format!(
+        let result = browser.run(&format!(
             "return fetch('{WATCHED}').then(file => file.text())\
              .then(text => window.replayEpisode(text, {{ asSeen: {view} }}))"
         ))?;
-        println!("  {}: {} ms", told["message"], told["ms"]);
-        same("proven", &told["proven"], &true.into())?;
-        same("frames", &told["frames"], &600.into())?;
+        println!("  {}: {} ms", result["message"], result["ms"]);
+        same("proven", &result["proven"], &true.into())?;
+        same("frames", &result["frames"], &600.into())?;
     }
     thread::sleep(Duration::from_secs(4));
-    browser.picture(&stage.out.join("replay.png"))?;
+    browser.screenshot(&setup.out.join("replay.png"))?;
     let error = browser.run("return window.seen.errors[0]?.message ?? null")?;
     holds(&format!("nothing went wrong: {error}"), error.is_null())
 }
 
 /// A slow line: a bar shows how much of the program has come.
-pub fn loading(stage: &Stage<'_>) -> Result<(), String> {
-    let browser = stage.browser()?;
+pub(super) fn loading(setup: &Setup<'_>) -> Result<(), String> {
+    let browser = setup.browser()?;
     browser.slow_down(SLOW_LINE)?;
-    browser.open(&stage.link("", "loading", "&bot=1"))?;
+    browser.open(&setup.link("", "loading", "&bot=1"))?;
     let share = "(p => p.value / p.max)(document.getElementById('progress'))";
     browser.until(&format!("{share} > 0.3"), START)?;
     let seen = browser.run(&format!("return {share}"))?;
     let text = browser.run("return document.getElementById('loaded').textContent")?;
     println!("  the bar is at {seen}, the page says {text}");
-    browser.picture(&stage.out.join("loading.png"))?;
+    browser.screenshot(&setup.out.join("loading.png"))?;
     holds(
         "the bar is under way",
         seen.as_f64()
@@ -220,20 +224,20 @@ pub fn loading(stage: &Stage<'_>) -> Result<(), String> {
     browser.until("document.getElementById('loading').hidden", START)
 }
 
-/// A server that is not there: the page says so.
-pub fn unreachable_server(stage: &Stage<'_>) -> Result<(), String> {
-    let page = stage.page("nowhere", "&server=ws://127.0.0.1:1")?;
+/// A server that is not there: the page reports it.
+pub(super) fn unreachable_server(setup: &Setup<'_>) -> Result<(), String> {
+    let page = setup.page("nowhere", "&server=ws://127.0.0.1:1")?;
     page.until("!document.getElementById('error').hidden", START)?;
     let text = page.run("return document.getElementById('error').textContent")?;
     println!("  the page says: {text}");
-    page.picture(&stage.out.join("unreachable.png"))?;
+    page.screenshot(&setup.out.join("unreachable.png"))?;
     holds(
         "the page names the server and what happened",
         text.as_str().is_some_and(|text| {
             text.contains("ws://127.0.0.1:1") && text.contains("cannot be reached")
         }),
     )?;
-    let careless = stage.page("nowhere", "&token=secret")?;
+    let careless = setup.page("nowhere", "&token=secret")?;
     careless.until("!document.getElementById('error').hidden", START)?;
     let text = careless.run("return document.getElementById('error').textContent")?;
     println!("  the page says: {text}");
@@ -245,19 +249,19 @@ pub fn unreachable_server(stage: &Stage<'_>) -> Result<(), String> {
 }
 
 /// A page around the page gets every document by `postMessage`.
-pub fn embedded(stage: &Stage<'_>) -> Result<(), String> {
-    let outer = stage.driver.browser(stage.out)?;
-    outer.open(&stage.link("embed.html", "embedded", "&bot=1&frames=300"))?;
-    let other = stage.page("embedded", "&frames=300")?;
-    let told = stage.finish(&other, "other")?;
+pub(super) fn embedded(setup: &Setup<'_>) -> Result<(), String> {
+    let outer = setup.driver.browser(setup.out)?;
+    outer.open(&setup.link("embed.html", "embedded", "&bot=1&frames=300"))?;
+    let other = setup.page("embedded", "&frames=300")?;
+    let document = setup.finish(&other, "other")?;
     outer.until("window.documents.episodes.length > 0", MATCH)?;
     outer.run("document.getElementById('export').click()")?;
     outer.until("window.documents.exported", START)?;
     let documents = outer.run("return window.documents")?;
-    stage.save("episode.embedded.json", &documents["episodes"][0])?;
-    stage.save("session.embedded.json", &documents["session"])?;
-    outer.picture(&stage.out.join("embed.png"))?;
-    agree(300, [&documents["episodes"][0], &told])?;
+    setup.save("episode.embedded.json", &documents["episodes"][0])?;
+    setup.save("session.embedded.json", &documents["session"])?;
+    outer.screenshot(&setup.out.join("embed.png"))?;
+    agree(300, [&documents["episodes"][0], &document])?;
     same(
         "what the iframe answers",
         &documents["exported"],

@@ -1,5 +1,4 @@
-//! Owns the scenes whose match must go on: two pages, a page and a native peer, a lost path, hidden
-//! tabs.
+//! Test cases whose match must go on: a page and a native peer, a lost path, hidden tabs.
 
 use std::thread;
 use std::time::Instant;
@@ -7,23 +6,23 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::{
-    FROZEN, HIDDEN, MATCH, PLAYING, START, Stage, WATCH, agree, holds, same, stayed_direct, wait,
+    HIDDEN, MATCH, PLAYING, START, SUSPENDED, Setup, WATCH, agree, holds, same, stayed_direct, wait,
 };
 use crate::process::{program, run_within};
 
 /// An episode between a browser and a native peer: integer state, equal hashes.
-pub fn page_and_native(stage: &Stage<'_>) -> Result<(), String> {
-    let server = stage.page.trim_end_matches('/').replace("http", "ws");
-    let exports = stage.out.join("native");
-    let mut command = program(&stage.native.to_string_lossy());
+pub(super) fn page_and_native(setup: &Setup<'_>) -> Result<(), String> {
+    let server = setup.page.trim_end_matches('/').replace("http", "ws");
+    let exports = setup.out.join("native");
+    let mut command = program(&setup.native.to_string_lossy());
     command
         .args(["--join", "--server", &server, "--room", "mixed"])
         .args(["--frames", "600", "--cut-direct-at", "never", "--out"])
         .arg(&exports);
     let native = thread::spawn(move || run_within(&mut command, MATCH));
-    let played = stage
+    let played = setup
         .page("mixed", "&frames=600")
-        .and_then(|page| stage.finish(&page, "page"));
+        .and_then(|page| setup.finish(&page, "page"));
     let native = native
         .join()
         .map_err(|_| "the native peer's thread panicked")?;
@@ -44,12 +43,12 @@ pub fn page_and_native(stage: &Stage<'_>) -> Result<(), String> {
 }
 
 /// The direct path is lost in the middle, and the match goes on over the relay.
-pub fn direct_path_cut(stage: &Stage<'_>) -> Result<(), String> {
-    let first = stage.page("cut", "&frames=600&cutDirectAt=200")?;
-    let second = stage.page("cut", "&frames=600")?;
+pub(super) fn direct_path_cut(setup: &Setup<'_>) -> Result<(), String> {
+    let first = setup.page("cut", "&frames=600&cutDirectAt=200")?;
+    let second = setup.page("cut", "&frames=600")?;
     let documents = [
-        stage.finish(&first, "first")?,
-        stage.finish(&second, "second")?,
+        setup.finish(&first, "first")?,
+        setup.finish(&second, "second")?,
     ];
     agree(600, [&documents[0], &documents[1]])?;
     for document in &documents {
@@ -73,10 +72,10 @@ pub fn direct_path_cut(stage: &Stage<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A tab is hidden for five seconds: the match goes on, both files say so, nothing is promoted.
-pub fn hidden_tab(stage: &Stage<'_>) -> Result<(), String> {
-    let first = stage.page("hidden", "&frames=1200")?;
-    let second = stage.page("hidden", "&frames=1200")?;
+/// A tab is hidden for five seconds: the match goes on, both files record it, the route stays.
+pub(super) fn hidden_tab(setup: &Setup<'_>) -> Result<(), String> {
+    let first = setup.page("hidden", "&frames=1200")?;
+    let second = setup.page("hidden", "&frames=1200")?;
     wait(&first, PLAYING, START)?;
     wait(&second, PLAYING, START)?;
     let frame = || -> Result<u64, String> {
@@ -92,21 +91,24 @@ pub fn hidden_tab(stage: &Stage<'_>) -> Result<(), String> {
     let hidden = since.elapsed();
     first.show(&tab)?;
     let documents = [
-        stage.finish(&first, "hidden")?,
-        stage.finish(&second, "watching")?,
+        setup.finish(&first, "hidden")?,
+        setup.finish(&second, "watching")?,
     ];
     agree(1200, [&documents[0], &documents[1]])?;
     stayed_direct(&[&documents[0], &documents[1]])?;
-    let pace = (after - before) as f64 / hidden.as_secs_f64();
-    println!("  while hidden: {pace:.1} frames a second of the other peer");
+    let rate = (after - before) as f64 / hidden.as_secs_f64();
+    println!("  while hidden: {rate:.1} frames a second of the other peer");
     // It can be ahead of the hidden one by its prediction window alone.
-    holds("the match went on at half its pace at least", pace > 30.0)?;
+    holds(
+        "the match went on at half its frame rate at least",
+        rate > 30.0,
+    )?;
     let [hidden, watching] = documents.map(|document| document["focusLoss"].clone());
     println!("  hidden: {hidden}");
     println!("  watching: {watching}");
     let total = hidden["totalBackgroundMs"].as_f64().unwrap_or_default();
     holds(
-        "focusLoss tells of five seconds",
+        "focusLoss records five seconds",
         (4_500.0..8_000.0).contains(&total),
     )?;
     same(
@@ -125,19 +127,19 @@ pub fn hidden_tab(stage: &Stage<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A browser may stop a hidden tab whole, its workers too. Nothing on the page can go on then; the
-/// match waits, and goes on by its direct path.
-pub fn frozen_tab(stage: &Stage<'_>) -> Result<(), String> {
-    let first = stage.page("frozen", "&frames=600")?;
-    let second = stage.page("frozen", "&frames=600")?;
+/// A browser may suspend a hidden tab, its workers included. Nothing on the page can go on then; the
+/// match waits, and goes on over its direct path.
+pub(super) fn suspended_tab(setup: &Setup<'_>) -> Result<(), String> {
+    let first = setup.page("frozen", "&frames=600")?;
+    let second = setup.page("frozen", "&frames=600")?;
     wait(&first, PLAYING, START)?;
     wait(&second, PLAYING, START)?;
-    first.freeze(true)?;
-    thread::sleep(FROZEN);
-    first.freeze(false)?;
+    first.suspend(true)?;
+    thread::sleep(SUSPENDED);
+    first.suspend(false)?;
     let documents = [
-        stage.finish(&first, "frozen")?,
-        stage.finish(&second, "waiting")?,
+        setup.finish(&first, "frozen")?,
+        setup.finish(&second, "waiting")?,
     ];
     agree(600, [&documents[0], &documents[1]])?;
     stayed_direct(&[&documents[0], &documents[1]])?;
@@ -155,16 +157,16 @@ pub fn frozen_tab(stage: &Stage<'_>) -> Result<(), String> {
 }
 
 /// One link in two tabs of one browser: the tab behind plays on, hidden.
-pub fn two_tabs(stage: &Stage<'_>) -> Result<(), String> {
-    let link = stage.link("", "tabs", "&bot=1&frames=600");
-    let browser = stage.open(&link)?;
+pub(super) fn two_tabs(setup: &Setup<'_>) -> Result<(), String> {
+    let link = setup.link("", "tabs", "&bot=1&frames=600");
+    let browser = setup.open(&link)?;
     let behind = browser.tab()?;
     let front = browser.new_tab()?;
     browser.prepare(WATCH)?;
     browser.open(&link)?;
-    let in_front = stage.finish(&browser, "front")?;
+    let in_front = setup.finish(&browser, "front")?;
     browser.show(&behind)?;
-    let hidden = stage.finish(&browser, "behind")?;
+    let hidden = setup.finish(&browser, "behind")?;
     agree(600, [&hidden, &in_front])?;
     stayed_direct(&[&hidden, &in_front])?;
     let share = |document: &Value| {

@@ -1,5 +1,5 @@
-//! Owns which scenes are played in the browser, and what all of them ask of pages and files. It judges what pages and
-//! files say; that a file is whole is `rollback-lab verify`'s business.
+//! The test cases that are played in the browser, and what all of them ask of pages and files.
+//! The invariants of a file are checked by `rollback-lab verify`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,64 +11,64 @@ use super::webdriver::{Browser, Driver};
 mod matches;
 mod page;
 
-/// Where and with what a scene is played.
-pub struct Stage<'a> {
+/// Where and with what a test case is played.
+pub(super) struct Setup<'a> {
     pub driver: &'a Driver,
     /// The page's address.
     pub page: &'a str,
     /// A program that joins a room as a native peer.
     pub native: &'a Path,
-    /// Folder for documents and pictures.
+    /// Folder for documents and screenshots.
     pub out: &'a Path,
 }
 
-pub struct Scene {
+pub(super) struct Case {
     pub name: &'static str,
-    pub play: fn(&Stage<'_>) -> Result<(), String>,
+    pub play: fn(&Setup<'_>) -> Result<(), String>,
 }
 
-pub const SCENES: &[Scene] = &[
-    Scene {
+pub(super) const CASES: &[Case] = &[
+    Case {
         name: "loading",
         play: page::loading,
     },
-    Scene {
+    Case {
         name: "two-pages",
         play: page::two_pages,
     },
-    Scene {
+    Case {
         name: "page-and-native",
         play: matches::page_and_native,
     },
-    Scene {
+    Case {
         name: "direct-path-cut",
         play: matches::direct_path_cut,
     },
-    Scene {
+    Case {
         name: "hidden-tab",
         play: matches::hidden_tab,
     },
-    Scene {
+    Case {
         name: "frozen-tab",
-        play: matches::frozen_tab,
+        play: matches::suspended_tab,
     },
-    Scene {
+    Case {
         name: "two-tabs",
         play: matches::two_tabs,
     },
-    Scene {
-        name: "hands",
-        play: page::hands,
+    Case {
+        name: "devices",
+        play: page::devices,
     },
-    Scene {
+    Case {
         name: "replay",
         play: page::replay,
     },
-    Scene {
+    Case {
         name: "unreachable-server",
         play: page::unreachable_server,
     },
-    Scene {
+    Case {
         name: "embedded",
         play: page::embedded,
     },
@@ -80,14 +80,14 @@ const MATCH: Duration = Duration::from_secs(120);
 const START: Duration = Duration::from_secs(60);
 /// How long a tab is hidden.
 const HIDDEN: Duration = Duration::from_secs(5);
-/// How long a tab is frozen. One of three seconds was taken for gone in 2 of 12 runs, for a reason not
-/// found yet.
-const FROZEN: Duration = Duration::from_secs(2);
+/// How long a tab is suspended. One of three seconds was taken for gone in 2 of 12 runs, for a
+/// reason not found yet.
+const SUSPENDED: Duration = Duration::from_secs(2);
 
 /// A native file beside the page, for pages to watch.
-pub const WATCHED: &str = "match.json";
+pub(super) const WATCHED: &str = "match.json";
 
-/// Runs before the page's scripts: it keeps what the page is told.
+/// Runs before the page's scripts: it keeps the events that the page gets.
 const WATCH: &str = "\
 window.seen = { episodes: [], sessions: [], errors: [] };
 for (const [list, type] of Object.entries({
@@ -98,7 +98,7 @@ const PLAYING: &str = "window.exportSessionMetrics?.()?.frames.total > 60";
 const ENDED: &str = "window.seen.episodes.length > 0";
 const OVER: &str = "window.seen.sessions.at(-1)?.endReason";
 
-impl<'a> Stage<'a> {
+impl<'a> Setup<'a> {
     /// A browser with the page open, a bot at its side.
     fn page(&self, room: &str, more: &str) -> Result<Browser<'a>, String> {
         self.open(&self.link("", room, &format!("&bot=1{more}")))
@@ -110,7 +110,7 @@ impl<'a> Stage<'a> {
         Ok(browser)
     }
 
-    /// A browser that keeps what its pages are told.
+    /// A browser that keeps the events of its pages.
     fn browser(&self) -> Result<Browser<'a>, String> {
         let browser = self.driver.browser(self.out)?;
         browser.prepare(WATCH)?;
@@ -140,7 +140,8 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Like [`Browser::until`], but a page that says why there is no match ends the wait with its words.
+/// Like [`Browser::until`], but a page that reports why there is no match ends the wait with its
+/// message.
 fn wait(browser: &Browser<'_>, expression: &str, limit: Duration) -> Result<(), String> {
     let or_error = format!("({expression}) || window.seen.errors.length > 0");
     let waited = browser.until(&or_error, limit);
@@ -170,7 +171,7 @@ fn holds(what: &str, holds: bool) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
-/// Two files of one episode tell the same history, to its end, and know it.
+/// Two files of one episode hold the same history, to its end, and are marked as verified.
 fn agree(frames: u64, documents: [&Value; 2]) -> Result<(), String> {
     for document in documents {
         same(
@@ -217,7 +218,7 @@ fn agree(frames: u64, documents: [&Value; 2]) -> Result<(), String> {
     Ok(())
 }
 
-/// Nothing was wrong with the direct path: it was the route from its opening to the end.
+/// The direct path was the route from its opening to the end.
 fn stayed_direct(documents: &[&Value]) -> Result<(), String> {
     for document in documents {
         same(
