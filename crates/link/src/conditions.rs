@@ -101,7 +101,7 @@ impl Shape {
 
 /// The keys of one segment; `None` where the segment says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Keys {
+struct ConditionKeys {
     latency: Option<Duration>,
     jitter: Option<Duration>,
     loss: Option<f64>,
@@ -112,7 +112,7 @@ struct Keys {
     cut: Option<Option<Outage>>,
 }
 
-impl Keys {
+impl ConditionKeys {
     /// Puts what is said over `shape`.
     fn apply(&self, shape: &mut Shape) {
         *shape = Shape {
@@ -134,7 +134,7 @@ struct Rule {
     player: Option<u8>,
     path: Option<Path>,
     preset: Option<&'static Preset>,
-    keys: Keys,
+    keys: ConditionKeys,
 }
 
 /// Conditions of all players and paths.

@@ -73,7 +73,7 @@ pub enum Owner {
 
 /// What is known of one player while a message is validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Player {
+pub struct PlayerBounds {
     /// Who controls it.
     pub owner: Owner,
     /// The newest input frame: for a local player the newest one sent (the
@@ -84,7 +84,7 @@ pub struct Player {
     pub disconnected: bool,
 }
 
-impl Player {
+impl PlayerBounds {
     /// A connected player without inputs.
     #[must_use]
     pub const fn new(owner: Owner) -> Self {
@@ -100,7 +100,7 @@ impl Player {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
     /// All players of the session, by handle.
-    pub players: &'a [Player],
+    pub players: &'a [PlayerBounds],
     /// Serialized size of the sender's inputs of one frame (all its players together);
     /// `None` when it varies, and then each may have [`MAX_VARIABLE_INPUT`] bytes.
     pub input_bytes: Option<usize>,
@@ -194,7 +194,7 @@ pub struct Checked {
     pub magic: u16,
     /// First frame of an input packet.
     pub first_input_frame: Option<Frame>,
-    /// Newest frame of an input packet; it becomes the sender's [`Player::last_frame`] when
+    /// Newest frame of an input packet; it becomes the sender's [`PlayerBounds::last_frame`] when
     /// it is larger.
     pub newest_input_frame: Option<Frame>,
     /// Frame of a checksum report.
@@ -208,7 +208,7 @@ pub struct Outgoing {
     pub kind: MessageKind,
     /// First frame of an input packet.
     pub first_input_frame: Option<Frame>,
-    /// Newest frame of an input packet; it becomes the local [`Player::last_frame`].
+    /// Newest frame of an input packet; it becomes the local [`PlayerBounds::last_frame`].
     pub newest_input_frame: Option<Frame>,
     /// The ping of a quality report, for [`SentPings::record`].
     pub ping: Option<u128>,
@@ -386,7 +386,7 @@ fn check_ack(frame: Frame, limits: &Limits<'_>) -> Result<(), GgrsWireError> {
 fn check_status(
     handle: usize,
     status: Status,
-    player: Player,
+    player: PlayerBounds,
     limits: &Limits<'_>,
 ) -> Result<(), GgrsWireError> {
     let latest = match player.owner {

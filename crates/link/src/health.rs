@@ -13,10 +13,10 @@ mod rtt;
 mod sent;
 
 pub use delay::Delay;
-pub use received::Received;
+pub use received::ReceivedPackets;
 pub use recurrence::Recurrence;
 pub use rtt::Rtt;
-pub use sent::{AckBeyondSent, SLOW_APART, Sent};
+pub use sent::{AckBeyondSent, SLOW_APART, SentPackets};
 
 /// Packets remembered per path and direction: over half a second of everything that
 /// ggrs sends at 120 Hz (three datagrams a tick), which is what the recovery rule looks at.
@@ -31,7 +31,7 @@ pub const RECOVERY_SHARE: f64 = 0.9;
 
 /// What the packets of a stretch of time say about a path, in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Quality {
+pub struct StretchQuality {
     /// Packets judged.
     pub judged: u32,
     /// Those that arrived, and in time.
@@ -46,7 +46,7 @@ pub struct Quality {
     pub covered: bool,
 }
 
-impl Quality {
+impl StretchQuality {
     /// Share of the judged packets that came in time; zero when none was judged.
     #[must_use]
     pub fn share(&self) -> f64 {
@@ -77,9 +77,9 @@ impl Quality {
 #[derive(Clone, Debug, Default)]
 pub struct PathHealth {
     /// Packets sent, and what became of them.
-    pub sent: Sent,
+    pub sent: SentPackets,
     /// Packets received.
-    pub received: Received,
+    pub received: ReceivedPackets,
     /// Round trips.
     pub rtt: Rtt,
     /// One-way delay, relative to the unknown offset of the peer's clock. That offset is

@@ -14,7 +14,7 @@ use super::{
     health::{PathHealth, Recurrence, SLOW_APART},
     route::{RouteChange, RoutePolicy, RouteState, Router},
     wire::{
-        ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WireError,
+        ControlMessage, Echo, HEADER_LEN, Header, DatagramKind, MAX_DATAGRAM, Path, WireError,
         clock::ClockAnswer, control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
     },
 };
@@ -35,7 +35,7 @@ use dedupe::Dedupe;
 pub use evidence::HIDDEN_GRACE;
 use flow::Flow;
 pub use flow::{Packet, Pause};
-pub use peer_clock::{ClockEstimate, DRIFT_MAX_PPM, PeerClock, drift_ppm, estimate_at};
+pub use peer_clock::{ClockEstimate, DRIFT_MAX_PPM, ClockEstimator, drift_ppm, estimate_at};
 pub use stats::{LateEvidence, LinkStats, PathStats, RouteShift};
 use trouble::BothPaths;
 
@@ -78,8 +78,21 @@ impl Default for LinkSettings {
 #[error("path did not take the datagram")]
 pub struct SendFailed;
 
-/// Where a link's datagrams go.
-pub type Out<'a> = dyn FnMut(Path, &[u8]) -> Result<(), SendFailed> + 'a;
+/// One datagram that a link sends now: hand `bytes` to `path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit<'a> {
+    /// The path that shall carry it.
+    pub path: Path,
+    /// What it holds, as its header says. A send queue may let control messages pass game packets
+    /// by this, without decoding the header.
+    pub kind: DatagramKind,
+    /// The datagram, header included, at most [`MAX_DATAGRAM`] bytes. Only valid during the call.
+    pub bytes: &'a [u8],
+}
+
+/// Where a link's datagrams go: called once per datagram, within [`Link::poll`] and
+/// [`Link::send_data`]. Return [`SendFailed`] when the path cannot take the datagram now.
+pub type Out<'a> = dyn FnMut(Transmit<'_>) -> Result<(), SendFailed> + 'a;
 
 /// The paths that took a data packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,7 +167,7 @@ struct PeerView {
 
 /// The running episode. Times are awake times.
 #[derive(Clone, Copy, Debug)]
-struct Episode {
+struct LinkEpisode {
     epoch: u16,
     started: Duration,
     /// When the peer was first heard in this epoch, on any path.
@@ -198,7 +211,7 @@ pub struct Link {
     hidden: bool,
     skew: i32,
 
-    episode: Option<Episode>,
+    episode: Option<LinkEpisode>,
     /// Heartbeats still to be sent to say that the episode is over.
     exit_wait: u8,
     newest_input: NewestInput,
@@ -229,7 +242,7 @@ pub struct Link {
     relay_alone: u32,
     /// Peer's clock at the newest packet counted in `relay_alone`.
     alone_clock: Duration,
-    clock: PeerClock,
+    clock: ClockEstimator,
     flow: Flow,
 }
 
@@ -288,7 +301,7 @@ impl Link {
             direct_clock: Duration::ZERO,
             relay_alone: 0,
             alone_clock: Duration::ZERO,
-            clock: PeerClock::default(),
+            clock: ClockEstimator::default(),
             flow: Flow::default(),
         }
     }
@@ -338,7 +351,7 @@ impl Link {
     /// An episode begins: from now on only data of `epoch` passes, heartbeats go out, and the
     /// paths are judged as soon as both sides heard each other in it.
     pub fn start_epoch(&mut self, now: Duration, epoch: u16) {
-        self.episode = Some(Episode {
+        self.episode = Some(LinkEpisode {
             epoch,
             started: self.cadence.awake(now),
             heard: None,

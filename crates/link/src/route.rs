@@ -55,7 +55,7 @@ pub const SLOW_TIMES: usize = 3;
 ///
 /// Silences run on the awake clock: they pause while this peer does not poll.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Evidence {
+pub struct PathEvidence {
     /// The data channel is open.
     pub direct_open: bool,
     /// The server says that the peer can be reached, and the policy allows it.
@@ -229,7 +229,7 @@ impl Router {
     }
 
     /// Takes one decision, if one is due. Call again until it returns `None`.
-    pub fn judge(&mut self, now: Duration, evidence: &Evidence) -> Option<RouteChange> {
+    pub fn judge(&mut self, now: Duration, evidence: &PathEvidence) -> Option<RouteChange> {
         let (to, reason) = match self.state {
             RouteState::Connecting => self.connecting(now, evidence),
             RouteState::Provisional => self.provisional(now, evidence),
@@ -258,7 +258,7 @@ impl Router {
         Some(change)
     }
 
-    fn connecting(&mut self, now: Duration, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn connecting(&mut self, now: Duration, e: &PathEvidence) -> Option<(RouteState, Reason)> {
         let waited = self
             .named
             .map_or(Duration::ZERO, |at| now.saturating_sub(at));
@@ -285,7 +285,7 @@ impl Router {
         None
     }
 
-    fn provisional(&self, now: Duration, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn provisional(&self, now: Duration, e: &PathEvidence) -> Option<(RouteState, Reason)> {
         let waited = now.saturating_sub(self.since);
         let waited_for = |cause| (cause, "waitedMs", ms(waited), ms(PROVISIONAL_LIMIT));
         if e.peer_failed_over || waited >= PROVISIONAL_LIMIT {
@@ -295,7 +295,7 @@ impl Router {
             .then(|| (RouteState::Direct, waited_for(RouteCause::DirectOpened)))
     }
 
-    fn direct(&mut self, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn direct(&mut self, e: &PathEvidence) -> Option<(RouteState, Reason)> {
         if let Some(failover) = self.failover(e) {
             return Some(failover);
         }
@@ -312,7 +312,7 @@ impl Router {
         Some((RouteState::Suspect, reason))
     }
 
-    fn suspect(&mut self, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn suspect(&mut self, e: &PathEvidence) -> Option<(RouteState, Reason)> {
         if let Some(failover) = self.failover(e) {
             return Some(failover);
         }
@@ -335,7 +335,7 @@ impl Router {
         ))
     }
 
-    fn relay(&mut self, now: Duration, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn relay(&mut self, now: Duration, e: &PathEvidence) -> Option<(RouteState, Reason)> {
         // What came before the promotion proves nothing.
         let proven = RETURN_SILENCE.min(now.saturating_sub(self.since));
         if e.direct_open && e.silence < proven && self.policy.directs() {
@@ -364,7 +364,7 @@ impl Router {
         Some((RouteState::Survival, reason))
     }
 
-    fn survival(&mut self, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn survival(&mut self, e: &PathEvidence) -> Option<(RouteState, Reason)> {
         if self.relay_degraded(e).is_some() {
             self.degraded = true;
         } else if e.relay_steady {
@@ -384,7 +384,7 @@ impl Router {
     }
 
     /// What takes the direct path away for good.
-    fn failover(&self, e: &Evidence) -> Option<(RouteState, Reason)> {
+    fn failover(&self, e: &PathEvidence) -> Option<(RouteState, Reason)> {
         if !self.policy.relays() {
             return None;
         }
@@ -403,7 +403,7 @@ impl Router {
         Some((RouteState::Relay, reason))
     }
 
-    fn dead(&self, e: &Evidence) -> Option<Reason> {
+    fn dead(&self, e: &PathEvidence) -> Option<Reason> {
         let silence = Self::dead_silence(e.silence_limit, e.interval);
         let dead = self.state == RouteState::Suspect
             && e.silence >= silence
@@ -414,7 +414,7 @@ impl Router {
     /// Single losses are masked: every input packet carries all unacknowledged inputs. This is for
     /// doubts that do not end, and it bounds them. Where the relay loses as much (a bad last mile
     /// of one peer), both paths stay in use: that is the best there is.
-    fn lossy(&self, e: &Evidence) -> Option<Reason> {
+    fn lossy(&self, e: &PathEvidence) -> Option<Reason> {
         if self.state != RouteState::Suspect || !e.relay_loses_less {
             return None;
         }
@@ -430,7 +430,7 @@ impl Router {
         Some((RouteCause::Lossy, metric, value, limit))
     }
 
-    fn congested(e: &Evidence) -> Option<Reason> {
+    fn congested(e: &PathEvidence) -> Option<Reason> {
         let times = SLOW_TIMES as f64;
         let (metric, value, limit) = if let Some(queued) = e.queued_ms.filter(|ms| *ms > QUEUED_MS)
         {
@@ -445,7 +445,7 @@ impl Router {
         Some((RouteCause::Congested, metric, value, limit))
     }
 
-    fn direct_degraded(e: &Evidence) -> Option<Reason> {
+    fn direct_degraded(e: &PathEvidence) -> Option<Reason> {
         if e.send_failed {
             return Some(flag(RouteCause::SendFailed, "sendFailures"));
         }
@@ -464,7 +464,7 @@ impl Router {
         Some((RouteCause::Unacked, "oldestUnackedMs", value, limit))
     }
 
-    fn relay_degraded(&self, e: &Evidence) -> Option<Reason> {
+    fn relay_degraded(&self, e: &PathEvidence) -> Option<Reason> {
         if !self.policy.directs() {
             return None;
         }

@@ -82,7 +82,7 @@ impl fmt::Display for Path {
 
 /// What follows the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum DatagramKind {
     /// One encoded `ggrs::Message`.
     Data,
     /// Nothing: the header alone, sent in ticks in which ggrs sends nothing.
@@ -93,7 +93,7 @@ pub enum Kind {
     Control,
 }
 
-impl Kind {
+impl DatagramKind {
     const fn code(self) -> u8 {
         match self {
             Self::Data => 0,
@@ -127,7 +127,7 @@ pub struct PathAck {
 
 /// What [`PathAck::record`] found out about a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum SeqOrder {
     /// Newer than everything before; `skipped` sequences lie between it and the newest so far.
     Newest {
         /// Sequences jumped over: lost, or still on their way.
@@ -163,13 +163,13 @@ impl PathAck {
     }
 
     /// Marks `seq` as received.
-    pub fn record(&mut self, seq: u16) -> Arrival {
+    pub fn record(&mut self, seq: u16) -> SeqOrder {
         if self.map == 0 {
             *self = Self {
                 highest: seq,
                 map: 1,
             };
-            return Arrival::Newest { skipped: 0 };
+            return SeqOrder::Newest { skipped: 0 };
         }
         // -32768 has no sign in serial arithmetic (RFC 1982); it counts as old.
         let ahead = seq_diff(seq, self.highest);
@@ -177,20 +177,20 @@ impl PathAck {
             let shift = u32::from(ahead.unsigned_abs());
             self.map = self.map.checked_shl(shift).unwrap_or(0) | 1;
             self.highest = seq;
-            return Arrival::Newest {
+            return SeqOrder::Newest {
                 skipped: ahead.unsigned_abs() - 1,
             };
         }
         let behind = u32::from(ahead.unsigned_abs());
         if behind >= 32 {
-            return Arrival::TooOld;
+            return SeqOrder::TooOld;
         }
         let bit = 1 << behind;
         if self.map & bit != 0 {
-            return Arrival::Duplicate;
+            return SeqOrder::Duplicate;
         }
         self.map |= bit;
-        Arrival::Reordered
+        SeqOrder::Reordered
     }
 }
 
@@ -220,7 +220,7 @@ pub struct Header {
     /// The sender's tab or window is hidden.
     pub hidden: bool,
     /// What follows the header.
-    pub kind: Kind,
+    pub kind: DatagramKind,
     /// The sender's own send interval; `None` when unknown. Steps of 2 ms, 126 ms meaning that or more.
     pub interval: Option<Duration>,
     /// Episode that the datagram belongs to; data of another epoch is dropped and counted.
@@ -243,7 +243,7 @@ pub struct Header {
 impl Header {
     /// A header of `kind` with everything else zero, unknown or empty.
     #[must_use]
-    pub const fn new(kind: Kind) -> Self {
+    pub const fn new(kind: DatagramKind) -> Self {
         Self {
             degraded: false,
             failed_over: false,
@@ -308,8 +308,8 @@ impl Header {
         if version != WIRE_VERSION {
             return Err(WireError::Version { theirs: version });
         }
-        let kind = Kind::from_code(head[1]);
-        if payload.is_empty() != matches!(kind, Kind::Heartbeat | Kind::Probe) {
+        let kind = DatagramKind::from_code(head[1]);
+        if payload.is_empty() != matches!(kind, DatagramKind::Heartbeat | DatagramKind::Probe) {
             return Err(WireError::PayloadLength {
                 kind,
                 len: payload.len(),
@@ -400,7 +400,7 @@ pub enum WireError {
     #[error("{kind:?} datagram with a payload of {len} bytes")]
     PayloadLength {
         /// Kind of the datagram.
-        kind: Kind,
+        kind: DatagramKind,
         /// Bytes behind the header.
         len: usize,
     },

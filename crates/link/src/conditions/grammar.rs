@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Burst, Keys, Outage, PRESETS, Preset, Reorder, Rule};
+use super::{Burst, ConditionKeys, Outage, PRESETS, Preset, Reorder, Rule};
 use crate::wire::Path;
 
 /// Keys of the grammar, as error messages list them.
@@ -288,7 +288,7 @@ pub(super) fn write_rule(f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result
     if let Some(path) = rule.path {
         write!(f, "{path}:")?;
     }
-    let Keys {
+    let ConditionKeys {
         latency,
         jitter,
         loss,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Burst, Keys};
+use super::{Burst, ConditionKeys};
 
 /// Conditions with a name: what one player's packets meet on the way out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,14 +87,14 @@ impl Preset {
     }
 
     /// What it says; it leaves duplicates, reordering and cuts alone.
-    pub(super) fn keys(&self) -> Keys {
-        Keys {
+    pub(super) fn keys(&self) -> ConditionKeys {
+        ConditionKeys {
             latency: Some(Duration::from_micros(self.rtt_ms * 500)),
             jitter: Some(Duration::from_millis(self.jitter_ms)),
             loss: Some(0.0),
             burst: Some(self.burst),
             rate: Some(self.rate),
-            ..Keys::default()
+            ..ConditionKeys::default()
         }
     }
 }

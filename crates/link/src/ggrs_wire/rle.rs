@@ -32,7 +32,7 @@ pub(super) fn count_inputs(
 ) -> Result<usize, Malformed> {
     let mut bytes = Expansion {
         rest: encoded,
-        run: Run::Fill { byte: 0, left: 0 },
+        run: RleRun::Fill { byte: 0, left: 0 },
     };
     let mut count = 0;
     while let Some(low) = bytes.next()? {
@@ -50,7 +50,7 @@ pub(super) fn count_inputs(
     Ok(count)
 }
 
-enum Run<'a> {
+enum RleRun<'a> {
     Fill { byte: u8, left: usize },
     Literal(&'a [u8]),
 }
@@ -58,23 +58,23 @@ enum Run<'a> {
 /// The expansion, one byte at a time, never in memory.
 struct Expansion<'a> {
     rest: &'a [u8],
-    run: Run<'a>,
+    run: RleRun<'a>,
 }
 
 impl Expansion<'_> {
     fn next(&mut self) -> Result<Option<u8>, Malformed> {
         loop {
             match &mut self.run {
-                Run::Fill { byte, left } if *left > 0 => {
+                RleRun::Fill { byte, left } if *left > 0 => {
                     *left -= 1;
                     return Ok(Some(*byte));
                 }
-                Run::Literal([first, rest @ ..]) => {
+                RleRun::Literal([first, rest @ ..]) => {
                     let first = *first;
-                    self.run = Run::Literal(rest);
+                    self.run = RleRun::Literal(rest);
                     return Ok(Some(first));
                 }
-                Run::Fill { .. } | Run::Literal([]) => {
+                RleRun::Fill { .. } | RleRun::Literal([]) => {
                     if self.rest.is_empty() {
                         return Ok(None);
                     }
@@ -107,7 +107,7 @@ impl Expansion<'_> {
     /// Bit 0 tells a fill from a literal, bit 1 of a fill its byte.
     fn start_run(&mut self, code: usize) -> Result<(), Malformed> {
         self.run = if code & 1 == 1 {
-            Run::Fill {
+            RleRun::Fill {
                 byte: if code & 2 == 2 { 255 } else { 0 },
                 left: code >> 2,
             }
@@ -117,7 +117,7 @@ impl Expansion<'_> {
                 .split_at_checked(code >> 1)
                 .ok_or(Malformed::Literal)?;
             self.rest = rest;
-            Run::Literal(literal)
+            RleRun::Literal(literal)
         };
         Ok(())
     }

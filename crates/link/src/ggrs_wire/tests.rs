@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use super::*;
 use rig::{Raw, RawBody, Rig, literal, raw_bytes};
 
-fn players(local: Frame, remote: Frame) -> [Player; 2] {
-    let with = |owner, last_frame| Player {
+fn players(local: Frame, remote: Frame) -> [PlayerBounds; 2] {
+    let with = |owner, last_frame| PlayerBounds {
         last_frame,
-        ..Player::new(owner)
+        ..PlayerBounds::new(owner)
     };
     [with(Owner::Local, local), with(Owner::Sender, remote)]
 }
 
-fn limits<'a>(players: &'a [Player], sent_pings: &'a SentPings) -> Limits<'a> {
+fn limits<'a>(players: &'a [PlayerBounds], sent_pings: &'a SentPings) -> Limits<'a> {
     Limits {
         players,
         input_bytes: Some(1),
@@ -269,17 +269,17 @@ fn trailing_and_missing_bytes_are_no_message() {
 #[test]
 fn third_player_is_reported_disconnected_only_after_we_removed_it() {
     let mut players = [
-        Player {
+        PlayerBounds {
             last_frame: 100,
-            ..Player::new(Owner::Local)
+            ..PlayerBounds::new(Owner::Local)
         },
-        Player {
+        PlayerBounds {
             last_frame: 98,
-            ..Player::new(Owner::Sender)
+            ..PlayerBounds::new(Owner::Sender)
         },
-        Player {
+        PlayerBounds {
             last_frame: 97,
-            ..Player::new(Owner::Other)
+            ..PlayerBounds::new(Owner::Other)
         },
     ];
     let pings = SentPings::default();

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::{Quality, RING};
-use crate::wire::{Arrival, PathAck, seq_diff};
+use super::{StretchQuality, RING};
+use crate::wire::{SeqOrder, PathAck, seq_diff};
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct ReceivedEntry {
     at: Duration,
     present: bool,
     on_time: bool,
@@ -17,8 +17,8 @@ struct Entry {
 
 /// Packets received on one path.
 #[derive(Clone, Debug)]
-pub struct Received {
-    ring: [Entry; RING],
+pub struct ReceivedPackets {
+    ring: [ReceivedEntry; RING],
     ack: PathAck,
     last: Option<Duration>,
     missed: u64,
@@ -28,10 +28,10 @@ pub struct Received {
     duplicate: u64,
 }
 
-impl Default for Received {
+impl Default for ReceivedPackets {
     fn default() -> Self {
         Self {
-            ring: [Entry::default(); RING],
+            ring: [ReceivedEntry::default(); RING],
             ack: PathAck::EMPTY,
             last: None,
             missed: 0,
@@ -43,20 +43,20 @@ impl Default for Received {
     }
 }
 
-impl Received {
+impl ReceivedPackets {
     /// Takes in a packet that arrived at `at`; returns whether it is the newest one.
     pub fn record(&mut self, seq: u16, at: Duration, on_time: bool) -> bool {
         self.last = Some(at);
-        let entry = Entry {
+        let entry = ReceivedEntry {
             at,
             present: true,
             on_time,
         };
         match self.ack.record(seq) {
-            Arrival::Newest { skipped } => {
+            SeqOrder::Newest { skipped } => {
                 for back in 1..=usize::from(skipped).min(RING - 1) {
                     let lost = seq.wrapping_sub(u16::try_from(back).expect("at most the ring"));
-                    self.ring[slot(lost)] = Entry::default();
+                    self.ring[slot(lost)] = ReceivedEntry::default();
                 }
                 if skipped > 0 {
                     self.missed += u64::from(skipped);
@@ -65,11 +65,11 @@ impl Received {
                 self.ring[slot(seq)] = entry;
                 true
             }
-            Arrival::Duplicate => {
+            SeqOrder::Duplicate => {
                 self.duplicate += 1;
                 false
             }
-            Arrival::Reordered | Arrival::TooOld => {
+            SeqOrder::Reordered | SeqOrder::TooOld => {
                 let behind = self.ack.highest.wrapping_sub(seq);
                 let known = usize::from(behind) < RING;
                 if known && self.ring[slot(seq)].present {
@@ -132,8 +132,8 @@ impl Received {
     /// Judges the arrivals since `start`. A silence longer than `gap`, inside the stretch or at
     /// its end, leaves it uncovered.
     #[must_use]
-    pub fn quality(&self, start: Duration, now: Duration, gap: Duration) -> Quality {
-        let mut quality = Quality::default();
+    pub fn quality(&self, start: Duration, now: Duration, gap: Duration) -> StretchQuality {
+        let mut quality = StretchQuality::default();
         let Some(newest) = self.ack.newest() else {
             return quality;
         };

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Quality, RING, Recurrence};
+use super::{StretchQuality, RING, Recurrence};
 use crate::wire::{PathAck, seq_diff};
 
 /// A packet is lost when one three later was acknowledged and it was not
@@ -30,7 +30,7 @@ enum Fate {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct SentEntry {
     /// When it was sent, by the awake clock.
     at: Duration,
     /// Time between sending it and learning of its arrival.
@@ -46,8 +46,8 @@ pub struct AckBeyondSent;
 
 /// Packets sent on one path.
 #[derive(Clone, Debug)]
-pub struct Sent {
-    ring: [Entry; RING],
+pub struct SentPackets {
+    ring: [SentEntry; RING],
     next: u16,
     total: u64,
     acked: PathAck,
@@ -63,10 +63,10 @@ pub struct Sent {
     last_lost: Option<Duration>,
 }
 
-impl Default for Sent {
+impl Default for SentPackets {
     fn default() -> Self {
         Self {
-            ring: [Entry::default(); RING],
+            ring: [SentEntry::default(); RING],
             next: 0,
             total: 0,
             acked: PathAck::EMPTY,
@@ -82,7 +82,7 @@ impl Default for Sent {
     }
 }
 
-impl Sent {
+impl SentPackets {
     /// Sequence of the next packet.
     #[must_use]
     pub const fn next_seq(&self) -> u16 {
@@ -94,7 +94,7 @@ impl Sent {
         if self.behind(self.unjudged) >= RING as u64 {
             self.judge_one(at);
         }
-        self.ring[slot(self.next)] = Entry {
+        self.ring[slot(self.next)] = SentEntry {
             at,
             latency: Duration::ZERO,
             stamp,
@@ -120,7 +120,7 @@ impl Sent {
         }
     }
 
-    /// Takes in an acknowledgement that [`Sent::check`] let pass; returns how many packets it newly confirms.
+    /// Takes in an acknowledgement that [`SentPackets::check`] let pass; returns how many packets it newly confirms.
     pub fn confirm(&mut self, ack: PathAck, now: Duration) -> u32 {
         let Some(newest) = ack.newest() else {
             return 0;
@@ -252,8 +252,8 @@ impl Sent {
     /// Judges the packets sent since `start`: confirmed within `limit` is on time, unconfirmed for
     /// longer than `limit` is not, and younger ones are left out.
     #[must_use]
-    pub fn quality(&self, start: Duration, now: Duration, limit: Duration) -> Quality {
-        let mut quality = Quality::default();
+    pub fn quality(&self, start: Duration, now: Duration, limit: Duration) -> StretchQuality {
+        let mut quality = StretchQuality::default();
         let mut missing_neighbour = false;
         let mut oldest = None;
         for back in 1..=self.total.min(RING as u64) {

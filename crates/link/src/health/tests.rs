@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
-use super::{AckBeyondSent, Delay, Received, Rtt, Sent};
+use super::{AckBeyondSent, Delay, ReceivedPackets, Rtt, SentPackets};
 use crate::wire::PathAck;
 
 const MS: Duration = Duration::from_millis(1);
 
-fn sent(count: u32) -> Sent {
-    let mut sent = Sent::default();
+fn sent(count: u32) -> SentPackets {
+    let mut sent = SentPackets::default();
     (0..count).for_each(|n| sent.record(MS * n * 16, n * 16_000));
     sent
 }
@@ -24,7 +24,7 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     for beyond in [5, 6, 40_000, u16::MAX] {
         assert_eq!(sent.check(ack(beyond)), Err(AckBeyondSent));
     }
-    assert_eq!(Sent::default().check(ack(0)), Err(AckBeyondSent));
+    assert_eq!(SentPackets::default().check(ack(0)), Err(AckBeyondSent));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_good_stretch_is_told_from_a_bad_one() {
 #[test]
 fn silence_inside_the_stretch_or_before_it_leaves_it_uncovered() {
     let came = |gap_at: u32, gap: Duration| {
-        let mut received = Received::default();
+        let mut received = ReceivedPackets::default();
         let mut at = Duration::ZERO;
         for n in 0..60_u16 {
             at += if u32::from(n) == gap_at { gap } else { 16 * MS };
@@ -132,7 +132,7 @@ fn silence_inside_the_stretch_or_before_it_leaves_it_uncovered() {
 
 #[test]
 fn gaps_reordering_and_duplicates_are_counted_across_the_wrap() {
-    let mut received = Received::default();
+    let mut received = ReceivedPackets::default();
     for seq in [65_533, 65_535, 65_534, 65_534, 2, 0, 1] {
         received.record(seq, MS, true);
     }

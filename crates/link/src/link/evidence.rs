@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::{ClockEstimate, LateEvidence, Link, Path, PeerClock, frame, micros};
+use super::{ClockEstimate, LateEvidence, Link, Path, ClockEstimator, frame, micros};
 use crate::{
-    health::{Quality, RECOVERY},
-    route::{Evidence, RouteState, tolerance},
+    health::{StretchQuality, RECOVERY},
+    route::{PathEvidence, RouteState, tolerance},
 };
 
 /// Smallest silence that raises doubt at a healthy margin: two frames at 60 Hz. Below it a busy
@@ -129,7 +129,7 @@ impl Link {
 
     /// The peer's clock against ours.
     #[must_use]
-    pub const fn peer_clock(&self) -> &PeerClock {
+    pub const fn peer_clock(&self) -> &ClockEstimator {
         &self.clock
     }
 
@@ -188,7 +188,7 @@ impl Link {
         awake.saturating_sub(since)
     }
 
-    pub(super) fn evidence(&self, now: Duration, send_failed: bool) -> Evidence {
+    pub(super) fn evidence(&self, now: Duration, send_failed: bool) -> PathEvidence {
         let awake = self.cadence.awake(now);
         let interval = self.interval();
         let limit = self.silence_limit();
@@ -205,7 +205,7 @@ impl Link {
             .and_then(|episode| episode.heard)
             .is_some_and(|heard| awake >= heard.max(self.direct_grace) + EXCHANGE_GRACE);
 
-        Evidence {
+        PathEvidence {
             direct_open: self.direct_open,
             relay_up: self.relay_up,
             relay_usable: self.relay_echoes(),
@@ -273,11 +273,11 @@ impl Link {
         let start = awake.saturating_sub(stretch);
         // Two packets seen one poll late and one on time are an interval further apart than the
         // longest silence that any poll saw.
-        let came: Quality = direct.received.quality(start, awake, limit + interval);
+        let came: StretchQuality = direct.received.quality(start, awake, limit + interval);
         // Acknowledgements of the newest packets are still on their way: over long round trips
         // the stretch reaches further back, or nothing in it could be judged.
         let back = stretch.max(unacked_limit + stretch / 2);
-        let went: Quality = direct
+        let went: StretchQuality = direct
             .sent
             .quality(awake.saturating_sub(back), awake, unacked_limit);
         let refused = self

@@ -42,7 +42,7 @@ pub struct ClockEstimate {
 
 /// The peer's clock against ours.
 #[derive(Clone, Debug)]
-pub struct PeerClock {
+pub struct ClockEstimator {
     samples: [Option<Sample>; SAMPLES],
     count: usize,
     stretch: Duration,
@@ -52,7 +52,7 @@ pub struct PeerClock {
     latest: Option<ClockEstimate>,
 }
 
-impl Default for PeerClock {
+impl Default for ClockEstimator {
     fn default() -> Self {
         Self {
             samples: [None; SAMPLES],
@@ -64,7 +64,7 @@ impl Default for PeerClock {
     }
 }
 
-impl PeerClock {
+impl ClockEstimator {
     /// Says in which steps our clock counts.
     pub const fn set_our_step(&mut self, step_us: u16) {
         self.steps_us[0] = step_us;
@@ -274,8 +274,8 @@ mod tests {
         jitter: u64,
         seconds: i64,
         seed: u64,
-    ) -> PeerClock {
-        let mut clock = PeerClock::default();
+    ) -> ClockEstimator {
+        let mut clock = ClockEstimator::default();
         let mut dice_state = seed;
         let theirs = |ours: i64| ours + offset + (ours as f64 * ppm / 1e6).round() as i64;
         for tick in 0..seconds * 10 {
@@ -323,7 +323,7 @@ mod tests {
     fn clocks_that_count_in_milliseconds_widen_the_bounds_and_fine_ones_narrow_them() {
         for (steps, within) in [([1_000, 1_000], 2_500), ([1, 1_000], 1_500), ([1, 1], 500)] {
             for offset in [-77_777, 0, 333, 1_000_999] {
-                let mut clock = PeerClock::default();
+                let mut clock = ClockEstimator::default();
                 clock.set_our_step(steps[0]);
                 clock.set_their_step(steps[1]);
                 let mut dice_state = 7;
@@ -380,13 +380,13 @@ mod tests {
     fn no_drift_is_told_of_a_short_match_and_no_offset_without_an_echo() {
         let clock = echoes(0, 50.0, [1_000, 1_000], 100, 5, 1);
         assert_eq!(drift_ppm(&clock.samples().collect::<Vec<_>>()), None);
-        assert_eq!(PeerClock::default().estimate(), None);
+        assert_eq!(ClockEstimator::default().estimate(), None);
         assert_eq!(drift_ppm(&[]), None);
     }
 
     #[test]
     fn a_clock_that_steps_leaves_the_narrowest_sample() {
-        let mut clock = PeerClock::default();
+        let mut clock = ClockEstimator::default();
         clock.add([0, 1_000, 1_000, 2_000]);
         clock.add([5_000_000, 9_000_500, 9_000_500, 5_000_600]);
         let estimate = clock.estimate().unwrap();

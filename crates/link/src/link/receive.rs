@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    ClockAnswer, ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
+    ClockAnswer, ControlMessage, Echo, Header, Incoming, DatagramKind, Link, LinkError, Path, PeerView,
     frame, micros, seq_diff32, unwrap_micros, wrap_micros,
 };
 
@@ -37,7 +37,7 @@ impl Link {
         stats.received += 1;
         stats.bytes_received += datagram.len() as u64;
         let sent_at = self.record_header(now, path, &header);
-        let in_flow = matches!(header.kind, Kind::Data | Kind::Heartbeat)
+        let in_flow = matches!(header.kind, DatagramKind::Data | DatagramKind::Heartbeat)
             && self
                 .episode
                 .is_some_and(|episode| episode.epoch == header.epoch);
@@ -47,7 +47,7 @@ impl Link {
             self.flow.note(&header, sent_at, interval, held);
         }
         Ok(match header.kind {
-            Kind::Data => {
+            DatagramKind::Data => {
                 let running = self.episode.map(|episode| episode.epoch);
                 if running != Some(header.epoch) {
                     self.stats.epoch_dropped += 1;
@@ -64,14 +64,14 @@ impl Link {
                 self.record_alone(path, sent_at);
                 Incoming::Data { payload, via: path }
             }
-            Kind::Heartbeat => {
+            DatagramKind::Heartbeat => {
                 if self.dedupe.first(header.data_seq) {
                     self.record_alone(path, sent_at);
                 }
                 Incoming::Nothing
             }
-            Kind::Probe => Incoming::Nothing,
-            Kind::Control => Incoming::Control(messages),
+            DatagramKind::Probe => Incoming::Nothing,
+            DatagramKind::Control => Incoming::Control(messages),
         })
     }
 
@@ -87,7 +87,7 @@ impl Link {
                 .check(header.acks[path.index()])
                 .map_err(|_| LinkError::AckBeyondSent)?;
         }
-        let messages = if header.kind == Kind::Control {
+        let messages = if header.kind == DatagramKind::Control {
             self.control.on_received(payload)?
         } else {
             Vec::new()

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Echo, Header, IDLE_EPOCH, Kind, Link, MAX_PAYLOAD, Out, Path, SentBy, frame};
+use super::{Echo, Header, IDLE_EPOCH, DatagramKind, Link, MAX_PAYLOAD, Out, Path, SentBy, Transmit, frame};
 use crate::{
     route::{RouteCause, RouteState},
     wire::{HEADER_LEN, wrap_micros},
@@ -47,7 +47,7 @@ impl Link {
         }
         let (direct, relay) = self.carriers();
         if direct {
-            by.direct = self.transmit(now, Path::Direct, Kind::Data, seq, payload, out);
+            by.direct = self.transmit(now, Path::Direct, DatagramKind::Data, seq, payload, out);
             if !by.direct {
                 // What could not go directly goes by relay in the same call.
                 let resent = self.decide(now, true, out);
@@ -55,7 +55,7 @@ impl Link {
             }
         }
         if !by.relay && (relay || (direct && !by.direct && self.carriers().1)) {
-            by.relay = self.transmit(now, Path::Relay, Kind::Data, seq, payload, out);
+            by.relay = self.transmit(now, Path::Relay, DatagramKind::Data, seq, payload, out);
         }
         self.sent_since_poll |= by.direct || by.relay;
         if by.direct || by.relay {
@@ -138,7 +138,7 @@ impl Link {
     fn resend(&mut self, now: Duration, path: Path, out: &mut Out<'_>) -> bool {
         let payload = std::mem::take(&mut self.newest_input.payload);
         let seq = self.newest_input.seq;
-        let sent = self.transmit(now, path, Kind::Data, seq, &payload, out);
+        let sent = self.transmit(now, path, DatagramKind::Data, seq, &payload, out);
         self.newest_input.payload = payload;
         self.stats.resent_inputs += u64::from(sent);
         sent
@@ -204,11 +204,11 @@ impl Link {
     fn flow_header(&mut self, now: Duration, out: &mut Out<'_>) {
         let (direct, relay) = self.carriers();
         let seq = self.next_data_seq();
-        if direct && !self.transmit(now, Path::Direct, Kind::Heartbeat, seq, &[], out) {
+        if direct && !self.transmit(now, Path::Direct, DatagramKind::Heartbeat, seq, &[], out) {
             self.decide(now, true, out);
         }
         if relay {
-            self.transmit(now, Path::Relay, Kind::Heartbeat, seq, &[], out);
+            self.transmit(now, Path::Relay, DatagramKind::Heartbeat, seq, &[], out);
         }
     }
 
@@ -232,7 +232,7 @@ impl Link {
             });
             if open && due {
                 let seq = self.data_seq;
-                self.transmit(now, path, Kind::Probe, seq, &[], out);
+                self.transmit(now, path, DatagramKind::Probe, seq, &[], out);
             }
         }
     }
@@ -248,10 +248,10 @@ impl Link {
             };
             let seq = self.data_seq;
             if self.direct_open {
-                self.transmit(now, Path::Direct, Kind::Control, seq, &payload, out);
+                self.transmit(now, Path::Direct, DatagramKind::Control, seq, &payload, out);
             }
             if self.relay_up {
-                self.transmit(now, Path::Relay, Kind::Control, seq, &payload, out);
+                self.transmit(now, Path::Relay, DatagramKind::Control, seq, &payload, out);
             }
         }
     }
@@ -266,7 +266,7 @@ impl Link {
         &mut self,
         now: Duration,
         path: Path,
-        kind: Kind,
+        kind: DatagramKind,
         data_seq: u16,
         payload: &[u8],
         out: &mut Out<'_>,
@@ -296,7 +296,12 @@ impl Link {
         body[..payload.len()].copy_from_slice(payload);
 
         let stats = &mut self.stats.paths[path.index()];
-        if out(path, &self.buffer[..len]).is_err() {
+        let transmit = Transmit {
+            path,
+            kind,
+            bytes: &self.buffer[..len],
+        };
+        if out(transmit).is_err() {
             stats.send_failures += 1;
             if path == Path::Direct {
                 self.stats.direct_send_failures += 1;
@@ -307,7 +312,7 @@ impl Link {
         }
         stats.sent += 1;
         stats.bytes_sent += len as u64;
-        if kind == Kind::Data {
+        if kind == DatagramKind::Data {
             let (packets, bytes) = match path {
                 Path::Direct => (
                     &mut self.stats.game_packets_direct,
@@ -322,7 +327,7 @@ impl Link {
             *bytes += len as u64;
         }
         self.last_sent[path.index()] = Some(now);
-        if kind == Kind::Data && data_seq == self.newest_input.seq {
+        if kind == DatagramKind::Data && data_seq == self.newest_input.seq {
             self.newest_input.went[path.index()] = Some(header.path_seq);
             self.newest_input.at = awake;
         }

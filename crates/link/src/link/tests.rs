@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
-use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy};
+use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy, Transmit};
 use crate::{
     route::RouteState,
     wire::{
-        ControlMessage, Echo, HEADER_LEN, Header, Kind, Path, PathAck, clock::ClockAnswer,
+        ControlMessage, Echo, HEADER_LEN, Header, DatagramKind, Path, PathAck, clock::ClockAnswer,
         wrap_micros,
     },
 };
@@ -40,8 +40,8 @@ fn playing(ticks: u32) -> (Link, Link, Duration) {
 
 fn exchange(now: Duration, from: &mut Link, to: &mut Link, payload: Option<&[u8]>) {
     let mut wire = Vec::new();
-    let mut out = |path: Path, bytes: &[u8]| {
-        wire.push((path, bytes.to_vec()));
+    let mut out = |sent: Transmit<'_>| {
+        wire.push((sent.path, sent.bytes.to_vec()));
         Ok(())
     };
     from.poll(now, &mut out);
@@ -78,7 +78,7 @@ fn what_cannot_be_read_is_counted_by_reason_and_changes_nothing_else() {
 #[test]
 fn an_acknowledgement_cannot_move_past_what_was_sent() {
     let (mut link, _, now) = playing(10);
-    let mut header = Header::new(Kind::Heartbeat);
+    let mut header = Header::new(DatagramKind::Heartbeat);
     header.acks[0] = PathAck {
         highest: 5_000,
         map: u32::MAX,
@@ -96,11 +96,11 @@ fn an_acknowledgement_cannot_move_past_what_was_sent() {
 #[test]
 fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
     let (mut link, _, now) = playing(10);
-    link.poll(now, &mut |_, _| Ok(()));
+    link.poll(now, &mut |_| Ok(()));
     let before = link.path_rtt(Path::Direct);
     let samples = link.stats().path(Path::Direct).rtt.samples;
     for sent in [0, 1, u32::MAX, wrap_micros(now) - 1] {
-        let mut header = Header::new(Kind::Heartbeat);
+        let mut header = Header::new(DatagramKind::Heartbeat);
         header.acks[0] = PathAck { highest: 3, map: 1 };
         header.echo = Some(Echo {
             path: Path::Direct,
@@ -111,7 +111,7 @@ fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
         link.receive(now, Path::Direct, &datagram(&header, &[]))
             .unwrap();
     }
-    link.poll(now, &mut |_, _| Ok(()));
+    link.poll(now, &mut |_| Ok(()));
     assert_eq!(link.path_rtt(Path::Direct), before);
     assert_eq!(link.stats().path(Path::Direct).rtt.samples, samples);
 }
@@ -119,7 +119,7 @@ fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
 #[test]
 fn data_of_another_episode_is_dropped_and_counted() {
     let (mut link, _, now) = playing(3);
-    let mut header = Header::new(Kind::Data);
+    let mut header = Header::new(DatagramKind::Data);
     (header.epoch, header.path_seq, header.data_seq) = (2, 50, 50);
     let bytes = datagram(&header, &[1]);
     let incoming = link.receive(now, Path::Direct, &bytes).unwrap();
@@ -166,8 +166,8 @@ fn control_messages_arrive_once_over_two_paths() {
     for tick in 1..20 {
         let now = TICK * tick;
         let mut wire = Vec::new();
-        a.poll(now, &mut |path, bytes: &[u8]| {
-            wire.push((path, bytes.to_vec()));
+        a.poll(now, &mut |sent| {
+            wire.push((sent.path, sent.bytes.to_vec()));
             Ok(())
         });
         for (path, bytes) in wire {
@@ -195,7 +195,7 @@ fn header() -> impl Strategy<Value = Header> {
             }),
         ]
     };
-    let kind = prop::sample::select(vec![Kind::Data, Kind::Heartbeat, Kind::Probe]);
+    let kind = prop::sample::select(vec![DatagramKind::Data, DatagramKind::Heartbeat, DatagramKind::Probe]);
     let echo = prop::option::of((any::<bool>(), any::<u32>(), 0..1_048_u64));
     (
         (
@@ -253,7 +253,7 @@ fn an_answer_outside_the_ticks_tells_the_clock_and_moves_no_route() {
         link.record_clock(question, at);
         assert_eq!(link.clock_offset(), None, "no header yet: from where on?");
         let offset = Duration::from_secs(offset);
-        let mut header = Header::new(Kind::Heartbeat);
+        let mut header = Header::new(DatagramKind::Heartbeat);
         header.sent = wrap_micros(hours + offset);
         link.receive(hours, Path::Direct, &datagram(&header, &[]))
             .unwrap();
@@ -326,7 +326,7 @@ proptest! {
         for (header, relay, wait) in headers {
             now += MS * wait;
             let path = if relay { Path::Relay } else { Path::Direct };
-            let payload: &[u8] = if header.kind == Kind::Data { &[7] } else { &[] };
+            let payload: &[u8] = if header.kind == DatagramKind::Data { &[7] } else { &[] };
             let _ = link.receive(now, path, &datagram(&header, payload));
             // Stamps of whatever the header says.
             let answer = ClockAnswer {
@@ -336,8 +336,8 @@ proptest! {
                 step_us: header.data_seq,
             };
             link.record_clock(answer, now);
-            link.poll(now, &mut |_, _| Ok(()));
-            link.send_data(now, &[1], true, &mut |_, _| Ok(()));
+            link.poll(now, &mut |_| Ok(()));
+            link.send_data(now, &[1], true, &mut |_| Ok(()));
             let _ = (link.margin(), link.late_evidence(now), link.clock_offset());
             let stats = link.stats();
             for path in &stats.paths {

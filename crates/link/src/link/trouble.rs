@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Link, Path, frame, micros};
-use crate::health::Quality;
+use crate::health::StretchQuality;
 
 /// Stretch over which the losses of both paths are compared, as far as the books reach: at 60 Hz
 /// they hold about two seconds.
@@ -128,7 +128,7 @@ impl Link {
         } else {
             direct.1
         };
-        let good = |quality: &Quality| {
+        let good = |quality: &StretchQuality| {
             quality.judged >= COMPARED_MIN
                 && !quality.two_in_a_row
                 && quality.share() >= RELAY_SHARE

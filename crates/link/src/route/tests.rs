@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Evidence, RouteCause, RouteChange, RoutePolicy, RouteState, Router};
+use super::{PathEvidence, RouteCause, RouteChange, RoutePolicy, RouteState, Router};
 
 const MS: Duration = Duration::from_millis(1);
 
 /// A healthy direct path at 60 Hz beside a usable relay.
-fn healthy() -> Evidence {
-    Evidence {
+fn healthy() -> PathEvidence {
+    PathEvidence {
         direct_open: true,
         relay_up: true,
         relay_usable: true,
@@ -21,7 +21,7 @@ fn healthy() -> Evidence {
         unacked_limit: 80 * MS,
         relay_silence: 10 * MS,
         recovery: Some((1.0, true)),
-        ..Evidence::default()
+        ..PathEvidence::default()
     }
 }
 
@@ -36,7 +36,7 @@ fn direct(policy: RoutePolicy) -> Router {
     router
 }
 
-fn suspect(evidence: &Evidence) -> (Router, RouteChange) {
+fn suspect(evidence: &PathEvidence) -> (Router, RouteChange) {
     let mut router = direct(RoutePolicy::P2pFirst);
     let change = router.judge(2 * MS, evidence).unwrap();
     assert_eq!(change.to, RouteState::Suspect);
@@ -45,15 +45,15 @@ fn suspect(evidence: &Evidence) -> (Router, RouteChange) {
 
 #[test]
 fn every_sign_of_trouble_raises_doubt_and_names_itself() {
-    let silence = Evidence {
+    let silence = PathEvidence {
         silence: 50 * MS,
         ..healthy()
     };
-    let unacked = Evidence {
+    let unacked = PathEvidence {
         unacked: Some(81 * MS),
         ..healthy()
     };
-    let refused = Evidence {
+    let refused = PathEvidence {
         send_failed: true,
         ..healthy()
     };
@@ -72,7 +72,7 @@ fn every_sign_of_trouble_raises_doubt_and_names_itself() {
 #[test]
 fn nothing_is_judged_before_both_sides_were_heard() {
     let mut router = direct(RoutePolicy::P2pFirst);
-    let quiet = Evidence {
+    let quiet = PathEvidence {
         judging: false,
         silence: 900 * MS,
         unacked: Some(900 * MS),
@@ -83,7 +83,7 @@ fn nothing_is_judged_before_both_sides_were_heard() {
 
 #[test]
 fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
-    let (mut router, change) = suspect(&Evidence {
+    let (mut router, change) = suspect(&PathEvidence {
         peer_degraded: true,
         ..healthy()
     });
@@ -95,7 +95,7 @@ fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
     assert_eq!(
         router.judge(
             3 * MS,
-            &Evidence {
+            &PathEvidence {
                 peer_degraded: true,
                 ..healthy()
             }
@@ -111,11 +111,11 @@ fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
 
 #[test]
 fn doubt_lasts_until_a_whole_stretch_was_good() {
-    let (mut router, _) = suspect(&Evidence {
+    let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
     });
-    let better = Evidence {
+    let better = PathEvidence {
         recovery: Some((0.95, false)),
         ..healthy()
     };
@@ -130,41 +130,41 @@ fn doubt_lasts_until_a_whole_stretch_was_good() {
 
 #[test]
 fn death_needs_silence_and_packets_by_relay_alone() {
-    let dead = Evidence {
+    let dead = PathEvidence {
         silence: 250 * MS,
         relay_alone: 8,
         ..healthy()
     };
     for not_yet in [
-        Evidence {
+        PathEvidence {
             silence: 249 * MS,
             ..dead
         },
         // The relay is silent too: the peer hitches, or is gone.
-        Evidence {
+        PathEvidence {
             relay_alone: 7,
             ..dead
         },
-        Evidence {
+        PathEvidence {
             relay_usable: false,
             ..dead
         },
-        Evidence {
+        PathEvidence {
             judging: false,
             ..dead
         },
     ] {
-        let (mut router, _) = suspect(&Evidence {
+        let (mut router, _) = suspect(&PathEvidence {
             silence: 60 * MS,
             ..healthy()
         });
-        let bad = Evidence {
+        let bad = PathEvidence {
             recovery: None,
             ..not_yet
         };
         assert_eq!(router.judge(3 * MS, &bad), None);
     }
-    let (mut router, _) = suspect(&Evidence {
+    let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
     });
@@ -189,11 +189,11 @@ fn counts_of_packets_scale_with_the_rate() {
 
 #[test]
 fn a_promotion_is_never_taken_back() {
-    let (mut router, _) = suspect(&Evidence {
+    let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
     });
-    let dead = Evidence {
+    let dead = PathEvidence {
         silence: 250 * MS,
         relay_alone: 8,
         ..healthy()
@@ -205,7 +205,7 @@ fn a_promotion_is_never_taken_back() {
         "however good direct looks"
     );
 
-    let silent = Evidence {
+    let silent = PathEvidence {
         relay_silence: 250 * MS,
         ..healthy()
     };
@@ -216,7 +216,7 @@ fn a_promotion_is_never_taken_back() {
     );
     assert!(router.degraded(), "the peer must hear of it");
     assert_eq!(router.judge(6 * MS, &healthy()), None, "not steady yet");
-    let steady = Evidence {
+    let steady = PathEvidence {
         relay_steady: true,
         ..healthy()
     };
@@ -229,7 +229,7 @@ fn a_promoted_peer_is_followed() {
     let change = router
         .judge(
             2 * MS,
-            &Evidence {
+            &PathEvidence {
                 peer_failed_over: true,
                 ..healthy()
             },
@@ -245,7 +245,7 @@ fn a_promoted_peer_is_followed() {
 #[test]
 fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
     let mut router = direct(RoutePolicy::P2pFirst);
-    let alone = Evidence {
+    let alone = PathEvidence {
         direct_open: false,
         relay_up: false,
         relay_usable: false,
@@ -260,7 +260,7 @@ fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
     let change = router
         .judge(
             4 * MS,
-            &Evidence {
+            &PathEvidence {
                 relay_up: true,
                 ..alone
             },
@@ -288,7 +288,7 @@ fn policies_are_read_as_they_are_written() {
 #[test]
 fn p2p_only_knows_no_promotion() {
     let mut router = direct(RoutePolicy::P2pOnly);
-    let dead = Evidence {
+    let dead = PathEvidence {
         silence: 900 * MS,
         relay_alone: 99,
         peer_failed_over: true,
@@ -298,7 +298,7 @@ fn p2p_only_knows_no_promotion() {
     assert_eq!(
         router.judge(
             3 * MS,
-            &Evidence {
+            &PathEvidence {
                 recovery: None,
                 ..dead
             }
@@ -311,7 +311,7 @@ fn p2p_only_knows_no_promotion() {
 fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
     let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO).returning(true);
     let healthy = healthy();
-    let closed = Evidence {
+    let closed = PathEvidence {
         direct_open: false,
         ..healthy
     };
@@ -346,7 +346,7 @@ fn without_the_policy_a_promotion_is_final() {
     let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO);
     let healthy = healthy();
     router.judge(Duration::ZERO, &healthy);
-    let closed = Evidence {
+    let closed = PathEvidence {
         direct_open: false,
         ..healthy
     };
@@ -359,15 +359,15 @@ fn without_the_policy_a_promotion_is_final() {
 }
 
 /// A path that works, beside a relay that works better: one sign each.
-fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
-    let lossy = Evidence {
+fn signs() -> Vec<(PathEvidence, RouteCause, &'static str)> {
+    let lossy = PathEvidence {
         peer_degraded: true,
         relay_loses_less: true,
         ..healthy()
     };
     vec![
         (
-            Evidence {
+            PathEvidence {
                 both_together: 2_001 * MS,
                 ..lossy
             },
@@ -375,7 +375,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "bothPathsMs",
         ),
         (
-            Evidence {
+            PathEvidence {
                 both_of_10s: 3_001 * MS,
                 ..lossy
             },
@@ -383,7 +383,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "bothPathsOf10sMs",
         ),
         (
-            Evidence {
+            PathEvidence {
                 loss_runs: 3,
                 ..lossy
             },
@@ -391,7 +391,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "lossRunsOf10s",
         ),
         (
-            Evidence {
+            PathEvidence {
                 queued_ms: Some(50.1),
                 ..healthy()
             },
@@ -399,7 +399,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "delayAboveMinMs",
         ),
         (
-            Evidence {
+            PathEvidence {
                 slow_acks: 3,
                 ..healthy()
             },
@@ -407,7 +407,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "slowAcksOf1s",
         ),
         (
-            Evidence {
+            PathEvidence {
                 refusals: 3,
                 ..healthy()
             },
@@ -436,11 +436,11 @@ fn a_path_that_is_worse_than_the_relay_is_left_and_the_file_can_say_why() {
 #[test]
 fn a_path_is_not_left_for_a_relay_that_is_unproven_or_no_better() {
     for (evidence, cause, metric) in signs() {
-        let unproven = Evidence {
+        let unproven = PathEvidence {
             relay_usable: false,
             ..evidence
         };
-        let no_better = Evidence {
+        let no_better = PathEvidence {
             relay_loses_less: false,
             ..evidence
         };

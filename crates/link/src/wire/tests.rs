@@ -27,7 +27,7 @@ fn full_header() -> Header {
         degraded: true,
         failed_over: false,
         hidden: true,
-        kind: Kind::Data,
+        kind: DatagramKind::Data,
         interval: Some(Duration::from_millis(16)),
         epoch: 0x0102,
         data_seq: 0x0304,
@@ -91,7 +91,7 @@ fn interval_saturates_and_is_never_rounded_to_unknown() {
         (Duration::from_micros(16_667), Duration::from_millis(16)),
         (Duration::from_secs(5), Duration::from_millis(126)),
     ] {
-        let mut header = Header::new(Kind::Probe);
+        let mut header = Header::new(DatagramKind::Probe);
         header.interval = Some(interval);
         let mut out = [0; HEADER_LEN];
         header.encode(&mut out);
@@ -109,7 +109,7 @@ fn refused_datagrams_name_their_reason() {
     assert_eq!(reason(&[0x10; MAX_DATAGRAM + 1]), "tooLong");
     assert_eq!(reason(&out[..HEADER_LEN]), "payloadLength");
     let mut other = out;
-    other[1] = Kind::Heartbeat.code();
+    other[1] = DatagramKind::Heartbeat.code();
     assert_eq!(reason(&other), "payloadLength");
     other = out;
     other[0] = 0x20;
@@ -130,19 +130,19 @@ fn ack_map_tells_new_late_duplicate_and_old_apart() {
     let mut ack = PathAck::EMPTY;
     assert_eq!(ack.newest(), None);
     assert!(!ack.contains(0));
-    assert_eq!(ack.record(65_534), Arrival::Newest { skipped: 0 });
+    assert_eq!(ack.record(65_534), SeqOrder::Newest { skipped: 0 });
     assert_eq!(
         ack.record(1),
-        Arrival::Newest { skipped: 2 },
+        SeqOrder::Newest { skipped: 2 },
         "the sequence wraps"
     );
-    assert_eq!(ack.record(65_535), Arrival::Reordered);
-    assert_eq!(ack.record(65_535), Arrival::Duplicate);
+    assert_eq!(ack.record(65_535), SeqOrder::Reordered);
+    assert_eq!(ack.record(65_535), SeqOrder::Duplicate);
     assert!(ack.contains(65_534) && ack.contains(1) && !ack.contains(0) && !ack.contains(2));
-    assert_eq!(ack.record(40), Arrival::Newest { skipped: 38 });
+    assert_eq!(ack.record(40), SeqOrder::Newest { skipped: 38 });
     assert_eq!(ack.map, 1);
-    assert_eq!(ack.record(8), Arrival::TooOld);
-    assert_eq!(ack.record(9), Arrival::Reordered);
+    assert_eq!(ack.record(8), SeqOrder::TooOld);
+    assert_eq!(ack.record(9), SeqOrder::Reordered);
 }
 
 #[test]
@@ -285,13 +285,13 @@ proptest! {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "wraps on purpose")]
             let arrival = ack.record(at as u16);
             let expected = match newest {
-                None => Arrival::Newest { skipped: 0 },
-                Some(newest) if at > newest => Arrival::Newest {
+                None => SeqOrder::Newest { skipped: 0 },
+                Some(newest) if at > newest => SeqOrder::Newest {
                     skipped: u16::try_from(at - newest - 1).unwrap(),
                 },
-                Some(newest) if newest - at >= 32 => Arrival::TooOld,
-                Some(_) if seen.contains(&at) => Arrival::Duplicate,
-                Some(_) => Arrival::Reordered,
+                Some(newest) if newest - at >= 32 => SeqOrder::TooOld,
+                Some(_) if seen.contains(&at) => SeqOrder::Duplicate,
+                Some(_) => SeqOrder::Reordered,
             };
             prop_assert_eq!(arrival, expected);
             seen.insert(at);

@@ -156,8 +156,8 @@ proptest! {
     #[test]
     fn any_bytes_are_an_error_or_a_message(bytes: Vec<u8>, frame in frames()) {
         let players = [
-            Player { last_frame: frame, ..Player::new(Owner::Local) },
-            Player { last_frame: frame, ..Player::new(Owner::Sender) },
+            PlayerBounds { last_frame: frame, ..PlayerBounds::new(Owner::Local) },
+            PlayerBounds { last_frame: frame, ..PlayerBounds::new(Owner::Sender) },
         ];
         let limits = Limits {
             players: &players,

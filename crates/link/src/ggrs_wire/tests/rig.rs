@@ -12,7 +12,7 @@ use ggrs::{
 use serde::Serialize;
 
 use super::super::{
-    Checked, Limits, MAX_MESSAGE, MessageKind, Owner, Player, SentPings, decode, encode,
+    Checked, Limits, MAX_MESSAGE, MessageKind, Owner, PlayerBounds, SentPings, decode, encode,
     inspect_outgoing,
 };
 
@@ -71,7 +71,7 @@ impl Config for TestConfig {
 /// What one peer's transport knows of the other.
 #[derive(Debug)]
 pub(super) struct Gate {
-    pub players: [Player; 2],
+    pub players: [PlayerBounds; 2],
     pub pings: SentPings,
     pub magic: Option<u16>,
     pub current_frame: Frame,
@@ -170,7 +170,7 @@ impl Rig {
         let max_prediction = 8;
         let gate = |me: usize| Gate {
             players: [0, 1].map(|handle| {
-                Player::new(if handle == me {
+                PlayerBounds::new(if handle == me {
                     Owner::Local
                 } else {
                     Owner::Sender
