@@ -15,7 +15,7 @@ use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::route::RouteState;
-use rollback_lab_link::wire::{Header, DatagramKind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 use crate::Rules;
 use crate::frame_scheduler::{self, FPS, WINDOW};

@@ -253,7 +253,7 @@ impl Core {
             let silent_since = |since: Duration| since.max(*heard_direct) + CLOSED_SILENCE;
             if closing.is_some_and(|since| *heard_direct <= since && now >= silent_since(since)) {
                 *closing = None;
-                link.direct_closed(now);
+                link.direct_closed();
             }
             link.poll(now, &mut |sent| {
                 hand_over(shaper, network.as_mut(), now, sent.path, *id, sent.bytes)
@@ -401,7 +401,7 @@ impl Core {
                      One message holds all inputs that are not acknowledged"
                 );
             }
-            link.count_unsendable(reason);
+            link.count_unsendable();
         };
         let mut buffer = [0_u8; MAX_DATAGRAM];
         let length = match ggrs_wire::encode(message, &mut buffer) {

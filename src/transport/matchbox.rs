@@ -14,7 +14,7 @@ use super::websocket::{ServerConnection, ServerEvent, ServerSettings, Urgency, s
 use crate::clock::LabClock;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::relay::Roster;
-use rollback_lab_link::wire::{Header, DatagramKind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 /// The one data channel of a lab session.
 const CHANNEL: usize = 0;

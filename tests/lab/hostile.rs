@@ -18,7 +18,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngAlgorithm, TestRng, TestRunner};
 use rollback_lab_link::wire::relay::{DropReason, Member, Notice, Roster};
 use rollback_lab_link::wire::{
-    ControlMessage, HEADER_LEN, Header, DatagramKind, MAX_DATAGRAM, Path, PathAck, encode_control,
+    ControlMessage, DatagramKind, HEADER_LEN, Header, MAX_DATAGRAM, Path, PathAck, encode_control,
 };
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::lab::{Hub, LabPeer, frame, lab_peer, peer_id, play, run_until};

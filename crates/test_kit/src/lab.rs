@@ -28,7 +28,7 @@ use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{LinkSettings, SendFailed};
 use rollback_lab_link::wire::relay::{Member, Roster};
-use rollback_lab_link::wire::{HEADER_LEN, Header, DatagramKind, Path};
+use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Header, Path};
 use rollback_lab_record::check::{check_episode, check_pair};
 use serde::{Deserialize, Serialize};
 

@@ -25,7 +25,7 @@ use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
-use rollback_lab_link::wire::{Header, DatagramKind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 use crate::lab::{TestConfig, add_game, frame};
 

@@ -8,7 +8,7 @@ use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use rollback_lab_link::ggrs_wire::inspect_outgoing;
 use rollback_lab_link::link::SendFailed;
-use rollback_lab_link::wire::{Header, DatagramKind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 use rollback_lab_test_kit::lab::{MemoryNetwork, peer_id};
 

@@ -1,22 +1,22 @@
 //! Walks the inputs of a packet without expanding them.
 //!
-//! ggrs hands the bytes of an input packet to `bitfield_rle::decode`, which allocates whatever
+//! ggrs passes the bytes of an input packet to `bitfield_rle::decode`, which allocates whatever
 //! length the packet claims, reads past its end on a varint that does not stop, and overflows
 //! on a long one (`decode_len_with_offset`; `varinteger::decode_with_offset`). The expansion
-//! is then split by 16-bit lengths (`compression.rs`, `delta_decode`). This walk finds the
-//! same lengths and nothing else.
+//! is then split by 16-bit lengths (`compression.rs`, `delta_decode`). This walk finds the same
+//! lengths.
 
-/// Longest varint that is read. Three bytes count to 2^21, far above the longest legal run.
+/// Longest varint that is read, in bytes. Three count to 2^21, far above the longest valid run.
 const MAX_VARINT: usize = 3;
 
-/// What is wrong with the encoded inputs.
+/// Why encoded inputs are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Malformed {
-    /// A run length does not end, or is longer than any legal one.
+    /// A run length does not end, or is longer than any valid one.
     Varint,
     /// A literal run reaches past the packet.
     Literal,
-    /// The last input is cut off.
+    /// The last input is truncated.
     Truncated,
     /// More inputs than allowed.
     TooMany,
@@ -24,7 +24,7 @@ pub(super) enum Malformed {
     Shape(usize),
 }
 
-/// Counts the inputs in `encoded`: at most `max_count`, each of a length that `fits`.
+/// Counts the inputs in `encoded`: at most `max_count`, each of a length that `fits` accepts.
 pub(super) fn count_inputs(
     encoded: &[u8],
     max_count: usize,
@@ -55,7 +55,7 @@ enum RleRun<'a> {
     Literal(&'a [u8]),
 }
 
-/// The expansion, one byte at a time, never in memory.
+/// The expansion, one byte at a time.
 struct Expansion<'a> {
     rest: &'a [u8],
     run: RleRun<'a>,
@@ -104,7 +104,7 @@ impl Expansion<'_> {
         Err(Malformed::Varint)
     }
 
-    /// Bit 0 tells a fill from a literal, bit 1 of a fill its byte.
+    /// Bit 0 distinguishes a fill from a literal; bit 1 is the bit that a fill repeats.
     fn start_run(&mut self, code: usize) -> Result<(), Malformed> {
         self.run = if code & 1 == 1 {
             RleRun::Fill {

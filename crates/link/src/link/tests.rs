@@ -1,4 +1,4 @@
-//! Facts about what a link believes of the bytes it gets.
+//! What a link accepts of the datagrams it receives, and what it sends.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, Se
 use crate::{
     route::RouteState,
     wire::{
-        ControlMessage, Echo, HEADER_LEN, Header, DatagramKind, Path, PathAck, clock::ClockAnswer,
+        ControlMessage, DatagramKind, Echo, HEADER_LEN, Header, Path, PathAck, clock::ClockAnswer,
         wrap_micros,
     },
 };
@@ -24,7 +24,7 @@ fn connected() -> Link {
     link
 }
 
-/// Two links that play over perfect paths of no delay.
+/// Two links that play over perfect paths without delay.
 fn playing(ticks: u32) -> (Link, Link, Duration) {
     let (mut a, mut b) = (connected(), connected());
     a.start_epoch(MS, 1);
@@ -60,7 +60,7 @@ fn datagram(header: &Header, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_cannot_be_read_is_counted_by_reason_and_changes_nothing_else() {
+fn an_invalid_datagram_is_counted_by_reason_and_changes_nothing_else() {
     let (mut link, _, now) = playing(10);
     let before = link.stats().clone();
     assert!(link.receive(now, Path::Direct, &[]).is_err());
@@ -76,7 +76,7 @@ fn what_cannot_be_read_is_counted_by_reason_and_changes_nothing_else() {
 }
 
 #[test]
-fn an_acknowledgement_cannot_move_past_what_was_sent() {
+fn an_acknowledgement_of_a_packet_never_sent_is_refused() {
     let (mut link, _, now) = playing(10);
     let mut header = Header::new(DatagramKind::Heartbeat);
     header.acks[0] = PathAck {
@@ -94,7 +94,7 @@ fn an_acknowledgement_cannot_move_past_what_was_sent() {
 }
 
 #[test]
-fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
+fn an_echo_of_a_stamp_never_sent_is_not_measured() {
     let (mut link, _, now) = playing(10);
     link.poll(now, &mut |_| Ok(()));
     let before = link.path_rtt(Path::Direct);
@@ -138,9 +138,9 @@ fn data_of_another_episode_is_dropped_and_counted() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_said() {
+fn a_packet_that_cannot_be_sent_is_counted_and_reported() {
     let (mut link, _, now) = playing(3);
-    let mut out = |_: Path, _: &[u8]| Ok(());
+    let mut out = |_: Transmit<'_>| Ok(());
     let none = SentBy::default();
     assert_eq!(
         link.send_data(now, &[0; MAX_PAYLOAD + 1], true, &mut out),
@@ -150,7 +150,7 @@ fn what_cannot_be_sent_is_said() {
         link.send_data(now, &[0; MAX_PAYLOAD], true, &mut out)
             .direct
     );
-    let mut refuse = |_: Path, _: &[u8]| Err(SendFailed);
+    let mut refuse = |_: Transmit<'_>| Err(SendFailed);
     assert_eq!(link.send_data(now, &[1], true, &mut refuse), none);
     assert_eq!(link.route(), RouteState::Suspect);
     link.end_epoch();
@@ -195,7 +195,11 @@ fn header() -> impl Strategy<Value = Header> {
             }),
         ]
     };
-    let kind = prop::sample::select(vec![DatagramKind::Data, DatagramKind::Heartbeat, DatagramKind::Probe]);
+    let kind = prop::sample::select(vec![
+        DatagramKind::Data,
+        DatagramKind::Heartbeat,
+        DatagramKind::Probe,
+    ]);
     let echo = prop::option::of((any::<bool>(), any::<u32>(), 0..1_048_u64));
     (
         (
@@ -230,28 +234,29 @@ fn header() -> impl Strategy<Value = Header> {
         )
 }
 
-/// An answer of a peer whose clock shows `theirs` when ours shows `now`, after 300 us either way.
+/// An answer of a peer whose clock reads `theirs` when ours reads `now`, after 300 us in each
+/// direction.
 fn answer(now: Duration, theirs: Duration) -> (ClockAnswer, Duration) {
-    let way = Duration::from_micros(300);
+    let latency = Duration::from_micros(300);
     let hold = Duration::from_micros(40);
     let answer = ClockAnswer {
-        asked: wrap_micros(now - hold - way * 2),
-        heard: wrap_micros(theirs - way - hold),
-        answered: wrap_micros(theirs - way),
+        asked: wrap_micros(now - hold - latency * 2),
+        received: wrap_micros(theirs - latency - hold),
+        answered: wrap_micros(theirs - latency),
         step_us: 1,
     };
     (answer, now)
 }
 
 #[test]
-fn an_answer_outside_the_ticks_tells_the_clock_and_moves_no_route() {
+fn an_answer_between_ticks_updates_the_clock_and_not_the_route() {
     // Both stamps wrap around between two hours and three.
     let hours = Duration::from_secs(3 * 3_600);
     for offset in [0, 17, 2 * 3_600] {
         let mut link = connected();
-        let (question, at) = answer(hours, hours);
-        link.record_clock(question, at);
-        assert_eq!(link.clock_offset(), None, "no header yet: from where on?");
+        let (early, at) = answer(hours, hours);
+        link.record_clock(early, at);
+        assert_eq!(link.clock_offset(), None, "no header yet, so no origin");
         let offset = Duration::from_secs(offset);
         let mut header = Header::new(DatagramKind::Heartbeat);
         header.sent = wrap_micros(hours + offset);
@@ -259,26 +264,26 @@ fn an_answer_outside_the_ticks_tells_the_clock_and_moves_no_route() {
             .unwrap();
         let (route, stats) = (link.route(), link.stats().clone());
         let now = hours + TICK;
-        let (told, at) = answer(now, now + offset);
-        link.record_clock(told, at);
+        let (answer, at) = answer(now, now + offset);
+        link.record_clock(answer, at);
         let estimate = link.clock_offset().unwrap();
         // Headers count from the first one of the peer, modulo 2^32 us.
         let whole = i64::try_from((now + offset).as_micros() % (1 << 32)).unwrap();
-        let truth = whole - i64::try_from(now.as_micros()).unwrap();
-        assert_eq!(estimate.offset_us, truth);
+        let expected = whole - i64::try_from(now.as_micros()).unwrap();
+        assert_eq!(estimate.offset_us, expected);
         assert!(estimate.uncertainty_us < 1_000, "{estimate:?}");
         assert_eq!((link.route(), link.stats()), (route, &stats));
     }
 }
 
 #[test]
-fn an_answer_that_cannot_be_true_is_dropped() {
+fn an_impossible_clock_answer_is_dropped() {
     let (mut link, _, now) = playing(10);
     let before = link.clock_offset();
-    assert!(before.is_some(), "headers have told it");
+    assert!(before.is_some(), "from the echoes of headers");
     let stamp = wrap_micros(now);
-    for (asked, heard, answered) in [
-        // Asked in the future, eleven seconds ago; held for longer than it took.
+    for (asked, received, answered) in [
+        // Asked in the future, eleven seconds ago; held for longer than the round trip.
         (stamp.wrapping_add(1), 0, 0),
         (stamp.wrapping_sub(11_000_000), 0, 0),
         (stamp.wrapping_sub(100), 0, 101),
@@ -287,7 +292,7 @@ fn an_answer_that_cannot_be_true_is_dropped() {
         link.record_clock(
             ClockAnswer {
                 asked,
-                heard,
+                received,
                 answered,
                 step_us: 0,
             },
@@ -301,7 +306,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_an_error_or_a_datagram_and_never_a_panic(
+    fn any_bytes_are_an_error_or_a_datagram(
         bytes in prop::collection::vec(any::<u8>(), 0..1_300),
         relay in any::<bool>(),
     ) {
@@ -316,9 +321,9 @@ proptest! {
         }
     }
 
-    /// A hostile peer may lie about itself; it cannot make our books disagree with what we did.
+    /// A hostile peer may lie about itself, but its headers do not falsify the counters of this peer.
     #[test]
-    fn hostile_headers_neither_panic_nor_falsify_what_we_know_ourselves(
+    fn hostile_headers_neither_panic_nor_falsify_our_counters(
         headers in prop::collection::vec((header(), any::<bool>(), 0..40_u32), 1..60),
     ) {
         let (mut link, _, mut now) = playing(20);
@@ -328,17 +333,17 @@ proptest! {
             let path = if relay { Path::Relay } else { Path::Direct };
             let payload: &[u8] = if header.kind == DatagramKind::Data { &[7] } else { &[] };
             let _ = link.receive(now, path, &datagram(&header, payload));
-            // Stamps of whatever the header says.
+            // Arbitrary stamps, from the header.
             let answer = ClockAnswer {
                 asked: wrap_micros(now).wrapping_sub(wait),
-                heard: header.sent,
+                received: header.sent,
                 answered: header.sent.wrapping_add(u32::from(header.data_seq)),
                 step_us: header.data_seq,
             };
             link.record_clock(answer, now);
             link.poll(now, &mut |_| Ok(()));
             link.send_data(now, &[1], true, &mut |_| Ok(()));
-            let _ = (link.margin(), link.late_evidence(now), link.clock_offset());
+            let _ = (link.margin(), link.player_link(now, false), link.clock_offset());
             let stats = link.stats();
             for path in &stats.paths {
                 prop_assert!(path.lost <= path.sent);

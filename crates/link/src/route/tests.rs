@@ -1,4 +1,4 @@
-//! Facts about the route machine, rule by rule.
+//! The route machine, rule by rule.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn suspect(evidence: &PathEvidence) -> (Router, RouteChange) {
 }
 
 #[test]
-fn every_sign_of_trouble_raises_doubt_and_names_itself() {
+fn every_sign_of_trouble_makes_the_path_suspect_with_its_metric() {
     let silence = PathEvidence {
         silence: 50 * MS,
         ..healthy()
@@ -70,7 +70,7 @@ fn every_sign_of_trouble_raises_doubt_and_names_itself() {
 }
 
 #[test]
-fn nothing_is_judged_before_both_sides_were_heard() {
+fn nothing_is_judged_before_both_sides_exchanged_packets() {
     let mut router = direct(RoutePolicy::P2pFirst);
     let quiet = PathEvidence {
         judging: false,
@@ -82,7 +82,7 @@ fn nothing_is_judged_before_both_sides_were_heard() {
 }
 
 #[test]
-fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
+fn the_peers_suspicion_is_shared_but_does_not_become_our_own() {
     let (mut router, change) = suspect(&PathEvidence {
         peer_degraded: true,
         ..healthy()
@@ -90,7 +90,7 @@ fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
     assert_eq!(change.cause, RouteCause::PeerDegraded);
     assert!(
         !router.degraded(),
-        "or two peers would hold each other for ever"
+        "or two peers would keep each other suspicious for ever"
     );
     assert_eq!(
         router.judge(
@@ -110,7 +110,7 @@ fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
 }
 
 #[test]
-fn doubt_lasts_until_a_whole_stretch_was_good() {
+fn a_path_is_suspect_until_a_whole_stretch_was_good() {
     let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
@@ -129,7 +129,7 @@ fn doubt_lasts_until_a_whole_stretch_was_good() {
 }
 
 #[test]
-fn death_needs_silence_and_packets_by_relay_alone() {
+fn a_path_is_dead_after_silence_and_packets_by_relay_alone() {
     let dead = PathEvidence {
         silence: 250 * MS,
         relay_alone: 8,
@@ -140,7 +140,7 @@ fn death_needs_silence_and_packets_by_relay_alone() {
             silence: 249 * MS,
             ..dead
         },
-        // The relay is silent too: the peer hitches, or is gone.
+        // The relay is silent too: the peer stalls, or is gone.
         PathEvidence {
             relay_alone: 7,
             ..dead
@@ -177,7 +177,7 @@ fn death_needs_silence_and_packets_by_relay_alone() {
 }
 
 #[test]
-fn counts_of_packets_scale_with_the_rate() {
+fn packet_counts_scale_with_the_frame_rate() {
     let at = |fps: u32| Router::dead_packets(Duration::from_secs(1) / fps);
     assert_eq!([at(120), at(60), at(30), at(10)], [16, 8, 4, 3]);
     let silence = |fps: u32| {
@@ -188,7 +188,7 @@ fn counts_of_packets_scale_with_the_rate() {
 }
 
 #[test]
-fn a_promotion_is_never_taken_back() {
+fn a_failover_is_final() {
     let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
@@ -214,7 +214,7 @@ fn a_promotion_is_never_taken_back() {
         (survival.to, survival.cause),
         (RouteState::Survival, RouteCause::RelaySilent)
     );
-    assert!(router.degraded(), "the peer must hear of it");
+    assert!(router.degraded(), "the peer is informed");
     assert_eq!(router.judge(6 * MS, &healthy()), None, "not steady yet");
     let steady = PathEvidence {
         relay_steady: true,
@@ -224,7 +224,7 @@ fn a_promotion_is_never_taken_back() {
 }
 
 #[test]
-fn a_promoted_peer_is_followed() {
+fn a_failover_of_the_peer_is_followed() {
     let mut router = direct(RoutePolicy::P2pFirst);
     let change = router
         .judge(
@@ -243,7 +243,7 @@ fn a_promoted_peer_is_followed() {
 }
 
 #[test]
-fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
+fn a_closed_channel_is_a_failover_with_a_relay_and_suspect_without() {
     let mut router = direct(RoutePolicy::P2pFirst);
     let alone = PathEvidence {
         direct_open: false,
@@ -273,7 +273,7 @@ fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
 }
 
 #[test]
-fn policies_are_read_as_they_are_written() {
+fn a_policy_parses_from_its_own_name() {
     for policy in RoutePolicy::ALL {
         assert_eq!(policy.to_string().parse(), Ok(policy));
         assert_eq!(RoutePolicy::ALL[usize::from(policy.code())], policy);
@@ -286,7 +286,7 @@ fn policies_are_read_as_they_are_written() {
 }
 
 #[test]
-fn p2p_only_knows_no_promotion() {
+fn p2p_only_does_not_fail_over() {
     let mut router = direct(RoutePolicy::P2pOnly);
     let dead = PathEvidence {
         silence: 900 * MS,
@@ -308,7 +308,7 @@ fn p2p_only_knows_no_promotion() {
 }
 
 #[test]
-fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
+fn failback_waits_for_good_time_and_after_a_relapse_for_a_quarantine() {
     let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO).returning(true);
     let healthy = healthy();
     let closed = PathEvidence {
@@ -323,11 +323,11 @@ fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
         let left = now;
         let back = loop {
             now += Duration::from_millis(100);
-            let promised = router.announces_failover(now);
+            let announced = router.announces_failover(now);
             if let Some(change) = router.judge(now, &healthy) {
                 break change;
             }
-            assert!(promised, "as long as it stays it says so");
+            assert!(announced, "until it fails back");
         };
         assert_eq!(
             (back.to, back.cause),
@@ -342,7 +342,7 @@ fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
 }
 
 #[test]
-fn without_the_policy_a_promotion_is_final() {
+fn without_failback_a_failover_is_final_for_an_hour() {
     let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO);
     let healthy = healthy();
     router.judge(Duration::ZERO, &healthy);
@@ -418,7 +418,7 @@ fn signs() -> Vec<(PathEvidence, RouteCause, &'static str)> {
 }
 
 #[test]
-fn a_path_that_is_worse_than_the_relay_is_left_and_the_file_can_say_why() {
+fn a_path_worse_than_the_relay_fails_over_with_its_metric() {
     for (evidence, cause, metric) in signs() {
         let mut router = direct(RoutePolicy::P2pFirst);
         let mut change = router.judge(2 * MS, &evidence).unwrap();
@@ -434,7 +434,7 @@ fn a_path_that_is_worse_than_the_relay_is_left_and_the_file_can_say_why() {
 }
 
 #[test]
-fn a_path_is_not_left_for_a_relay_that_is_unproven_or_no_better() {
+fn a_relay_that_is_unproven_or_no_better_causes_no_failover() {
     for (evidence, cause, metric) in signs() {
         let unproven = PathEvidence {
             relay_usable: false,

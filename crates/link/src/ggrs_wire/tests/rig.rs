@@ -1,4 +1,4 @@
-//! Two real ggrs sessions over an in-memory network, the gate in front of each.
+//! Two real ggrs sessions over an in-memory network, with validation in front of each.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use super::super::{
     inspect_outgoing,
 };
 
-/// ggrs's messages, to be built at will.
+/// The messages of ggrs, with public fields.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Raw {
     pub magic: u16,
@@ -106,11 +106,11 @@ impl Gate {
 pub(super) struct Net {
     pub inbox: [VecDeque<Vec<u8>>; 2],
     pub gates: [Gate; 2],
-    /// Everything that either session sent.
+    /// All messages that either session sent.
     pub sent: Vec<Vec<u8>>,
     pub kinds: Vec<MessageKind>,
     pub refused: Vec<&'static str>,
-    /// Whether everything reaches ggrs as it would without the gate.
+    /// Whether messages reach ggrs without validation.
     pub open: bool,
 }
 
@@ -223,7 +223,7 @@ impl Rig {
         }
     }
 
-    /// Runs the handshake; it needs no clock, since every reply asks the next question.
+    /// Runs the handshake. It needs no clock: every reply is followed by the next request.
     pub(super) fn synchronize(&mut self) {
         for _ in 0..20 {
             for session in &mut self.sessions {
