@@ -279,7 +279,7 @@ fn a_member_tells_its_clock_while_its_game_does_nothing() {
     let before = theirs.now() - ours.now();
     let us = |time: Duration| i64::try_from(time.as_micros()).unwrap();
     let low = i64::from(answer.answered) - us(received_at);
-    let high = i64::from(answer.heard) - i64::from(answer.asked);
+    let high = i64::from(answer.received) - i64::from(answer.asked);
     assert!(
         (low - 100..=high + 100).contains(&us(before)),
         "neither packet came before it was sent: {low} <= {before:?} <= {high}"

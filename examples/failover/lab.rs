@@ -15,7 +15,7 @@ use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::route::RouteState;
-use rollback_lab_link::wire::{Header, Kind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 use crate::Rules;
 use crate::frame_scheduler::{self, FPS, WINDOW};
@@ -163,7 +163,7 @@ impl Network for Tap {
     }
 
     fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
-        if Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Data) {
+        if Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Data) {
             match self.cut.until(self.rules.clock.now()) {
                 None => {
                     self.tapped.before[path.index()].fetch_add(1, Ordering::Relaxed);

@@ -159,9 +159,9 @@ fn report_facts<C: Config>(
             }
             &Fact::Began { session: next, .. } => {
                 session = next;
-                world.resource_mut::<Links>().settle_all();
+                world.resource_mut::<Links>().finalize_all();
             }
-            Fact::Closed { .. } => world.resource_mut::<Links>().settle_all(),
+            Fact::Closed { .. } => world.resource_mut::<Links>().finalize_all(),
             _ => {}
         }
     }

@@ -8,10 +8,7 @@ use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::rollback::trace::MAX_PLAYERS;
 use crate::transport::{InputPacket, LabNet, PacketCursor};
-use rollback_lab_link::cause::{
-    Arrival, Evidence, LinkEvidence, Pause, PlayerLink, RouteShift, Via,
-};
-use rollback_lab_link::route::RouteState;
+use rollback_lab_link::cause::{Arrival, LinkEvidence};
 use rollback_lab_link::wire::Path;
 
 /// Runs in [`PreUpdate`] before the trace is drained.
@@ -34,38 +31,7 @@ pub(super) fn gather(
         let turn = net
             .candidate_pair(player_slot.peer)
             .is_some_and(|pair| pair.is_relayed());
-        let link = net.link(player_slot.peer, |link| {
-            let late = link.late_evidence(now);
-            let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-            // A variation and a gap both lie between two packets.
-            let measured = link.stats().path(link.route_path()).received >= 2;
-            PlayerLink {
-                via: match link.route() {
-                    RouteState::Direct | RouteState::Suspect if turn => Via::Turn,
-                    RouteState::Direct | RouteState::Suspect => Via::Direct,
-                    RouteState::Provisional | RouteState::Relay | RouteState::Survival => {
-                        Via::Relay
-                    }
-                    RouteState::Connecting => Via::Unknown,
-                },
-                evidence: Evidence {
-                    rtt_ms: late.rtt.map(millis),
-                    jitter_ms: measured.then(|| millis(late.jitter)),
-                    lost_packets: measured.then_some(late.lost_packets),
-                    frames_ahead: None,
-                    peer_silence_ms: Some(millis(late.peer_silence)),
-                    ..Evidence::default()
-                },
-                shift: late.route_shift.map(|shift| RouteShift {
-                    at: shift.at,
-                    left: shift.left,
-                }),
-                offset_us: link.clock_offset().map(|offset| offset.offset_us),
-                frame: link.frame(),
-                interval: link.interval(),
-                covered: link.covered(),
-            }
-        });
+        let link = net.link(player_slot.peer, |link| link.player_link(now, turn));
         if let Some(link) = link {
             links.set(player_slot.handle, link);
         }
@@ -100,11 +66,7 @@ fn hand_on(links: &mut LinkEvidence, player: usize, restarted: bool, packet: &In
             held: header.held,
             behind: header.behind,
             missing: header.missing,
-            pause: header.pause.map(|pause| Pause {
-                from: pause.from,
-                to: pause.to,
-                hidden: pause.hidden,
-            }),
+            pause: header.pause,
         },
     );
 }

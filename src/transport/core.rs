@@ -16,7 +16,7 @@ use super::EpisodeBounds;
 use super::network::{NetEvent, Network};
 use crate::clock::LabClock;
 use rollback_lab_link::conditions::{Conditions, Direction, Shaper};
-use rollback_lab_link::ggrs_wire::{self, Owner, Player, SentPings};
+use rollback_lab_link::ggrs_wire::{self, Owner, PlayerBounds, SentPings};
 use rollback_lab_link::link::{Incoming, Link, LinkSettings, SendFailed};
 use rollback_lab_link::route::RouteChange;
 use rollback_lab_link::wire::{ControlMessage, MAX_DATAGRAM, Path};
@@ -198,7 +198,7 @@ impl Core {
                 .player_slots
                 .iter()
                 .map(|player_slot| {
-                    Player::new(match player_slot {
+                    PlayerBounds::new(match player_slot {
                         None => Owner::Local,
                         Some(id) if *id == peer.id => Owner::Sender,
                         Some(_) => Owner::Other,
@@ -253,10 +253,10 @@ impl Core {
             let silent_since = |since: Duration| since.max(*heard_direct) + CLOSED_SILENCE;
             if closing.is_some_and(|since| *heard_direct <= since && now >= silent_since(since)) {
                 *closing = None;
-                link.direct_closed(now);
+                link.direct_closed();
             }
-            link.poll(now, &mut |path, bytes| {
-                hand_over(shaper, network.as_mut(), now, path, *id, bytes)
+            link.poll(now, &mut |sent| {
+                hand_over(shaper, network.as_mut(), now, sent.path, *id, sent.bytes)
             });
             if usable_at.is_none() && link.usable() {
                 *usable_at = Some(now);
@@ -401,7 +401,7 @@ impl Core {
                      One message holds all inputs that are not acknowledged"
                 );
             }
-            link.count_unsendable(reason);
+            link.count_unsendable();
         };
         let mut buffer = [0_u8; MAX_DATAGRAM];
         let length = match ggrs_wire::encode(message, &mut buffer) {
@@ -426,7 +426,7 @@ impl Core {
             now,
             payload,
             outgoing.newest_input_frame.is_some(),
-            &mut |path, bytes| hand_over(shaper, network.as_mut(), now, path, to, bytes),
+            &mut |sent| hand_over(shaper, network.as_mut(), now, sent.path, to, sent.bytes),
         );
         // What the refusal of a packet decided: the frame has not been simulated yet.
         let frame = bounds.is_some().then_some(*current_frame);

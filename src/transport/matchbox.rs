@@ -14,7 +14,7 @@ use super::websocket::{ServerConnection, ServerEvent, ServerSettings, Urgency, s
 use crate::clock::LabClock;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::relay::Roster;
-use rollback_lab_link::wire::{Header, Kind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 /// The one data channel of a lab session.
 const CHANNEL: usize = 0;
@@ -201,7 +201,7 @@ impl Network for MatchboxNetwork {
             Path::Relay => {
                 let slot = self.slot_of(peer).ok_or(SendFailed)?;
                 let control =
-                    Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Control);
+                    Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Control);
                 let urgency = if control {
                     Urgency::Control
                 } else {

@@ -18,7 +18,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngAlgorithm, TestRng, TestRunner};
 use rollback_lab_link::wire::relay::{DropReason, Member, Notice, Roster};
 use rollback_lab_link::wire::{
-    ControlMessage, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, PathAck, encode_control,
+    ControlMessage, DatagramKind, HEADER_LEN, Header, MAX_DATAGRAM, Path, PathAck, encode_control,
 };
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::lab::{Hub, LabPeer, frame, lab_peer, peer_id, play, run_until};
@@ -92,7 +92,7 @@ impl Forger {
             }
             let (header, payload) = Header::decode(&tapped.bytes).unwrap();
             self.newest[tapped.path.index()] = Some(header);
-            if header.kind == Kind::Data {
+            if header.kind == DatagramKind::Data {
                 self.magic = postcard::take_from_bytes(payload).unwrap().0;
             }
             self.captured.push((tapped.path, tapped.bytes));
@@ -100,7 +100,7 @@ impl Forger {
     }
 
     /// A header as the real peer would send it now.
-    fn header(&self, path: Path, kind: Kind) -> Header {
+    fn header(&self, path: Path, kind: DatagramKind) -> Header {
         let mut header = self.newest[path.index()].expect("the path was used");
         header.kind = kind;
         header.epoch = 0;
@@ -108,7 +108,7 @@ impl Forger {
     }
 
     fn data(&mut self, path: Path, payload: &[u8]) -> Vec<u8> {
-        let mut header = self.header(path, Kind::Data);
+        let mut header = self.header(path, DatagramKind::Data);
         header.data_seq = self.seq;
         self.seq -= 1;
         datagram(&header, payload)
@@ -121,7 +121,7 @@ impl Forger {
     }
 
     fn control(&self, path: Path, payload: &[u8]) -> Vec<u8> {
-        datagram(&self.header(path, Kind::Control), payload)
+        datagram(&self.header(path, DatagramKind::Control), payload)
     }
 }
 
@@ -324,12 +324,12 @@ fn headers_that_lie_or_break_are_refused_by_reason() {
     let rounds = ATTACKED.len() as u64;
     for _ in ATTACKED {
         for path in Path::ALL {
-            let good = datagram(&forger.header(path, Kind::Heartbeat), &[]);
+            let good = datagram(&forger.header(path, DatagramKind::Heartbeat), &[]);
             let mut other_version = good.clone();
             other_version[0] = other_version[0] & 15 | 0x20;
             let mut ack_map = good.clone();
             ack_map[10..14].copy_from_slice(&[2, 0, 0, 0]);
-            let mut never_sent = forger.header(path, Kind::Heartbeat);
+            let mut never_sent = forger.header(path, DatagramKind::Heartbeat);
             never_sent.acks[0] = PathAck {
                 highest: never_sent.acks[0].highest.wrapping_add(5_000),
                 map: 1,
@@ -341,10 +341,10 @@ fn headers_that_lie_or_break_are_refused_by_reason() {
                 other_version,
                 ack_map,
                 datagram(&never_sent, &[]),
-                datagram(&forger.header(path, Kind::Heartbeat), &[1]),
-                datagram(&forger.header(path, Kind::Probe), &[1]),
-                datagram(&forger.header(path, Kind::Data), &[]),
-                datagram(&forger.header(path, Kind::Control), &[]),
+                datagram(&forger.header(path, DatagramKind::Heartbeat), &[1]),
+                datagram(&forger.header(path, DatagramKind::Probe), &[1]),
+                datagram(&forger.header(path, DatagramKind::Data), &[]),
+                datagram(&forger.header(path, DatagramKind::Control), &[]),
             ] {
                 hub.inject(VICTIM, path, ATTACKER, &bytes);
                 // From a peer of no room, not even the good one counts.
@@ -352,7 +352,7 @@ fn headers_that_lie_or_break_are_refused_by_reason() {
                 hub.inject_unknown(VICTIM, path, peer_id(99), &good);
             }
             // Good data of another episode is no bytes' fault: dropped, and no reason in the file.
-            let mut elsewhere = forger.header(path, Kind::Data);
+            let mut elsewhere = forger.header(path, DatagramKind::Data);
             elsewhere.epoch = 7;
             hub.inject(VICTIM, path, ATTACKER, &datagram(&elsewhere, &[0; 9]));
         }

@@ -1,11 +1,12 @@
-//! Seeded network conditions for tests and experiments: what they are, and to whom they apply.
+//! Simulated networks for tests and experiments: latency, jitter, loss, bursts, rate limits and
+//! outages, drawn from a seed.
 //!
-//! Never touches packets; that is [`Shaper`]'s job. Every peer shapes what it sends, so that
-//! everything here is one-way.
+//! [`Conditions`] parses a specification for all players and paths; a [`Shaper`] applies it to what
+//! one peer sends, so everything here is one-way; [`Realised`] counts what it did to the packets.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::wire::Path;
+use crate::wire::Path;
 
 mod grammar;
 mod preset;
@@ -13,13 +14,15 @@ mod realised;
 mod shaper;
 
 pub use grammar::ConditionError;
-pub use preset::{PRESETS, Preset};
 pub use realised::Realised;
 pub use shaper::{Direction, Shaped, Shaper};
 
-/// Losses in bursts: the two states of Gilbert (1960) and Elliott (1963). In the bad one every
+use preset::Preset;
+
+/// Loses packets in bursts: the two states of Gilbert (1960) and Elliott (1963). In the bad state every
 /// packet is lost, in the good one [`Shape::loss`] applies.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct Burst {
     /// Share of packets lost in bursts, from 0 up to, but not including, 1.
     pub share: f64,
@@ -28,80 +31,82 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// The chances to enter and to leave the bad state, packet by packet. The bad state is held
-    /// for `1 / leave` packets on average, and for `enter / (enter + leave)` of all of them.
-    #[must_use]
-    pub fn chances(&self) -> (f64, f64) {
+    /// The probabilities to enter and to leave the bad state, per packet. It lasts for `1 / leave`
+    /// packets on average, and holds `enter / (enter + leave)` of all packets.
+    fn chances(&self) -> (f64, f64) {
         let leave = 1.0 / self.length;
         (leave * self.share / (1.0 - self.share), leave)
     }
 }
 
-/// Packets that are held back, so that later ones overtake them.
+/// Holds packets back, so that later ones overtake them.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct Reorder {
     /// Share of packets held back, 0 to 1.
     pub share: f64,
-    /// For how long, beyond their delay.
+    /// Additional delay of these packets.
     pub hold: Duration,
 }
 
-/// A stretch of every episode in which nothing that is sent arrives.
+/// A stretch of every episode in which every packet sent is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct Outage {
-    /// Its begin, from the begin of the episode.
+    /// Its start, since the start of the episode.
     pub from: Duration,
-    /// Its end, from the begin of the episode. `None` lasts to the end.
+    /// Its end, since the start of the episode. `None` lasts until the episode ends.
     pub to: Option<Duration>,
 }
 
 impl Outage {
-    /// Whether a packet sent so long after the episode began is lost.
-    #[must_use]
-    pub fn covers(&self, since: Duration) -> bool {
+    /// Whether a packet sent `since` the start of the episode is lost.
+    fn covers(&self, since: Duration) -> bool {
         since >= self.from && self.to.is_none_or(|to| since < to)
     }
 }
 
-/// What happens to the packets of one player on one path.
+/// What happens to the packets of one player on one path. The default leaves them alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct Shape {
-    /// One-way delay. Defaults to none.
+    /// One-way delay, up to 10 s. Defaults to none.
     pub latency: Duration,
     /// The delay varies uniformly by up to this much in both directions, never below zero.
-    /// Packets are not put back in order: jitter above the send interval reorders. Defaults to none.
+    /// Packets are not put back in order: jitter above the send interval reorders. Up to 10 s.
+    /// Defaults to none.
     pub jitter: Duration,
     /// Share of packets lost independently, 0 to 1. Defaults to 0.
     pub loss: f64,
     /// Losses in bursts, beside `loss`. Defaults to none.
     pub burst: Option<Burst>,
-    /// Share of packets that come twice, 0 to 1; the second copy is delayed on its own.
-    /// Defaults to 0.
+    /// Share of packets that arrive twice, 0 to 1; the second copy has a delay of its own. Defaults to
+    /// 0.
     pub duplicate: f64,
     /// Packets held back beyond their delay. Defaults to none.
     pub reorder: Option<Reorder>,
-    /// Bits per second that the path carries, payload alone, for all receivers together. Packets
-    /// wait for their turn, at most [`QUEUE_LIMIT`]; later ones are lost. Defaults to unlimited.
+    /// Capacity of the path in bits per second, payload alone, for all receivers together. Packets
+    /// queue for at most 300 ms; those that would wait longer are dropped. Defaults to unlimited.
     pub rate: Option<u64>,
-    /// When the path is down. Defaults to never.
+    /// When the path is down. Defaults to no outage.
     pub cut: Option<Outage>,
 }
 
-/// What waits at a rate limit for longer is dropped: a household router's full buffer is worth
-/// about as much (Gettys and Nichols, "Bufferbloat", 2011, tell of several hundred milliseconds).
-pub const QUEUE_LIMIT: Duration = Duration::from_millis(300);
+/// Longest wait at a rate limit: about the full buffer of a household router (Gettys and Nichols,
+/// "Bufferbloat", 2011, report several hundred milliseconds).
+const QUEUE_LIMIT: Duration = Duration::from_millis(300);
 
 impl Shape {
-    /// Whether packets pass untouched.
+    /// Whether packets pass unchanged.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The keys of one segment; `None` where the segment says nothing.
+/// The keys of one segment; `None` for those that it does not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Keys {
+struct ConditionKeys {
     latency: Option<Duration>,
     jitter: Option<Duration>,
     loss: Option<f64>,
@@ -112,8 +117,8 @@ struct Keys {
     cut: Option<Option<Outage>>,
 }
 
-impl Keys {
-    /// Puts what is said over `shape`.
+impl ConditionKeys {
+    /// Overrides `shape` with the keys that are set.
     fn apply(&self, shape: &mut Shape) {
         *shape = Shape {
             latency: self.latency.unwrap_or(shape.latency),
@@ -134,29 +139,39 @@ struct Rule {
     player: Option<u8>,
     path: Option<Path>,
     preset: Option<&'static Preset>,
-    keys: Keys,
+    keys: ConditionKeys,
 }
 
-/// Conditions of all players and paths.
+/// The conditions of all players and paths, parsed from a specification.
 ///
-/// `latency=50ms,jitter=10ms,loss=15%` holds for everyone on both paths; `p1:` in front makes a
-/// segment hold for what one player sends, `direct:` or `relay:` for one path, `p1:direct:` for
-/// both; `;` separates segments. Where segments overlap, the later one wins, key by key.
+/// `latency=50ms,jitter=10ms,loss=15%` applies to all players on both paths. A prefix restricts a
+/// segment: `p1:` to what one player sends, `direct:` or `relay:` to one path, `p1:direct:` to both;
+/// `;` separates segments. Where segments overlap, the later one wins, key by key.
 ///
 /// | key | value | meaning |
 /// |---|---|---|
 /// | `latency` | `50ms` | one-way delay, up to 10 s |
-/// | `jitter` | `10ms` | the delay varies by so much both ways |
-/// | `loss` | `15%` | packets lost one by one |
+/// | `jitter` | `10ms` | the delay varies uniformly by up to this much in both directions |
+/// | `loss` | `15%` | packets lost independently |
 /// | `burst` | `5%/4` | 5 % lost in bursts of 4 packets on average (Gilbert-Elliott) |
-/// | `duplicate` | `1%` | packets that come twice |
+/// | `duplicate` | `1%` | packets that arrive twice |
 /// | `reorder` | `2%/30ms` | packets held back by 30 ms, so that later ones overtake |
-/// | `rate` | `256kbit` | what the path carries per second; the queue before it is [`QUEUE_LIMIT`] long |
-/// | `cut` | `10s..12s` | nothing sent in this stretch of every episode arrives; `10s..` for good |
-/// | `preset` | `lte` | the keys of one of the [`PRESETS`]; other keys of the segment override it |
+/// | `rate` | `256kbit` | capacity per second, with a queue of 300 ms |
+/// | `cut` | `10s..12s` | an outage: packets sent in this stretch of every episode are lost; `10s..` lasts until the episode ends |
+/// | `preset` | `lte` | the keys of a preset; other keys of the segment override it |
 ///
-/// `none` takes back an earlier `burst`, `reorder`, `rate` or `cut`. A cut of one direction is
-/// that of one player's packets: `p0:direct:cut=10s..12s`.
+/// `none` removes an earlier `burst`, `reorder`, `rate` or `cut`. An outage in one direction is that
+/// of one player's packets: `p0:direct:cut=10s..12s`.
+///
+/// | preset | round trip | jitter | losses | rate up | source |
+/// |---|---|---|---|---|---|
+/// | `cable` | 28 ms | 0 | 0 | 1 Mbit/s | WebPageTest, "Cable" |
+/// | `dsl` | 50 ms | 0 | 0 | 384 kbit/s | WebPageTest, "DSL" |
+/// | `lte` | 70 ms | 0 | 0 | 12 Mbit/s | WebPageTest, "LTE" |
+/// | `4g` | 170 ms | 0 | 0 | 9 Mbit/s | WebPageTest, "4G" |
+/// | `3g` | 300 ms | 0 | 0 | 768 kbit/s | WebPageTest, "3G" |
+/// | `busy-wifi` | 10 ms | 8 ms | 2 % in bursts of 3 | unlimited | chosen to exercise the route rules |
+/// | `bad-wifi` | 30 ms | 20 ms | 8 % in bursts of 6 | unlimited | chosen to exercise the route rules |
 ///
 /// ```
 /// # use rollback_lab_link::{conditions::Conditions, wire::Path};
@@ -174,10 +189,10 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Reads a specification. An empty one means no conditions.
+    /// Parses a specification. An empty one means no conditions.
     ///
     /// # Errors
-    /// Names the key, scope or value that is not understood, and what would be.
+    /// [`ConditionError`] names the key, scope or value that is not valid, and those that are.
     pub fn parse(spec: &str) -> Result<Self, ConditionError> {
         let rules = spec
             .split(';')
@@ -205,13 +220,13 @@ impl Conditions {
         shape
     }
 
-    /// Whether nothing is shaped at all.
+    /// Whether no segment sets anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The highest player that a segment names, to be checked against the number of players.
+    /// The highest player handle in the specification: check it against the number of players.
     #[must_use]
     pub fn highest_player(&self) -> Option<usize> {
         self.rules

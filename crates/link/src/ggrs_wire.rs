@@ -1,26 +1,44 @@
-//! The gate between the network and ggrs: its messages are validated here before it sees them.
+//! Encodes ggrs messages into data packets, and validates those from outside before ggrs sees them.
 //!
-//! Owns the encoding of `ggrs::Message` in data packets, and every bound that keeps a remote
-//! message from making ggrs 0.13 panic, overflow, allocate without a bound or go wrong.
-//! Never keeps state: what the rules need to know is handed in as [`Limits`].
+//! ggrs 0.13 trusts its messages: a hostile or broken one can make it panic, overflow, allocate
+//! without a bound, or end the match. [`decode`] checks every message against the state of the
+//! session, which the caller passes as [`Limits`]; the module itself keeps none.
+//!
+//! ```
+//! use ggrs::NULL_FRAME;
+//! use rollback_lab_link::ggrs_wire::{GgrsWireError, Limits, Owner, PlayerBounds, SentPings, decode};
+//!
+//! let players = [PlayerBounds::new(Owner::Local), PlayerBounds::new(Owner::Sender)];
+//! let limits = Limits {
+//!     players: &players,
+//!     input_bytes: Some(1),
+//!     max_prediction: 8,
+//!     max_input_delay: 2,
+//!     desync_interval: Some(10),
+//!     current_frame: 0,
+//!     remote_magic: None,
+//!     sent_pings: &SentPings::default(),
+//! };
+//! assert_eq!(decode(&[0xff; 8], &limits).unwrap_err(), GgrsWireError::NotAMessage);
+//! ```
 //!
 //! # The rules, and the code of ggrs 0.13 that makes each necessary
 //!
 //! | message | rule | because |
 //! |---|---|---|
-//! | all | at most [`MAX_MESSAGE`] bytes, nothing behind the message | serde reserves up to 1 MiB for a length prefix alone |
+//! | all | at most [`MAX_MESSAGE`] bytes, no trailing bytes | serde reserves up to 1 MiB for a length prefix alone |
 //! | all | magic is not zero and never changes | `handle_message` filters nothing while `remote_magic` is 0, and `on_sync_reply` copies any magic into it |
-//! | input | one status per player | `on_input` drops other packets too, but only behind the allocation |
-//! | input | no `disconnect_requested` | `send_pending_output` runs in state `Running` alone, so ggrs never sends it; on receipt it ends the match. Leaving is said by `Bye` |
+//! | input | one status per player | `on_input` drops other packets too, but only after the allocation |
+//! | input | no `disconnect_requested` | `send_pending_output` runs only in state `Running`, so ggrs does not send it; on receipt it ends the match. A peer leaves with [`ControlMessage::Bye`](crate::wire::ControlMessage::Bye) |
 //! | input | 0 <= `start_frame`; the first is at most the largest input delay | `InputQueue::advance_queue_head` pads from 0 to it until an assert fails at 128; `start_frame + i` overflows |
-//! | input | `start_frame` <= newest received + 1 | nothing else is ever sent, since it is the sender's oldest input that we have not acknowledged |
+//! | input | `start_frame` <= newest received + 1 | it is the sender's oldest input that we have not acknowledged |
 //! | input | 1 to 128 inputs, all of the agreed size (or at most 64 bytes) | `bitfield_rle::decode` allocates what the packet claims; see the walk in `ggrs_wire/rle.rs` |
 //! | input | newest input <= newest local + window + largest input delay + 2, and <= current - window + 120 | `InputQueue::add_input_by_frame` asserts at most 128 held inputs; a peer can only be a window ahead of what it knows of us |
-//! | input, ack | -1 <= `ack_frame` <= newest local | `pop_pending_output` throws away whatever is claimed to have arrived, and nothing can bring it back |
-//! | input | -1 <= each `last_frame` <= what can be true | they are merged by maximum and never come down; `last_frame + 1` becomes a frame to load |
-//! | input | a player is reported disconnected only after we removed it, and not at an earlier frame | `update_player_disconnects` loads the frame after the reported one, and `SyncLayer::load_frame` asserts that it is neither the current one nor outside the window; with an earlier frame than ours it does so again in every update |
+//! | input, ack | -1 <= `ack_frame` <= newest local | `pop_pending_output` drops every input that is claimed to have arrived, and nothing restores it |
+//! | input | -1 <= each `last_frame` <= the newest frame possible | they are merged by maximum and do not decrease; `last_frame + 1` becomes a frame to load |
+//! | input | a player is reported disconnected only after we removed it, and not at an earlier frame | `update_player_disconnects` loads the frame after the reported one, and `SyncLayer::load_frame` asserts that it is neither the current one nor outside the window; with an earlier frame than ours it is loaded again in every update |
 //! | quality report | advantage within a minute of frames | it is averaged into `frames_ahead`, by which games slow down |
-//! | quality reply | pong is a ping we sent lately | the difference to the clock becomes the RTT; `ping * fps` in `update_local_frame_advantage` overflows |
+//! | quality reply | the pong is one of the last 32 pings sent | the difference to the clock becomes the RTT; `ping * fps` in `update_local_frame_advantage` overflows |
 //! | checksum | detection is on | `on_checksum_report` trips a `debug_assert` |
 //! | checksum | frame in the last 32 intervals (and 128 frames), not beyond the newest local | `body.frame - 31 * interval` overflows; frames that are never confirmed pile up in `pending_checksums` |
 //!
@@ -33,34 +51,39 @@ mod rle;
 
 use ggrs::NULL_FRAME;
 
-use crate::frame::Frame;
+use crate::{
+    frame::Frame,
+    wire::{HEADER_LEN, MAX_DATAGRAM},
+};
 
 use self::{
-    mirror::{Body, Input, Status},
+    mirror::{BodyMirror, InputMirror, MessageMirror, StatusMirror},
     rle::{Malformed, count_inputs},
 };
 
-pub use self::{error::GgrsWireError, mirror::MAX_PLAYERS};
+pub use self::error::GgrsWireError;
 
-/// Largest encoded message: what a datagram has left behind its header.
-pub const MAX_MESSAGE: usize = super::wire::MAX_DATAGRAM - super::wire::HEADER_LEN;
-/// Inputs that one packet can hold: `PENDING_OUTPUT_SIZE` of ggrs.
-pub const MAX_INPUTS: usize = 128;
-/// Largest serialized input while its size varies.
+/// Largest encoded message, in bytes: the payload of a datagram.
+pub const MAX_MESSAGE: usize = MAX_DATAGRAM - HEADER_LEN;
+/// Inputs that one packet can hold: `PENDING_OUTPUT_SIZE` of ggrs 0.13.
+const MAX_INPUTS: usize = 128;
+/// Largest serialized input, in bytes, of a game whose inputs vary in size: 18 of them, the
+/// unacknowledged inputs of 300 ms at 60 Hz, fit into one message even if they do not compress.
 pub const MAX_VARIABLE_INPUT: usize = 64;
-/// Input delay that every rule allows for; half a second at 60 Hz.
+/// Largest input delay, in frames, that the rules allow: half a second at 60 Hz.
 pub const MAX_INPUT_DELAY: Frame = 32;
-/// How far the newest input may lie ahead of the oldest frame in the window: ggrs's queue of
-/// 128, less a few for the frame that its tail lags behind.
+/// How far the newest input may be ahead of the oldest frame in the window: ggrs's queue of 128, less
+/// a few for the frames that its tail lags behind.
 const QUEUE_REACH: Frame = 120;
-/// A minute at 60 Hz. A suspended peer is further away than that, and its report is worthless.
+/// Largest frame advantage: a minute at 60 Hz. Only a suspended peer is further behind.
 const MAX_ADVANTAGE: u16 = 3_600;
 /// Checksums that ggrs keeps: `MAX_CHECKSUM_HISTORY_SIZE`.
 const CHECKSUM_HISTORY: Frame = 32;
-/// Age in frames that a checksum may have beyond its history: it may have been under way.
+/// Age in frames that a checksum may have beyond its history, because it was in flight: two seconds
+/// at 60 Hz.
 const CHECKSUM_SLACK: Frame = 128;
 
-/// Who controls a player, from the point of view of one link.
+/// Which peer controls a player, from the view of one link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This peer.
@@ -71,10 +94,10 @@ pub enum Owner {
     Other,
 }
 
-/// What is known of one player while a message is validated.
+/// The state of one player while a message is validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Player {
-    /// Who controls it.
+pub struct PlayerBounds {
+    /// Which peer controls it.
     pub owner: Owner,
     /// The newest input frame: for a local player the newest one sent (the
     /// [`Outgoing::newest_input_frame`]), otherwise the newest one accepted (the
@@ -84,8 +107,8 @@ pub struct Player {
     pub disconnected: bool,
 }
 
-impl Player {
-    /// A connected player without inputs.
+impl PlayerBounds {
+    /// Creates a connected player without inputs.
     #[must_use]
     pub const fn new(owner: Owner) -> Self {
         Self {
@@ -96,11 +119,11 @@ impl Player {
     }
 }
 
-/// The bounds of one message from one peer at one moment.
+/// The state of the session that bounds one message from one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
     /// All players of the session, by handle.
-    pub players: &'a [Player],
+    pub players: &'a [PlayerBounds],
     /// Serialized size of the sender's inputs of one frame (all its players together);
     /// `None` when it varies, and then each may have [`MAX_VARIABLE_INPUT`] bytes.
     pub input_bytes: Option<usize>,
@@ -114,7 +137,7 @@ pub struct Limits<'a> {
     pub current_frame: Frame,
     /// The [`Checked::magic`] of the first message accepted in this episode.
     pub remote_magic: Option<u16>,
-    /// Pings sent to this peer in this episode.
+    /// The pings sent to this peer in this episode.
     pub sent_pings: &'a SentPings,
 }
 
@@ -143,33 +166,35 @@ impl Limits<'_> {
     }
 }
 
-/// The pings sent to one peer lately: what its pongs may echo.
+/// Pings remembered: ggrs sends one every 200 ms, so these span six seconds of round trip.
+const PINGS: usize = 32;
+
+/// The last 32 pings sent to one peer: a pong must echo one of them.
 #[derive(Clone, Debug, Default)]
 pub struct SentPings {
-    ring: [Option<u128>; 32],
+    ring: [Option<u128>; PINGS],
     next: usize,
 }
 
 impl SentPings {
-    /// Remembers a ping, see [`Outgoing::ping`]; forgets the one before the last 32.
+    /// Records a ping, see [`Outgoing::ping`]; the oldest one is dropped.
     pub fn record(&mut self, ping: u128) {
         self.ring[self.next] = Some(ping);
         self.next = (self.next + 1) % self.ring.len();
     }
 
     /// Whether `pong` echoes one of them.
-    #[must_use]
-    pub fn contains(&self, pong: u128) -> bool {
+    fn contains(&self, pong: u128) -> bool {
         self.ring.contains(&Some(pong))
     }
 }
 
-/// Which of ggrs's messages it is.
+/// The kind of a ggrs message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageKind {
-    /// A question of the handshake.
+    /// A request of the handshake.
     SyncRequest,
-    /// An answer of the handshake.
+    /// A reply of the handshake.
     SyncReply,
     /// Inputs, with an acknowledgement.
     Input,
@@ -185,36 +210,37 @@ pub enum MessageKind {
     KeepAlive,
 }
 
-/// What validation found in a message.
+/// The content of a validated message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Which message.
+    /// Its kind.
     pub kind: MessageKind,
     /// The sender's session, see [`Limits::remote_magic`].
     pub magic: u16,
     /// First frame of an input packet.
     pub first_input_frame: Option<Frame>,
-    /// Newest frame of an input packet; it becomes the sender's [`Player::last_frame`] when
+    /// Newest frame of an input packet; it becomes the sender's [`PlayerBounds::last_frame`] when
     /// it is larger.
     pub newest_input_frame: Option<Frame>,
     /// Frame of a checksum report.
     pub checksum_frame: Option<Frame>,
 }
 
-/// What [`inspect_outgoing`] found in a message of our own.
+/// The content of a message of the local session, see [`inspect_outgoing`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Which message.
+    /// Its kind.
     pub kind: MessageKind,
     /// First frame of an input packet.
     pub first_input_frame: Option<Frame>,
-    /// Newest frame of an input packet; it becomes the local [`Player::last_frame`].
+    /// Newest frame of an input packet; it becomes the local [`PlayerBounds::last_frame`].
     pub newest_input_frame: Option<Frame>,
     /// The ping of a quality report, for [`SentPings::record`].
     pub ping: Option<u128>,
 }
 
-/// Encodes a message of ggrs into `out` and returns its length.
+/// Encodes a message of ggrs into `out` and returns its length. Send it with
+/// [`Link::send_data`](crate::link::Link::send_data).
 ///
 /// # Errors
 /// [`GgrsWireError::TooLong`] when it does not fit into `out`.
@@ -225,10 +251,7 @@ pub fn encode(message: &ggrs::Message, out: &mut [u8]) -> Result<usize, GgrsWire
 }
 
 /// Checks a message from a peer against the rules of this module, without allocating.
-///
-/// # Errors
-/// [`GgrsWireError`] names the broken rule; the message must not reach ggrs then.
-pub fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireError> {
+fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireError> {
     let message = read(bytes)?;
     let other_session = limits
         .remote_magic
@@ -246,13 +269,13 @@ pub fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireEr
         checksum_frame: None,
     };
     match &message.body {
-        Body::SyncRequest(_) | Body::SyncReply(_) | Body::KeepAlive => {}
-        Body::Input(input) => {
+        BodyMirror::SyncRequest(_) | BodyMirror::SyncReply(_) | BodyMirror::KeepAlive => {}
+        BodyMirror::Input(input) => {
             checked.first_input_frame = Some(input.start_frame);
             checked.newest_input_frame = Some(check_input(input, limits)?);
         }
-        Body::InputAck(frame) => check_ack(*frame, limits)?,
-        Body::QualityReport {
+        BodyMirror::InputAck(frame) => check_ack(*frame, limits)?,
+        BodyMirror::QualityReport {
             frame_advantage, ..
         } => {
             if frame_advantage.unsigned_abs() > MAX_ADVANTAGE {
@@ -261,12 +284,12 @@ pub fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireEr
                 });
             }
         }
-        Body::QualityReply(pong) => {
+        BodyMirror::QualityReply(pong) => {
             if !limits.sent_pings.contains(*pong) {
                 return Err(GgrsWireError::Pong);
             }
         }
-        Body::ChecksumReport { frame, .. } => {
+        BodyMirror::ChecksumReport { frame, .. } => {
             check_checksum(*frame, limits)?;
             checked.checksum_frame = Some(*frame);
         }
@@ -274,10 +297,11 @@ pub fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireEr
     Ok(checked)
 }
 
-/// Validates a message and hands it over as ggrs's own type.
+/// Validates a message from a peer and decodes it for ggrs. Refused messages allocate nothing.
 ///
 /// # Errors
-/// See [`validate`].
+/// [`GgrsWireError`] names the broken rule. Count it with
+/// [`Link::count_malformed`](crate::link::Link::count_malformed), and drop the message.
 pub fn decode(
     bytes: &[u8],
     limits: &Limits<'_>,
@@ -287,10 +311,11 @@ pub fn decode(
     Ok((message, checked))
 }
 
-/// Reads what the transport needs to know of a message that our own ggrs session sends.
+/// Reads the frames and the ping of a message that the local ggrs session sends, encoded with
+/// [`encode`].
 ///
 /// # Errors
-/// [`GgrsWireError`] when the bytes were not made by [`encode`].
+/// [`GgrsWireError`] when the bytes do not decode.
 pub fn inspect_outgoing(bytes: &[u8]) -> Result<Outgoing, GgrsWireError> {
     let message = read(bytes)?;
     let mut outgoing = Outgoing {
@@ -300,18 +325,18 @@ pub fn inspect_outgoing(bytes: &[u8]) -> Result<Outgoing, GgrsWireError> {
         ping: None,
     };
     match &message.body {
-        Body::Input(input) => {
+        BodyMirror::Input(input) => {
             let count = count_inputs(input.bytes, MAX_INPUTS + 1, |_| true).map_err(malformed)?;
             outgoing.first_input_frame = Some(input.start_frame);
             outgoing.newest_input_frame = Some(newest(input.start_frame, count));
         }
-        Body::QualityReport { ping, .. } => outgoing.ping = Some(*ping),
+        BodyMirror::QualityReport { ping, .. } => outgoing.ping = Some(*ping),
         _ => {}
     }
     Ok(outgoing)
 }
 
-fn read(bytes: &[u8]) -> Result<mirror::Message<'_>, GgrsWireError> {
+fn read(bytes: &[u8]) -> Result<MessageMirror<'_>, GgrsWireError> {
     if bytes.len() > MAX_MESSAGE {
         return Err(GgrsWireError::TooLong);
     }
@@ -321,21 +346,21 @@ fn read(bytes: &[u8]) -> Result<mirror::Message<'_>, GgrsWireError> {
     }
 }
 
-const fn kind(body: &Body<'_>) -> MessageKind {
+const fn kind(body: &BodyMirror<'_>) -> MessageKind {
     match body {
-        Body::SyncRequest(_) => MessageKind::SyncRequest,
-        Body::SyncReply(_) => MessageKind::SyncReply,
-        Body::Input(_) => MessageKind::Input,
-        Body::InputAck(_) => MessageKind::InputAck,
-        Body::QualityReport { .. } => MessageKind::QualityReport,
-        Body::QualityReply(_) => MessageKind::QualityReply,
-        Body::ChecksumReport { .. } => MessageKind::ChecksumReport,
-        Body::KeepAlive => MessageKind::KeepAlive,
+        BodyMirror::SyncRequest(_) => MessageKind::SyncRequest,
+        BodyMirror::SyncReply(_) => MessageKind::SyncReply,
+        BodyMirror::Input(_) => MessageKind::Input,
+        BodyMirror::InputAck(_) => MessageKind::InputAck,
+        BodyMirror::QualityReport { .. } => MessageKind::QualityReport,
+        BodyMirror::QualityReply(_) => MessageKind::QualityReply,
+        BodyMirror::ChecksumReport { .. } => MessageKind::ChecksumReport,
+        BodyMirror::KeepAlive => MessageKind::KeepAlive,
     }
 }
 
 /// Checks an input packet and returns its newest frame.
-fn check_input(input: &Input<'_>, limits: &Limits<'_>) -> Result<Frame, GgrsWireError> {
+fn check_input(input: &InputMirror<'_>, limits: &Limits<'_>) -> Result<Frame, GgrsWireError> {
     if input.disconnect_requested {
         return Err(GgrsWireError::DisconnectRequested);
     }
@@ -385,8 +410,8 @@ fn check_ack(frame: Frame, limits: &Limits<'_>) -> Result<(), GgrsWireError> {
 
 fn check_status(
     handle: usize,
-    status: Status,
-    player: Player,
+    status: StatusMirror,
+    player: PlayerBounds,
     limits: &Limits<'_>,
 ) -> Result<(), GgrsWireError> {
     let latest = match player.owner {

@@ -1,8 +1,7 @@
-//! What is known about one path to one peer: fates of what was sent, arrivals, round trips, delay.
+//! What is known about one path to one peer: fates of sent packets, arrivals, round trips, delay.
 //!
-//! Owns the evidence and its arithmetic, in fixed arrays. Never decides a route (that is
-//! [`super::route`]), never reads a clock, never allocates, and believes nothing a header says
-//! about packets that were not sent.
+//! Everything lives in fixed arrays, so measuring allocates nothing. A header is believed only about
+//! packets that were sent. [`Router`](crate::route::Router) decides from these measurements.
 
 use std::time::Duration;
 
@@ -12,44 +11,45 @@ mod recurrence;
 mod rtt;
 mod sent;
 
-pub use delay::Delay;
-pub use received::Received;
-pub use recurrence::Recurrence;
+pub(crate) use delay::Delay;
+pub(crate) use received::ReceivedPackets;
+pub(crate) use recurrence::Recurrence;
 pub use rtt::Rtt;
-pub use sent::{AckBeyondSent, SLOW_APART, Sent};
+pub(crate) use sent::{SLOW_APART, SentPackets};
 
-/// Packets remembered per path and direction: over half a second of everything that
-/// ggrs sends at 120 Hz (three datagrams a tick), which is what the recovery rule looks at.
-pub const RING: usize = 256;
+/// Packets remembered per path and direction: over half a second of everything that ggrs sends at
+/// 120 Hz (three datagrams a tick), which is the stretch of the recovery rule.
+const RING: usize = 256;
 
-/// Length of the stretch that must be good before a doubt ends. Half a second holds 30 packets
-/// at 60 Hz, enough to tell 90 % from luck, and keeps a 150 ms spike under one second of doubt.
-pub const RECOVERY: Duration = Duration::from_millis(500);
+/// Length of the stretch that must be good before a path is no longer suspect. Half a second holds
+/// 30 packets at 60 Hz, enough to tell 90 % from luck, and a spike of 150 ms keeps both paths in use
+/// for less than a second.
+pub(crate) const RECOVERY: Duration = Duration::from_millis(500);
 
-/// Share of packets on time that a recovered path must show.
-pub const RECOVERY_SHARE: f64 = 0.9;
+/// Share of packets on time that a recovered path must show: three late packets in the 30 of
+/// [`RECOVERY`], about what a healthy path with jitter loses to late polls.
+pub(crate) const RECOVERY_SHARE: f64 = 0.9;
 
-/// What the packets of a stretch of time say about a path, in one direction.
+/// The packets of a stretch of time on one path, in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Quality {
+pub(crate) struct StretchQuality {
     /// Packets judged.
-    pub judged: u32,
-    /// Those that arrived, and in time.
-    pub on_time: u32,
+    pub(crate) judged: u32,
+    /// Those that arrived on time.
+    pub(crate) on_time: u32,
     /// Those that arrived at all.
-    pub arrived: u32,
-    /// Those that are lost for sure: a later one arrived. The rest is still under way.
-    pub lost: u32,
+    pub(crate) arrived: u32,
+    /// Those that are known to be lost, because a later one arrived. The rest is in flight.
+    pub(crate) lost: u32,
     /// Two neighbours were both lost.
-    pub two_in_a_row: bool,
-    /// The stretch is covered from its beginning to now.
-    pub covered: bool,
+    pub(crate) two_in_a_row: bool,
+    /// Packets arrived from the beginning of the stretch to now without a longer silence.
+    pub(crate) covered: bool,
 }
 
-impl Quality {
-    /// Share of the judged packets that came in time; zero when none was judged.
-    #[must_use]
-    pub fn share(&self) -> f64 {
+impl StretchQuality {
+    /// Share of the judged packets that arrived on time; zero when none was judged.
+    pub(crate) fn share(&self) -> f64 {
         if self.judged == 0 {
             0.0
         } else {
@@ -58,8 +58,7 @@ impl Quality {
     }
 
     /// Share of the packets of known fate that are lost; zero when none is known.
-    #[must_use]
-    pub fn loss(&self) -> f64 {
+    pub(crate) fn loss(&self) -> f64 {
         match self.arrived + self.lost {
             0 => 0.0,
             known => f64::from(self.lost) / f64::from(known),
@@ -67,24 +66,23 @@ impl Quality {
     }
 
     /// Whether the stretch shows a healthy path.
-    #[must_use]
-    pub fn good(&self) -> bool {
+    pub(crate) fn good(&self) -> bool {
         self.covered && !self.two_in_a_row && self.share() >= RECOVERY_SHARE
     }
 }
 
-/// Everything known about one path.
+/// The measurements of one path.
 #[derive(Clone, Debug, Default)]
-pub struct PathHealth {
-    /// Packets sent, and what became of them.
-    pub sent: Sent,
+pub(crate) struct PathHealth {
+    /// Packets sent, and their fates.
+    pub(crate) sent: SentPackets,
     /// Packets received.
-    pub received: Received,
+    pub(crate) received: ReceivedPackets,
     /// Round trips.
-    pub rtt: Rtt,
-    /// One-way delay, relative to the unknown offset of the peer's clock. That offset is
-    /// the same on both paths, so differences between the paths are real.
-    pub delay: Delay,
+    pub(crate) rtt: Rtt,
+    /// One-way delay, relative to the unknown offset of the peer's clock. That offset is the same on
+    /// both paths, so differences between the paths are real.
+    pub(crate) delay: Delay,
 }
 
 #[cfg(test)]

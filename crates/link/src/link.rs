@@ -1,26 +1,27 @@
-//! One remote peer over two paths: a sans-io endpoint.
+//! One remote peer over two paths: a sans-I/O endpoint.
 //!
-//! Owns everything between the game's datagrams and the two paths: headers, acknowledgements,
-//! de-duplication, heartbeats, probes, the control channel and the route. Never does I/O and never
-//! reads a clock: `now` comes in, datagrams go out through a function of the caller. After the
-//! first packets nothing is allocated but control messages.
+//! A [`Link`] does what lies between the game's packets and the two paths: headers,
+//! acknowledgements, de-duplication, heartbeats, probes, the control channel and the route. `now` is
+//! passed in, datagrams leave through a closure ([`Out`]), and after the first packets only control
+//! messages allocate.
 //!
-//! Per tick the caller first feeds every datagram that is due to [`Link::receive`], then calls
-//! [`Link::poll`], then lets the game send through [`Link::send_data`].
+//! In every tick: pass each datagram that arrived to [`Link::receive`], call [`Link::poll`], then
+//! send the game's packets with [`Link::send_data`]. The [crate docs](crate) have an example.
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{
+use crate::{
+    cause::RouteShift,
     health::{PathHealth, Recurrence, SLOW_APART},
     route::{RouteChange, RoutePolicy, RouteState, Router},
     wire::{
-        ControlMessage, Echo, HEADER_LEN, Header, Kind, MAX_DATAGRAM, Path, WireError,
-        clock::ClockAnswer, control::ControlChannel, seq_diff32, unwrap_micros, wrap_micros,
+        ControlMessage, DatagramKind, HEADER_LEN, MAX_DATAGRAM, Path, WireError,
+        control::ControlChannel,
     },
 };
 
 mod cadence;
-mod count;
+mod comparison;
 mod dedupe;
 mod evidence;
 mod flow;
@@ -28,36 +29,45 @@ mod peer_clock;
 mod receive;
 mod send;
 mod stats;
-mod trouble;
+
+pub use crate::health::Rtt;
+pub use evidence::HIDDEN_GRACE;
+pub use flow::Packet;
+pub use peer_clock::{ClockEstimate, ClockEstimator, drift_ppm};
+pub use stats::{LinkStats, PathStats};
 
 use cadence::Cadence;
+use comparison::BothPaths;
 use dedupe::Dedupe;
-pub use evidence::HIDDEN_GRACE;
 use flow::Flow;
-pub use flow::{Packet, Pause};
-pub use peer_clock::{ClockEstimate, DRIFT_MAX_PPM, PeerClock, drift_ppm, estimate_at};
-pub use stats::{LateEvidence, LinkStats, PathStats, RouteShift};
-use trouble::BothPaths;
 
-/// Largest payload of a data packet.
+/// Largest payload of a data packet, in bytes.
 pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - HEADER_LEN;
 
-/// Epoch in the headers of a peer that plays no episode: how the other side learns at once that
-/// heartbeats have ended on purpose.
+/// Epoch in the headers of a peer that plays no episode: the other side sees at once that heartbeats
+/// ended on purpose.
 pub const IDLE_EPOCH: u16 = u16::MAX;
 
-/// What a link must know of the game.
+/// Decisions kept until [`Link::drain_changes`]; a route changes a few times in a session.
+const CHANGES_RESERVED: usize = 16;
+/// Headers that announce the end of an episode, one per poll: two may be lost.
+const EXIT_HEADERS: u8 = 3;
+/// Frame rates that a link accepts: above 1,000 a frame is below the resolution of browser clocks.
+const FPS_MAX: u32 = 1_000;
+
+/// The settings of the game that a link needs; equal on both peers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkSettings {
-    /// Which paths may be used. Defaults to p2p-first.
+    /// Which paths may be used. Defaults to [`RoutePolicy::P2pFirst`].
     pub policy: RoutePolicy,
-    /// Frames per second. Defaults to 60.
+    /// Simulation frames per second, 1 to 1,000. Defaults to 60.
     pub fps: u32,
     /// ggrs's prediction window in frames. Defaults to 8.
     pub max_prediction: u32,
     /// Input delay in frames. Defaults to 2.
     pub input_delay: u32,
-    /// Whether a promoted route may return to a direct path that healed. Defaults to false.
+    /// Whether a route that failed over may fail back to a direct path that recovered. Defaults to
+    /// false: one failover is easier to account for in an experiment than a route that flaps.
     pub return_to_direct: bool,
 }
 
@@ -73,51 +83,67 @@ impl Default for LinkSettings {
     }
 }
 
-/// A path did not take a datagram.
+/// Returned by [`Out`] when a path cannot take a datagram now. The link counts it and may use the
+/// other path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("path did not take the datagram")]
 pub struct SendFailed;
 
-/// Where a link's datagrams go.
-pub type Out<'a> = dyn FnMut(Path, &[u8]) -> Result<(), SendFailed> + 'a;
+/// One datagram that a link sends now: hand `bytes` to `path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit<'a> {
+    /// The path to send it on.
+    pub path: Path,
+    /// What it holds, as in its header: a send queue can put control messages first without decoding
+    /// the datagram.
+    pub kind: DatagramKind,
+    /// The datagram, header included, at most [`MAX_DATAGRAM`] bytes. Only valid during the call.
+    pub bytes: &'a [u8],
+}
 
-/// The paths that took a data packet.
+/// The closure that takes a link's datagrams, one call each, within [`Link::poll`] and
+/// [`Link::send_data`]. Return [`SendFailed`] when the path cannot take the datagram now.
+pub type Out<'a> = dyn FnMut(Transmit<'_>) -> Result<(), SendFailed> + 'a;
+
+/// The paths that took a data packet. Neither, when it could not be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct SentBy {
-    /// The direct path did.
+    /// The direct path took it.
     pub direct: bool,
-    /// The relay did.
+    /// The relay took it.
     pub relay: bool,
 }
 
-/// What a received datagram brought.
+/// What [`Link::receive`] found in a datagram.
 #[derive(Debug, PartialEq)]
 pub enum Incoming<'a> {
-    /// The first copy of a data packet.
+    /// The first copy of a data packet: validate it with [`ggrs_wire`](crate::ggrs_wire) and pass it
+    /// to ggrs.
     Data {
         /// One encoded `ggrs::Message`.
         payload: &'a [u8],
-        /// The path of this first copy.
+        /// The path over which it arrived.
         via: Path,
     },
-    /// A further copy of a data packet.
+    /// Another copy of a data packet.
     Duplicate,
-    /// Data of another episode, or of one while none runs. Counted.
+    /// Data of another episode, or while no episode runs. Counted and dropped.
     OtherEpoch,
-    /// Control messages that are now complete and in order.
+    /// Control messages, in order; empty for a copy or an acknowledgement.
     Control(Vec<ControlMessage>),
-    /// A header only.
+    /// A header without a payload.
     Nothing,
 }
 
-/// Why a datagram was dropped unread.
+/// Why [`Link::receive`] dropped a datagram.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// It is no datagram of ours.
+    /// The bytes are not a valid datagram.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// It acknowledges packets that were never sent.
+    /// The datagram acknowledges packets that were never sent.
     #[error("datagram acknowledges packets that were never sent")]
     AckBeyondSent,
 }
@@ -133,15 +159,15 @@ impl LinkError {
     }
 }
 
-/// Why a link will not come up.
+/// Neither path opened within 15 s, see [`Link::failed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no path to peer: neither a direct connection nor the relay worked within 15 s")]
 pub struct NoPath;
 
-/// The newest header of the peer.
+/// The newest header of the peer. Defaults to that of a peer that plays no episode.
 #[derive(Clone, Copy, Debug, Default)]
 struct PeerView {
-    heard: bool,
+    received: bool,
     /// Newest `sent`, unwrapped.
     clock: Duration,
     interval: Option<Duration>,
@@ -149,18 +175,17 @@ struct PeerView {
     failed_over: bool,
     hidden: bool,
     epoch: u16,
-    silence: Duration,
 }
 
 /// The running episode. Times are awake times.
 #[derive(Clone, Copy, Debug)]
-struct Episode {
+struct LinkEpisode {
     epoch: u16,
     started: Duration,
-    /// When the peer was first heard in this epoch, on any path.
-    heard: Option<Duration>,
-    /// It was heard in this epoch over the direct path.
-    heard_direct: bool,
+    /// When the first datagram of the peer in this epoch arrived, on any path.
+    received: Option<Duration>,
+    /// One arrived in this epoch over the direct path.
+    received_direct: bool,
 }
 
 /// The newest game input, kept to be sent again when a path is added.
@@ -169,13 +194,14 @@ struct NewestInput {
     payload: Vec<u8>,
     seq: u16,
     present: bool,
-    /// The path sequences under which it last went, by [`Path::index`].
-    went: [Option<u16>; 2],
-    /// When it last went on any path, by the awake clock.
+    /// The path sequences under which it was last sent, by [`Path::index`].
+    sent_as: [Option<u16>; 2],
+    /// When it was last sent on any path, by the awake clock.
     at: Duration,
 }
 
-/// One remote peer.
+/// The connection to one remote peer over both paths: see the [module docs](self) for the order of
+/// calls.
 #[derive(Debug)]
 pub struct Link {
     settings: LinkSettings,
@@ -190,23 +216,23 @@ pub struct Link {
     last_shift: Option<RouteShift>,
 
     direct_open: bool,
-    /// Awake time before which direct silence means nothing: opening, unhiding.
+    /// Awake time before which direct silence is ignored: after opening, after a hidden tab.
     direct_grace: Duration,
     relay_up: bool,
-    /// The same for the relay: promotion, reconnection.
+    /// The same for the relay: after a failover, after it became usable.
     relay_grace: Duration,
     hidden: bool,
     skew: i32,
 
-    episode: Option<Episode>,
-    /// Heartbeats still to be sent to say that the episode is over.
-    exit_wait: u8,
+    episode: Option<LinkEpisode>,
+    /// Headers still to be sent to announce that the episode is over.
+    exit_headers: u8,
     newest_input: NewestInput,
     data_seq: u16,
     sent_since_poll: bool,
     /// Paths that carried game packets after the last decision: (direct, relay).
     carried: (bool, bool),
-    /// When the direct path last refused a packet, by the awake clock.
+    /// When the direct path last refused a datagram, by the awake clock.
     last_refusal: Option<Duration>,
     refusals: Recurrence,
     /// The newest `now` seen.
@@ -222,23 +248,23 @@ pub struct Link {
     peer: PeerView,
     /// Per path: newest `sent` received, and when.
     stamps: [Option<(u32, Duration)>; 2],
-    /// Per path: the last of our own stamps that gave a sample.
+    /// Per path: the last of our own stamps that gave a round-trip sample.
     sampled: [Option<u32>; 2],
-    /// Peer's clock at its newest packet that came directly.
+    /// Peer's clock at its newest packet that arrived directly.
     direct_clock: Duration,
     relay_alone: u32,
     /// Peer's clock at the newest packet counted in `relay_alone`.
     alone_clock: Duration,
-    clock: PeerClock,
+    clock: ClockEstimator,
     flow: Flow,
 }
 
 impl Link {
-    /// A link to a peer that is not connected yet.
+    /// Creates a link to a peer that is not connected yet.
     #[must_use]
     pub fn new(settings: LinkSettings, now: Duration) -> Self {
         let settings = LinkSettings {
-            fps: settings.fps.clamp(1, 1_000),
+            fps: settings.fps.clamp(1, FPS_MAX),
             ..settings
         };
         Self {
@@ -249,7 +275,7 @@ impl Link {
             dedupe: Dedupe::default(),
             control: ControlChannel::new(),
             stats: LinkStats::default(),
-            changes: VecDeque::with_capacity(16),
+            changes: VecDeque::with_capacity(CHANGES_RESERVED),
             last_change: None,
             last_shift: None,
             direct_open: false,
@@ -259,12 +285,12 @@ impl Link {
             hidden: false,
             skew: 0,
             episode: None,
-            exit_wait: 0,
+            exit_headers: 0,
             newest_input: NewestInput {
                 payload: Vec::with_capacity(MAX_PAYLOAD),
                 seq: 0,
                 present: false,
-                went: [None; 2],
+                sent_as: [None; 2],
                 at: now,
             },
             data_seq: 0,
@@ -288,29 +314,29 @@ impl Link {
             direct_clock: Duration::ZERO,
             relay_alone: 0,
             alone_clock: Duration::ZERO,
-            clock: PeerClock::default(),
+            clock: ClockEstimator::default(),
             flow: Flow::default(),
         }
     }
 
-    /// The roster named the peer: the clocks of the connection start.
+    /// Call when the server's roster names the peer: connection time-outs start.
     pub fn peer_named(&mut self, now: Duration) {
         self.router.name_peer(now);
     }
 
-    /// The data channel to the peer opened.
+    /// Call when the data channel to the peer opened.
     pub fn direct_opened(&mut self, now: Duration) {
         self.direct_open = true;
         self.direct_grace = self.cadence.awake(now);
         self.control.retry_now();
     }
 
-    /// The data channel to the peer ended.
-    pub fn direct_closed(&mut self, _now: Duration) {
+    /// Call when the data channel to the peer ended.
+    pub fn direct_closed(&mut self) {
         self.direct_open = false;
     }
 
-    /// The server says whether the relay reaches the peer.
+    /// Call when the server reports whether the relay reaches the peer.
     pub fn relay_usable(&mut self, now: Duration, up: bool) {
         let up = up && self.settings.policy.relays();
         if up && !self.relay_up {
@@ -320,82 +346,85 @@ impl Link {
         self.relay_up = up;
     }
 
-    /// This peer's window or tab is hidden: the other side stops expecting packets.
+    /// Sets whether this peer's window or tab is hidden; the other side grants it 1.5 s more of
+    /// silence then. Defaults to false.
     pub fn set_hidden(&mut self, hidden: bool) {
         self.hidden = hidden;
     }
 
-    /// The steps in which this peer's clock counts, in microseconds. Defaults to 100.
+    /// Sets the resolution of this peer's clock, in microseconds. Defaults to 100.
     pub fn set_clock_step(&mut self, step_us: u16) {
         self.clock.set_our_step(step_us);
     }
 
-    /// Frames by which this peer is ahead of the other one (negative: behind). Shrinks the margin.
+    /// Sets by how many frames this peer is ahead of the other one (negative: behind), as ggrs
+    /// estimates it. A difference shrinks the [margin](Self::margin). Defaults to 0.
     pub fn set_skew(&mut self, frames: i32) {
         self.skew = frames;
     }
 
-    /// An episode begins: from now on only data of `epoch` passes, heartbeats go out, and the
-    /// paths are judged as soon as both sides heard each other in it.
+    /// Starts an episode: from now on only data of `epoch` is accepted, heartbeats are sent, and the
+    /// paths are judged once both sides received a datagram of it. `epoch` must not be
+    /// [`IDLE_EPOCH`].
     pub fn start_epoch(&mut self, now: Duration, epoch: u16) {
-        self.episode = Some(Episode {
+        self.episode = Some(LinkEpisode {
             epoch,
             started: self.cadence.awake(now),
-            heard: None,
-            heard_direct: false,
+            received: None,
+            received_direct: false,
         });
-        self.exit_wait = 0;
+        self.exit_headers = 0;
         self.newest_input.present = false;
         self.relay_alone = 0;
         self.flow = Flow::default();
     }
 
-    /// The episode is over: heartbeats end, nothing is judged until the next one.
+    /// Ends the episode: heartbeats stop, and nothing is judged until the next one.
     pub fn end_epoch(&mut self) {
         if self.episode.take().is_some() {
-            self.exit_wait = 3;
+            self.exit_headers = EXIT_HEADERS;
         }
     }
 
-    /// Queues a control message; it is sent on every open path until the peer has it.
+    /// Queues a control message. It is sent on every open path until the peer acknowledges it.
     ///
     /// # Errors
-    /// Names a field of the message that the peer would refuse.
+    /// [`WireError::ControlBounds`] names a field of the message that the peer would refuse.
     pub fn send_control(&mut self, message: ControlMessage) -> Result<(), WireError> {
         self.control.queue(message)
     }
 
-    /// Control messages that the peer has not confirmed.
+    /// Number of control messages that the peer has not acknowledged.
     #[must_use]
     pub fn unacked_control(&self) -> usize {
         self.control.unacked()
     }
 
-    /// The decisions since the last call, oldest first.
+    /// Takes the route changes since the last call, oldest first. At most 256 are kept.
     pub fn drain_changes(&mut self) -> impl Iterator<Item = RouteChange> + '_ {
         self.changes.drain(..)
     }
 
-    /// Where game packets go.
+    /// The state of the route: which paths game packets use.
     #[must_use]
     pub const fn route(&self) -> RouteState {
         self.router.state()
     }
 
-    /// The last decision about the route.
+    /// The last route change, once there was one.
     #[must_use]
     pub const fn last_change(&self) -> Option<&RouteChange> {
         self.last_change.as_ref()
     }
 
-    /// Whether game packets can reach the peer at all.
+    /// Whether any path can carry game packets now.
     #[must_use]
     pub fn usable(&self) -> bool {
-        let (direct, relay) = self.carriers();
+        let (direct, relay) = self.send_paths();
         direct || relay
     }
 
-    /// Direct is open, nobody doubts it, and no fallback happened.
+    /// Whether the direct path carries the game and neither peer suspects it.
     #[must_use]
     pub const fn p2p_healthy(&self) -> bool {
         self.direct_open
@@ -408,13 +437,15 @@ impl Link {
             )
     }
 
-    /// Why the link will not come up, once that is clear.
+    /// [`NoPath`] once no path has opened for 15 s after [`peer_named`](Self::peer_named). It clears
+    /// if one opens after all.
     #[must_use]
     pub fn failed(&self) -> Option<NoPath> {
         self.router.failed().then_some(NoPath)
     }
 
-    /// Counters.
+    /// Counters since the link was made. Losses, jitter and round trips are updated by
+    /// [`poll`](Self::poll).
     #[must_use]
     pub const fn stats(&self) -> &LinkStats {
         &self.stats

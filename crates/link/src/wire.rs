@@ -1,32 +1,58 @@
-//! The datagram between two peers, the same on both paths: header, control messages, serial arithmetic.
+//! The datagram between two peers, the same on both paths: a header of 31 bytes, then a payload.
 //!
-//! Owns the layout of the 31 header bytes and the words two peers exchange in them.
-//! Never reads a clock, never allocates while a header is decoded, never panics on bytes
-//! from outside: they become a [`WireError`] with a stable counter key.
+//! | bytes | field |
+//! |---|---|
+//! | 0 | version (high nibble), then flags: degraded, failed over, hidden, echo came by relay |
+//! | 1 | kind (2 bits), send interval in steps of 2 ms (6 bits) |
+//! | 2, 3 | epoch |
+//! | 4, 5 | data sequence, shared by both paths |
+//! | 6, 7 | path sequence |
+//! | 8 to 13, 14 to 19 | acknowledgement of the direct path, of the relay: newest sequence, map of 32 |
+//! | 20 | silence on the direct path in steps of 4 ms |
+//! | 21 to 24 | time sent, in microseconds modulo 2^32 |
+//! | 25 to 28 | time echoed |
+//! | 29, 30 | how long the echo was held, in steps of 16 us |
+//!
+//! Numbers are little-endian. Decoding allocates nothing, and bytes from outside become a
+//! [`WireError`] with a stable counter key, not a panic.
+//!
+//! ```
+//! use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Header};
+//!
+//! let mut datagram = [0; HEADER_LEN + 5];
+//! let header = Header { epoch: 1, data_seq: 7, ..Header::new(DatagramKind::Data) };
+//! let (head, payload) = datagram.split_first_chunk_mut().expect("longer than a header");
+//! header.encode(head);
+//! payload.copy_from_slice(b"input");
+//!
+//! let (decoded, payload) = Header::decode(&datagram)?;
+//! assert_eq!((decoded.data_seq, payload), (7, &b"input"[..]));
+//! # Ok::<(), rollback_lab_link::wire::WireError>(())
+//! ```
 
 use std::{fmt, time::Duration};
 
 pub mod clock;
-pub mod control;
+pub(crate) mod control;
 mod message;
 pub mod relay;
 
-pub use message::{
-    ByeReason, ControlFrame, ControlMessage, FieldMismatch, Hello, decode_control, encode_control,
-};
+pub(crate) use message::decode_control;
+pub use message::{ByeReason, ControlMessage, FieldMismatch, Hello, encode_control};
 
 /// Bytes of the fixed header in front of every datagram.
 pub const HEADER_LEN: usize = 31;
-/// Largest datagram, header included: below the payload of one packet on every common path.
+/// Largest datagram, header included: below the payload of one packet on every common path, the
+/// 1,280 bytes of IPv6's minimum MTU less the headers of UDP, DTLS and SCTP.
 pub const MAX_DATAGRAM: usize = 1200;
-/// Version of this layout, the high nibble of byte 0. Another version is refused, never guessed at.
+/// Version of this layout, the high nibble of byte 0. Datagrams of another version are refused.
 pub const WIRE_VERSION: u8 = 1;
 
-/// Unit of the advertised send interval: 6 bits reach 126 ms, enough for 8 polls a second.
+/// Unit of the advertised send interval: 6 bits reach 126 ms, enough for 8 polls per second.
 const INTERVAL_UNIT_MICROS: u128 = 2_000;
 /// Largest interval code; it means "this long or longer".
 const INTERVAL_MAX: u8 = 63;
-/// Unit of the receiver silence: one byte reaches 1,020 ms, four times the longest rule.
+/// Unit of the reported silence: one byte reaches 1,020 ms, four times the longest silence rule.
 const SILENCE_UNIT_MICROS: u128 = 4_000;
 /// Unit of the echo's hold time: two bytes reach 1.05 s at a resolution below any RTT of interest.
 const HOLD_UNIT_MICROS: u128 = 16;
@@ -80,20 +106,21 @@ impl fmt::Display for Path {
     }
 }
 
-/// What follows the header.
+/// What a datagram holds behind its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
+pub enum DatagramKind {
     /// One encoded `ggrs::Message`.
     Data,
     /// Nothing: the header alone, sent in ticks in which ggrs sends nothing.
     Heartbeat,
-    /// Nothing: keeps an idle path measured.
+    /// Nothing: keeps the measurements of an idle path fresh.
     Probe,
-    /// A frame of the control channel, see [`ControlFrame`].
+    /// A [`ControlMessage`] of the reliable channel, or an acknowledgement of one.
     Control,
 }
 
-impl Kind {
+impl DatagramKind {
     const fn code(self) -> u8 {
         match self {
             Self::Data => 0,
@@ -113,10 +140,10 @@ impl Kind {
     }
 }
 
-/// Which path sequences were received on one path: the newest and the 31 before it.
+/// Acknowledges what was received on one path: the newest sequence and the 31 before it.
 ///
-/// Bit `i` of `map` stands for `highest - i`, so bit 0 is set as soon as anything was
-/// received and `map == 0` means that nothing was.
+/// Bit `i` of `map` is set when `highest - i` was received, so bit 0 is set once anything was
+/// received, and `map == 0` means that nothing was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathAck {
     /// Newest path sequence received. Meaningless while `map` is zero.
@@ -125,19 +152,19 @@ pub struct PathAck {
     pub map: u32,
 }
 
-/// What [`PathAck::record`] found out about a sequence.
+/// Where a sequence lies among those received before, see [`PathAck::record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub(crate) enum SeqOrder {
     /// Newer than everything before; `skipped` sequences lie between it and the newest so far.
     Newest {
-        /// Sequences jumped over: lost, or still on their way.
+        /// Sequences jumped over: lost, or still in flight.
         skipped: u16,
     },
     /// Older than the newest, seen for the first time.
     Reordered,
     /// Seen before.
     Duplicate,
-    /// Too old for the map: it cannot be told whether it was seen.
+    /// Too old for the map: whether it was seen is not known.
     TooOld,
 }
 
@@ -146,8 +173,7 @@ impl PathAck {
     pub const EMPTY: Self = Self { highest: 0, map: 0 };
 
     /// The newest sequence received, if anything was.
-    #[must_use]
-    pub const fn newest(self) -> Option<u16> {
+    pub(crate) const fn newest(self) -> Option<u16> {
         if self.map == 0 {
             None
         } else {
@@ -155,95 +181,91 @@ impl PathAck {
         }
     }
 
-    /// Whether `seq` is known to have been received.
-    #[must_use]
-    pub fn contains(self, seq: u16) -> bool {
-        let behind = seq_diff(self.highest, seq);
-        (0..32).contains(&behind) && self.map & (1 << behind) != 0
-    }
-
     /// Marks `seq` as received.
-    pub fn record(&mut self, seq: u16) -> Arrival {
+    pub(crate) fn record(&mut self, seq: u16) -> SeqOrder {
         if self.map == 0 {
             *self = Self {
                 highest: seq,
                 map: 1,
             };
-            return Arrival::Newest { skipped: 0 };
+            return SeqOrder::Newest { skipped: 0 };
         }
-        // -32768 has no sign in serial arithmetic (RFC 1982); it counts as old.
+        // A difference of -32,768 has no direction in serial arithmetic (RFC 1982); it counts as old.
         let ahead = seq_diff(seq, self.highest);
         if ahead > 0 {
             let shift = u32::from(ahead.unsigned_abs());
             self.map = self.map.checked_shl(shift).unwrap_or(0) | 1;
             self.highest = seq;
-            return Arrival::Newest {
+            return SeqOrder::Newest {
                 skipped: ahead.unsigned_abs() - 1,
             };
         }
         let behind = u32::from(ahead.unsigned_abs());
         if behind >= 32 {
-            return Arrival::TooOld;
+            return SeqOrder::TooOld;
         }
         let bit = 1 << behind;
         if self.map & bit != 0 {
-            return Arrival::Duplicate;
+            return SeqOrder::Duplicate;
         }
         self.map |= bit;
-        Arrival::Reordered
+        SeqOrder::Reordered
     }
 }
 
-/// The newest timestamp received on one path, sent back with the time it was held.
+/// Sends the newest timestamp received on one path back, with the time it was held.
 ///
-/// Together with the header's own `sent` and the time of arrival these are the four
-/// timestamps of NTP (RFC 5905, section 8): RTT and clock offset of that path.
+/// Together with the header's own `sent` and the time of arrival these are the four timestamps of
+/// NTP (RFC 5905, section 8): round trip and clock offset of that path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
-    /// Path on which the echoed datagram arrived. Senders echo a path over itself, and only such an
+    /// Path on which the echoed datagram arrived. Links echo a path over itself, and only such an
     /// echo is measured.
     pub path: Path,
-    /// The `sent` of the echoed datagram, untouched.
+    /// The `sent` of the echoed datagram.
     pub sent: u32,
     /// Time between its arrival and this datagram. Up to 1.048 s on the wire, in steps of 16 us;
     /// an echo held for longer is not encoded.
     pub hold: Duration,
 }
 
-/// The fixed header of every datagram.
+/// The fixed header of every datagram. [`Link`](crate::link::Link) writes and reads it; decode it
+/// yourself to inspect captured datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The sender's own evidence about the direct path is bad.
+    /// The sender's own evidence about its path is bad.
     pub degraded: bool,
-    /// The sender prefers the relay for the rest of the lab session.
+    /// The sender has failed over: it stays on the relay for the rest of the lab session.
     pub failed_over: bool,
     /// The sender's tab or window is hidden.
     pub hidden: bool,
     /// What follows the header.
-    pub kind: Kind,
-    /// The sender's own send interval; `None` when unknown. Steps of 2 ms, 126 ms meaning that or more.
+    pub kind: DatagramKind,
+    /// The sender's own send interval; `None` when unknown. Steps of 2 ms; 126 ms means that or more.
     pub interval: Option<Duration>,
     /// Episode that the datagram belongs to; data of another epoch is dropped and counted.
     pub epoch: u16,
-    /// Sequence of the data packet, shared by both paths: what de-duplication goes by.
-    /// Heartbeats take their own; probes and control packets carry the newest one used.
+    /// Sequence of the data packet, shared by both paths, by which copies are dropped. Heartbeats
+    /// take a sequence of their own; probes and control packets carry the newest one used.
     pub data_seq: u16,
     /// Sequence of this datagram on the path it travels.
     pub path_seq: u16,
-    /// What the sender received, per [`Path::index`]: a dead path's acks still arrive over the other.
+    /// What the sender received, by [`Path::index`]: acknowledgements of a dead path still arrive
+    /// over the other.
     pub acks: [PathAck; 2],
     /// Time since the sender received anything on the direct path. Steps of 4 ms, up to 1,020 ms.
+    /// Diagnostic: no rule uses it.
     pub silence: Duration,
     /// The sender's monotonic clock, in microseconds modulo 2^32.
     pub sent: u32,
-    /// The newest timestamp the sender received on one of the paths.
+    /// The newest timestamp that the sender received on this path.
     pub echo: Option<Echo>,
 }
 
 impl Header {
     /// A header of `kind` with everything else zero, unknown or empty.
     #[must_use]
-    pub const fn new(kind: Kind) -> Self {
+    pub const fn new(kind: DatagramKind) -> Self {
         Self {
             degraded: false,
             failed_over: false,
@@ -260,7 +282,8 @@ impl Header {
         }
     }
 
-    /// Writes the header; durations are rounded to their wire units and saturate.
+    /// Writes the header. Durations are rounded down to their wire units (the interval to the
+    /// nearest) and saturate.
     pub fn encode(&self, out: &mut [u8; HEADER_LEN]) {
         let hold = self.echo.map_or(NO_ECHO, |echo| {
             let units = echo.hold.as_micros() / HOLD_UNIT_MICROS;
@@ -291,8 +314,8 @@ impl Header {
     /// Reads the header of `datagram` and returns it with the payload behind it.
     ///
     /// # Errors
-    /// Says what is wrong with a datagram that is too short, too long, of another version,
-    /// or that contradicts itself.
+    /// [`WireError`] when the datagram is too short, too long, of another version, or contradicts
+    /// itself.
     pub fn decode(datagram: &[u8]) -> Result<(Self, &[u8]), WireError> {
         if datagram.len() > MAX_DATAGRAM {
             return Err(WireError::TooLong {
@@ -308,8 +331,8 @@ impl Header {
         if version != WIRE_VERSION {
             return Err(WireError::Version { theirs: version });
         }
-        let kind = Kind::from_code(head[1]);
-        if payload.is_empty() != matches!(kind, Kind::Heartbeat | Kind::Probe) {
+        let kind = DatagramKind::from_code(head[1]);
+        if payload.is_empty() != matches!(kind, DatagramKind::Heartbeat | DatagramKind::Probe) {
             return Err(WireError::PayloadLength {
                 kind,
                 len: payload.len(),
@@ -372,43 +395,43 @@ fn ack_at(head: &[u8; HEADER_LEN], at: usize) -> PathAck {
     }
 }
 
-/// Why bytes from a peer are no datagram of ours.
+/// Why bytes from a peer are not a valid datagram.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
     /// Shorter than the header.
-    #[error("datagram of {len} bytes is shorter than its header of {HEADER_LEN}")]
+    #[error("datagram of {len} bytes is shorter than its header of {HEADER_LEN} bytes")]
     TooShort {
         /// Its length.
         len: usize,
     },
     /// Longer than a datagram may be.
-    #[error("datagram of {len} bytes is longer than {MAX_DATAGRAM}")]
+    #[error("datagram of {len} bytes is longer than {MAX_DATAGRAM} bytes")]
     TooLong {
         /// Its length.
         len: usize,
     },
     /// Another version of the header.
     #[error(
-        "peer speaks wire version {theirs}, this build speaks {WIRE_VERSION}: both need the same bevy_rollback_lab version"
+        "peer uses wire version {theirs}, this build uses {WIRE_VERSION}: both need the same bevy_rollback_lab version"
     )]
     Version {
         /// The peer's version.
         theirs: u8,
     },
-    /// A payload where none belongs, or none where one belongs.
+    /// A payload that its kind does not have, or a missing one.
     #[error("{kind:?} datagram with a payload of {len} bytes")]
     PayloadLength {
         /// Kind of the datagram.
-        kind: Kind,
+        kind: DatagramKind,
         /// Bytes behind the header.
         len: usize,
     },
-    /// An ack map whose newest packet is missing from it.
-    #[error("ack map without its own newest packet")]
+    /// An acknowledgement map that lacks its own newest packet.
+    #[error("acknowledgement map lacks its own newest packet")]
     AckMap,
-    /// A control frame that cannot be read.
-    #[error("control frame cannot be read")]
+    /// A control payload that cannot be decoded.
+    #[error("control payload cannot be decoded")]
     Control,
     /// A text or number in a control message outside its bound.
     #[error("control message field {field} is out of bounds")]
@@ -422,8 +445,8 @@ pub enum WireError {
         /// The sequence.
         ack: u16,
     },
-    /// A control message further ahead than a sender may run.
-    #[error("control message {seq} is beyond the window")]
+    /// A control message further ahead than the window of a sender.
+    #[error("control message {seq} is ahead of the window of 16 messages")]
     ControlSequence {
         /// The sequence.
         seq: u16,
@@ -448,25 +471,17 @@ impl WireError {
     }
 }
 
-/// Whether `a` is newer than `b` (serial number arithmetic, RFC 1982).
-#[must_use]
-pub const fn seq_newer(a: u16, b: u16) -> bool {
-    seq_diff(a, b) > 0
-}
-
-/// How far `a` is ahead of `b`, negative when it is behind.
-#[must_use]
-pub const fn seq_diff(a: u16, b: u16) -> i16 {
+/// How far `a` is ahead of `b`, negative when it is behind (serial number arithmetic, RFC 1982).
+pub(crate) const fn seq_diff(a: u16, b: u16) -> i16 {
     a.wrapping_sub(b).cast_signed()
 }
 
 /// How far `a` is ahead of `b` for 32-bit serial numbers, negative when it is behind.
-#[must_use]
-pub const fn seq_diff32(a: u32, b: u32) -> i32 {
+pub(crate) const fn seq_diff32(a: u32, b: u32) -> i32 {
     a.wrapping_sub(b).cast_signed()
 }
 
-/// A monotonic time as the header carries it: microseconds modulo 2^32 (71 minutes).
+/// Writes a monotonic time as headers carry it: microseconds modulo 2^32 (71 minutes).
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -476,9 +491,8 @@ pub const fn wrap_micros(time: Duration) -> u32 {
     time.as_micros() as u32
 }
 
-/// The time nearest to `reference` whose low 32 bits are `stamp`; never before zero.
-#[must_use]
-pub fn unwrap_micros(reference: Duration, stamp: u32) -> Duration {
+/// The time nearest to `reference` whose low 32 bits are `stamp`, at least zero.
+pub(crate) fn unwrap_micros(reference: Duration, stamp: u32) -> Duration {
     let ahead = seq_diff32(stamp, wrap_micros(reference));
     let distance = Duration::from_micros(u64::from(ahead.unsigned_abs()));
     if ahead < 0 {

@@ -1,4 +1,4 @@
-//! Why an input was late, decided from the packets that carried it.
+//! Causes of late inputs, decided from the packets that carried them.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use rollback_lab_link::cause::{
 };
 use rollback_lab_link::frame::MAX_PLAYERS;
 
-/// A cause, and what takes its evidence away.
+/// A cause, and how to remove its evidence.
 type Step = (Cause, fn(&mut Evidence));
 
 const MS: Duration = Duration::from_millis(1);
-/// The other clock is ahead by so much; the way is 10 ms.
+/// The other clock is ahead by this much; the transit time is 10 ms.
 const OFFSET: Duration = Duration::from_millis(5_000);
 
 fn link() -> PlayerLink {
@@ -24,20 +24,20 @@ fn link() -> PlayerLink {
     }
 }
 
-/// The packet sent for `frame`, `behind` later than its pace and `way` under way.
-fn packet(frame: i32, behind: u32, way: u32) -> Arrival {
+/// The packet sent for `frame`, `behind` ms later than its frame and `transit` ms in flight.
+fn packet(frame: i32, behind: u32, transit: u32) -> Arrival {
     let sent = MS * 20 * frame.unsigned_abs() + MS * behind;
     Arrival {
         first: (frame - 3).max(0),
         newest: frame,
         sent: sent + OFFSET,
-        at: sent + MS * way,
+        at: sent + MS * transit,
         seq: u16::try_from(frame).expect("a small frame number"),
         ..Arrival::default()
     }
 }
 
-/// Player 1 after frames 0 to 29 came as usual.
+/// Player 1, whose inputs of frames 0 to 29 arrived as usual.
 fn played() -> LinkEvidence {
     let mut links = LinkEvidence::default();
     links.set(1, link());
@@ -47,7 +47,7 @@ fn played() -> LinkEvidence {
     links
 }
 
-/// The input of frame 30, needed `early` before its packet came in 10 ms.
+/// The input of frame 30, simulated `early` ms before its packet would arrive in 10 ms.
 fn late(early: u32) -> LateInput {
     let due = MS * 610 - MS * early;
     LateInput {
@@ -87,9 +87,9 @@ fn the_evidence_decides_in_the_documented_order() {
         (Cause::BaseLatency, |e| e.ahead_ms = None),
     ];
     let mut evidence = full;
-    for (cause, take_away) in steps {
+    for (cause, remove) in steps {
         assert_eq!(decide(false, &evidence), cause, "{evidence:?}");
-        take_away(&mut evidence);
+        remove(&mut evidence);
     }
     assert_eq!(decide(false, &evidence), Cause::Unknown, "no clock");
     assert_eq!(decide(false, &Evidence::default()), Cause::Unknown);
@@ -97,7 +97,7 @@ fn the_evidence_decides_in_the_documented_order() {
 
 #[test]
 fn the_part_that_is_more_than_half_of_the_lateness_is_the_cause() {
-    let told = |over, ahead| {
+    let decided = |over, ahead| {
         let evidence = Evidence {
             late_ms: Some(20.0),
             over_usual_ms: Some(over),
@@ -106,18 +106,18 @@ fn the_part_that_is_more_than_half_of_the_lateness_is_the_cause() {
         };
         decide(false, &evidence)
     };
-    assert_eq!(told(10.1, 0.0), Cause::JitterSpike);
-    assert_eq!(told(10.0, 0.0), Cause::BaseLatency);
-    assert_eq!(told(0.0, 10.1), Cause::FrameAdvantage);
-    assert_eq!(told(0.0, 10.0), Cause::BaseLatency);
-    assert_eq!(told(-4.0, 12.0), Cause::BaseLatency, "half of 24 ms");
+    assert_eq!(decided(10.1, 0.0), Cause::JitterSpike);
+    assert_eq!(decided(10.0, 0.0), Cause::BaseLatency);
+    assert_eq!(decided(0.0, 10.1), Cause::FrameAdvantage);
+    assert_eq!(decided(0.0, 10.0), Cause::BaseLatency);
+    assert_eq!(decided(-4.0, 12.0), Cause::BaseLatency, "half of 24 ms");
 }
 
 #[test]
-fn a_packet_that_came_as_usual_leaves_the_lead_or_the_way() {
+fn a_packet_with_usual_transit_is_late_by_the_lead_or_by_latency() {
     let mut links = played();
     links.arrived(1, packet(30, 0, 10));
-    // Late by 20 ms with 40 ms covered and a way of 10 ms: 50 ms of lead.
+    // Late by 20 ms with 40 ms covered and a transit of 10 ms: 50 ms of lead.
     let (cause, evidence) = links.judge(false, &late(20));
     assert_eq!(cause, Cause::FrameAdvantage);
     assert_eq!(evidence.late_ms, Some(20.0));
@@ -130,7 +130,7 @@ fn a_packet_that_came_as_usual_leaves_the_lead_or_the_way() {
     assert_eq!(
         judged(&links, 20),
         Cause::BaseLatency,
-        "half of it is the way"
+        "half of it is transit"
     );
     assert_eq!(judged(&links, 21), Cause::FrameAdvantage);
     links.set(
@@ -144,7 +144,7 @@ fn a_packet_that_came_as_usual_leaves_the_lead_or_the_way() {
 }
 
 #[test]
-fn a_packet_that_took_longer_than_those_before_it_is_a_spike() {
+fn a_packet_that_took_longer_than_those_before_it_is_a_jitter_spike() {
     let mut links = played();
     links.arrived(1, packet(30, 0, 60));
     assert_eq!(judged(&links, 0), Cause::JitterSpike);
@@ -159,12 +159,12 @@ fn a_packet_that_took_longer_than_those_before_it_is_a_spike() {
     assert_ne!(
         judged(&held, 0),
         Cause::JitterSpike,
-        "it waited for this peer itself"
+        "it waited for this peer"
     );
 }
 
 #[test]
-fn a_missing_packet_is_lost_until_it_comes_and_overtaken_then() {
+fn a_missing_packet_is_lost_until_it_arrives_and_then_overtaken() {
     let mut links = played();
     links.arrived(
         1,
@@ -175,9 +175,9 @@ fn a_missing_packet_is_lost_until_it_comes_and_overtaken_then() {
     );
     let (cause, _) = links.judge_rollback(7, false, late(5));
     assert_eq!(cause, Cause::PacketLoss);
-    let mut told = Vec::new();
-    links.revise(MS * 800, |id, cause, _| told.push((id, cause)));
-    assert_eq!(told, [], "nothing came");
+    let mut revised = Vec::new();
+    links.revise(MS * 800, |id, cause, _| revised.push((id, cause)));
+    assert_eq!(revised, [], "nothing arrived");
     links.arrived(
         1,
         Arrival {
@@ -185,8 +185,8 @@ fn a_missing_packet_is_lost_until_it_comes_and_overtaken_then() {
             ..packet(30, 0, 60)
         },
     );
-    links.revise(MS * 800, |id, cause, _| told.push((id, cause)));
-    assert_eq!(told, [(7, Cause::Reordering)]);
+    links.revise(MS * 800, |id, cause, _| revised.push((id, cause)));
+    assert_eq!(revised, [(7, Cause::Reordering)]);
     links.arrived(
         1,
         Arrival {
@@ -194,21 +194,21 @@ fn a_missing_packet_is_lost_until_it_comes_and_overtaken_then() {
             ..packet(29, 0, 90)
         },
     );
-    links.revise(MS * 800, |id, cause, _| told.push((id, cause)));
-    assert_eq!(told.len(), 1, "once");
+    links.revise(MS * 800, |id, cause, _| revised.push((id, cause)));
+    assert_eq!(revised.len(), 1, "once");
 }
 
 #[test]
-fn what_was_told_more_than_a_second_ago_stays() {
+fn a_cause_is_final_after_a_second() {
     let mut links = played();
     links.arrived(1, packet(31, 0, 10));
     links.judge_rollback(7, false, late(5));
     links.arrived(1, packet(30, 0, 60));
-    links.revise(MS * 1_701, |_, _, _| panic!("settled"));
+    links.revise(MS * 1_701, |_, _, _| panic!("the cause is final"));
 }
 
 #[test]
-fn a_packet_sent_again_was_lost() {
+fn an_input_sent_again_was_lost() {
     let mut links = played();
     links.arrived(
         1,
@@ -221,7 +221,7 @@ fn a_packet_sent_again_was_lost() {
 }
 
 #[test]
-fn a_relay_copy_without_the_direct_one_is_a_loss_until_that_comes() {
+fn a_relay_copy_without_its_direct_copy_is_a_loss_until_that_arrives() {
     let mut links = played();
     let relayed = Arrival {
         relay: true,
@@ -235,7 +235,7 @@ fn a_relay_copy_without_the_direct_one_is_a_loss_until_that_comes() {
 }
 
 #[test]
-fn a_pause_explains_what_was_sent_late_by_it_and_nothing_else() {
+fn a_pause_is_the_cause_of_inputs_it_delayed_and_of_no_others() {
     let resumed = |frame, hidden| {
         let pause = Pause {
             from: packet(29, 0, 10).sent,
@@ -263,11 +263,11 @@ fn a_pause_explains_what_was_sent_late_by_it_and_nothing_else() {
         links.judge(false, &late).0
     };
     assert_eq!(of(34), Cause::PeerStall, "20 ms late");
-    assert_ne!(of(35), Cause::PeerStall, "made up for");
+    assert_ne!(of(35), Cause::PeerStall, "caught up");
 }
 
 #[test]
-fn a_game_that_waited_while_its_peer_polled_stood_still_too() {
+fn a_game_that_waited_while_its_link_polled_stalled_too() {
     let mut links = played();
     links.arrived(1, packet(30, 120, 10));
     let (cause, evidence) = links.judge(false, &late(0));
@@ -278,7 +278,7 @@ fn a_game_that_waited_while_its_peer_polled_stood_still_too() {
 }
 
 #[test]
-fn a_hidden_player_comes_before_its_stall() {
+fn a_hidden_player_precedes_its_stall() {
     let mut links = played();
     links.arrived(
         1,
@@ -291,7 +291,7 @@ fn a_hidden_player_comes_before_its_stall() {
 }
 
 #[test]
-fn a_route_that_was_left_explains_what_it_did_not_bring_any_more() {
+fn a_route_change_is_the_cause_of_inputs_sent_around_it() {
     let shifted = |left, at| {
         let mut links = played();
         links.set(
@@ -313,7 +313,7 @@ fn a_route_that_was_left_explains_what_it_did_not_bring_any_more() {
     assert_ne!(
         shifted(sent, MS * 800),
         Cause::RouteChange,
-        "it came that way"
+        "it arrived over the path left"
     );
     assert_ne!(
         shifted(sent - MS, MS * 599),
@@ -328,7 +328,7 @@ fn a_route_that_was_left_explains_what_it_did_not_bring_any_more() {
 }
 
 #[test]
-fn a_stall_waits_for_the_oldest_missing_input() {
+fn a_stall_awaits_the_oldest_missing_input() {
     let mut links = played();
     links.set(2, link());
     for frame in 0..20 {
@@ -340,7 +340,7 @@ fn a_stall_waits_for_the_oldest_missing_input() {
 }
 
 #[test]
-fn links_are_kept_by_handle_and_forgotten_together() {
+fn links_are_kept_by_handle_and_cleared_together() {
     let mut links = LinkEvidence::default();
     links.set(1, link());
     links.set(MAX_PLAYERS, link());
@@ -352,7 +352,7 @@ fn links_are_kept_by_handle_and_forgotten_together() {
 }
 
 #[test]
-fn names_in_the_file_are_the_documented_ones_in_their_order() {
+fn causes_and_paths_are_serialized_by_their_documented_names() {
     let names = Cause::ALL.map(Cause::as_str);
     assert_eq!(
         names,

@@ -28,7 +28,7 @@ use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{LinkSettings, SendFailed};
 use rollback_lab_link::wire::relay::{Member, Roster};
-use rollback_lab_link::wire::{HEADER_LEN, Header, Kind, Path};
+use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Header, Path};
 use rollback_lab_record::check::{check_episode, check_pair};
 use serde::{Deserialize, Serialize};
 
@@ -231,7 +231,7 @@ impl Network for MemoryNetwork {
         let mut state = self.hub.state();
         let own = state.peers[self.slot].id.unwrap();
         let faults = state.faults;
-        let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Data);
+        let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Data);
         if state.tapped.len() < TAPPED {
             state.tapped.push(Tapped {
                 from: self.slot,

@@ -25,7 +25,7 @@ use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
-use rollback_lab_link::wire::{Header, Kind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 use crate::lab::{TestConfig, add_game, frame};
 
@@ -330,7 +330,7 @@ impl Network for Witness {
     }
 
     fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
-        let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == Kind::Data);
+        let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Data);
         if path == Path::Relay && game {
             *self.counts.relayed().entry(peer).or_default() += 1;
         }

@@ -8,7 +8,7 @@ use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use rollback_lab_link::ggrs_wire::inspect_outgoing;
 use rollback_lab_link::link::SendFailed;
-use rollback_lab_link::wire::{Header, Kind, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 use rollback_lab_test_kit::lab::{MemoryNetwork, peer_id};
 
@@ -142,7 +142,7 @@ impl Network for AirNetwork {
         let mut sky = self.air.sky();
         let fate = sky.fate(self.slot, path);
         let newest = match Header::decode(datagram) {
-            Ok((header, payload)) if header.kind == Kind::Data => inspect_outgoing(payload)
+            Ok((header, payload)) if header.kind == DatagramKind::Data => inspect_outgoing(payload)
                 .ok()
                 .and_then(|out| out.newest_input_frame),
             _ => None,

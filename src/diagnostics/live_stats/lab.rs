@@ -5,7 +5,6 @@ use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 
 use super::LinkVitals;
-use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::session::SessionInfo;
 use crate::transport::LabNet;
@@ -16,17 +15,15 @@ use rollback_lab_link::route::RouteState;
 pub(super) struct LinkSource<'w> {
     net: Option<Res<'w, LabNet>>,
     info: Option<Res<'w, SessionInfo>>,
-    clock: Option<Res<'w, LabClock>>,
     observed: Option<Res<'w, Links>>,
 }
 
 impl LinkSource<'_> {
     /// Adds a line per remote player.
     pub(super) fn read(&self, links: &mut Vec<LinkVitals>) {
-        let (Some(net), Some(info), Some(clock)) = (&self.net, &self.info, &self.clock) else {
+        let (Some(net), Some(info)) = (&self.net, &self.info) else {
             return super::observed_links(self.observed.as_deref(), links);
         };
-        let now = clock.now();
         let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
         for player_slot in info
             .player_slots
@@ -44,7 +41,7 @@ impl LinkSource<'_> {
                 },
                 cause: link.last_change().map(|change| change.cause.as_str()),
                 rtt_ms: link.srtt().map(millis),
-                jitter_ms: link.srtt().map(|_| millis(link.late_evidence(now).jitter)),
+                jitter_ms: link.srtt().map(|_| millis(link.jitter())),
                 margin_ms: link.margin(),
                 hidden: link.peer_hidden(),
             }));

@@ -7,7 +7,7 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Frame, NULL_FRAME};
 
 use crate::transport::EpisodeBounds;
-use rollback_lab_link::ggrs_wire::{Checked, Limits, Owner, Player, SentPings};
+use rollback_lab_link::ggrs_wire::{Checked, Limits, Owner, PlayerBounds, SentPings};
 use rollback_lab_link::link::{Link, Packet, SentBy};
 use rollback_lab_link::route::RouteState;
 use rollback_lab_link::wire::Path;
@@ -131,7 +131,7 @@ impl InputPackets {
 pub(in crate::transport) struct Peer {
     pub(in crate::transport) id: PeerId,
     pub(in crate::transport) link: Link,
-    pub(super) players: Vec<Player>,
+    pub(super) players: Vec<PlayerBounds>,
     pub(super) sent_pings: SentPings,
     pub(super) magic: Option<u16>,
     pub(in crate::transport) packets: InputPackets,

@@ -355,7 +355,7 @@ impl ClockOut {
             None => ClockDatagram::Ask { asked: now },
             Some((asked, heard)) => ClockDatagram::Answer(ClockAnswer {
                 asked,
-                heard: wrap_micros(heard),
+                received: wrap_micros(heard),
                 answered: now,
                 step_us: clock.step_us(),
             }),

@@ -1,9 +1,10 @@
-//! How conditions are written: the grammar of `--conditions`, both ways. Never shapes a packet.
+//! The grammar of conditions: parsing and writing a specification.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::{Burst, Keys, Outage, PRESETS, Preset, Reorder, Rule};
+use super::preset::{PRESETS, Preset};
+use super::{Burst, ConditionKeys, Outage, Reorder, Rule};
 use crate::wire::Path;
 
 /// Keys of the grammar, as error messages list them.
@@ -12,43 +13,43 @@ const KNOWN_KEYS: &str = "latency, jitter, loss, burst, duplicate, reorder, rate
 const KNOWN_SCOPES: &str = "p0 to p63, direct, relay";
 /// Longest latency, jitter or hold: ten seconds is beyond every game and keeps queues bounded.
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// Latest begin or end of a cut: no episode lasts for a day.
+/// Latest start or end of an outage: no episode lasts for a day.
 const CUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest mean burst: ten seconds of packets at 120 Hz.
 const BURST_MAX: f64 = 1_200.0;
-/// A slower path does not carry one heartbeat a second.
+/// Lowest rate, in bits per second: a slower path does not carry one heartbeat a second.
 const RATE_MIN: f64 = 1_000.0;
-/// A faster one is no limit to a game.
+/// Highest rate, in bits per second: a faster path is not a limit to a game.
 const RATE_MAX: f64 = 1e9;
-/// Takes an earlier segment's condition back.
+/// Removes a condition of an earlier segment.
 const NONE: &str = "none";
 
-/// Why a specification is not understood.
+/// Why a specification is not valid. The message lists the valid keys, scopes or presets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConditionError {
-    /// No such key.
+    /// The key does not exist.
     #[error("unknown condition {key:?}: known are {KNOWN_KEYS}")]
     UnknownKey {
         /// The key.
         key: String,
     },
-    /// No such scope.
+    /// The scope does not exist.
     #[error("unknown scope {scope:?} of a condition: known are {KNOWN_SCOPES}")]
     UnknownScope {
         /// The scope.
         scope: String,
     },
-    /// No such preset.
+    /// The preset does not exist.
     #[error("unknown preset {name:?}: known are {}", known_presets())]
     UnknownPreset {
         /// The name.
         name: String,
     },
     /// The same key or kind of scope twice in one segment.
-    #[error("{what:?} stands twice in condition {segment:?}")]
+    #[error("{what:?} is set twice in condition {segment:?}")]
     Twice {
-        /// What stands twice.
+        /// The key or scope.
         what: String,
         /// The segment.
         segment: String,
@@ -66,7 +67,7 @@ pub enum ConditionError {
         key: &'static str,
         /// The value.
         value: String,
-        /// What it should be.
+        /// The expected form and range.
         expected: &'static str,
     },
 }
@@ -104,7 +105,7 @@ pub(super) fn parse_rule(segment: &str) -> Result<Rule, ConditionError> {
     Ok(rule)
 }
 
-/// Whether the scope stands there for the first time.
+/// Parses one scope; returns false if its kind is set already.
 fn parse_scope(rule: &mut Rule, scope: &str) -> Result<bool, ConditionError> {
     let path = Path::ALL.into_iter().find(|path| path.as_str() == scope);
     let player = scope
@@ -120,7 +121,7 @@ fn parse_scope(rule: &mut Rule, scope: &str) -> Result<bool, ConditionError> {
     }
 }
 
-/// Whether the key stands there for the first time.
+/// Parses one key; returns false if it is set already.
 fn parse_key(rule: &mut Rule, key: &str, value: &str) -> Result<bool, ConditionError> {
     let keys = &mut rule.keys;
     Ok(match key {
@@ -186,7 +187,7 @@ fn parse_burst(value: &str) -> Result<Burst, ConditionError> {
         };
         let (enter, _) = burst.chances();
         let possible = burst.share < 1.0 && (1.0..=BURST_MAX).contains(&burst.length);
-        // More is lost than bursts of this length, one packet apart, can lose.
+        // Bursts of this length, one packet apart, lose no larger share.
         (possible && enter <= 1.0).then_some(burst)
     });
     burst.ok_or_else(|| {
@@ -245,7 +246,7 @@ fn parse_cut(value: &str) -> Result<Outage, ConditionError> {
         wrong(
             "cut",
             value,
-            "two times within a day, like 10s..12s, the first alone for good, like 10s.., or none",
+            "two times within a day, like 10s..12s, the first alone until the episode ends, like 10s.., or none",
         )
     })
 }
@@ -260,7 +261,7 @@ fn wrong(key: &'static str, value: &str, expected: &'static str) -> ConditionErr
 
 fn time(value: &str) -> Option<Duration> {
     let value = value.trim();
-    // `s` comes last: the other units end with it.
+    // `s` is last: the other units end with it.
     [("ms", 1e-3), ("us", 1e-6), ("s", 1.0)]
         .into_iter()
         .find_map(|(unit, scale)| Some(number(value.strip_suffix(unit)?)? * scale))
@@ -273,7 +274,7 @@ fn share(value: &str) -> Option<f64> {
         .filter(|share| (0.0..=1.0).contains(share))
 }
 
-/// A plain non-negative decimal number; Rust's own parser would let `inf`, `NaN` and `1e3` in.
+/// A plain non-negative decimal number; Rust's own parser would accept `inf`, `NaN` and `1e3`.
 fn number(digits: &str) -> Option<f64> {
     let digits = digits.trim();
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -288,7 +289,7 @@ pub(super) fn write_rule(f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result
     if let Some(path) = rule.path {
         write!(f, "{path}:")?;
     }
-    let Keys {
+    let ConditionKeys {
         latency,
         jitter,
         loss,

@@ -1,40 +1,44 @@
-//! What conditions did to the packets of one path, as counts. Never decides a packet's fate.
+//! What conditions did to the packets of one path, as counts.
 
 use std::time::Duration;
 
-/// Buckets of a millisecond for the delay's 95th percentile; longer delays share the last.
+/// Buckets of a millisecond for the delay's 95th percentile: about a second. Longer delays share the
+/// last.
 const DELAY_BUCKETS: usize = 1_024;
 
-/// What the conditions did to one path.
+/// What the conditions did to the packets of one path. Read it with [`Shaper::realised`].
 ///
-/// Every packet offered is lost, cut, dropped at the queue, let through or still on its way.
+/// Every packet offered is lost, cut, dropped at the queue, delivered or still in flight.
+///
+/// [`Shaper::realised`]: super::Shaper::realised
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct Realised {
     /// Packets that this peer sent on the path.
     pub offered: u64,
     /// Of these, lost by `loss` or `burst`.
     pub lost: u64,
-    /// Stretches of packets lost without one let through between them: `lost / loss_runs` is the
-    /// mean length of a burst.
+    /// Runs of packets lost without a delivered one between them: `lost / loss_runs` is the mean
+    /// length of a burst.
     pub loss_runs: u64,
-    /// Of the packets offered, lost by a cut.
+    /// Of the packets offered, lost in an outage.
     pub cut: u64,
-    /// Of the packets offered, dropped because too much waited before them.
+    /// Of the packets offered, dropped because the queue before them was too long.
     pub queue_dropped: u64,
-    /// Second copies of packets that came twice. Not in `offered`.
+    /// Second copies of duplicated packets. Not in `offered`.
     pub duplicated: u64,
-    /// Packets let through after one that was sent later.
+    /// Packets delivered after one that was sent later.
     pub reordered: u64,
-    /// Packets that a cut kept from coming in. Not in `offered`.
+    /// Incoming packets that an outage dropped. Not in `offered`.
     pub cut_incoming: u64,
-    /// Sum of the delays of the packets let through.
+    /// Sum of the delays of the packets delivered.
     delay_sum: Duration,
-    /// Packets let through by their delay in milliseconds, rounded up. Empty is none.
+    /// Packets delivered, by their delay in milliseconds, rounded up. Empty means none.
     delays: Vec<u32>,
 }
 
 impl Realised {
-    /// Counts that have room for every delay, so that counting never allocates.
+    /// Zero counts with room for every delay, so that counting does not allocate.
     pub(super) fn empty() -> Self {
         Self {
             delays: vec![0; DELAY_BUCKETS + 1],
@@ -42,14 +46,14 @@ impl Realised {
         }
     }
 
-    /// Counts a packet let through.
+    /// Counts a delivered packet.
     pub(super) fn pass(&mut self, delay: Duration) {
         self.delay_sum += delay;
         let bucket = usize::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(usize::MAX);
         self.delays[bucket.min(DELAY_BUCKETS)] += 1;
     }
 
-    /// What was realised since `before`, an earlier state of the same path.
+    /// The counts since `before`, an earlier state of the same path.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let earlier = before.delays.iter().copied().chain(std::iter::repeat(0));
@@ -69,20 +73,20 @@ impl Realised {
         }
     }
 
-    /// Packets let through, second copies left out.
+    /// Packets delivered, without second copies.
     #[must_use]
     pub fn passed(&self) -> u64 {
         self.delays.iter().map(|&count| u64::from(count)).sum()
     }
 
-    /// Mean delay of the packets let through, in milliseconds. `None` of none.
+    /// Mean delay of the packets delivered, in milliseconds. `None` if there were none.
     #[must_use]
     pub fn mean_delay_ms(&self) -> Option<f64> {
         let passed = self.passed();
         (passed > 0).then(|| self.delay_sum.as_secs_f64() * 1e3 / passed as f64)
     }
 
-    /// Their 95th percentile, in milliseconds, rounded up; 1,024 or more is 1,024. `None` of none.
+    /// Their 95th percentile, in milliseconds, rounded up; at most 1,024. `None` if there were none.
     #[must_use]
     pub fn p95_delay_ms(&self) -> Option<f64> {
         let rank = (self.passed() * 95).div_ceil(100);

@@ -1,8 +1,8 @@
-//! Delays and drops of the packets that one peer sends.
+//! Delays and drops the packets that one peer sends, and holds them until they are due.
 //!
-//! Owns the packets between being sent and being due. Fate and delay are decided when a packet is
-//! pushed, by seeded generators per path, with the same number of draws for every packet: a
-//! packet's fate depends on the seed and its place in the order alone. Never reads a clock.
+//! Fate and delay are decided when a packet is pushed, by seeded generators per path, with the same
+//! number of draws for every packet: they depend on the seed and the packet's place in the order
+//! alone.
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
@@ -15,24 +15,26 @@ use crate::wire::Path;
 /// Packets that may wait at once; more are dropped. Ten seconds at 120 Hz with three datagrams a
 /// tick on both paths.
 const QUEUE_MAX: usize = 8_192;
+/// Spent buffers kept for reuse: a quarter of a second at 60 Hz with two paths and two datagrams.
+const SPARE_MAX: usize = 64;
 
-/// Direction of a cut, seen from this peer.
+/// Direction of an outage, from the view of this peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Packets that this peer sends.
     Outgoing,
-    /// Packets that this peer would receive.
+    /// Packets that other peers send to it.
     Incoming,
 }
 
-/// A packet that is due.
+/// A packet that is due: deliver it, then [`recycle`](Shaper::recycle) its buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shaped<T> {
     /// Path on which it was sent.
     pub path: Path,
-    /// What the sender attached, its receiver usually.
+    /// What the caller attached in [`Shaper::push`], its receiver usually.
     pub tag: T,
-    /// The datagram. Hand it back with [`Shaper::recycle`] to spare an allocation.
+    /// The datagram.
     pub bytes: Vec<u8>,
 }
 
@@ -41,12 +43,12 @@ struct Waiting<T> {
     due: Duration,
     order: u64,
     pushed: Duration,
-    /// A second copy, which counts as nothing but that.
+    /// A second copy, which is only counted as such.
     copy: bool,
     shaped: Shaped<T>,
 }
 
-// Reversed: the heap gives the earliest first, and equals in the order of sending.
+// Reversed: the heap yields the earliest first, and equals in the order of sending.
 impl<T> Ord for Waiting<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.order).cmp(&(self.due, self.order))
@@ -67,7 +69,7 @@ impl<T> PartialEq for Waiting<T> {
 
 impl<T> Eq for Waiting<T> {}
 
-/// What one packet drew.
+/// The random numbers of one packet, each in [0, 1).
 struct Draws {
     lost: f64,
     late: f64,
@@ -81,17 +83,17 @@ struct Draws {
 struct Lane {
     shape: Shape,
     rng: Xoshiro256PlusPlus,
-    /// Draws for what loss and jitter do not need: with them alone a seed means what it meant
-    /// before there was more.
+    /// Draws for everything but loss and jitter, so that the meaning of a seed for those two does not
+    /// depend on the others.
     more: Xoshiro256PlusPlus,
     cut: [bool; 2],
     /// In the bad state of a burst.
     bad: bool,
     /// The last packet offered was lost.
     losing: bool,
-    /// When the rate limit has sent everything that waits.
+    /// When the rate limit has sent everything that is queued.
     busy_until: Duration,
-    /// The newest packet let through, by its place in the order.
+    /// The newest packet delivered, by its place in the order.
     newest: u64,
     realised: Realised,
 }
@@ -108,7 +110,7 @@ impl Lane {
         }
     }
 
-    /// Whether the packet is lost, by itself or in a burst.
+    /// Whether the packet is lost, independently or in a burst.
     fn loses(&mut self, draws: &Draws) -> bool {
         self.bad = self.shape.burst.is_some_and(|burst: Burst| {
             let (enter, leave) = burst.chances();
@@ -127,7 +129,7 @@ impl Lane {
             || outage.is_some_and(|(cut, since)| cut.covers(since))
     }
 
-    /// The wait for the rate limit, or `None` if it is too long.
+    /// The wait at the rate limit, or `None` if it is too long.
     fn queue(&mut self, now: Duration, bytes: usize) -> Option<Duration> {
         let Some(rate) = self.shape.rate else {
             return Some(Duration::ZERO);
@@ -154,20 +156,21 @@ impl Lane {
     }
 }
 
-/// Shapes what one peer sends.
+/// Applies conditions to what one peer sends: [`push`](Self::push) each packet, and deliver what
+/// [`pop_due`](Self::pop_due) returns. `T` is attached to every packet, its receiver usually.
 #[derive(Debug)]
 pub struct Shaper<T> {
     lanes: [Lane; 2],
     queue: BinaryHeap<Waiting<T>>,
     order: u64,
     spare: Vec<Vec<u8>>,
-    /// When the episode began, from which outages count.
+    /// Start of the episode, from which outages count.
     episode: Option<Duration>,
 }
 
 impl<T: Clone> Shaper<T> {
-    /// The conditions of `player`, drawn from `seed`. Peers may share a seed: players and paths
-    /// draw from different streams of it.
+    /// Creates a shaper with the conditions of `player`, drawn from `seed`. Peers may share a seed:
+    /// players and paths draw from different streams of it.
     #[must_use]
     pub fn new(conditions: &Conditions, player: usize, seed: u64) -> Self {
         let lane = |path: Path| {
@@ -198,23 +201,23 @@ impl<T: Clone> Shaper<T> {
         }
     }
 
-    /// What happens on `path`.
+    /// The conditions of `path`.
     #[must_use]
     pub const fn shape(&self, path: Path) -> Shape {
         self.lanes[path.index()].shape
     }
 
-    /// Changes what happens on `path` from now on.
+    /// Sets the conditions of `path` from now on.
     pub fn set_shape(&mut self, path: Path, shape: Shape) {
         self.lanes[path.index()].shape = shape;
     }
 
-    /// An episode begins: outages count from here.
+    /// Starts an episode at `now`, from which outages count.
     pub fn begin_episode(&mut self, now: Duration) {
         self.episode = Some(now);
     }
 
-    /// Blackholes one direction of `path` until it is healed. What is on its way still arrives.
+    /// Blackholes one direction of `path` until [`heal`](Self::heal). Packets in flight still arrive.
     pub fn cut(&mut self, path: Path, direction: Direction) {
         self.lanes[path.index()].cut[direction as usize] = true;
     }
@@ -225,12 +228,12 @@ impl<T: Clone> Shaper<T> {
         self.cut(Path::Direct, Direction::Incoming);
     }
 
-    /// Ends a cut.
+    /// Ends a [`cut`](Self::cut).
     pub fn heal(&mut self, path: Path, direction: Direction) {
         self.lanes[path.index()].cut[direction as usize] = false;
     }
 
-    /// Loses what is on its way on `path`, as a cable does when it is pulled.
+    /// Loses the packets in flight on `path`, as an unplugged cable does.
     pub fn lose_in_flight(&mut self, path: Path) {
         let lost = |waiting: &Waiting<T>| waiting.shaped.path == path;
         let originals = self.queue.iter().filter(|w| lost(w) && !w.copy).count();
@@ -238,7 +241,7 @@ impl<T: Clone> Shaper<T> {
         self.lanes[path.index()].realised.cut += originals as u64;
     }
 
-    /// Whether a packet that came in on `path` passes; counts it when it does not.
+    /// Whether an incoming packet of `path` passes; counts it when it does not.
     pub fn admit(&mut self, path: Path) -> bool {
         let lane = &mut self.lanes[path.index()];
         let cut = lane.cut[Direction::Incoming as usize];
@@ -246,14 +249,14 @@ impl<T: Clone> Shaper<T> {
         !cut
     }
 
-    /// Whether packets pass `path` untouched, so that they need not be handed to the shaper.
+    /// Whether packets of `path` pass unchanged, so that they need not be pushed.
     #[must_use]
     pub fn is_clear(&self, path: Path) -> bool {
         let lane = &self.lanes[path.index()];
         lane.shape.is_clear() && !lane.cut[Direction::Outgoing as usize]
     }
 
-    /// Takes a packet that this peer sends.
+    /// Decides the fate of a packet that this peer sends, and queues it unless it is lost.
     pub fn push(&mut self, now: Duration, path: Path, bytes: &[u8], tag: T) {
         let full = self.queue.len() >= QUEUE_MAX;
         let since = self.episode.map(|begun| now.saturating_sub(begun));
@@ -323,26 +326,20 @@ impl<T: Clone> Shaper<T> {
         if !waiting.copy {
             lane.realised.reordered += u64::from(waiting.order < lane.newest);
             lane.newest = lane.newest.max(waiting.order);
-            // What the packet met, the wait for the tick that took it out included.
+            // The delay of the packet, the wait for the tick that took it out included.
             lane.realised.pass(now.saturating_sub(waiting.pushed));
         }
         Some(waiting.shaped)
     }
 
-    /// When the next packet is due.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Duration> {
-        self.queue.peek().map(|waiting| waiting.due)
-    }
-
-    /// Takes a spent buffer back.
+    /// Reuses the buffer of a delivered packet.
     pub fn recycle(&mut self, bytes: Vec<u8>) {
-        if self.spare.len() < 64 {
+        if self.spare.len() < SPARE_MAX {
             self.spare.push(bytes);
         }
     }
 
-    /// What was realised on `path` so far.
+    /// What was done to the packets of `path` so far.
     #[must_use]
     pub fn realised(&self, path: Path) -> Realised {
         self.lanes[path.index()].realised.clone()

@@ -1,9 +1,10 @@
-//! Facts about the grammar and the shaper.
+//! The grammar and the shaper.
 
 use std::time::Duration;
 
 use super::{
-    ConditionError, Conditions, Direction, Outage, PRESETS, QUEUE_LIMIT, Realised, Shape, Shaper,
+    ConditionError, Conditions, Direction, Outage, QUEUE_LIMIT, Realised, Shape, Shaper,
+    preset::PRESETS,
 };
 use crate::wire::Path;
 
@@ -33,7 +34,10 @@ fn scopes_combine_and_later_segments_win_key_by_key() {
     assert_eq!(conditions.shape(1, Path::Direct).jitter, 500 * MS);
     assert_eq!(conditions.highest_player(), Some(1));
     let written = Conditions::parse(&conditions.to_string()).unwrap();
-    assert_eq!(written, conditions, "what is written parses to the same");
+    assert_eq!(
+        written, conditions,
+        "a written specification parses to the same conditions"
+    );
 }
 
 #[test]
@@ -44,7 +48,7 @@ fn an_empty_specification_shapes_nothing() {
 }
 
 #[test]
-fn what_is_not_understood_is_named_with_what_would_be() {
+fn an_error_names_the_invalid_part_and_the_valid_ones() {
     let message = |spec: &str| Conditions::parse(spec).unwrap_err().to_string();
     assert_eq!(
         message("lag=5ms"),
@@ -84,7 +88,7 @@ fn what_is_not_understood_is_named_with_what_would_be() {
 }
 
 #[test]
-fn realised_statistics_tell_what_happened() {
+fn realised_statistics_match_the_conditions() {
     let mut shaper = shaper("latency=50ms,jitter=10ms,loss=15%", 0, 7);
     for at in 0..10_100_u32 {
         if at < 10_000 {
@@ -98,7 +102,7 @@ fn realised_statistics_tell_what_happened() {
     assert_eq!(realised.offered, 10_000);
     let loss = realised.lost as f64 / realised.offered as f64;
     assert!((0.13..0.17).contains(&loss), "{loss}");
-    // Taken out every millisecond, a packet waits half a one longer than it was held.
+    // Taken out every millisecond, a packet waits half of one longer than it was held.
     assert!((50.0..51.0).contains(&realised.mean_delay_ms().unwrap()));
     // Uniform between 40 and 60 ms: the 95th percentile is 59.
     assert!((58.0..=60.0).contains(&realised.p95_delay_ms().unwrap()));
@@ -107,7 +111,7 @@ fn realised_statistics_tell_what_happened() {
 }
 
 #[test]
-fn what_is_realised_since_a_moment_leaves_out_what_was_before() {
+fn realised_statistics_since_a_moment_exclude_those_before() {
     let mut shaper = shaper("latency=80ms", 0, 1);
     let send = |shaper: &mut Shaper<()>, at: u32, taken: u32, count| {
         (0..count).for_each(|_| shaper.push(MS * at, Path::Direct, &[1], ()));
@@ -134,7 +138,7 @@ fn what_is_realised_since_a_moment_leaves_out_what_was_before() {
 }
 
 #[test]
-fn fates_depend_on_the_seed_alone() {
+fn the_fate_of_a_packet_depends_on_the_seed_alone() {
     let fates = |player, seed| {
         let mut shaper = shaper("loss=50%,jitter=5ms,latency=5ms", player, seed);
         (0..200_u8).for_each(|n| shaper.push(MS * u32::from(n), Path::Direct, &[n], ()));
@@ -148,11 +152,11 @@ fn fates_depend_on_the_seed_alone() {
 }
 
 #[test]
-fn without_jitter_order_is_kept() {
+fn without_jitter_packets_keep_their_order() {
     let mut shaper = shaper("latency=20ms", 0, 1);
     (0..50).for_each(|n| shaper.push(MS, Path::Relay, &[n], ()));
     assert!(shaper.pop_due(20 * MS).is_none(), "not due yet");
-    assert_eq!(shaper.next_due(), Some(21 * MS));
+    assert!(shaper.pop_due(20_999 * MS / 1_000).is_none());
     let order: Vec<_> = std::iter::from_fn(|| shaper.pop_due(21 * MS))
         .map(|packet| packet.bytes[0])
         .collect();
@@ -160,7 +164,7 @@ fn without_jitter_order_is_kept() {
 }
 
 #[test]
-fn cuts_are_per_path_and_direction_and_heal() {
+fn an_outage_affects_one_path_and_direction_until_it_heals() {
     let mut shaper = shaper("latency=20ms", 0, 1);
     shaper.push(MS, Path::Direct, &[1], ());
     shaper.cut(Path::Direct, Direction::Outgoing);
@@ -170,7 +174,7 @@ fn cuts_are_per_path_and_direction_and_heal() {
     let came: Vec<_> = std::iter::from_fn(|| shaper.pop_due(30 * MS))
         .map(|packet| packet.bytes[0])
         .collect();
-    assert_eq!(came, [1, 3], "what was on its way arrives");
+    assert_eq!(came, [1, 3], "packets in flight arrive");
     shaper.heal(Path::Direct, Direction::Outgoing);
     shaper.push(31 * MS, Path::Direct, &[4], ());
     shaper.lose_in_flight(Path::Direct);
@@ -182,7 +186,7 @@ fn cuts_are_per_path_and_direction_and_heal() {
 }
 
 #[test]
-fn the_wait_for_a_late_tick_is_part_of_the_realised_delay() {
+fn the_wait_for_a_late_tick_counts_as_realised_delay() {
     let mut shaper = shaper("latency=20ms", 0, 1);
     shaper.push(Duration::ZERO, Path::Direct, &[1], ());
     assert!(shaper.pop_due(33 * MS).is_some());
@@ -190,7 +194,7 @@ fn the_wait_for_a_late_tick_is_part_of_the_realised_delay() {
 }
 
 #[test]
-fn what_is_written_of_every_key_parses_to_the_same() {
+fn a_written_specification_parses_to_the_same_conditions() {
     for spec in [
         "burst=5%/4,duplicate=1%,reorder=2%/30ms,rate=256kbit,cut=10s..12s",
         "p0:direct:cut=10s..;p1:relay:rate=1.5Mbit;preset=lte,loss=3%",
@@ -225,7 +229,7 @@ fn impossible_values_are_refused_with_an_example() {
 }
 
 #[test]
-fn a_preset_gives_its_figures_and_the_segment_overrides_them() {
+fn a_preset_sets_its_figures_and_the_segment_overrides_them() {
     let shape = |spec: &str| Conditions::parse(spec).unwrap().shape(0, Path::Direct);
     assert_eq!(
         shape("duplicate=1%;preset=dsl,jitter=4ms"),
@@ -265,14 +269,14 @@ fn sent_every_ms(spec: &str, packets: u32, bytes: usize) -> (Realised, Vec<u32>)
     assert_eq!(
         realised.offered,
         realised.lost + realised.cut + realised.queue_dropped + realised.passed(),
-        "every packet has a fate"
+        "every packet is accounted for"
     );
     assert_eq!(out.len() as u64, realised.passed() + realised.duplicated);
     (realised, out)
 }
 
 #[test]
-fn bursts_lose_their_share_in_runs_of_their_length() {
+fn bursts_lose_their_share_in_runs_of_their_mean_length() {
     let (realised, _) = sent_every_ms("burst=12%/4", 100_000, 4);
     let share = realised.lost as f64 / realised.offered as f64;
     assert!((0.11..0.13).contains(&share), "{share}");
@@ -284,7 +288,7 @@ fn bursts_lose_their_share_in_runs_of_their_length() {
 }
 
 #[test]
-fn a_share_of_packets_comes_twice() {
+fn a_share_of_packets_is_duplicated() {
     let (realised, out) = sent_every_ms("duplicate=10%,latency=5ms", 10_000, 4);
     let share = realised.duplicated as f64 / realised.offered as f64;
     assert!((0.09..0.11).contains(&share), "{share}");
@@ -292,7 +296,7 @@ fn a_share_of_packets_comes_twice() {
     let mut numbers = out;
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers.len(), 10_000, "nothing but copies was added");
+    assert_eq!(numbers.len(), 10_000, "only copies were added");
 }
 
 #[test]
@@ -306,21 +310,21 @@ fn packets_held_back_are_overtaken() {
 }
 
 #[test]
-fn a_rate_limit_delays_then_drops_what_exceeds_it() {
+fn a_rate_limit_delays_packets_and_drops_those_beyond_its_queue() {
     // 100 bytes a millisecond are 800 kbit a second.
     let (within, _) = sent_every_ms("rate=900kbit", 2_000, 100);
     assert_eq!(within.queue_dropped, 0);
     assert!(within.mean_delay_ms().unwrap() <= 1.0);
     let (above, _) = sent_every_ms("rate=400kbit", 10_000, 100);
     let passed = above.passed() as f64 / above.offered as f64;
-    assert!((0.5..0.52).contains(&passed), "half fits: {passed}");
+    assert!((0.5..0.52).contains(&passed), "half is delivered: {passed}");
     let longest = above.p95_delay_ms().unwrap();
     let limit = QUEUE_LIMIT.as_millis() as f64;
     assert!((limit - 5.0..limit + 5.0).contains(&longest), "{longest}");
 }
 
 #[test]
-fn an_outage_counts_from_the_begin_of_the_episode() {
+fn an_outage_counts_from_the_start_of_the_episode() {
     let outage = Outage {
         from: 100 * MS,
         to: Some(150 * MS),
@@ -338,7 +342,7 @@ fn an_outage_counts_from_the_begin_of_the_episode() {
 }
 
 #[test]
-fn what_more_a_path_does_leaves_the_losses_of_a_seed_alone() {
+fn duplicates_and_reordering_do_not_change_the_losses_of_a_seed() {
     let kept = |spec| {
         let mut out = sent_every_ms(spec, 500, 4).1;
         out.sort_unstable();

@@ -1,34 +1,32 @@
-//! Why a message does not reach ggrs.
-//!
-//! Owns the refusals and their counter keys. Never decides on one.
+//! The errors of [`decode`](super::decode), and their counter keys.
 
 use crate::frame::Frame;
 
 use super::MAX_MESSAGE;
 
-/// Why a message is not for ggrs.
+/// The rule that a message broke. It must not reach ggrs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GgrsWireError {
-    /// More bytes than a data packet holds.
+    /// The message does not fit into a data packet.
     #[error("message is longer than {MAX_MESSAGE} bytes")]
     TooLong,
-    /// The bytes are no message of ggrs 0.13.
-    #[error("bytes are no ggrs message")]
+    /// The bytes are not a message of ggrs 0.13.
+    #[error("bytes are not a ggrs message")]
     NotAMessage,
-    /// A magic of zero, or of another session.
-    #[error("magic {magic} belongs to no session of this episode")]
+    /// The magic is zero, or of another session.
+    #[error("magic {magic} is not that of the session of this episode")]
     Magic {
         /// The magic.
         magic: u16,
     },
-    /// Another number of connection statuses than players.
-    #[error("input packet with {len} connection statuses")]
+    /// The number of connection statuses differs from that of the players.
+    #[error("input packet has {len} connection statuses, not one per player")]
     StatusCount {
         /// Their number.
         len: usize,
     },
-    /// A status whose last frame cannot be true.
+    /// The last frame of a status is impossible.
     #[error("player {player} cannot have an input for frame {frame}")]
     StatusFrame {
         /// Handle of the player.
@@ -36,59 +34,59 @@ pub enum GgrsWireError {
         /// The claimed frame.
         frame: Frame,
     },
-    /// A player reported as disconnected that ggrs could not remove.
-    #[error("player {player} is reported disconnected out of turn")]
+    /// A player is reported as disconnected that ggrs cannot remove.
+    #[error("player {player} is reported disconnected before this peer disconnected it")]
     StatusDisconnected {
         /// Handle of the player.
         player: usize,
     },
-    /// A request that ggrs never sends.
-    #[error("input packet asks for a disconnect")]
+    /// A disconnect request, which ggrs does not send.
+    #[error("input packet requests a disconnect")]
     DisconnectRequested,
-    /// An input packet that starts where it cannot.
-    #[error("inputs start at frame {frame}")]
+    /// The first frame of an input packet leaves a gap, or is negative.
+    #[error("inputs start at frame {frame}, which leaves a gap or is negative")]
     StartFrame {
         /// Its first frame.
         frame: Frame,
     },
-    /// Encoded inputs that cannot be expanded.
-    #[error("inputs cannot be expanded")]
+    /// The run-length encoding of the inputs is invalid.
+    #[error("run-length encoding of inputs is invalid")]
     Encoding,
     /// No inputs, or more than ggrs sends.
-    #[error("input packet with too few or too many inputs")]
+    #[error("input packet has no inputs, or more than 128")]
     InputCount,
-    /// An input of another size than agreed.
-    #[error("input of {len} bytes")]
+    /// The size of an input differs from that of the game's inputs.
+    #[error("input of {len} bytes is not of the game's input size")]
     InputSize {
         /// Its size.
         len: usize,
     },
-    /// Inputs further ahead than the peer can be.
-    #[error("inputs reach frame {frame}, too far ahead")]
+    /// The inputs are further ahead than the peer can be.
+    #[error("inputs reach frame {frame}, further ahead than the peer can be")]
     TooFarAhead {
         /// Their newest frame.
         frame: Frame,
     },
-    /// An acknowledgement of what was never sent.
+    /// An acknowledgement of a frame that was never sent.
     #[error("frame {frame} is acknowledged but was never sent")]
     AckFrame {
         /// The frame.
         frame: Frame,
     },
-    /// A frame advantage out of range.
-    #[error("frame advantage {advantage}")]
+    /// The frame advantage is above a minute.
+    #[error("frame advantage of {advantage} frames is out of range")]
     FrameAdvantage {
         /// The advantage.
         advantage: i16,
     },
     /// A pong without a ping.
-    #[error("pong answers no ping")]
+    #[error("pong does not answer one of the last 32 pings")]
     Pong,
-    /// A checksum although desync detection is off.
+    /// A checksum report while desync detection is off.
     #[error("checksum report while desync detection is off")]
     ChecksumOff,
-    /// A checksum of a frame that cannot be confirmed, or that is long past.
-    #[error("checksum of frame {frame}")]
+    /// A checksum of a frame that cannot be confirmed yet, or that is too old.
+    #[error("checksum of frame {frame} is too new or too old")]
     ChecksumFrame {
         /// The frame.
         frame: Frame,

@@ -1,25 +1,23 @@
-//! ggrs 0.13's messages as they stand on the wire, borrowing from the datagram.
-//!
-//! Owns the shape only; nothing here allocates, and nothing is judged. The variants stand in
-//! ggrs's order (`network/messages.rs`), which postcard encodes as their index.
+//! The messages of ggrs 0.13 as encoded on the wire, borrowing from the datagram: decoding allocates
+//! nothing. The variants are in ggrs's order (`network/messages.rs`), because postcard encodes their
+//! index.
 
 use std::fmt;
 
-use crate::frame::Frame;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
 
-/// Most players of a session that the mirror can hold; the relay's rooms end there too.
-pub const MAX_PLAYERS: usize = 64;
+use crate::frame::Frame;
+use crate::wire::relay::MAX_MEMBERS;
 
 /// Mirror of `ggrs::Message`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Message<'a> {
+pub(super) struct MessageMirror<'a> {
     pub magic: u16,
     #[serde(borrow)]
-    pub body: Body<'a>,
+    pub body: BodyMirror<'a>,
 }
 
 /// Mirror of `MessageBody`. Single-field structs of ggrs are written as their field: postcard
@@ -29,11 +27,11 @@ pub(super) struct Message<'a> {
     clippy::large_enum_variant,
     reason = "the statuses stay on the stack so that validation allocates nothing"
 )]
-pub(super) enum Body<'a> {
-    SyncRequest(#[expect(dead_code, reason = "any nonce is answered")] u32),
+pub(super) enum BodyMirror<'a> {
+    SyncRequest(#[expect(dead_code, reason = "ggrs answers every nonce")] u32),
     SyncReply(#[expect(dead_code, reason = "ggrs compares the nonce itself")] u32),
     #[serde(borrow)]
-    Input(Input<'a>),
+    Input(InputMirror<'a>),
     InputAck(Frame),
     QualityReport {
         frame_advantage: i16,
@@ -41,7 +39,7 @@ pub(super) enum Body<'a> {
     },
     QualityReply(u128),
     ChecksumReport {
-        #[expect(dead_code, reason = "compared, never computed with")]
+        #[expect(dead_code, reason = "ggrs compares it with its own")]
         checksum: u128,
         frame: Frame,
     },
@@ -50,37 +48,37 @@ pub(super) enum Body<'a> {
 
 /// Mirror of `Input`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Input<'a> {
-    pub statuses: Statuses,
+pub(super) struct InputMirror<'a> {
+    pub statuses: StatusesMirror,
     pub disconnect_requested: bool,
     pub start_frame: Frame,
     pub ack_frame: Frame,
-    /// Run-length encoded inputs. A `Vec<u8>` and a borrowed slice look the same in postcard.
+    /// Run-length encoded inputs. postcard encodes a `Vec<u8>` and a slice alike.
     pub bytes: &'a [u8],
 }
 
 /// Mirror of `ConnectionStatus`.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub(super) struct Status {
+pub(super) struct StatusMirror {
     pub disconnected: bool,
     pub last_frame: Frame,
 }
 
-/// Mirror of `Vec<ConnectionStatus>`, without the allocation that serde makes from the
-/// length prefix alone (up to 1 MiB).
+/// Mirror of `Vec<ConnectionStatus>`, without the allocation that serde makes from the length prefix
+/// alone (up to 1 MiB). It holds as many as a relay room has members.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Statuses {
-    items: [Status; MAX_PLAYERS],
+pub(super) struct StatusesMirror {
+    items: [StatusMirror; MAX_MEMBERS],
     len: usize,
 }
 
-impl Statuses {
-    pub(super) fn as_slice(&self) -> &[Status] {
+impl StatusesMirror {
+    pub(super) fn as_slice(&self) -> &[StatusMirror] {
         &self.items[..self.len]
     }
 }
 
-impl<'de> Deserialize<'de> for Statuses {
+impl<'de> Deserialize<'de> for StatusesMirror {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(StatusesVisitor)
     }
@@ -89,15 +87,15 @@ impl<'de> Deserialize<'de> for Statuses {
 struct StatusesVisitor;
 
 impl<'de> Visitor<'de> for StatusesVisitor {
-    type Value = Statuses;
+    type Value = StatusesMirror;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at most {MAX_PLAYERS} connection statuses")
+        write!(f, "at most {MAX_MEMBERS} connection statuses")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Statuses, A::Error> {
-        let mut statuses = Statuses {
-            items: [Status::default(); MAX_PLAYERS],
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<StatusesMirror, A::Error> {
+        let mut statuses = StatusesMirror {
+            items: [StatusMirror::default(); MAX_MEMBERS],
             len: 0,
         };
         while let Some(status) = seq.next_element()? {

@@ -1,22 +1,22 @@
 //! Walks the inputs of a packet without expanding them.
 //!
-//! ggrs hands the bytes of an input packet to `bitfield_rle::decode`, which allocates whatever
+//! ggrs passes the bytes of an input packet to `bitfield_rle::decode`, which allocates whatever
 //! length the packet claims, reads past its end on a varint that does not stop, and overflows
 //! on a long one (`decode_len_with_offset`; `varinteger::decode_with_offset`). The expansion
-//! is then split by 16-bit lengths (`compression.rs`, `delta_decode`). This walk finds the
-//! same lengths and nothing else.
+//! is then split by 16-bit lengths (`compression.rs`, `delta_decode`). This walk finds the same
+//! lengths.
 
-/// Longest varint that is read. Three bytes count to 2^21, far above the longest legal run.
+/// Longest varint that is read, in bytes. Three count to 2^21, far above the longest valid run.
 const MAX_VARINT: usize = 3;
 
-/// What is wrong with the encoded inputs.
+/// Why encoded inputs are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Malformed {
-    /// A run length does not end, or is longer than any legal one.
+    /// A run length does not end, or is longer than any valid one.
     Varint,
     /// A literal run reaches past the packet.
     Literal,
-    /// The last input is cut off.
+    /// The last input is truncated.
     Truncated,
     /// More inputs than allowed.
     TooMany,
@@ -24,7 +24,7 @@ pub(super) enum Malformed {
     Shape(usize),
 }
 
-/// Counts the inputs in `encoded`: at most `max_count`, each of a length that `fits`.
+/// Counts the inputs in `encoded`: at most `max_count`, each of a length that `fits` accepts.
 pub(super) fn count_inputs(
     encoded: &[u8],
     max_count: usize,
@@ -32,7 +32,7 @@ pub(super) fn count_inputs(
 ) -> Result<usize, Malformed> {
     let mut bytes = Expansion {
         rest: encoded,
-        run: Run::Fill { byte: 0, left: 0 },
+        run: RleRun::Fill { byte: 0, left: 0 },
     };
     let mut count = 0;
     while let Some(low) = bytes.next()? {
@@ -50,31 +50,31 @@ pub(super) fn count_inputs(
     Ok(count)
 }
 
-enum Run<'a> {
+enum RleRun<'a> {
     Fill { byte: u8, left: usize },
     Literal(&'a [u8]),
 }
 
-/// The expansion, one byte at a time, never in memory.
+/// The expansion, one byte at a time.
 struct Expansion<'a> {
     rest: &'a [u8],
-    run: Run<'a>,
+    run: RleRun<'a>,
 }
 
 impl Expansion<'_> {
     fn next(&mut self) -> Result<Option<u8>, Malformed> {
         loop {
             match &mut self.run {
-                Run::Fill { byte, left } if *left > 0 => {
+                RleRun::Fill { byte, left } if *left > 0 => {
                     *left -= 1;
                     return Ok(Some(*byte));
                 }
-                Run::Literal([first, rest @ ..]) => {
+                RleRun::Literal([first, rest @ ..]) => {
                     let first = *first;
-                    self.run = Run::Literal(rest);
+                    self.run = RleRun::Literal(rest);
                     return Ok(Some(first));
                 }
-                Run::Fill { .. } | Run::Literal([]) => {
+                RleRun::Fill { .. } | RleRun::Literal([]) => {
                     if self.rest.is_empty() {
                         return Ok(None);
                     }
@@ -104,10 +104,10 @@ impl Expansion<'_> {
         Err(Malformed::Varint)
     }
 
-    /// Bit 0 tells a fill from a literal, bit 1 of a fill its byte.
+    /// Bit 0 distinguishes a fill from a literal; bit 1 is the bit that a fill repeats.
     fn start_run(&mut self, code: usize) -> Result<(), Malformed> {
         self.run = if code & 1 == 1 {
-            Run::Fill {
+            RleRun::Fill {
                 byte: if code & 2 == 2 { 255 } else { 0 },
                 left: code >> 2,
             }
@@ -117,7 +117,7 @@ impl Expansion<'_> {
                 .split_at_checked(code >> 1)
                 .ok_or(Malformed::Literal)?;
             self.rest = rest;
-            Run::Literal(literal)
+            RleRun::Literal(literal)
         };
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Facts about the gate, with real ggrs sessions on both sides of it.
+//! Validation of ggrs messages, with real ggrs sessions on both sides.
 
 mod hostile;
 mod rig;
@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use super::*;
 use rig::{Raw, RawBody, Rig, literal, raw_bytes};
 
-fn players(local: Frame, remote: Frame) -> [Player; 2] {
-    let with = |owner, last_frame| Player {
+fn players(local: Frame, remote: Frame) -> [PlayerBounds; 2] {
+    let with = |owner, last_frame| PlayerBounds {
         last_frame,
-        ..Player::new(owner)
+        ..PlayerBounds::new(owner)
     };
     [with(Owner::Local, local), with(Owner::Sender, remote)]
 }
 
-fn limits<'a>(players: &'a [Player], sent_pings: &'a SentPings) -> Limits<'a> {
+fn limits<'a>(players: &'a [PlayerBounds], sent_pings: &'a SentPings) -> Limits<'a> {
     Limits {
         players,
         input_bytes: Some(1),
@@ -29,8 +29,8 @@ fn limits<'a>(players: &'a [Player], sent_pings: &'a SentPings) -> Limits<'a> {
     }
 }
 
-/// An input packet that is legal for `limits(players(100, 98))`.
-fn legal_input() -> Raw {
+/// An input packet that is valid for `limits(players(100, 98))`.
+fn valid_input() -> Raw {
     Raw {
         magic: 7,
         body: RawBody::Input {
@@ -50,7 +50,7 @@ fn reason(raw: &Raw) -> &'static str {
 }
 
 fn changed(change: impl FnOnce(&mut Raw)) -> &'static str {
-    let mut raw = legal_input();
+    let mut raw = valid_input();
     change(&mut raw);
     reason(&raw)
 }
@@ -59,7 +59,7 @@ macro_rules! input_field {
     ($field:ident = $value:expr) => {
         changed(|raw| {
             let RawBody::Input { $field, .. } = &mut raw.body else {
-                unreachable!("legal_input is an input");
+                unreachable!("valid_input is an input");
             };
             *$field = $value;
         })
@@ -67,10 +67,10 @@ macro_rules! input_field {
 }
 
 #[test]
-fn every_message_of_two_real_sessions_passes_and_comes_back_unchanged() {
+fn every_message_of_two_real_sessions_is_accepted_and_encodes_to_the_same_bytes() {
     let mut rig = Rig::new(2, Some(2));
     rig.synchronize();
-    // ggrs reports quality by the wall clock, every 200 ms, and nothing else takes that long.
+    // ggrs reports quality by the wall clock, every 200 ms.
     let mut frames = 0;
     while !rig.seen(MessageKind::QualityReply) {
         rig.step();
@@ -91,7 +91,7 @@ fn every_message_of_two_real_sessions_passes_and_comes_back_unchanged() {
         assert_eq!(&again[..len], &bytes[..]);
     }
     drop(net);
-    // ggrs 0.13 never sends a keep-alive: a quality report is always due before one.
+    // ggrs 0.13 does not send keep-alives: a quality report is always due before one.
     let keep_alive = raw_bytes(&Raw {
         magic: 7,
         body: RawBody::KeepAlive,
@@ -104,9 +104,9 @@ fn every_message_of_two_real_sessions_passes_and_comes_back_unchanged() {
 }
 
 #[test]
-fn mirror_names_the_fields_that_ggrs_names() {
+fn the_mirror_decodes_the_same_fields_as_ggrs() {
     let (players, pings) = (players(100, 98), SentPings::default());
-    let (message, checked) = decode(&raw_bytes(&legal_input()), &limits(&players, &pings)).unwrap();
+    let (message, checked) = decode(&raw_bytes(&valid_input()), &limits(&players, &pings)).unwrap();
     assert_eq!(checked.first_input_frame, Some(99));
     assert_eq!(checked.newest_input_frame, Some(100));
     let text = format!("{message:?}");
@@ -121,7 +121,7 @@ fn mirror_names_the_fields_that_ggrs_names() {
 }
 
 #[test]
-fn input_packets_outside_their_bounds_are_refused_by_name() {
+fn an_input_packet_outside_its_bounds_is_refused_with_its_reason() {
     assert_eq!(changed(|_| ()), "ok");
     assert_eq!(changed(|raw| raw.magic = 0), "magic");
     assert_eq!(
@@ -147,9 +147,9 @@ fn input_packets_outside_their_bounds_are_refused_by_name() {
         "statusFrame"
     );
     for handle in 0..2 {
-        let mut told = vec![(false, 98), (false, 100)];
-        told[handle].0 = true;
-        assert_eq!(input_field!(statuses = told), "statusDisconnected");
+        let mut reported = vec![(false, 98), (false, 100)];
+        reported[handle].0 = true;
+        assert_eq!(input_field!(statuses = reported), "statusDisconnected");
     }
     assert_eq!(input_field!(bytes = Vec::new()), "inputCount");
     assert_eq!(input_field!(bytes = literal(&[2, 0, 1, 1])), "inputSize");
@@ -167,7 +167,7 @@ fn input_packets_outside_their_bounds_are_refused_by_name() {
 }
 
 #[test]
-fn run_lengths_that_claim_memory_are_refused_without_expanding_them() {
+fn run_lengths_that_claim_memory_are_refused_without_expansion() {
     for claim in [
         vec![0xff],
         vec![0x80, 0x80, 0x80, 0x01],
@@ -193,7 +193,7 @@ fn fill_runs_are_walked_like_literals() {
 }
 
 #[test]
-fn first_packet_may_start_at_the_input_delay_and_no_further() {
+fn the_first_packet_starts_no_later_than_the_input_delay() {
     let (players, pings) = (players(-1, -1), SentPings::default());
     let mut limits = limits(&players, &pings);
     limits.current_frame = 0;
@@ -213,7 +213,7 @@ fn first_packet_may_start_at_the_input_delay_and_no_further() {
 }
 
 #[test]
-fn other_messages_outside_their_bounds_are_refused_by_name() {
+fn other_messages_outside_their_bounds_are_refused_with_their_reason() {
     let of = |body| reason(&Raw { magic: 7, body });
     assert_eq!(of(RawBody::InputAck(100)), "ok");
     assert_eq!(of(RawBody::InputAck(101)), "ackFrame");
@@ -236,7 +236,7 @@ fn other_messages_outside_their_bounds_are_refused_by_name() {
     assert_eq!(
         validate(&pong, &limits(&players, &pings)),
         Err(GgrsWireError::Pong),
-        "a pong older than 32 pings says nothing"
+        "a pong older than 32 pings is refused"
     );
     let mut off = limits(&players, &pings);
     off.desync_interval = None;
@@ -253,8 +253,8 @@ fn other_messages_outside_their_bounds_are_refused_by_name() {
 }
 
 #[test]
-fn trailing_and_missing_bytes_are_no_message() {
-    let mut bytes = raw_bytes(&legal_input());
+fn trailing_or_missing_bytes_are_not_a_message() {
+    let mut bytes = raw_bytes(&valid_input());
     let (players, pings) = (players(100, 98), SentPings::default());
     let limits = limits(&players, &pings);
     for len in 0..bytes.len() {
@@ -267,19 +267,19 @@ fn trailing_and_missing_bytes_are_no_message() {
 }
 
 #[test]
-fn third_player_is_reported_disconnected_only_after_we_removed_it() {
+fn a_third_player_is_reported_disconnected_only_after_this_peer_removed_it() {
     let mut players = [
-        Player {
+        PlayerBounds {
             last_frame: 100,
-            ..Player::new(Owner::Local)
+            ..PlayerBounds::new(Owner::Local)
         },
-        Player {
+        PlayerBounds {
             last_frame: 98,
-            ..Player::new(Owner::Sender)
+            ..PlayerBounds::new(Owner::Sender)
         },
-        Player {
+        PlayerBounds {
             last_frame: 97,
-            ..Player::new(Owner::Other)
+            ..PlayerBounds::new(Owner::Other)
         },
     ];
     let pings = SentPings::default();

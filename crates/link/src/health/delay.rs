@@ -1,8 +1,7 @@
 //! One-way delay of one path in buckets of a second, and its jitter.
 //!
-//! Owns sums and minima of transit times. A transit time contains the offset between the two
-//! clocks, so it means something only in comparison: with the same path earlier, or with the
-//! other path now. Never decides anything.
+//! A transit time includes the offset between the two clocks, so only comparisons mean something:
+//! with the same path earlier, or with the other path now.
 
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ struct Bucket {
 
 /// Transit times of the packets of one path, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Delay {
+pub(crate) struct Delay {
     buckets: [Bucket; BUCKETS],
     last: Option<i64>,
     /// RFC 3550's interarrival jitter, in microseconds times 16.
@@ -29,7 +28,7 @@ pub struct Delay {
 
 impl Delay {
     /// Adds the transit time of a packet that arrived at `now`.
-    pub fn add(&mut self, now: Duration, transit: i64) {
+    pub(crate) fn add(&mut self, now: Duration, transit: i64) {
         let second = now.as_secs() + 1;
         let bucket = &mut self.buckets[Self::slot(second)];
         if bucket.second == second {
@@ -51,33 +50,19 @@ impl Delay {
         }
     }
 
-    /// Interarrival jitter as RFC 3550 defines it.
-    #[must_use]
-    pub fn jitter(&self) -> Duration {
+    /// Interarrival jitter (RFC 3550, section 6.4.1).
+    pub(crate) fn jitter(&self) -> Duration {
         Duration::from_micros(self.jitter_16 / 16)
     }
 
     /// Smallest transit of this second and the `seconds` before it, at most nine.
-    #[must_use]
-    pub fn min_over(&self, now: Duration, seconds: u64) -> Option<i64> {
+    pub(crate) fn min_over(&self, now: Duration, seconds: u64) -> Option<i64> {
         self.recent(now, seconds).map(|bucket| bucket.min).min()
-    }
-
-    /// Mean transit of this second and the `seconds` before it, at most nine.
-    #[must_use]
-    pub fn mean_over(&self, now: Duration, seconds: u64) -> Option<i64> {
-        let (sum, count) = self
-            .recent(now, seconds)
-            .fold((0_i64, 0_i64), |(sum, count), bucket| {
-                (sum.saturating_add(bucket.sum), count + bucket.count)
-            });
-        (count > 0).then(|| sum / count)
     }
 
     /// Mean transit of the second that ended `seconds` full seconds before this one began, zero for
     /// the last full one, at most eight.
-    #[must_use]
-    pub fn mean_of_full_second(&self, now: Duration, seconds: u64) -> Option<i64> {
+    pub(crate) fn mean_of_full_second(&self, now: Duration, seconds: u64) -> Option<i64> {
         let second = now.as_secs().checked_sub(seconds)?;
         let bucket = &self.buckets[Self::slot(second)];
         (bucket.second == second && bucket.count > 0).then(|| bucket.sum / bucket.count)

@@ -1,15 +1,14 @@
-//! Packets received on one path.
-//!
-//! Owns the acknowledgement map that goes back to the peer, gaps, reordering and duplicates of
-//! path sequences. Never looks at payloads: de-duplication before the game goes by data sequence.
+//! Packets received on one path: the acknowledgement map that goes back to the peer, and gaps,
+//! reordering and duplicates of path sequences. (De-duplication before the game goes by data
+//! sequence, see `link::dedupe`.)
 
 use std::time::Duration;
 
-use super::{Quality, RING};
-use crate::wire::{Arrival, PathAck, seq_diff};
+use super::{RING, StretchQuality};
+use crate::wire::{PathAck, SeqOrder, seq_diff};
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct ReceivedEntry {
     at: Duration,
     present: bool,
     on_time: bool,
@@ -17,59 +16,52 @@ struct Entry {
 
 /// Packets received on one path.
 #[derive(Clone, Debug)]
-pub struct Received {
-    ring: [Entry; RING],
+pub(crate) struct ReceivedPackets {
+    ring: [ReceivedEntry; RING],
     ack: PathAck,
     last: Option<Duration>,
     missed: u64,
-    last_missed: Option<Duration>,
     reordered: u64,
-    last_reordered: Option<Duration>,
     duplicate: u64,
 }
 
-impl Default for Received {
+impl Default for ReceivedPackets {
     fn default() -> Self {
         Self {
-            ring: [Entry::default(); RING],
+            ring: [ReceivedEntry::default(); RING],
             ack: PathAck::EMPTY,
             last: None,
             missed: 0,
-            last_missed: None,
             reordered: 0,
-            last_reordered: None,
             duplicate: 0,
         }
     }
 }
 
-impl Received {
-    /// Takes in a packet that arrived at `at`; returns whether it is the newest one.
-    pub fn record(&mut self, seq: u16, at: Duration, on_time: bool) -> bool {
+impl ReceivedPackets {
+    /// Records a packet that arrived at `at`; returns whether it is the newest one.
+    pub(crate) fn record(&mut self, seq: u16, at: Duration, on_time: bool) -> bool {
         self.last = Some(at);
-        let entry = Entry {
+        let entry = ReceivedEntry {
             at,
             present: true,
             on_time,
         };
         match self.ack.record(seq) {
-            Arrival::Newest { skipped } => {
+            SeqOrder::Newest { skipped } => {
                 for back in 1..=usize::from(skipped).min(RING - 1) {
                     let lost = seq.wrapping_sub(u16::try_from(back).expect("at most the ring"));
-                    self.ring[slot(lost)] = Entry::default();
+                    self.ring[slot(lost)] = ReceivedEntry::default();
                 }
-                if skipped > 0 {
-                    self.missed += u64::from(skipped);
-                    self.last_missed = Some(at);
-                }
+                self.missed += u64::from(skipped);
                 self.ring[slot(seq)] = entry;
                 true
             }
-            Arrival::Duplicate => {
+            SeqOrder::Duplicate => {
                 self.duplicate += 1;
                 false
             }
-            Arrival::Reordered | Arrival::TooOld => {
+            SeqOrder::Reordered | SeqOrder::TooOld => {
                 let behind = self.ack.highest.wrapping_sub(seq);
                 let known = usize::from(behind) < RING;
                 if known && self.ring[slot(seq)].present {
@@ -81,59 +73,40 @@ impl Received {
                 }
                 self.missed = self.missed.saturating_sub(1);
                 self.reordered += 1;
-                self.last_reordered = Some(at);
                 false
             }
         }
     }
 
-    /// What goes back to the peer in every header.
-    #[must_use]
-    pub const fn ack(&self) -> PathAck {
+    /// The acknowledgement that goes back to the peer in every header.
+    pub(crate) const fn ack(&self) -> PathAck {
         self.ack
     }
 
-    /// When the last packet came, by the awake clock.
-    #[must_use]
-    pub const fn last(&self) -> Option<Duration> {
+    /// When the last packet arrived, by the awake clock.
+    pub(crate) const fn last(&self) -> Option<Duration> {
         self.last
     }
 
-    /// The peer's packets that never came, as far as their numbers tell.
-    #[must_use]
-    pub const fn missed(&self) -> u64 {
+    /// The peer's packets that did not arrive, by the gaps in their sequence.
+    pub(crate) const fn missed(&self) -> u64 {
         self.missed
     }
 
-    /// When a gap in the numbers was last noticed.
-    #[must_use]
-    pub const fn last_missed(&self) -> Option<Duration> {
-        self.last_missed
-    }
-
-    /// Packets that came after a newer one.
-    #[must_use]
-    pub const fn reordered(&self) -> u64 {
+    /// Packets that arrived after a newer one.
+    pub(crate) const fn reordered(&self) -> u64 {
         self.reordered
     }
 
-    /// When that last happened.
-    #[must_use]
-    pub const fn last_reordered(&self) -> Option<Duration> {
-        self.last_reordered
-    }
-
-    /// Packets whose path sequence had come before.
-    #[must_use]
-    pub const fn duplicate(&self) -> u64 {
+    /// Packets whose path sequence had arrived before.
+    pub(crate) const fn duplicate(&self) -> u64 {
         self.duplicate
     }
 
     /// Judges the arrivals since `start`. A silence longer than `gap`, inside the stretch or at
     /// its end, leaves it uncovered.
-    #[must_use]
-    pub fn quality(&self, start: Duration, now: Duration, gap: Duration) -> Quality {
-        let mut quality = Quality::default();
+    pub(crate) fn quality(&self, start: Duration, now: Duration, gap: Duration) -> StretchQuality {
+        let mut quality = StretchQuality::default();
         let Some(newest) = self.ack.newest() else {
             return quality;
         };
@@ -150,8 +123,8 @@ impl Received {
             if entry.at < start {
                 break;
             }
-            // Counted only now: what is missing before the first arrival of the stretch is
-            // covered by the gap to its start.
+            // Counted only now: packets missing before the first arrival of the stretch are covered
+            // by the gap to its start.
             quality.judged += 1 + missing;
             quality.arrived += 1;
             quality.lost += missing;
@@ -166,8 +139,7 @@ impl Received {
     }
 
     /// Packets whose numbers are missing among the newest ones that arrived since `start`.
-    #[must_use]
-    pub fn missing_since(&self, start: Duration) -> u32 {
+    pub(crate) fn missing_since(&self, start: Duration) -> u32 {
         let Some(newest) = self.ack.newest() else {
             return 0;
         };

@@ -1,20 +1,20 @@
-//! Round-trip times of one path, smoothed as RFC 6298 says.
-//!
-//! Owns the estimator. Never sees a header: samples come checked from the link.
+//! Round-trip times of one path, smoothed as in RFC 6298. The link checks samples before it adds
+//! them.
 
 use std::time::Duration;
 
-/// Longest round trip believed. Above it a sample says more about a frozen peer than about a path.
+/// Longest round trip believed. A longer sample says more about a stalled peer than about a path.
 const SAMPLE_MAX: Duration = Duration::from_secs(5);
 
-/// Round-trip statistics of one path.
+/// Round-trip statistics of one path since the link was made. Zero until the first sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct Rtt {
     /// Newest sample.
     pub latest: Duration,
-    /// Smoothed by 1/8 per sample.
+    /// Smoothed with a gain of 1/8 (RFC 6298).
     pub smoothed: Duration,
-    /// Mean deviation, smoothed by 1/4 per sample.
+    /// Mean deviation, smoothed with a gain of 1/4 (RFC 6298).
     pub variation: Duration,
     /// Smallest sample so far.
     pub min: Duration,
@@ -22,13 +22,13 @@ pub struct Rtt {
     pub max: Duration,
     /// Sum of all samples; divided by `samples` it is the mean.
     pub sum: Duration,
-    /// Number of samples. Everything else is zero while it is.
+    /// Number of samples.
     pub samples: u64,
 }
 
 impl Rtt {
     /// Adds a sample; one above five seconds is ignored.
-    pub fn add(&mut self, sample: Duration) {
+    pub(crate) fn add(&mut self, sample: Duration) {
         if sample > SAMPLE_MAX {
             return;
         }

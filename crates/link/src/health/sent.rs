@@ -1,25 +1,24 @@
-//! Packets sent on one path and what became of them.
+//! Packets sent on one path and their fates: path sequences, acknowledgement, losses and loss runs.
 //!
-//! Owns path sequences, acknowledgement, loss and loss runs. An acknowledgement of something that
-//! was never sent is refused as a whole and changes nothing.
+//! An acknowledgement of a packet that was never sent is refused as a whole and changes nothing.
 
 use std::time::Duration;
 
-use super::{Quality, RING, Recurrence};
+use super::{RING, Recurrence, StretchQuality};
 use crate::wire::{PathAck, seq_diff};
 
-/// A packet is lost when one three later was acknowledged and it was not
-/// (RFC 9002, section 6.1.1: tolerates the reordering seen in practice).
+/// A packet is lost when one three later was acknowledged and it was not: the packet threshold of
+/// RFC 9002, section 6.1.1, which tolerates the reordering seen in practice.
 const REORDER_TOLERANCE: u16 = 3;
 
 /// Time between the first and the last of several packets lost in a row that counts as a run: four
-/// ticks at 60 Hz, less what polls jitter, are longer than the silence rule forgives, so a run is
-/// what the player may notice. A time and no count, because ggrs sends one to three packets a tick;
-/// at 20 Hz and below two lost ticks are a run.
-pub(super) const LOSS_RUN: Duration = Duration::from_millis(45);
+/// ticks at 60 Hz, less the jitter of polls, are longer than the silence rule tolerates, so a player
+/// may notice a run. A time and not a count, because ggrs sends one to three packets a tick; at
+/// 20 Hz and below two lost ticks are a run.
+const LOSS_RUN: Duration = Duration::from_millis(45);
 
-/// Slow packets within this time are one occurrence: what a path held back it delivers at once.
-pub const SLOW_APART: Duration = Duration::from_millis(250);
+/// Slow packets within this time are one occurrence: a path delivers all it held back at once.
+pub(crate) const SLOW_APART: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum Fate {
@@ -30,24 +29,24 @@ enum Fate {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Entry {
+struct SentEntry {
     /// When it was sent, by the awake clock.
     at: Duration,
-    /// Time between sending it and learning of its arrival.
+    /// Time between sending it and its acknowledgement.
     latency: Duration,
     /// `sent` of its header.
     stamp: u32,
     fate: Fate,
 }
 
-/// A header acknowledged what was never sent.
+/// A header acknowledged a packet that was never sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckBeyondSent;
+pub(crate) struct AckBeyondSent;
 
 /// Packets sent on one path.
 #[derive(Clone, Debug)]
-pub struct Sent {
-    ring: [Entry; RING],
+pub(crate) struct SentPackets {
+    ring: [SentEntry; RING],
     next: u16,
     total: u64,
     acked: PathAck,
@@ -60,13 +59,12 @@ pub struct Sent {
     slow_after: Duration,
     slow: Recurrence,
     last_ack: Option<Duration>,
-    last_lost: Option<Duration>,
 }
 
-impl Default for Sent {
+impl Default for SentPackets {
     fn default() -> Self {
         Self {
-            ring: [Entry::default(); RING],
+            ring: [SentEntry::default(); RING],
             next: 0,
             total: 0,
             acked: PathAck::EMPTY,
@@ -77,24 +75,22 @@ impl Default for Sent {
             slow_after: Duration::MAX,
             slow: Recurrence::new(SLOW_APART),
             last_ack: None,
-            last_lost: None,
         }
     }
 }
 
-impl Sent {
+impl SentPackets {
     /// Sequence of the next packet.
-    #[must_use]
-    pub const fn next_seq(&self) -> u16 {
+    pub(crate) const fn next_seq(&self) -> u16 {
         self.next
     }
 
     /// Remembers that the next packet was sent.
-    pub fn record(&mut self, at: Duration, stamp: u32) {
+    pub(crate) fn record(&mut self, at: Duration, stamp: u32) {
         if self.behind(self.unjudged) >= RING as u64 {
             self.judge_one(at);
         }
-        self.ring[slot(self.next)] = Entry {
+        self.ring[slot(self.next)] = SentEntry {
             at,
             latency: Duration::ZERO,
             stamp,
@@ -104,11 +100,11 @@ impl Sent {
         self.total += 1;
     }
 
-    /// Whether `ack` speaks only of packets that were sent.
+    /// Checks that `ack` covers only packets that were sent.
     ///
     /// # Errors
     /// [`AckBeyondSent`] when its newest packet was never sent.
-    pub fn check(&self, ack: PathAck) -> Result<(), AckBeyondSent> {
+    pub(crate) fn check(&self, ack: PathAck) -> Result<(), AckBeyondSent> {
         let Some(newest) = ack.newest() else {
             return Ok(());
         };
@@ -120,12 +116,13 @@ impl Sent {
         }
     }
 
-    /// Takes in an acknowledgement that [`Sent::check`] let pass; returns how many packets it newly confirms.
-    pub fn confirm(&mut self, ack: PathAck, now: Duration) -> u32 {
+    /// Applies an acknowledgement that passed [`SentPackets::check`]; returns how many packets it
+    /// newly confirms.
+    pub(crate) fn confirm(&mut self, ack: PathAck, now: Duration) -> u32 {
         let Some(newest) = ack.newest() else {
             return 0;
         };
-        // Bits that the last acknowledgement told already are not looked at again.
+        // Bits that the last acknowledgement covered are not looked at again.
         let known = match (self.acked.newest(), seq_diff(newest, self.acked.highest)) {
             (Some(_), ahead @ 0..32) => self.acked.map << ahead,
             (Some(_), behind @ -31..0) => self.acked.map >> -behind,
@@ -149,7 +146,7 @@ impl Sent {
             entry.fate = Fate::Acked;
             entry.latency = now.saturating_sub(entry.at);
             if entry.latency > self.slow_after {
-                self.slow.note(now);
+                self.slow.record(now);
             }
             confirmed += 1;
         }
@@ -161,8 +158,8 @@ impl Sent {
         } else if newest == self.acked.highest {
             self.acked.map |= ack.map;
         }
-        let settled = self.acked.highest.wrapping_sub(REORDER_TOLERANCE - 1);
-        while seq_diff(settled, self.unjudged) > 0 {
+        let judgeable = self.acked.highest.wrapping_sub(REORDER_TOLERANCE - 1);
+        while seq_diff(judgeable, self.unjudged) > 0 {
             self.judge_one(now);
         }
         confirmed
@@ -170,18 +167,16 @@ impl Sent {
 
     /// Whether the newest packet that `ack` confirms carried this timestamp: an echo of anything
     /// else is no measurement of ours.
-    #[must_use]
-    pub fn stamped(&self, ack: PathAck, stamp: u32) -> bool {
+    pub(crate) fn stamped(&self, ack: PathAck, stamp: u32) -> bool {
         ack.newest().is_some_and(|newest| {
             (1..=self.total.min(RING as u64)).contains(&self.behind(newest))
                 && self.ring[slot(newest)].stamp == stamp
         })
     }
 
-    /// Age of the oldest packet that is newer than everything confirmed. Lost packets with
-    /// confirmed ones behind them are not waited for.
-    #[must_use]
-    pub fn oldest_unacked(&self, now: Duration) -> Option<Duration> {
+    /// Age of the oldest packet that is newer than everything confirmed. Lost packets followed by
+    /// confirmed ones are not waited for.
+    pub(crate) fn oldest_unacked(&self, now: Duration) -> Option<Duration> {
         let first = self.acked.newest().map_or_else(
             || {
                 self.next
@@ -200,60 +195,52 @@ impl Sent {
     }
 
     /// Whether a packet sent at or after `since` was confirmed.
-    #[must_use]
-    pub fn confirmed_since(&self, since: Duration) -> bool {
+    pub(crate) fn confirmed_since(&self, since: Duration) -> bool {
         self.acked.newest().is_some_and(|newest| {
             (1..=RING as u64).contains(&self.behind(newest)) && self.ring[slot(newest)].at >= since
         })
     }
 
-    /// Whether this very packet was confirmed. One that left the ring counts as not.
-    #[must_use]
-    pub fn confirmed(&self, seq: u16) -> bool {
+    /// Whether the packet with this sequence was confirmed. One that left the ring counts as not.
+    pub(crate) fn confirmed(&self, seq: u16) -> bool {
         (1..=self.total.min(RING as u64)).contains(&self.behind(seq))
             && self.ring[slot(seq)].fate == Fate::Acked
     }
 
-    /// When the newest confirmation came.
-    #[must_use]
-    pub const fn last_ack(&self) -> Option<Duration> {
+    /// When the newest confirmation arrived.
+    pub(crate) const fn last_ack(&self) -> Option<Duration> {
         self.last_ack
     }
 
-    /// Packets given up as lost. A late confirmation takes its packet out again.
-    #[must_use]
-    pub const fn lost(&self) -> u64 {
+    /// Packets counted as lost. A late confirmation takes its packet out again.
+    pub(crate) const fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// When a loss was last noticed.
-    #[must_use]
-    pub const fn last_lost(&self) -> Option<Duration> {
-        self.last_lost
-    }
-
-    /// Runs of losses as long as `LOSS_RUN` (45 ms), noticed since `since`, counted up to three.
-    #[must_use]
-    pub fn loss_runs_since(&self, since: Duration) -> usize {
+    /// Runs of losses of [`LOSS_RUN`] or longer, noticed since `since`, counted up to three.
+    pub(crate) fn loss_runs_since(&self, since: Duration) -> usize {
         self.runs.since(since)
     }
 
-    /// From now on a packet confirmed later than this after it was sent is slow.
-    pub const fn set_slow_after(&mut self, limit: Duration) {
+    /// Sets the latency above which a confirmed packet counts as slow from now on.
+    pub(crate) const fn set_slow_after(&mut self, limit: Duration) {
         self.slow_after = limit;
     }
 
-    /// How often since `since` packets were slow, [`SLOW_APART`] apart, counted up to three.
-    #[must_use]
-    pub fn slow_since(&self, since: Duration) -> usize {
+    /// Occurrences of slow packets since `since`, [`SLOW_APART`] apart, counted up to three.
+    pub(crate) fn slow_since(&self, since: Duration) -> usize {
         self.slow.since(since)
     }
 
-    /// Judges the packets sent since `start`: confirmed within `limit` is on time, unconfirmed for
-    /// longer than `limit` is not, and younger ones are left out.
-    #[must_use]
-    pub fn quality(&self, start: Duration, now: Duration, limit: Duration) -> Quality {
-        let mut quality = Quality::default();
+    /// Judges the packets sent since `start`. Confirmed within `limit` is on time, unconfirmed for
+    /// longer is not, and younger ones are left out.
+    pub(crate) fn quality(
+        &self,
+        start: Duration,
+        now: Duration,
+        limit: Duration,
+    ) -> StretchQuality {
+        let mut quality = StretchQuality::default();
         let mut missing_neighbour = false;
         let mut oldest = None;
         for back in 1..=self.total.min(RING as u64) {
@@ -291,11 +278,10 @@ impl Sent {
         if entry.fate == Fate::InFlight {
             entry.fate = Fate::Lost;
             self.lost += 1;
-            self.last_lost = Some(now);
             let (from, counted) = self.run.get_or_insert((entry.at, false));
             if !*counted && entry.at.saturating_sub(*from) >= LOSS_RUN {
                 *counted = true;
-                self.runs.note(now);
+                self.runs.record(now);
             }
         } else {
             self.run = None;

@@ -1,17 +1,21 @@
-//! How often this peer polls, when it did not, and the clock that pauses meanwhile.
-//!
-//! Owns the poll interval, hitches and the awake clock. Never reads a clock: `now` is passed in.
+//! How often this peer polls, its own stalls, and the awake clock, which pauses during them.
 
 use std::time::Duration;
 
-/// Gaps remembered. Half a second at 60 Hz: a browser that falls to 15 Hz is believed after a second.
+/// Gaps remembered. Half a second at 60 Hz: a browser that drops to 15 Hz counts as slow after a
+/// second.
 const GAPS: usize = 32;
 
-/// Most that one gap weighs when time is shared out among gaps: the longest interval that a header
-/// can tell. A single long pause is a hitch and no cadence.
+/// Most that one gap weighs when time is shared out among gaps, in microseconds: the longest interval
+/// that a header can carry. A single long pause is a stall, not a cadence.
 const WEIGHT_MAX: u32 = 126_000;
 
-/// Shortest hitch: two frames at 60 Hz.
+/// Gaps before the measured interval replaces that of the settings: an eighth of a second at 60 Hz.
+const GAPS_MIN: usize = 8;
+/// Two polls closer than this belong to one tick.
+const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// Shortest stall: two frames at 60 Hz.
 pub(super) const OWN_STALL_MIN: Duration = Duration::from_millis(33);
 
 /// Own poll cadence and the awake clock.
@@ -31,8 +35,7 @@ pub(super) struct Cadence {
 }
 
 impl Cadence {
-    /// Starts with the interval that the settings promise.
-    #[must_use]
+    /// Starts with the interval of the settings.
     pub(super) const fn new(interval: Duration) -> Self {
         Self {
             gaps: [0; GAPS],
@@ -48,9 +51,9 @@ impl Cadence {
         }
     }
 
-    /// Notices a hitch: a gap longer than 33 ms and two and a half intervals in which this peer
-    /// did nothing. The awake clock advances by one interval over it. Called at every entry, so
-    /// that packets drained after a hitch are stamped with the corrected clock.
+    /// Detects an own stall: a gap longer than 33 ms and two and a half intervals without a call. The
+    /// awake clock advances by one interval over it. Called at every entry, so that packets drained
+    /// after a stall are stamped with the corrected clock.
     pub(super) fn touch(&mut self, now: Duration, interval: Duration) {
         let Some(last) = self.last_seen.replace(now) else {
             return;
@@ -72,41 +75,35 @@ impl Cadence {
             return;
         };
         let gap = now.saturating_sub(last);
-        // Two polls in one tick say nothing about the cadence.
-        if gap < Duration::from_millis(1) {
+        if gap < TICK_MIN {
             return;
         }
         self.gaps[self.next] = u32::try_from(gap.as_micros()).unwrap_or(u32::MAX);
         self.next = (self.next + 1) % GAPS;
         self.filled = (self.filled + 1).min(GAPS);
-        // Below eight gaps the settings know better.
-        if self.filled >= 8 && self.next.is_multiple_of(4) {
+        if self.filled >= GAPS_MIN && self.next.is_multiple_of(4) {
             let mut gaps = self.gaps;
             self.usual = usual(&mut gaps[..self.filled]);
         }
     }
 
     /// Usual time between polls.
-    #[must_use]
     pub(super) const fn interval(&self) -> Duration {
         self.usual
     }
 
-    /// Time since the origin without the hitches.
-    #[must_use]
+    /// Time since the origin without own stalls.
     pub(super) fn awake(&self, now: Duration) -> Duration {
         now.saturating_sub(self.paused)
     }
 
-    /// Whether a hitch ended at this very moment: what is drained now waited here.
-    #[must_use]
+    /// Whether an own stall ended at `now`: packets drained now waited here.
     pub(super) fn stalling(&self, now: Duration) -> bool {
         self.own_stall_at == Some(now)
     }
 
-    /// By how much longer than a `frame` this peer did not poll, for what is drained at this very
-    /// moment: it may have waited here for that long.
-    #[must_use]
+    /// By how much the gap that ended at `now` was longer than a `frame`: packets drained now may
+    /// have waited here for that long.
     pub(super) fn late(&self, now: Duration, frame: Duration) -> Duration {
         let (gap, ended) = self.gap;
         if ended == now {
@@ -116,16 +113,15 @@ impl Cadence {
         }
     }
 
-    /// Hitches so far.
-    #[must_use]
+    /// Own stalls so far.
     pub(super) const fn own_stalls(&self) -> u64 {
         self.own_stalls
     }
 }
 
 /// The median gap, unless half of the time lies in gaps more than twice as long: a browser that waits
-/// for its renderer draws in bursts, some pictures at once and then none for a while, and whoever
-/// expects its packets by the median doubts its path at every wait.
+/// for its renderer runs several rendered frames at once and then none for a while, and by the median
+/// alone its path would be suspect at every wait.
 fn usual(gaps: &mut [u32]) -> Duration {
     gaps.sort_unstable();
     let median = gaps[gaps.len() / 2];
@@ -161,26 +157,26 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_among_regular_polls_changes_nothing() {
+    fn a_single_pause_does_not_change_the_interval() {
         let gaps = [17; 31].into_iter().chain([2_000]);
         assert_eq!(cadence(gaps).interval(), Duration::from_millis(17));
     }
 
     #[test]
-    fn polls_in_bursts_are_as_slow_as_the_waits_between_them() {
+    fn polls_in_bursts_count_as_slow_as_the_waits_between_them() {
         let burst = [4, 4, 4, 90];
         let gaps = std::iter::repeat_n(burst, 8).flatten();
         assert_eq!(cadence(gaps).interval(), Duration::from_millis(90));
     }
 
     #[test]
-    fn polls_that_jitter_are_taken_by_their_median() {
+    fn the_interval_of_jittering_polls_is_their_median() {
         let gaps = std::iter::repeat_n([11, 17, 22, 17], 8).flatten();
         assert_eq!(cadence(gaps).interval(), Duration::from_millis(17));
     }
 
     #[test]
-    fn what_a_late_poll_drains_waited_for_it_and_what_the_next_one_drains_did_not() {
+    fn packets_drained_by_a_late_poll_may_have_waited_for_it() {
         let ms = Duration::from_millis;
         let mut cadence = Cadence::new(ms(17));
         for now in [0, 17, 57] {

@@ -1,11 +1,10 @@
-//! Which data sequences came already, over whichever path.
-//!
-//! Owns a window of sequences. What falls out of it counts as seen: late beyond any use.
+//! Drops copies: a window of the data sequences that arrived, over either path. A sequence older
+//! than the window counts as seen, since its packet is too late to be of use.
 
 use crate::wire::seq_diff;
 
-/// Sequences remembered: three seconds of three datagrams a tick at 120 Hz, longer than a
-/// relay frame may wait (150 ms) or a direct packet survives in any queue.
+/// Sequences remembered: almost three seconds of three datagrams a tick at 120 Hz, longer than the
+/// relay holds a frame (150 ms) or a packet stays in the queue of a router.
 const WINDOW: u16 = 1024;
 
 /// De-duplication window over both paths.

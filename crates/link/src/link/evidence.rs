@@ -1,65 +1,55 @@
-//! What a link measures, in the form the router and the exports take it.
-//!
-//! Owns the intervals, the limits and the failover margin. Never sends, never decides.
+//! The measurements of a link: intervals, limits and the failover margin, the evidence that the route
+//! decides from, and the evidence about late inputs.
 
 use std::time::Duration;
 
-use super::{ClockEstimate, LateEvidence, Link, Path, PeerClock, frame, micros};
+use super::{ClockEstimate, ClockEstimator, Link, LinkEpisode, frame, micros};
 use crate::{
-    health::{Quality, RECOVERY},
-    route::{Evidence, RouteState, tolerance},
+    cause::{Evidence, PlayerLink, Via},
+    health::{RECOVERY, StretchQuality},
+    route::{PathEvidence, RELAY_SILENCE, RouteState, tolerance},
+    wire::Path,
 };
 
-/// Smallest silence that raises doubt at a healthy margin: two frames at 60 Hz. Below it a busy
-/// scheduler looks like a broken path.
-pub(super) const SILENCE_MIN: Duration = Duration::from_millis(34);
-/// Round trips after which the estimate has forgotten its start (a gain of 1/8, RFC 9002).
+/// Smallest silence that makes a path suspect at a healthy margin: two frames at 60 Hz. Below it a
+/// busy scheduler looks like a broken path.
+const SILENCE_MIN: Duration = Duration::from_millis(34);
+/// Round trips after which the estimate has forgotten its start (a gain of 1/8, RFC 6298).
 const STEADY_SAMPLES: u64 = 16;
 /// How many times the jitter must fit into an interval for two intervals to be silence.
 const STEADY_JITTER: u32 = 4;
-/// An echo over the relay proves it for this long: two probes may get lost.
+/// An echo over the relay proves it for this long: two probes, one a second, may be lost.
 const ECHO_AGE: Duration = Duration::from_millis(2_500);
-/// A peer heard in this episode over the relay alone holds the direct path to account after this:
-/// it covers the difference in starting times that a barrier leaves.
+/// The direct path is judged this long after the first datagram of an episode, even if none came
+/// over it: it covers the difference in starting times that a barrier leaves.
 const EXCHANGE_GRACE: Duration = Duration::from_millis(500);
-/// What a hidden peer is granted on top: browsers wake a hidden tab's timers once a second where
-/// they throttle them, and half of that again is a busy one. Longer silence while the relay goes on
-/// bringing packets is a dead path, hidden or not.
+/// Silence granted to a hidden peer on top: browsers that throttle a hidden tab wake its timers once a
+/// second, and a busy one half as late again. Longer silence while the relay delivers is a dead path,
+/// hidden or not.
 pub const HIDDEN_GRACE: Duration = Duration::from_millis(1_500);
+/// Datagrams that jitter and gaps need: both lie between two packets.
+const MEASURED_MIN: u64 = 2;
 
 impl Link {
-    /// The expected interval between packets, `I`: the larger of one's own poll interval and the
-    /// peer's advertised one.
-    #[must_use]
-    pub fn interval(&self) -> Duration {
+    /// The expected interval between packets, `I`: the larger of this peer's poll interval and the
+    /// one that the peer advertises.
+    pub(super) fn interval(&self) -> Duration {
         let own = self.advertised();
         match self.peer.interval {
-            // The wire rounds to 2 ms: what is that close is the same.
+            // The wire rounds to 2 ms, so closer values are equal.
             Some(peer) if peer > own + Duration::from_millis(1) => peer,
             _ => own,
         }
     }
 
-    /// Length of a frame of the game.
-    #[must_use]
-    pub fn frame(&self) -> Duration {
-        frame(self.settings.fps)
-    }
-
-    /// How much of the way from the peer its input delay covers; it is the same on every peer.
-    #[must_use]
-    pub fn covered(&self) -> Duration {
-        self.frame() * self.settings.input_delay
-    }
-
-    /// Direct silence that raises doubt, `S`: three intervals, at least 34 ms. Two intervals where
-    /// three overdraw the prediction window and two may not (cuts over a grid of delays begin to
-    /// stall an interval below a margin of zero); where no limit could save the frame, an early
-    /// alarm would only cost relay traffic. Two intervals are silence only on a link that is known
-    /// and steady: with jitter a healthy packet misses its poll as often, and the first round
-    /// trips still hold the wait for the game's first tick.
-    #[must_use]
-    pub fn silence_limit(&self) -> Duration {
+    /// Direct silence that makes the path suspect, `S`: three intervals, at least 34 ms.
+    ///
+    /// Two intervals where three overdraw the prediction window and two may not (over a grid of
+    /// delays, losing the direct path begins to stall an interval below a margin of zero). Where no
+    /// limit could save the frame, an early suspicion would only cost relay traffic. Two intervals
+    /// are silence only on a link that is measured and steady: with jitter a healthy packet misses
+    /// its poll as often, and the first round trips still include the wait for the game's first tick.
+    fn silence_limit(&self) -> Duration {
         let (calm, quick) = (self.calm_limit(), self.interval() * 2);
         let near = self.interval().as_secs_f64() * -1e3;
         let above = |limit, bound| self.margin_ms_at(limit).is_some_and(|ms| ms >= bound);
@@ -73,16 +63,19 @@ impl Link {
         }
     }
 
-    /// The failover margin in milliseconds: what is left of the prediction window when a cut is
-    /// noticed and relayed. Not negative: a lost path stalls no frame. The jitter of both paths is
-    /// taken off beside the terms of the budget: the last packet before a cut and the first one
-    /// relayed were that much early or late. `None` until both paths were measured.
+    /// The failover margin in milliseconds: what is left of the prediction window when a lost direct
+    /// path is noticed and replaced. Not negative means that losing it stalls no frame. `None` until
+    /// both paths were measured.
+    ///
+    /// The window is `max_prediction - 1 + input_delay` frames, less the frames that one peer is
+    /// ahead. From it half the round trip of each path, `I`, `S` and the jitter of both paths are
+    /// subtracted: the last direct packet and the first relayed one were that much early or late.
     #[must_use]
     pub fn margin(&self) -> Option<f64> {
         self.margin_ms_at(self.silence_limit())
     }
 
-    /// Smoothed round trip of the route in use.
+    /// Smoothed round trip of the path in use.
     #[must_use]
     pub fn srtt(&self) -> Option<Duration> {
         self.path_rtt(self.route_path())
@@ -94,16 +87,21 @@ impl Link {
         self.paths[path.index()].rtt.get()
     }
 
-    /// The path whose packets count: the relay once promoted or while provisional.
+    /// Jitter of the path in use (RFC 3550).
     #[must_use]
-    pub const fn route_path(&self) -> Path {
+    pub fn jitter(&self) -> Duration {
+        self.paths[self.route_path().index()].delay.jitter()
+    }
+
+    /// The path in use: the relay after a failover or while provisional.
+    const fn route_path(&self) -> Path {
         match self.router.state() {
             RouteState::Relay | RouteState::Survival | RouteState::Provisional => Path::Relay,
             RouteState::Connecting | RouteState::Direct | RouteState::Suspect => Path::Direct,
         }
     }
 
-    /// Time since anything of the peer came, on any path. Pauses while this peer does not poll.
+    /// Time since anything of the peer arrived, on any path. Pauses while this peer does not poll.
     #[must_use]
     pub fn peer_silence(&self, now: Duration) -> Duration {
         let awake = self.cadence.awake(now);
@@ -115,47 +113,53 @@ impl Link {
         last.map_or(awake, |last| awake.saturating_sub(last))
     }
 
-    /// Whether the peer says that it is hidden.
+    /// Whether the peer's tab or window is hidden, by its newest header.
     #[must_use]
     pub const fn peer_hidden(&self) -> bool {
         self.peer.hidden
     }
 
-    /// How long the peer has heard nothing over the direct path, by its newest header.
+    /// The samples of the peer's clock, for [`drift_ppm`](super::drift_ppm) and for exports.
     #[must_use]
-    pub const fn peer_reported_silence(&self) -> Duration {
-        self.peer.silence
-    }
-
-    /// The peer's clock against ours.
-    #[must_use]
-    pub const fn peer_clock(&self) -> &PeerClock {
+    pub const fn peer_clock(&self) -> &ClockEstimator {
         &self.clock
     }
 
-    /// The peer's clock against ours at the last echo that told anything new.
+    /// The offset of the peer's clock, as of the last echo that narrowed it, at most a second before
+    /// the last echo. `None` before the first echo.
     #[must_use]
     pub const fn clock_offset(&self) -> Option<ClockEstimate> {
         self.clock.latest()
     }
 
-    /// What explains a late input.
+    /// This link as [`cause::LinkEvidence`](crate::cause::LinkEvidence) needs it. `turn` states that
+    /// the direct path goes through a TURN server.
     #[must_use]
-    pub fn late_evidence(&self, now: Duration) -> LateEvidence {
-        let health = &self.paths[self.route_path().index()];
-        let awake = self.cadence.awake(now);
-        let second_ago = awake.saturating_sub(Duration::from_secs(1));
-        LateEvidence {
-            rtt: self.srtt(),
-            jitter: health.delay.jitter(),
-            lost_packets: health.received.missing_since(second_ago),
-            reordered: health
-                .received
-                .last_reordered()
-                .is_some_and(|at| at >= second_ago),
-            peer_silence: self.peer_silence(now),
-            peer_hidden: self.peer.hidden,
-            route_shift: self.last_shift,
+    pub fn player_link(&self, now: Duration, turn: bool) -> PlayerLink {
+        let path = self.route_path();
+        let health = &self.paths[path.index()];
+        let second_ago = self
+            .cadence
+            .awake(now)
+            .saturating_sub(Duration::from_secs(1));
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let measured = self.stats.path(path).received >= MEASURED_MIN;
+        let frame = frame(self.settings.fps);
+        PlayerLink {
+            via: Via::of(self.route(), turn),
+            evidence: Evidence {
+                rtt_ms: self.srtt().map(millis),
+                jitter_ms: measured.then(|| millis(health.delay.jitter())),
+                lost_packets: measured.then(|| health.received.missing_since(second_ago)),
+                peer_silence_ms: Some(millis(self.peer_silence(now))),
+                ..Evidence::default()
+            },
+            shift: self.last_shift,
+            offset_us: self.clock_offset().map(|offset| offset.offset_us),
+            frame,
+            interval: self.interval(),
+            // The same on every peer.
+            covered: frame * self.settings.input_delay,
         }
     }
 
@@ -164,7 +168,7 @@ impl Link {
         self.cadence.interval().max(frame(self.settings.fps))
     }
 
-    /// Whether the relay answered lately.
+    /// Whether the relay delivered an acknowledgement lately.
     pub(super) fn relay_echoes(&self) -> bool {
         let newest = self.cadence.awake(self.latest);
         self.relay_up
@@ -174,21 +178,21 @@ impl Link {
                 .is_some_and(|at| newest.saturating_sub(at) <= ECHO_AGE)
     }
 
-    /// Time since anything came over `path` that could have.
+    /// Time since anything arrived over `path`, from when it could.
     pub(super) fn silence(&self, path: Path, awake: Duration) -> Duration {
         let grace = match path {
             Path::Direct => self.direct_grace,
             Path::Relay => self.relay_grace,
         };
-        let heard = self.episode.and_then(|episode| episode.heard);
+        let first = self.episode.and_then(|episode| episode.received);
         let last = self.paths[path.index()].received.last();
         let since = grace
-            .max(heard.unwrap_or_default())
+            .max(first.unwrap_or_default())
             .max(last.unwrap_or_default());
         awake.saturating_sub(since)
     }
 
-    pub(super) fn evidence(&self, now: Duration, send_failed: bool) -> Evidence {
+    pub(super) fn evidence(&self, now: Duration, send_failed: bool) -> PathEvidence {
         let awake = self.cadence.awake(now);
         let interval = self.interval();
         let limit = self.silence_limit();
@@ -198,18 +202,13 @@ impl Link {
         let together = self
             .episode
             .filter(|episode| self.peer.epoch == episode.epoch);
-        let exchanged = together.is_some_and(|episode| {
-            episode.heard_direct && direct.sent.confirmed_since(episode.started)
-        });
-        let overdue = together
-            .and_then(|episode| episode.heard)
-            .is_some_and(|heard| awake >= heard.max(self.direct_grace) + EXCHANGE_GRACE);
 
-        Evidence {
+        PathEvidence {
             direct_open: self.direct_open,
             relay_up: self.relay_up,
             relay_usable: self.relay_echoes(),
-            judging: self.direct_open && (exchanged || overdue),
+            judging: self.direct_open
+                && together.is_some_and(|episode| self.direct_accountable(&episode, awake)),
             judging_relay: together.is_some(),
             silence: self.silence(Path::Direct, awake),
             silence_limit: limit,
@@ -244,9 +243,20 @@ impl Link {
         }
     }
 
+    /// Whether silence on the direct path counts in this episode: datagrams crossed it in both
+    /// directions, or should have by now.
+    fn direct_accountable(&self, episode: &LinkEpisode, awake: Duration) -> bool {
+        let direct = &self.paths[Path::Direct.index()];
+        let exchanged = episode.received_direct && direct.sent.confirmed_since(episode.started);
+        let overdue = episode
+            .received
+            .is_some_and(|first| awake >= first.max(self.direct_grace) + EXCHANGE_GRACE);
+        exchanged || overdue
+    }
+
     /// How long a packet may stay unacknowledged: RFC 9002's probe time-out with the peer's poll
-    /// interval as its acknowledgement delay, and one interval more, because the packet that
-    /// would have brought the acknowledgement may be a single lost one.
+    /// interval as its acknowledgement delay, and one interval more, because the packet that would
+    /// have carried the acknowledgement may be a single lost one.
     pub(super) fn unacked_limit(&self, interval: Duration) -> Duration {
         self.ack_limit(Path::Direct, interval)
     }
@@ -271,15 +281,16 @@ impl Link {
         let [direct, _] = &self.paths;
         let stretch = RECOVERY.max(interval * 5);
         let start = awake.saturating_sub(stretch);
-        // Two packets seen one poll late and one on time are an interval further apart than the
-        // longest silence that any poll saw.
-        let came: Quality = direct.received.quality(start, awake, limit + interval);
-        // Acknowledgements of the newest packets are still on their way: over long round trips
-        // the stretch reaches further back, or nothing in it could be judged.
+        // Two packets read one poll late and one on time are an interval further apart than the
+        // longest silence that any poll measured.
+        let came: StretchQuality = direct.received.quality(start, awake, limit + interval);
+        // Acknowledgements of the newest packets are still in flight: over long round trips the
+        // stretch reaches further back, or nothing in it could be judged.
         let back = stretch.max(unacked_limit + stretch / 2);
-        let went: Quality = direct
-            .sent
-            .quality(awake.saturating_sub(back), awake, unacked_limit);
+        let went: StretchQuality =
+            direct
+                .sent
+                .quality(awake.saturating_sub(back), awake, unacked_limit);
         let refused = self
             .last_refusal
             .is_some_and(|at| awake.saturating_sub(at) < stretch);
@@ -289,12 +300,13 @@ impl Link {
 
     fn relay_steady(&self, awake: Duration, limit: Duration) -> bool {
         let start = awake.saturating_sub(RECOVERY);
-        let gap = crate::route::RELAY_SILENCE.max(limit);
+        let gap = RELAY_SILENCE.max(limit);
         self.relay_echoes()
             && self.paths[1].received.quality(start, awake, gap).covered
             && self.silence(Path::Relay, awake) < gap
     }
 
+    /// The silence limit of three intervals.
     pub(super) fn calm_limit(&self) -> Duration {
         (self.interval() * 3).max(SILENCE_MIN) + self.hidden_grace()
     }
@@ -325,17 +337,5 @@ impl Link {
                 .map(|health| micros(health.delay.jitter()))
                 .sum::<i64>();
         Some(left as f64 / 1e3)
-    }
-
-    pub(super) fn refresh_stats(&mut self) {
-        for (stats, health) in self.stats.paths.iter_mut().zip(&self.paths) {
-            stats.lost = health.sent.lost();
-            stats.missed = health.received.missed();
-            stats.reordered = health.received.reordered();
-            stats.duplicate = health.received.duplicate();
-            stats.rtt = health.rtt;
-            stats.jitter = health.delay.jitter();
-        }
-        self.stats.own_stalls = self.cadence.own_stalls();
     }
 }

@@ -1,42 +1,31 @@
-//! What the order of a peer's packets tells of the peer itself: whether it stood still, and how many
-//! of its packets are missing.
-//!
-//! Owns the sequence that data packets and heartbeats share over both paths. A peer that polls sends
-//! at least one of them per tick, so a gap between two neighbours is the peer's own. Never decides
-//! anything.
+//! The sequence that data packets and heartbeats share over both paths: which packets are missing,
+//! and when the peer paused. A peer that polls sends at least one of them per tick, so a gap in time
+//! between two neighbours is the peer's own.
 
 use std::time::Duration;
 
+use super::Link;
 use super::cadence::OWN_STALL_MIN;
-use super::{Header, Link, RouteShift};
+use crate::cause::{Pause, RouteShift};
 use crate::route::{RouteChange, RouteState};
-use crate::wire::seq_diff;
+use crate::wire::{Header, seq_diff};
 
-/// A stretch in which the peer sent nothing although it owed a packet per tick. Peer's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// When the last packet before it was sent.
-    pub from: Duration,
-    /// When the first packet after it was sent.
-    pub to: Duration,
-    /// The peer said before or after it that it is hidden.
-    pub hidden: bool,
-}
-
-/// What the header of the datagram received last tells beside its kind.
+/// The header of the data packet or heartbeat received last, as [`Link::last_packet`] returns it.
+/// Copy it into a [`cause::Arrival`](crate::cause::Arrival).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct Packet {
     /// When it was sent, by the peer's clock.
     pub sent: Duration,
-    /// Its place in the flow of data packets and heartbeats.
+    /// Its number in the sequence of data packets and heartbeats.
     pub seq: u16,
-    /// The peer said that it is hidden.
+    /// The peer is hidden.
     pub hidden: bool,
-    /// This peer itself did nothing just before it was read: when it came is not known.
+    /// This peer itself stalled just before reading it: when it arrived is not known.
     pub held: bool,
-    /// A packet with a later number came before it: it was overtaken, or sent again.
+    /// A packet with a later number arrived before it: it was overtaken, or sent again.
     pub behind: bool,
-    /// Packets of the flow missing so far in this episode.
+    /// Packets of the sequence missing so far in this episode.
     pub missing: u32,
     /// The newest pause of the peer.
     pub pause: Option<Pause>,
@@ -49,7 +38,7 @@ struct Newest {
     hidden: bool,
 }
 
-/// A gap that is a pause unless packets that are still missing were sent in it.
+/// A gap in time that is a pause, unless packets that are still missing were sent in it.
 #[derive(Clone, Copy, Debug)]
 struct Gap {
     from: Newest,
@@ -58,7 +47,7 @@ struct Gap {
     missing: u32,
 }
 
-/// The flow of one episode.
+/// The sequence of one episode.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flow {
     newest: Option<Newest>,
@@ -69,9 +58,15 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Takes in the header of a data packet or heartbeat; `interval` is the expected one. `held`
-    /// says that this peer did nothing just before.
-    pub(super) fn note(&mut self, header: &Header, sent: Duration, interval: Duration, held: bool) {
+    /// Records the header of a data packet or heartbeat; `interval` is the expected one. `held` states
+    /// that this peer itself stalled just before.
+    pub(super) fn record(
+        &mut self,
+        header: &Header,
+        sent: Duration,
+        interval: Duration,
+        held: bool,
+    ) {
         let (seq, hidden) = (header.data_seq, header.hidden);
         let newest = Newest { seq, sent, hidden };
         let step = self.newest.map(|before| seq_diff(seq, before.seq));
@@ -91,14 +86,14 @@ impl Flow {
             }
             (Some(_), Some(0)) => {}
             (Some(_), Some(_)) => {
-                // A further copy of a packet counts here too: too few are missing, never too many.
+                // Another copy of a packet counts here too, so `missing` errs to the low side.
                 self.missing = self.missing.saturating_sub(1);
                 self.narrow(newest, interval);
             }
             _ => self.newest = Some(newest),
         }
         if let Some(gap) = self.gap
-            // What is missing was sent in it, one in a tick at the least.
+            // The missing packets were sent in it, at least one per tick.
             && gap.to.saturating_sub(gap.from.sent) > limit(interval) + interval * gap.missing
         {
             self.pause = Some(Pause {
@@ -118,8 +113,8 @@ impl Flow {
         };
     }
 
-    /// An overtaken packet tells more of the gap before the one that overtook it: it was sent in the
-    /// tick that ended it, as what a game makes up for is, or it lies within.
+    /// Narrows the gap by an overtaken packet: it was sent in the tick that ended the gap, in which a
+    /// game catches up, or within the gap.
     fn narrow(&mut self, late: Newest, interval: Duration) {
         let Some(gap) = &mut self.gap else {
             return;
@@ -136,19 +131,20 @@ impl Flow {
     }
 }
 
-/// The longest gap between two packets that is none.
+/// The longest time between two packets that is not a pause.
 fn limit(interval: Duration) -> Duration {
     OWN_STALL_MIN.max(interval * 5 / 2)
 }
 
 impl Link {
-    /// The data packet or heartbeat of this episode that was received last.
+    /// The data packet or heartbeat of this episode that was received last: after
+    /// [`receive`](Self::receive) returned data, its header.
     #[must_use]
     pub const fn last_packet(&self) -> &Packet {
         &self.flow.last
     }
 
-    /// Books a change between the two paths; what was left behind brought its last packet before.
+    /// Records a change between the two paths.
     pub(super) fn record_shift(&mut self, change: &RouteChange) {
         let relayed = |state| match state {
             RouteState::Connecting => None,
@@ -158,16 +154,17 @@ impl Link {
         let (Some(from), Some(to)) = (relayed(change.from), relayed(change.to)) else {
             return;
         };
-        if from != to {
-            let left = if to {
-                self.direct_clock
-            } else {
-                self.peer.clock
-            };
-            self.last_shift = Some(RouteShift {
-                at: change.at,
-                left,
-            });
+        if from == to {
+            return;
         }
+        let left = if to {
+            self.direct_clock
+        } else {
+            self.peer.clock
+        };
+        self.last_shift = Some(RouteShift {
+            at: change.at,
+            left,
+        });
     }
 }

@@ -1,27 +1,29 @@
-//! The peer's clock against ours: what every echo bounds, thinned to a fixed number of samples.
+//! The peer's clock against ours: the bounds of every echo, thinned to a fixed number of samples.
 //!
-//! Owns bounds and their arithmetic. An echo says (RFC 5905's four timestamps) that the offset lies
-//! between T3 - T4 and T2 - T1, however the two ways differ: neither packet came before it was sent.
-//! Each sample is what the echoes of one stretch agree on. Pure; never allocates while samples come.
+//! An echo (RFC 5905's four timestamps) bounds the offset: it lies between T3 - T4 and T2 - T1,
+//! however the two directions differ, because neither packet arrived before it was sent. Each sample
+//! is the range that the echoes of one stretch agree on. Adding samples allocates nothing.
 
 use std::time::Duration;
 
-/// Samples kept. When they are full, neighbours become one and a stretch twice as long.
+/// Samples kept: one a second for half a minute. When they are full, neighbours are merged and the
+/// stretch of each doubles.
 const SAMPLES: usize = 32;
-/// First length of a stretch.
+/// First length of a stretch: ten echoes at the usual rate of probes and heartbeats, or more.
 const STRETCH: Duration = Duration::from_secs(1);
-/// How fast two clocks may drift apart: two quartz clocks at the limit of a consumer's crystal,
-/// 100 ppm each.
-pub const DRIFT_MAX_PPM: f64 = 200.0;
-/// Steps in which a clock counts, in microseconds, until it is said: those of Chromium without
-/// isolation, so that the first echoes of most browsers are bounded as well.
+/// How fast two clocks may drift apart: two quartz clocks at the limit of consumer crystals, 100 ppm
+/// each.
+const DRIFT_MAX_PPM: f64 = 200.0;
+/// Resolution of a clock in microseconds until it is known: that of Chromium's `performance.now`
+/// without cross-origin isolation, so that the first echoes of most browsers are bounded as well.
 const STEP_US: u16 = 100;
-/// Steps of an echo's hold time, in microseconds.
+/// Resolution of an echo's hold time in the header, in microseconds.
 const HOLD_STEP_US: i64 = 16;
-/// A drift is not told before the samples reach this far.
+/// Span of samples below which no drift is reported, in microseconds: over ten seconds an error of
+/// 1 ms of offset is 100 ppm.
 const DRIFT_AFTER_US: u64 = 10_000_000;
 
-/// What the echoes of one stretch say: the offset lies between `low_us` and `high_us`.
+/// The bounds that the echoes of one stretch agree on: the offset lies between `low_us` and `high_us`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sample {
     at: Duration,
@@ -31,28 +33,30 @@ struct Sample {
 
 /// The offset of the peer's clock at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct ClockEstimate {
     /// The moment, by our clock.
     pub at: Duration,
     /// Peer's clock minus ours, in microseconds.
     pub offset_us: i64,
-    /// The offset lies this close, while the clocks drift by no more than [`DRIFT_MAX_PPM`].
+    /// Largest error of the offset, in microseconds, while the clocks drift by at most 200 ppm.
     pub uncertainty_us: u64,
 }
 
-/// The peer's clock against ours.
+/// Estimates the peer's clock from echoes. A link feeds its own; read it with
+/// [`Link::peer_clock`](super::Link::peer_clock).
 #[derive(Clone, Debug)]
-pub struct PeerClock {
+pub struct ClockEstimator {
     samples: [Option<Sample>; SAMPLES],
     count: usize,
     stretch: Duration,
-    /// Steps in which our clock counts, and theirs.
+    /// Resolution of our clock, and of theirs.
     steps_us: [u16; 2],
-    /// What [`Self::estimate`] came to when an echo last told something new.
+    /// The estimate when an echo last narrowed a sample.
     latest: Option<ClockEstimate>,
 }
 
-impl Default for PeerClock {
+impl Default for ClockEstimator {
     fn default() -> Self {
         Self {
             samples: [None; SAMPLES],
@@ -64,21 +68,21 @@ impl Default for PeerClock {
     }
 }
 
-impl PeerClock {
-    /// Says in which steps our clock counts.
-    pub const fn set_our_step(&mut self, step_us: u16) {
+impl ClockEstimator {
+    /// Sets the resolution of our clock.
+    pub(super) const fn set_our_step(&mut self, step_us: u16) {
         self.steps_us[0] = step_us;
     }
 
-    /// Says in which steps the peer's clock counts.
-    pub const fn set_their_step(&mut self, step_us: u16) {
+    /// Sets the resolution of the peer's clock.
+    pub(super) const fn set_their_step(&mut self, step_us: u16) {
         self.steps_us[1] = step_us;
     }
 
-    /// Takes in the four timestamps of an echo in microseconds: sent and received by our clock are
-    /// `t1` and `t4`, received and sent by the peer's `t2` and `t3`.
-    pub fn add(&mut self, [t1, t2, t3, t4]: [i64; 4]) {
-        // A stamp is older than the moment by a step at most.
+    /// Adds the four timestamps of an echo in microseconds: `t1` and `t4` are sent and received by our
+    /// clock, `t2` and `t3` received and sent by the peer's.
+    pub(super) fn add(&mut self, [t1, t2, t3, t4]: [i64; 4]) {
+        // A stamp is older than the moment by at most the resolution of its clock.
         let steps: i64 = self.steps_us.map(i64::from).iter().sum();
         let slack = steps + HOLD_STEP_US;
         let (low_us, high_us) = (t3 - t4 - slack, t2 - t1 + slack);
@@ -86,20 +90,20 @@ impl PeerClock {
             return;
         }
         let now = Duration::from_micros(u64::try_from(t4).unwrap_or_default());
-        let new = self.note(now, low_us, high_us);
+        let narrowed = self.record(now, low_us, high_us);
         let old = |latest: ClockEstimate| now >= latest.at + STRETCH;
-        if new || self.latest.is_none_or(old) {
+        if narrowed || self.latest.is_none_or(old) {
             self.latest = self.estimate();
         }
     }
 
-    /// Puts what an echo bounds among the samples; false if it told nothing new.
-    fn note(&mut self, mut now: Duration, low_us: i64, high_us: i64) -> bool {
+    /// Adds the bounds of an echo to the samples; returns whether it narrowed them.
+    fn record(&mut self, mut now: Duration, low_us: i64, high_us: i64) -> bool {
         let stretch = self.stretch;
         let place = |at: Duration| at.as_micros() / stretch.as_micros();
         let newest = self.count.checked_sub(1);
         if let Some(Some(sample)) = newest.map(|newest| &mut self.samples[newest]) {
-            // An answer between two ticks is read after the tick that followed it.
+            // An answer that arrived between two ticks is read after the tick that followed it.
             now = now.max(sample.at);
             if place(sample.at) == place(now) {
                 let before = sample.width();
@@ -125,7 +129,7 @@ impl PeerClock {
         true
     }
 
-    /// Makes one sample of every two.
+    /// Merges every two samples.
     fn thin(&mut self) {
         for index in 0..SAMPLES / 2 {
             let (first, second) = (self.samples[index * 2], self.samples[index * 2 + 1]);
@@ -143,21 +147,20 @@ impl PeerClock {
         self.stretch *= 2;
     }
 
-    /// The offset at the newest sample: what all samples agree on, each widened by the drift that
-    /// may have come since. `None` before the first echo.
+    /// The offset at the newest sample: the range that all samples agree on, each widened by the drift
+    /// since it was taken. `None` before the first echo.
     #[must_use]
     pub fn estimate(&self) -> Option<ClockEstimate> {
         estimate_at(self.samples())
     }
 
-    /// The offset as of the last echo that told anything new, a second before the last one at most:
-    /// what every tick may ask for. `None` before the first echo.
-    #[must_use]
-    pub const fn latest(&self) -> Option<ClockEstimate> {
+    /// The cached offset as of the last echo that narrowed it, at most a second before the last echo.
+    /// `None` before the first echo.
+    pub(super) const fn latest(&self) -> Option<ClockEstimate> {
         self.latest
     }
 
-    /// The samples as `(at, offset, uncertainty)`, oldest first: all in microseconds.
+    /// The samples as `(at, offset, uncertainty)`, oldest first, all in microseconds.
     pub fn samples(&self) -> impl Iterator<Item = (u64, i64, u64)> + Clone + '_ {
         self.samples.iter().flatten().map(|sample| {
             let at = u64::try_from(sample.at.as_micros()).unwrap_or(u64::MAX);
@@ -168,8 +171,8 @@ impl PeerClock {
 }
 
 impl Sample {
-    /// Takes in what another echo says; false if both cannot be true at once. The sample is of the
-    /// later moment then, and widened by what the clocks may have drifted in between.
+    /// Intersects the sample with the bounds of a later one, after widening by the drift in between;
+    /// returns false, and leaves it alone, if both cannot be true.
     fn agree(&mut self, low_us: i64, high_us: i64, at: Duration) -> bool {
         let slack = drift_us(at.abs_diff(self.at));
         let low = low_us.max(self.low_us - slack);
@@ -198,13 +201,10 @@ impl Sample {
     }
 }
 
-/// What `samples` of `(at, offset, uncertainty)` say of the offset at the last of them.
+/// The offset at the last of `samples` of `(at, offset, uncertainty)`.
 ///
-/// Samples that contradict each other, as after a step of a clock, leave the narrowest one.
-#[must_use]
-pub fn estimate_at(
-    samples: impl Iterator<Item = (u64, i64, u64)> + Clone,
-) -> Option<ClockEstimate> {
+/// Of samples that contradict each other, as after a step of a clock, the narrowest one counts.
+fn estimate_at(samples: impl Iterator<Item = (u64, i64, u64)> + Clone) -> Option<ClockEstimate> {
     let (at, ..) = samples.clone().last()?;
     let widened = samples.map(|(then, offset, uncertainty)| {
         let slack = drift_us(Duration::from_micros(at.abs_diff(then)));
@@ -225,9 +225,9 @@ pub fn estimate_at(
     })
 }
 
-/// How fast the offset grows, in parts per million: the median slope between samples at least half
-/// the whole stretch apart, among the narrower half of them (Theil 1950, Sen 1968). `None` of less
-/// than ten seconds.
+/// Estimates how fast the offset grows, in parts per million, from
+/// [`samples`](ClockEstimator::samples): the median slope between samples at least half of their span
+/// apart, among the narrower half of them (Theil 1950, Sen 1968). `None` for less than ten seconds.
 #[must_use]
 pub fn drift_ppm(samples: &[(u64, i64, u64)]) -> Option<f64> {
     let (first, last) = (samples.first()?.0, samples.last()?.0);
@@ -249,7 +249,7 @@ pub fn drift_ppm(samples: &[(u64, i64, u64)]) -> Option<f64> {
     slopes.get(slopes.len() / 2).copied()
 }
 
-/// What two clocks may drift apart in `time`, in microseconds, rounded up.
+/// How far two clocks may drift apart in `time`, in microseconds, rounded up.
 fn drift_us(time: Duration) -> i64 {
     (time.as_secs_f64() * DRIFT_MAX_PPM).ceil() as i64
 }
@@ -266,7 +266,7 @@ mod tests {
         i64::try_from((*state >> 33) % bound).unwrap()
     }
 
-    /// Echoes of `seconds` at ten a second over ways of these lengths and a poll on either side.
+    /// Ten echoes a second for `seconds`, over `ways` (there and back) and a poll on either side.
     fn echoes(
         offset: i64,
         ppm: f64,
@@ -274,8 +274,8 @@ mod tests {
         jitter: u64,
         seconds: i64,
         seed: u64,
-    ) -> PeerClock {
-        let mut clock = PeerClock::default();
+    ) -> ClockEstimator {
+        let mut clock = ClockEstimator::default();
         let mut dice_state = seed;
         let theirs = |ours: i64| ours + offset + (ours as f64 * ppm / 1e6).round() as i64;
         for tick in 0..seconds * 10 {
@@ -283,7 +283,7 @@ mod tests {
             let there = t1 + ways[0] + dice(&mut dice_state, jitter.max(1));
             let back = there + dice(&mut dice_state, 16_667);
             let t4 = back + ways[1] + dice(&mut dice_state, jitter.max(1));
-            // Stamps of the wire: whole microseconds, a hold time in steps of sixteen.
+            // As on the wire: whole microseconds, a hold time in steps of sixteen.
             let hold = (theirs(back) - theirs(there)) / 16 * 16;
             clock.add([t1, theirs(back) - hold, theirs(back), t4]);
         }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_truth_lies_inside_the_uncertainty_whatever_the_ways_and_clocks_are() {
+    fn the_true_offset_lies_inside_the_uncertainty_for_all_delays_and_clocks() {
         let mut runs = 0;
         for offset in [-3_600_000_000_i64, -40_000, 0, 7, 5_000_000] {
             for ppm in [-150.0, -30.0, 0.0, 10.0, 190.0] {
@@ -302,8 +302,8 @@ mod tests {
                                 let clock = echoes(offset, ppm, ways, jitter, seconds, seed);
                                 let estimate = clock.estimate().unwrap();
                                 let at = estimate.at.as_micros() as f64;
-                                let truth = offset as f64 + at * ppm / 1e6;
-                                let error = (estimate.offset_us as f64 - truth).abs();
+                                let expected = offset as f64 + at * ppm / 1e6;
+                                let error = (estimate.offset_us as f64 - expected).abs();
                                 assert!(
                                     error <= estimate.uncertainty_us as f64 + 1.0,
                                     "{offset} us, {ppm} ppm, {ways:?}, jitter {jitter}, \
@@ -320,24 +320,24 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_count_in_milliseconds_widen_the_bounds_and_fine_ones_narrow_them() {
+    fn a_coarse_clock_widens_the_bounds_and_a_fine_one_narrows_them() {
         for (steps, within) in [([1_000, 1_000], 2_500), ([1, 1_000], 1_500), ([1, 1], 500)] {
             for offset in [-77_777, 0, 333, 1_000_999] {
-                let mut clock = PeerClock::default();
+                let mut clock = ClockEstimator::default();
                 clock.set_our_step(steps[0]);
                 clock.set_their_step(steps[1]);
                 let mut dice_state = 7;
-                let told = |at: i64, step: u16| at.div_euclid(step.into()) * i64::from(step);
+                let read = |at: i64, step: u16| at.div_euclid(step.into()) * i64::from(step);
                 for second in 0..30 {
                     let asked = second * 1_000_000 + dice(&mut dice_state, 16_667);
                     let there = asked + 200 + dice(&mut dice_state, 100);
                     let back = there + dice(&mut dice_state, 100);
-                    let heard = back + 200 + dice(&mut dice_state, 100);
+                    let received = back + 200 + dice(&mut dice_state, 100);
                     clock.add([
-                        told(asked, steps[0]),
-                        told(there + offset, steps[1]),
-                        told(back + offset, steps[1]),
-                        told(heard, steps[0]),
+                        read(asked, steps[0]),
+                        read(there + offset, steps[1]),
+                        read(back + offset, steps[1]),
+                        read(received, steps[0]),
                     ]);
                 }
                 let estimate = clock.estimate().unwrap();
@@ -366,8 +366,8 @@ mod tests {
     }
 
     #[test]
-    fn the_poll_of_both_sides_does_not_blur_what_many_echoes_agree_on() {
-        // Between 0 and 16.7 ms of wait either way; one echo alone would be good to 8 ms.
+    fn many_echoes_are_more_accurate_than_the_poll_interval_of_either_side() {
+        // Each direction waits 0 to 16.7 ms for a poll; one echo alone is accurate to 8 ms.
         for seed in 0..20 {
             let estimate = echoes(77, 0.0, [100, 100], 16_667, 30, seed)
                 .estimate()
@@ -377,16 +377,16 @@ mod tests {
     }
 
     #[test]
-    fn no_drift_is_told_of_a_short_match_and_no_offset_without_an_echo() {
+    fn a_short_match_has_no_drift_and_no_echo_means_no_offset() {
         let clock = echoes(0, 50.0, [1_000, 1_000], 100, 5, 1);
         assert_eq!(drift_ppm(&clock.samples().collect::<Vec<_>>()), None);
-        assert_eq!(PeerClock::default().estimate(), None);
+        assert_eq!(ClockEstimator::default().estimate(), None);
         assert_eq!(drift_ppm(&[]), None);
     }
 
     #[test]
-    fn a_clock_that_steps_leaves_the_narrowest_sample() {
-        let mut clock = PeerClock::default();
+    fn after_a_clock_step_the_narrowest_sample_counts() {
+        let mut clock = ClockEstimator::default();
         clock.add([0, 1_000, 1_000, 2_000]);
         clock.add([5_000_000, 9_000_500, 9_000_500, 5_000_600]);
         let estimate = clock.estimate().unwrap();

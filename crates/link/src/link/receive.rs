@@ -1,23 +1,29 @@
-//! The receiving half of a link: what every datagram of the peer tells.
-//!
-//! Owns admission, de-duplication and the books that headers move. Never decides a route.
+//! The receiving half of a link: validation of datagrams, de-duplication, and the measurements that
+//! headers carry.
 
 use std::time::Duration;
 
-use super::{
-    ClockAnswer, ControlMessage, Echo, Header, Incoming, Kind, Link, LinkError, Path, PeerView,
-    frame, micros, seq_diff32, unwrap_micros, wrap_micros,
+use super::{Incoming, Link, LinkError, PeerView, frame, micros};
+use crate::wire::{
+    ControlMessage, DatagramKind, Echo, Header, Path, clock::ClockAnswer, seq_diff32,
+    unwrap_micros, wrap_micros,
 };
 
-/// An answer that took longer says nothing that headers do not say: ten seconds.
+/// Longest time that an answer to a clock query may take, in microseconds: the round trip of a slower
+/// one bounds the offset less than headers do, and its stamp could be of another wrap.
 const ANSWER_MAX_US: u32 = 10_000_000;
 
 impl Link {
-    /// Takes in one datagram that arrived on `path`. Never decides: that is for [`Link::poll`],
-    /// after everything due was taken in.
+    /// Receives one datagram of `path`. Call it for everything that arrived, then [`Link::poll`],
+    /// which decides.
+    ///
+    /// `now` is the time of the tick that reads the datagram, on both paths: the rules compare delays
+    /// of the two paths, and a path whose packets are stamped by an I/O task as they arrive would
+    /// look faster by half a tick. Such a stamp belongs into
+    /// [`cause::Arrival::at`](crate::cause::Arrival::at).
     ///
     /// # Errors
-    /// Says why the datagram was dropped. Such a datagram changes nothing but its counter.
+    /// [`LinkError`] when the datagram was dropped. It changes nothing but its counter then.
     pub fn receive<'a>(
         &mut self,
         now: Duration,
@@ -28,8 +34,7 @@ impl Link {
         let (header, payload, messages) = match self.admit(datagram) {
             Ok(admitted) => admitted,
             Err(error) => {
-                let malformed = &mut self.stats.paths[path.index()].malformed;
-                *malformed.entry(error.reason()).or_default() += 1;
+                self.count_malformed(path, error.reason());
                 return Err(error);
             }
         };
@@ -37,17 +42,17 @@ impl Link {
         stats.received += 1;
         stats.bytes_received += datagram.len() as u64;
         let sent_at = self.record_header(now, path, &header);
-        let in_flow = matches!(header.kind, Kind::Data | Kind::Heartbeat)
+        let in_flow = matches!(header.kind, DatagramKind::Data | DatagramKind::Heartbeat)
             && self
                 .episode
                 .is_some_and(|episode| episode.epoch == header.epoch);
         if in_flow {
             let interval = self.interval();
             let held = self.cadence.stalling(now);
-            self.flow.note(&header, sent_at, interval, held);
+            self.flow.record(&header, sent_at, interval, held);
         }
         Ok(match header.kind {
-            Kind::Data => {
+            DatagramKind::Data => {
                 let running = self.episode.map(|episode| episode.epoch);
                 if running != Some(header.epoch) {
                     self.stats.epoch_dropped += 1;
@@ -64,18 +69,18 @@ impl Link {
                 self.record_alone(path, sent_at);
                 Incoming::Data { payload, via: path }
             }
-            Kind::Heartbeat => {
+            DatagramKind::Heartbeat => {
                 if self.dedupe.first(header.data_seq) {
                     self.record_alone(path, sent_at);
                 }
                 Incoming::Nothing
             }
-            Kind::Probe => Incoming::Nothing,
-            Kind::Control => Incoming::Control(messages),
+            DatagramKind::Probe => Incoming::Nothing,
+            DatagramKind::Control => Incoming::Control(messages),
         })
     }
 
-    /// Everything that can be refused is refused here, before anything is changed.
+    /// Validates a datagram before it changes anything.
     fn admit<'a>(
         &mut self,
         datagram: &'a [u8],
@@ -87,7 +92,7 @@ impl Link {
                 .check(header.acks[path.index()])
                 .map_err(|_| LinkError::AckBeyondSent)?;
         }
-        let messages = if header.kind == Kind::Control {
+        let messages = if header.kind == DatagramKind::Control {
             self.control.on_received(payload)?
         } else {
             Vec::new()
@@ -95,17 +100,17 @@ impl Link {
         Ok((header, payload, messages))
     }
 
-    /// Takes in what every header tells; returns its `sent`, unwrapped.
+    /// Applies what every header carries; returns its `sent`, unwrapped.
     fn record_header(&mut self, now: Duration, path: Path, header: &Header) -> Duration {
         let awake = self.cadence.awake(now);
         let late_after = self.calm_limit();
-        let sent_at = if self.peer.heard {
+        let sent_at = if self.peer.received {
             unwrap_micros(self.peer.clock, header.sent)
         } else {
             Duration::from_micros(u64::from(header.sent))
         };
 
-        // What was drained at the end of an own hitch waited here, not on the path.
+        // Packets drained at the end of an own stall waited here, not on the path.
         let stalling = self.cadence.stalling(now);
         let late = self.cadence.late(now, frame(self.settings.fps));
         let health = &mut self.paths[path.index()];
@@ -133,35 +138,34 @@ impl Link {
             self.relay_alone = 0;
             self.direct_clock = self.direct_clock.max(sent_at);
         }
-        if !self.peer.heard || seq_diff32(header.sent, wrap_micros(self.peer.clock)) >= 0 {
+        if !self.peer.received || seq_diff32(header.sent, wrap_micros(self.peer.clock)) >= 0 {
             if self.peer.hidden && !header.hidden {
                 self.direct_grace = awake;
                 self.relay_grace = awake;
             }
             self.peer = PeerView {
-                heard: true,
+                received: true,
                 clock: sent_at,
                 interval: header.interval,
                 degraded: header.degraded,
-                // Monotone, unless the policy allows a return.
+                // Monotone, unless failback is allowed.
                 failed_over: header.failed_over
                     || (self.peer.failed_over && !self.router.returns()),
                 hidden: header.hidden,
                 epoch: header.epoch,
-                silence: header.silence,
             };
         }
         if let Some(episode) = &mut self.episode
             && header.epoch == episode.epoch
         {
-            episode.heard.get_or_insert(awake);
-            episode.heard_direct |= path == Path::Direct;
+            episode.received.get_or_insert(awake);
+            episode.received_direct |= path == Path::Direct;
         }
         sent_at
     }
 
-    /// Only the newest confirmed packet of a path, with the very stamp it was sent with, echoed over
-    /// the same path, and only once, gives a sample: nothing else can move the round trip.
+    /// Adds a round-trip sample from an echo: of the newest confirmed packet of a path, with its own
+    /// stamp, over the same path, and once. No other echo can move the round trip.
     fn record_echo(
         &mut self,
         now: Duration,
@@ -198,15 +202,16 @@ impl Link {
         self.clock.add([t1, t2, t3, t4]);
     }
 
-    /// Takes in what the peer's clock said outside its ticks. Routes and round trips do not move: no
-    /// game packet takes so little time.
+    /// Adds the answer to a clock query, which was received at `received_at`, to the
+    /// [clock estimate](Self::clock_offset). Round trips and routes do not use it, because it waits
+    /// for no tick, as game packets do.
     pub fn record_clock(&mut self, answer: ClockAnswer, received_at: Duration) {
-        // Headers say from where on the peer's stamps count.
-        if !self.peer.heard {
+        // The first header defines the origin of the peer's stamps.
+        if !self.peer.received {
             return;
         }
         let whole = wrap_micros(received_at).wrapping_sub(answer.asked);
-        let hold = answer.answered.wrapping_sub(answer.heard);
+        let hold = answer.answered.wrapping_sub(answer.received);
         if whole > ANSWER_MAX_US || hold > whole {
             return;
         }
@@ -219,8 +224,8 @@ impl Link {
             .add([t4 - i64::from(whole), t3 - i64::from(hold), t3, t4]);
     }
 
-    /// Counts ticks of the peer that were heard by relay alone. Only what was sent after
-    /// everything that came directly counts: a relay slower than the direct path proves nothing.
+    /// Counts ticks of the peer received by relay alone. Only packets sent after everything that
+    /// arrived directly count: a relay slower than the direct path proves nothing.
     fn record_alone(&mut self, path: Path, sent_at: Duration) {
         let apart = self.interval() / 2;
         if path == Path::Relay
@@ -233,8 +238,8 @@ impl Link {
     }
 }
 
-/// A time in microseconds without what may have been waiting for a late poll of ours. It may have
-/// waited for less: what was not longer than `usual` anyway says nothing new about the path.
+/// A time in microseconds less the wait for a late poll of ours. The wait may have been shorter, so
+/// the result is at least `usual`, unless the time itself is below that.
 fn without_waiting(time: i64, late: Duration, usual: i64) -> i64 {
     (time - micros(late)).max(usual.min(time))
 }

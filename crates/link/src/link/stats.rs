@@ -1,29 +1,30 @@
-//! What one link counts, for exports and for the causes of late inputs.
-//!
-//! Owns plain numbers. Never decides anything.
+//! The counters of one link.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{health::Rtt, wire::Path};
+use super::{Link, Rtt};
+use crate::wire::{DatagramKind, Path};
 
-/// Counters of one path to one peer.
+/// Counters of one path to one peer, since the link was made.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct PathStats {
-    /// Datagrams handed to the path, headers of every kind included.
+    /// Datagrams that the path took, of every kind.
     pub sent: u64,
     /// Datagrams that the path refused. Not in `sent`.
     pub send_failures: u64,
-    /// Datagrams received whose header could be read, duplicates included.
+    /// Datagrams received with a valid header, copies included.
     pub received: u64,
     /// Datagrams sent that the peer did not acknowledge although it acknowledged later ones.
     pub lost: u64,
-    /// Numbers of the peer's datagrams that never came: its `lost`, seen from here.
+    /// Datagrams of the peer that did not arrive: its `lost`, seen from here.
     pub missed: u64,
     /// Datagrams received after a newer one.
     pub reordered: u64,
-    /// Datagrams received twice on this same path. Copies over the other path are not counted.
+    /// Datagrams received twice on this path. Copies over the other path are not counted.
     pub duplicate: u64,
-    /// Datagrams dropped unread, by reason.
+    /// Datagrams dropped, by [`LinkError::reason`](super::LinkError::reason) or
+    /// [`GgrsWireError::reason`](crate::ggrs_wire::GgrsWireError::reason).
     pub malformed: BTreeMap<&'static str, u64>,
     /// Bytes sent, headers included.
     pub bytes_sent: u64,
@@ -35,34 +36,35 @@ pub struct PathStats {
     pub jitter: Duration,
 }
 
-/// Counters of one link.
+/// Counters of one link since it was made: subtract an earlier clone for those of an episode.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub struct LinkStats {
     /// Per path, by [`Path::index`].
     pub paths: [PathStats; 2],
-    /// Time in which game packets went on both paths while an episode ran.
+    /// Time in which game packets used both paths while an episode ran.
     pub both_paths: Duration,
-    /// Packets that the direct path refused.
+    /// Datagrams that the direct path refused.
     pub direct_send_failures: u64,
-    /// Gaps in this peer's own polling.
+    /// Own stalls: gaps in this peer's polling.
     pub own_stalls: u64,
-    /// Data packets dropped because they belong to another episode, or none runs.
+    /// Data packets dropped because they belong to another episode, or no episode runs.
     pub epoch_dropped: u64,
-    /// Copies of data packets that came when the first had come already, over either path.
+    /// Copies of data packets that arrived after the first one, over either path.
     pub duplicate_data: u64,
-    /// Game packets handed to the relay.
+    /// Game packets that the relay took.
     pub game_packets_relay: u64,
     /// Their bytes, headers included.
     pub game_bytes_relay: u64,
-    /// Game packets handed to the direct path.
+    /// Game packets that the direct path took.
     pub game_packets_direct: u64,
     /// Their bytes, headers included.
     pub game_bytes_direct: u64,
-    /// Data packets of which the first copy came directly.
+    /// Data packets whose first copy arrived directly.
     pub first_by_direct: u64,
-    /// Data packets of which the first copy came by relay.
+    /// Data packets whose first copy arrived by relay.
     pub first_by_relay: u64,
-    /// Input packets sent again: when a path was added, or when a stalled game's newest one was
+    /// Input packets sent again: when a path was added, or when the newest one of a stalled game was
     /// not acknowledged.
     pub resent_inputs: u64,
     /// Game packets that no path took.
@@ -75,33 +77,58 @@ impl LinkStats {
     pub const fn path(&self, path: Path) -> &PathStats {
         &self.paths[path.index()]
     }
+
+    pub(super) fn count_refused(&mut self, path: Path) {
+        self.paths[path.index()].send_failures += 1;
+        if path == Path::Direct {
+            self.direct_send_failures += 1;
+        }
+    }
+
+    pub(super) fn count_sent(&mut self, path: Path, kind: DatagramKind, len: usize) {
+        let len = len as u64;
+        let stats = &mut self.paths[path.index()];
+        stats.sent += 1;
+        stats.bytes_sent += len;
+        if kind != DatagramKind::Data {
+            return;
+        }
+        match path {
+            Path::Direct => {
+                self.game_packets_direct += 1;
+                self.game_bytes_direct += len;
+            }
+            Path::Relay => {
+                self.game_packets_relay += 1;
+                self.game_bytes_relay += len;
+            }
+        }
+    }
 }
 
-/// What explains a late input, for the causes of rollbacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LateEvidence {
-    /// Round trip of the route in use.
-    pub rtt: Option<Duration>,
-    /// Jitter of the route in use.
-    pub jitter: Duration,
-    /// Datagrams of the peer missing among those of the last second, on the route in use.
-    pub lost_packets: u32,
-    /// A datagram came after a newer one within the last second.
-    pub reordered: bool,
-    /// Time since anything of the peer came, on any path.
-    pub peer_silence: Duration,
-    /// The peer says that it is hidden.
-    pub peer_hidden: bool,
-    /// When the route last went over to another path.
-    pub route_shift: Option<RouteShift>,
-}
+impl Link {
+    /// Counts a datagram whose payload was refused after [`receive`](Self::receive) accepted its
+    /// header, in [`PathStats::malformed`].
+    pub fn count_malformed(&mut self, path: Path, reason: &'static str) {
+        let malformed = &mut self.stats.paths[path.index()].malformed;
+        *malformed.entry(reason).or_default() += 1;
+    }
 
-/// A route went over from one path to the other; a doubt alone is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteShift {
-    /// When it was decided, by our clock.
-    pub at: Duration,
-    /// When the last packet that came by the path left behind was sent, by the peer's clock: what
-    /// was sent later did not come that way.
-    pub left: Duration,
+    /// Counts a game packet that could not be encoded, in [`LinkStats::unsent`].
+    pub fn count_unsendable(&mut self) {
+        self.stats.unsent += 1;
+    }
+
+    /// Copies the measurements of both paths into the counters.
+    pub(super) fn refresh_stats(&mut self) {
+        for (stats, health) in self.stats.paths.iter_mut().zip(&self.paths) {
+            stats.lost = health.sent.lost();
+            stats.missed = health.received.missed();
+            stats.reordered = health.received.reordered();
+            stats.duplicate = health.received.duplicate();
+            stats.rtt = health.rtt;
+            stats.jitter = health.delay.jitter();
+        }
+        self.stats.own_stalls = self.cadence.own_stalls();
+    }
 }

@@ -1,14 +1,14 @@
-//! Facts about what a link believes of the bytes it gets.
+//! What a link accepts of the datagrams it receives, and what it sends.
 
 use std::time::Duration;
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
-use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy};
+use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy, Transmit};
 use crate::{
     route::RouteState,
     wire::{
-        ControlMessage, Echo, HEADER_LEN, Header, Kind, Path, PathAck, clock::ClockAnswer,
+        ControlMessage, DatagramKind, Echo, HEADER_LEN, Header, Path, PathAck, clock::ClockAnswer,
         wrap_micros,
     },
 };
@@ -24,7 +24,7 @@ fn connected() -> Link {
     link
 }
 
-/// Two links that play over perfect paths of no delay.
+/// Two links that play over perfect paths without delay.
 fn playing(ticks: u32) -> (Link, Link, Duration) {
     let (mut a, mut b) = (connected(), connected());
     a.start_epoch(MS, 1);
@@ -40,8 +40,8 @@ fn playing(ticks: u32) -> (Link, Link, Duration) {
 
 fn exchange(now: Duration, from: &mut Link, to: &mut Link, payload: Option<&[u8]>) {
     let mut wire = Vec::new();
-    let mut out = |path: Path, bytes: &[u8]| {
-        wire.push((path, bytes.to_vec()));
+    let mut out = |sent: Transmit<'_>| {
+        wire.push((sent.path, sent.bytes.to_vec()));
         Ok(())
     };
     from.poll(now, &mut out);
@@ -60,7 +60,7 @@ fn datagram(header: &Header, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_cannot_be_read_is_counted_by_reason_and_changes_nothing_else() {
+fn an_invalid_datagram_is_counted_by_reason_and_changes_nothing_else() {
     let (mut link, _, now) = playing(10);
     let before = link.stats().clone();
     assert!(link.receive(now, Path::Direct, &[]).is_err());
@@ -76,9 +76,9 @@ fn what_cannot_be_read_is_counted_by_reason_and_changes_nothing_else() {
 }
 
 #[test]
-fn an_acknowledgement_cannot_move_past_what_was_sent() {
+fn an_acknowledgement_of_a_packet_never_sent_is_refused() {
     let (mut link, _, now) = playing(10);
-    let mut header = Header::new(Kind::Heartbeat);
+    let mut header = Header::new(DatagramKind::Heartbeat);
     header.acks[0] = PathAck {
         highest: 5_000,
         map: u32::MAX,
@@ -94,13 +94,13 @@ fn an_acknowledgement_cannot_move_past_what_was_sent() {
 }
 
 #[test]
-fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
+fn an_echo_of_a_stamp_never_sent_is_not_measured() {
     let (mut link, _, now) = playing(10);
-    link.poll(now, &mut |_, _| Ok(()));
+    link.poll(now, &mut |_| Ok(()));
     let before = link.path_rtt(Path::Direct);
     let samples = link.stats().path(Path::Direct).rtt.samples;
     for sent in [0, 1, u32::MAX, wrap_micros(now) - 1] {
-        let mut header = Header::new(Kind::Heartbeat);
+        let mut header = Header::new(DatagramKind::Heartbeat);
         header.acks[0] = PathAck { highest: 3, map: 1 };
         header.echo = Some(Echo {
             path: Path::Direct,
@@ -111,7 +111,7 @@ fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
         link.receive(now, Path::Direct, &datagram(&header, &[]))
             .unwrap();
     }
-    link.poll(now, &mut |_, _| Ok(()));
+    link.poll(now, &mut |_| Ok(()));
     assert_eq!(link.path_rtt(Path::Direct), before);
     assert_eq!(link.stats().path(Path::Direct).rtt.samples, samples);
 }
@@ -119,7 +119,7 @@ fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
 #[test]
 fn data_of_another_episode_is_dropped_and_counted() {
     let (mut link, _, now) = playing(3);
-    let mut header = Header::new(Kind::Data);
+    let mut header = Header::new(DatagramKind::Data);
     (header.epoch, header.path_seq, header.data_seq) = (2, 50, 50);
     let bytes = datagram(&header, &[1]);
     let incoming = link.receive(now, Path::Direct, &bytes).unwrap();
@@ -138,9 +138,9 @@ fn data_of_another_episode_is_dropped_and_counted() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_said() {
+fn a_packet_that_cannot_be_sent_is_counted_and_reported() {
     let (mut link, _, now) = playing(3);
-    let mut out = |_: Path, _: &[u8]| Ok(());
+    let mut out = |_: Transmit<'_>| Ok(());
     let none = SentBy::default();
     assert_eq!(
         link.send_data(now, &[0; MAX_PAYLOAD + 1], true, &mut out),
@@ -150,7 +150,7 @@ fn what_cannot_be_sent_is_said() {
         link.send_data(now, &[0; MAX_PAYLOAD], true, &mut out)
             .direct
     );
-    let mut refuse = |_: Path, _: &[u8]| Err(SendFailed);
+    let mut refuse = |_: Transmit<'_>| Err(SendFailed);
     assert_eq!(link.send_data(now, &[1], true, &mut refuse), none);
     assert_eq!(link.route(), RouteState::Suspect);
     link.end_epoch();
@@ -166,8 +166,8 @@ fn control_messages_arrive_once_over_two_paths() {
     for tick in 1..20 {
         let now = TICK * tick;
         let mut wire = Vec::new();
-        a.poll(now, &mut |path, bytes: &[u8]| {
-            wire.push((path, bytes.to_vec()));
+        a.poll(now, &mut |sent| {
+            wire.push((sent.path, sent.bytes.to_vec()));
             Ok(())
         });
         for (path, bytes) in wire {
@@ -195,7 +195,11 @@ fn header() -> impl Strategy<Value = Header> {
             }),
         ]
     };
-    let kind = prop::sample::select(vec![Kind::Data, Kind::Heartbeat, Kind::Probe]);
+    let kind = prop::sample::select(vec![
+        DatagramKind::Data,
+        DatagramKind::Heartbeat,
+        DatagramKind::Probe,
+    ]);
     let echo = prop::option::of((any::<bool>(), any::<u32>(), 0..1_048_u64));
     (
         (
@@ -230,55 +234,56 @@ fn header() -> impl Strategy<Value = Header> {
         )
 }
 
-/// An answer of a peer whose clock shows `theirs` when ours shows `now`, after 300 us either way.
+/// An answer of a peer whose clock reads `theirs` when ours reads `now`, after 300 us in each
+/// direction.
 fn answer(now: Duration, theirs: Duration) -> (ClockAnswer, Duration) {
-    let way = Duration::from_micros(300);
+    let latency = Duration::from_micros(300);
     let hold = Duration::from_micros(40);
     let answer = ClockAnswer {
-        asked: wrap_micros(now - hold - way * 2),
-        heard: wrap_micros(theirs - way - hold),
-        answered: wrap_micros(theirs - way),
+        asked: wrap_micros(now - hold - latency * 2),
+        received: wrap_micros(theirs - latency - hold),
+        answered: wrap_micros(theirs - latency),
         step_us: 1,
     };
     (answer, now)
 }
 
 #[test]
-fn an_answer_outside_the_ticks_tells_the_clock_and_moves_no_route() {
+fn an_answer_between_ticks_updates_the_clock_and_not_the_route() {
     // Both stamps wrap around between two hours and three.
     let hours = Duration::from_secs(3 * 3_600);
     for offset in [0, 17, 2 * 3_600] {
         let mut link = connected();
-        let (question, at) = answer(hours, hours);
-        link.record_clock(question, at);
-        assert_eq!(link.clock_offset(), None, "no header yet: from where on?");
+        let (early, at) = answer(hours, hours);
+        link.record_clock(early, at);
+        assert_eq!(link.clock_offset(), None, "no header yet, so no origin");
         let offset = Duration::from_secs(offset);
-        let mut header = Header::new(Kind::Heartbeat);
+        let mut header = Header::new(DatagramKind::Heartbeat);
         header.sent = wrap_micros(hours + offset);
         link.receive(hours, Path::Direct, &datagram(&header, &[]))
             .unwrap();
         let (route, stats) = (link.route(), link.stats().clone());
         let now = hours + TICK;
-        let (told, at) = answer(now, now + offset);
-        link.record_clock(told, at);
+        let (answer, at) = answer(now, now + offset);
+        link.record_clock(answer, at);
         let estimate = link.clock_offset().unwrap();
         // Headers count from the first one of the peer, modulo 2^32 us.
         let whole = i64::try_from((now + offset).as_micros() % (1 << 32)).unwrap();
-        let truth = whole - i64::try_from(now.as_micros()).unwrap();
-        assert_eq!(estimate.offset_us, truth);
+        let expected = whole - i64::try_from(now.as_micros()).unwrap();
+        assert_eq!(estimate.offset_us, expected);
         assert!(estimate.uncertainty_us < 1_000, "{estimate:?}");
         assert_eq!((link.route(), link.stats()), (route, &stats));
     }
 }
 
 #[test]
-fn an_answer_that_cannot_be_true_is_dropped() {
+fn an_impossible_clock_answer_is_dropped() {
     let (mut link, _, now) = playing(10);
     let before = link.clock_offset();
-    assert!(before.is_some(), "headers have told it");
+    assert!(before.is_some(), "from the echoes of headers");
     let stamp = wrap_micros(now);
-    for (asked, heard, answered) in [
-        // Asked in the future, eleven seconds ago; held for longer than it took.
+    for (asked, received, answered) in [
+        // Asked in the future, eleven seconds ago; held for longer than the round trip.
         (stamp.wrapping_add(1), 0, 0),
         (stamp.wrapping_sub(11_000_000), 0, 0),
         (stamp.wrapping_sub(100), 0, 101),
@@ -287,7 +292,7 @@ fn an_answer_that_cannot_be_true_is_dropped() {
         link.record_clock(
             ClockAnswer {
                 asked,
-                heard,
+                received,
                 answered,
                 step_us: 0,
             },
@@ -301,7 +306,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_an_error_or_a_datagram_and_never_a_panic(
+    fn any_bytes_are_an_error_or_a_datagram(
         bytes in prop::collection::vec(any::<u8>(), 0..1_300),
         relay in any::<bool>(),
     ) {
@@ -316,9 +321,9 @@ proptest! {
         }
     }
 
-    /// A hostile peer may lie about itself; it cannot make our books disagree with what we did.
+    /// A hostile peer may lie about itself, but its headers do not falsify the counters of this peer.
     #[test]
-    fn hostile_headers_neither_panic_nor_falsify_what_we_know_ourselves(
+    fn hostile_headers_neither_panic_nor_falsify_our_counters(
         headers in prop::collection::vec((header(), any::<bool>(), 0..40_u32), 1..60),
     ) {
         let (mut link, _, mut now) = playing(20);
@@ -326,19 +331,19 @@ proptest! {
         for (header, relay, wait) in headers {
             now += MS * wait;
             let path = if relay { Path::Relay } else { Path::Direct };
-            let payload: &[u8] = if header.kind == Kind::Data { &[7] } else { &[] };
+            let payload: &[u8] = if header.kind == DatagramKind::Data { &[7] } else { &[] };
             let _ = link.receive(now, path, &datagram(&header, payload));
-            // Stamps of whatever the header says.
+            // Arbitrary stamps, from the header.
             let answer = ClockAnswer {
                 asked: wrap_micros(now).wrapping_sub(wait),
-                heard: header.sent,
+                received: header.sent,
                 answered: header.sent.wrapping_add(u32::from(header.data_seq)),
                 step_us: header.data_seq,
             };
             link.record_clock(answer, now);
-            link.poll(now, &mut |_, _| Ok(()));
-            link.send_data(now, &[1], true, &mut |_, _| Ok(()));
-            let _ = (link.margin(), link.late_evidence(now), link.clock_offset());
+            link.poll(now, &mut |_| Ok(()));
+            link.send_data(now, &[1], true, &mut |_| Ok(()));
+            let _ = (link.margin(), link.player_link(now, false), link.clock_offset());
             let stats = link.stats();
             for path in &stats.paths {
                 prop_assert!(path.lost <= path.sent);

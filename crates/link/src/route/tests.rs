@@ -1,14 +1,14 @@
-//! Facts about the route machine, rule by rule.
+//! The route machine, rule by rule.
 
 use std::time::Duration;
 
-use super::{Evidence, RouteCause, RouteChange, RoutePolicy, RouteState, Router};
+use super::{PathEvidence, RouteCause, RouteChange, RoutePolicy, RouteState, Router};
 
 const MS: Duration = Duration::from_millis(1);
 
 /// A healthy direct path at 60 Hz beside a usable relay.
-fn healthy() -> Evidence {
-    Evidence {
+fn healthy() -> PathEvidence {
+    PathEvidence {
         direct_open: true,
         relay_up: true,
         relay_usable: true,
@@ -21,7 +21,7 @@ fn healthy() -> Evidence {
         unacked_limit: 80 * MS,
         relay_silence: 10 * MS,
         recovery: Some((1.0, true)),
-        ..Evidence::default()
+        ..PathEvidence::default()
     }
 }
 
@@ -36,7 +36,7 @@ fn direct(policy: RoutePolicy) -> Router {
     router
 }
 
-fn suspect(evidence: &Evidence) -> (Router, RouteChange) {
+fn suspect(evidence: &PathEvidence) -> (Router, RouteChange) {
     let mut router = direct(RoutePolicy::P2pFirst);
     let change = router.judge(2 * MS, evidence).unwrap();
     assert_eq!(change.to, RouteState::Suspect);
@@ -44,16 +44,16 @@ fn suspect(evidence: &Evidence) -> (Router, RouteChange) {
 }
 
 #[test]
-fn every_sign_of_trouble_raises_doubt_and_names_itself() {
-    let silence = Evidence {
+fn every_sign_of_trouble_makes_the_path_suspect_with_its_metric() {
+    let silence = PathEvidence {
         silence: 50 * MS,
         ..healthy()
     };
-    let unacked = Evidence {
+    let unacked = PathEvidence {
         unacked: Some(81 * MS),
         ..healthy()
     };
-    let refused = Evidence {
+    let refused = PathEvidence {
         send_failed: true,
         ..healthy()
     };
@@ -70,9 +70,9 @@ fn every_sign_of_trouble_raises_doubt_and_names_itself() {
 }
 
 #[test]
-fn nothing_is_judged_before_both_sides_were_heard() {
+fn nothing_is_judged_before_both_sides_exchanged_packets() {
     let mut router = direct(RoutePolicy::P2pFirst);
-    let quiet = Evidence {
+    let quiet = PathEvidence {
         judging: false,
         silence: 900 * MS,
         unacked: Some(900 * MS),
@@ -82,20 +82,20 @@ fn nothing_is_judged_before_both_sides_were_heard() {
 }
 
 #[test]
-fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
-    let (mut router, change) = suspect(&Evidence {
+fn the_peers_suspicion_is_shared_but_does_not_become_our_own() {
+    let (mut router, change) = suspect(&PathEvidence {
         peer_degraded: true,
         ..healthy()
     });
     assert_eq!(change.cause, RouteCause::PeerDegraded);
     assert!(
         !router.degraded(),
-        "or two peers would hold each other for ever"
+        "or two peers would keep each other suspicious for ever"
     );
     assert_eq!(
         router.judge(
             3 * MS,
-            &Evidence {
+            &PathEvidence {
                 peer_degraded: true,
                 ..healthy()
             }
@@ -110,12 +110,12 @@ fn the_peers_doubt_is_shared_but_never_becomes_our_own() {
 }
 
 #[test]
-fn doubt_lasts_until_a_whole_stretch_was_good() {
-    let (mut router, _) = suspect(&Evidence {
+fn a_path_is_suspect_until_a_whole_stretch_was_good() {
+    let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
     });
-    let better = Evidence {
+    let better = PathEvidence {
         recovery: Some((0.95, false)),
         ..healthy()
     };
@@ -129,42 +129,42 @@ fn doubt_lasts_until_a_whole_stretch_was_good() {
 }
 
 #[test]
-fn death_needs_silence_and_packets_by_relay_alone() {
-    let dead = Evidence {
+fn a_path_is_dead_after_silence_and_packets_by_relay_alone() {
+    let dead = PathEvidence {
         silence: 250 * MS,
         relay_alone: 8,
         ..healthy()
     };
     for not_yet in [
-        Evidence {
+        PathEvidence {
             silence: 249 * MS,
             ..dead
         },
-        // The relay is silent too: the peer hitches, or is gone.
-        Evidence {
+        // The relay is silent too: the peer stalls, or is gone.
+        PathEvidence {
             relay_alone: 7,
             ..dead
         },
-        Evidence {
+        PathEvidence {
             relay_usable: false,
             ..dead
         },
-        Evidence {
+        PathEvidence {
             judging: false,
             ..dead
         },
     ] {
-        let (mut router, _) = suspect(&Evidence {
+        let (mut router, _) = suspect(&PathEvidence {
             silence: 60 * MS,
             ..healthy()
         });
-        let bad = Evidence {
+        let bad = PathEvidence {
             recovery: None,
             ..not_yet
         };
         assert_eq!(router.judge(3 * MS, &bad), None);
     }
-    let (mut router, _) = suspect(&Evidence {
+    let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
     });
@@ -177,7 +177,7 @@ fn death_needs_silence_and_packets_by_relay_alone() {
 }
 
 #[test]
-fn counts_of_packets_scale_with_the_rate() {
+fn packet_counts_scale_with_the_frame_rate() {
     let at = |fps: u32| Router::dead_packets(Duration::from_secs(1) / fps);
     assert_eq!([at(120), at(60), at(30), at(10)], [16, 8, 4, 3]);
     let silence = |fps: u32| {
@@ -188,12 +188,12 @@ fn counts_of_packets_scale_with_the_rate() {
 }
 
 #[test]
-fn a_promotion_is_never_taken_back() {
-    let (mut router, _) = suspect(&Evidence {
+fn a_failover_is_final() {
+    let (mut router, _) = suspect(&PathEvidence {
         silence: 60 * MS,
         ..healthy()
     });
-    let dead = Evidence {
+    let dead = PathEvidence {
         silence: 250 * MS,
         relay_alone: 8,
         ..healthy()
@@ -205,7 +205,7 @@ fn a_promotion_is_never_taken_back() {
         "however good direct looks"
     );
 
-    let silent = Evidence {
+    let silent = PathEvidence {
         relay_silence: 250 * MS,
         ..healthy()
     };
@@ -214,9 +214,9 @@ fn a_promotion_is_never_taken_back() {
         (survival.to, survival.cause),
         (RouteState::Survival, RouteCause::RelaySilent)
     );
-    assert!(router.degraded(), "the peer must hear of it");
+    assert!(router.degraded(), "the peer is informed");
     assert_eq!(router.judge(6 * MS, &healthy()), None, "not steady yet");
-    let steady = Evidence {
+    let steady = PathEvidence {
         relay_steady: true,
         ..healthy()
     };
@@ -224,12 +224,12 @@ fn a_promotion_is_never_taken_back() {
 }
 
 #[test]
-fn a_promoted_peer_is_followed() {
+fn a_failover_of_the_peer_is_followed() {
     let mut router = direct(RoutePolicy::P2pFirst);
     let change = router
         .judge(
             2 * MS,
-            &Evidence {
+            &PathEvidence {
                 peer_failed_over: true,
                 ..healthy()
             },
@@ -243,9 +243,9 @@ fn a_promoted_peer_is_followed() {
 }
 
 #[test]
-fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
+fn a_closed_channel_is_a_failover_with_a_relay_and_suspect_without() {
     let mut router = direct(RoutePolicy::P2pFirst);
-    let alone = Evidence {
+    let alone = PathEvidence {
         direct_open: false,
         relay_up: false,
         relay_usable: false,
@@ -260,7 +260,7 @@ fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
     let change = router
         .judge(
             4 * MS,
-            &Evidence {
+            &PathEvidence {
                 relay_up: true,
                 ..alone
             },
@@ -273,7 +273,7 @@ fn a_closed_channel_without_a_relay_is_doubt_and_with_one_promotion() {
 }
 
 #[test]
-fn policies_are_read_as_they_are_written() {
+fn a_policy_parses_from_its_own_name() {
     for policy in RoutePolicy::ALL {
         assert_eq!(policy.to_string().parse(), Ok(policy));
         assert_eq!(RoutePolicy::ALL[usize::from(policy.code())], policy);
@@ -286,9 +286,9 @@ fn policies_are_read_as_they_are_written() {
 }
 
 #[test]
-fn p2p_only_knows_no_promotion() {
+fn p2p_only_does_not_fail_over() {
     let mut router = direct(RoutePolicy::P2pOnly);
-    let dead = Evidence {
+    let dead = PathEvidence {
         silence: 900 * MS,
         relay_alone: 99,
         peer_failed_over: true,
@@ -298,7 +298,7 @@ fn p2p_only_knows_no_promotion() {
     assert_eq!(
         router.judge(
             3 * MS,
-            &Evidence {
+            &PathEvidence {
                 recovery: None,
                 ..dead
             }
@@ -308,10 +308,10 @@ fn p2p_only_knows_no_promotion() {
 }
 
 #[test]
-fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
+fn failback_waits_for_good_time_and_after_a_relapse_for_a_quarantine() {
     let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO).returning(true);
     let healthy = healthy();
-    let closed = Evidence {
+    let closed = PathEvidence {
         direct_open: false,
         ..healthy
     };
@@ -323,11 +323,11 @@ fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
         let left = now;
         let back = loop {
             now += Duration::from_millis(100);
-            let promised = router.announces_failover(now);
+            let announced = router.announces_failover(now);
             if let Some(change) = router.judge(now, &healthy) {
                 break change;
             }
-            assert!(promised, "as long as it stays it says so");
+            assert!(announced, "until it fails back");
         };
         assert_eq!(
             (back.to, back.cause),
@@ -342,11 +342,11 @@ fn a_return_waits_for_good_time_and_after_a_relapse_for_a_quarantine_too() {
 }
 
 #[test]
-fn without_the_policy_a_promotion_is_final() {
+fn without_failback_a_failover_is_final_for_an_hour() {
     let mut router = Router::new(RoutePolicy::P2pFirst, Duration::ZERO);
     let healthy = healthy();
     router.judge(Duration::ZERO, &healthy);
-    let closed = Evidence {
+    let closed = PathEvidence {
         direct_open: false,
         ..healthy
     };
@@ -359,15 +359,15 @@ fn without_the_policy_a_promotion_is_final() {
 }
 
 /// A path that works, beside a relay that works better: one sign each.
-fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
-    let lossy = Evidence {
+fn signs() -> Vec<(PathEvidence, RouteCause, &'static str)> {
+    let lossy = PathEvidence {
         peer_degraded: true,
         relay_loses_less: true,
         ..healthy()
     };
     vec![
         (
-            Evidence {
+            PathEvidence {
                 both_together: 2_001 * MS,
                 ..lossy
             },
@@ -375,7 +375,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "bothPathsMs",
         ),
         (
-            Evidence {
+            PathEvidence {
                 both_of_10s: 3_001 * MS,
                 ..lossy
             },
@@ -383,7 +383,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "bothPathsOf10sMs",
         ),
         (
-            Evidence {
+            PathEvidence {
                 loss_runs: 3,
                 ..lossy
             },
@@ -391,7 +391,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "lossRunsOf10s",
         ),
         (
-            Evidence {
+            PathEvidence {
                 queued_ms: Some(50.1),
                 ..healthy()
             },
@@ -399,7 +399,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "delayAboveMinMs",
         ),
         (
-            Evidence {
+            PathEvidence {
                 slow_acks: 3,
                 ..healthy()
             },
@@ -407,7 +407,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
             "slowAcksOf1s",
         ),
         (
-            Evidence {
+            PathEvidence {
                 refusals: 3,
                 ..healthy()
             },
@@ -418,7 +418,7 @@ fn signs() -> Vec<(Evidence, RouteCause, &'static str)> {
 }
 
 #[test]
-fn a_path_that_is_worse_than_the_relay_is_left_and_the_file_can_say_why() {
+fn a_path_worse_than_the_relay_fails_over_with_its_metric() {
     for (evidence, cause, metric) in signs() {
         let mut router = direct(RoutePolicy::P2pFirst);
         let mut change = router.judge(2 * MS, &evidence).unwrap();
@@ -434,13 +434,13 @@ fn a_path_that_is_worse_than_the_relay_is_left_and_the_file_can_say_why() {
 }
 
 #[test]
-fn a_path_is_not_left_for_a_relay_that_is_unproven_or_no_better() {
+fn a_relay_that_is_unproven_or_no_better_causes_no_failover() {
     for (evidence, cause, metric) in signs() {
-        let unproven = Evidence {
+        let unproven = PathEvidence {
             relay_usable: false,
             ..evidence
         };
-        let no_better = Evidence {
+        let no_better = PathEvidence {
             relay_loses_less: false,
             ..evidence
         };

@@ -1,39 +1,48 @@
-//! The clock exchange: a question and its answer, over the relay alone.
+//! The clock exchange: a query and its answer, over the relay alone.
 //!
-//! Owns the layout of the two datagrams. The tasks of two server connections answer each other
-//! without waiting for a game's next update, so that no frame lies between the four timestamps of
-//! RFC 5905. Byte 0 is one that no [`Header`](super::Header) has. All stamps are a clock's
-//! microseconds modulo 2^32, as in a header.
+//! The tasks that own two server connections answer each other without waiting for a game's next
+//! update, so that no frame lies between the four timestamps of RFC 5905. Pass the answer to
+//! [`Link::record_clock`](crate::link::Link::record_clock). Byte 0 differs from that of every
+//! [`Header`](super::Header). All stamps are a clock's microseconds modulo 2^32, as in a header.
+//!
+//! ```
+//! use rollback_lab_link::wire::clock::{ClockDatagram, MAX_CLOCK};
+//!
+//! let mut buffer = [0; MAX_CLOCK];
+//! let query = ClockDatagram::Ask { asked: 1_000_000 };
+//! let length = query.encode(&mut buffer);
+//! assert_eq!(ClockDatagram::decode(&buffer[..length]), Some(query));
+//! ```
 
-/// Byte 0 of a question; the version nibble is 12.
+/// Byte 0 of a query: a version nibble of 12, which no header has.
 const ASK: u8 = 0xC0;
 /// Byte 0 of an answer.
 const ANSWER: u8 = 0xC1;
-/// Longest of the datagrams here, in bytes.
+/// Length of the longer one of the two datagrams, in bytes.
 pub const MAX_CLOCK: usize = 15;
 
 /// One datagram of the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockDatagram {
-    /// What does your clock say?
+    /// A query for the receiver's clock.
     Ask {
-        /// When the question was sent, by the clock of who asks.
+        /// When the query was sent, by the clock of its sender.
         asked: u32,
     },
     /// The answer.
     Answer(ClockAnswer),
 }
 
-/// What an answer says.
+/// The answer to a clock query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockAnswer {
-    /// When the question was sent, by the clock of who asked.
+    /// When the query was sent, by the clock of its sender.
     pub asked: u32,
-    /// When it was read, by the clock of who answers.
-    pub heard: u32,
-    /// When the answer was sent, by the clock of who answers.
+    /// When it was received, by the clock of the answering peer.
+    pub received: u32,
+    /// When the answer was sent, by the clock of the answering peer.
     pub answered: u32,
-    /// The steps in which that clock counts, in microseconds.
+    /// Resolution of that clock, in microseconds.
     pub step_us: u16,
 }
 
@@ -49,7 +58,7 @@ impl ClockDatagram {
             Self::Answer(answer) => {
                 out[0] = ANSWER;
                 out[1..5].copy_from_slice(&answer.asked.to_le_bytes());
-                out[5..9].copy_from_slice(&answer.heard.to_le_bytes());
+                out[5..9].copy_from_slice(&answer.received.to_le_bytes());
                 out[9..13].copy_from_slice(&answer.answered.to_le_bytes());
                 out[13..].copy_from_slice(&answer.step_us.to_le_bytes());
                 MAX_CLOCK
@@ -57,7 +66,7 @@ impl ClockDatagram {
         }
     }
 
-    /// Reads a relayed packet; `None` when it is no datagram of the exchange.
+    /// Reads a relayed packet; `None` when it does not belong to the clock exchange.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let stamp = |at: &[u8; 4]| u32::from_le_bytes(*at);
@@ -67,11 +76,11 @@ impl ClockDatagram {
             }),
             [ANSWER, stamps @ ..] => {
                 let (asked, rest) = stamps.split_first_chunk()?;
-                let (heard, rest) = rest.split_first_chunk()?;
+                let (received, rest) = rest.split_first_chunk()?;
                 let (answered, step) = rest.split_first_chunk()?;
                 Some(Self::Answer(ClockAnswer {
                     asked: stamp(asked),
-                    heard: stamp(heard),
+                    received: stamp(received),
                     answered: stamp(answered),
                     step_us: u16::from_le_bytes(step.try_into().ok()?),
                 }))
@@ -87,10 +96,10 @@ mod tests {
     use crate::wire::Header;
 
     #[test]
-    fn question_and_answer_come_back_as_they_were_and_are_no_header() {
+    fn query_and_answer_round_trip_and_are_not_headers() {
         let answer = ClockAnswer {
             asked: 1,
-            heard: u32::MAX,
+            received: u32::MAX,
             answered: 7,
             step_us: 0x0506,
         };
@@ -103,10 +112,10 @@ mod tests {
             assert_eq!(
                 ClockDatagram::decode(&buffer[..length]),
                 Some(datagram),
-                "what was written is read"
+                "decodes to the datagram that was encoded"
             );
             assert!(Header::decode(&buffer[..length]).is_err());
-            // Any other length is none.
+            // No other length is valid.
             assert_eq!(ClockDatagram::decode(&buffer[..length - 1]), None);
             let longer = [&buffer[..length], &[0]].concat();
             assert_eq!(ClockDatagram::decode(&longer), None);

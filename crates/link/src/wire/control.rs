@@ -1,7 +1,5 @@
-//! The reliable channel for control messages between two peers.
-//!
-//! Owns sequences, acknowledgements, retries and order. Never decides on a path (the caller
-//! sends what [`ControlChannel::poll`] hands out on every open one) and never reads a clock.
+//! The reliable channel for control messages between two peers: sequences, acknowledgements, retries
+//! and order. The caller sends each payload of [`ControlChannel::poll`] on every open path.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,15 +8,15 @@ use std::{
 
 use super::{ControlMessage, WireError, decode_control, encode_control, seq_diff};
 
-/// Wait for an acknowledgement before a message goes again, and one and a half round trips at
-/// least, so that a healthy message travels once. It does not grow: a message is some 70 bytes, and
-/// the last word of an episode must outlive a burst of losses.
+/// Wait for an acknowledgement before a message is sent again; at least one and a half round trips,
+/// so that on a healthy path it is sent once. It does not grow: a message is some 70 bytes, and the
+/// last message of an episode must survive a burst of losses.
 const RETRY: Duration = Duration::from_millis(100);
-/// Messages in flight at once; also how far ahead of the next expected one a receiver keeps
-/// messages, which bounds its memory to this many datagrams.
+/// Messages in flight at once, more than a session ever queues together; also how far ahead of the
+/// next expected one a receiver keeps messages, which bounds its memory to this many datagrams.
 const WINDOW: u16 = 16;
 
-/// A message that waits for its acknowledgement.
+/// A message that is not acknowledged yet.
 #[derive(Clone, Debug)]
 struct Pending {
     seq: u16,
@@ -30,10 +28,10 @@ struct Pending {
 
 /// One end of the control channel to one peer: every message arrives once and in order.
 ///
-/// There is no limit to the retries: a message lives until it is acknowledged or the
-/// channel is dropped, and it is for the session to decide that a peer is gone.
+/// Retries have no limit: a message is kept until it is acknowledged or the channel is dropped. The
+/// session decides when a peer is gone.
 #[derive(Clone, Debug)]
-pub struct ControlChannel {
+pub(crate) struct ControlChannel {
     pending: VecDeque<Pending>,
     next_seq: u16,
     /// Newest sequence received with everything before it.
@@ -50,8 +48,7 @@ impl Default for ControlChannel {
 
 impl ControlChannel {
     /// A channel on which nothing was sent yet.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             pending: VecDeque::new(),
             next_seq: 1,
@@ -65,7 +62,7 @@ impl ControlChannel {
     ///
     /// # Errors
     /// [`WireError::ControlBounds`] names a field of the message that the peer would refuse.
-    pub fn queue(&mut self, message: ControlMessage) -> Result<(), WireError> {
+    pub(crate) fn queue(&mut self, message: ControlMessage) -> Result<(), WireError> {
         encode_control(0, 0, Some(&message))?;
         self.pending.push_back(Pending {
             seq: self.next_seq,
@@ -79,9 +76,9 @@ impl ControlChannel {
 
     /// The next control payload to send, if one is due; call it until it returns `None`.
     ///
-    /// `rtt` is the best estimate of the round trip, zero when unknown: retries wait for
-    /// at least one and a half of it.
-    pub fn poll(&mut self, now: Duration, rtt: Duration) -> Option<Vec<u8>> {
+    /// `rtt` is the best estimate of the round trip, zero when unknown: retries wait for at least
+    /// one and a half of it.
+    pub(crate) fn poll(&mut self, now: Duration, rtt: Duration) -> Option<Vec<u8>> {
         let due = self
             .pending
             .iter_mut()
@@ -103,21 +100,22 @@ impl ControlChannel {
         )
     }
 
-    /// Makes every unacknowledged message due at once: a path has opened or come back.
-    pub fn retry_now(&mut self) {
+    /// Makes every unacknowledged message due at once: a path opened or recovered.
+    pub(crate) fn retry_now(&mut self) {
         for pending in &mut self.pending {
             pending.due = Duration::ZERO;
         }
     }
 
-    /// Takes a control payload in; returns the messages it completes, in order, each once.
+    /// Applies a control payload; returns the messages it completes, in order, each once.
     ///
     /// # Errors
-    /// [`WireError`] when the payload cannot be read, acknowledges what was never sent, or
-    /// runs further ahead than a peer of ours would. The channel is unchanged then.
-    pub fn on_received(&mut self, payload: &[u8]) -> Result<Vec<ControlMessage>, WireError> {
+    /// [`WireError`] when the payload does not decode, acknowledges a message that was never sent,
+    /// or is ahead of the window. The channel is unchanged then.
+    pub(crate) fn on_received(&mut self, payload: &[u8]) -> Result<Vec<ControlMessage>, WireError> {
         let frame = decode_control(payload)?;
-        // Only what is in flight can be newly acknowledged; older acks arrive late and say nothing.
+        // Only messages in flight can be newly acknowledged; older acknowledgements arrive late and
+        // are ignored.
         let first_unsent = self
             .pending
             .iter()
@@ -151,8 +149,7 @@ impl ControlChannel {
     }
 
     /// Messages that the peer has not acknowledged yet.
-    #[must_use]
-    pub fn unacked(&self) -> usize {
+    pub(crate) fn unacked(&self) -> usize {
         self.pending.len()
     }
 }
@@ -170,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn message_travels_once_on_a_healthy_path() {
+    fn a_message_is_sent_once_on_a_healthy_path() {
         let (mut a, mut b) = (ControlChannel::new(), ControlChannel::new());
         a.queue(ready(1)).unwrap();
         let sent = a.poll(MS, Duration::ZERO).unwrap();
@@ -185,7 +182,7 @@ mod tests {
         assert_eq!(
             b.poll(MS * 20, Duration::ZERO),
             None,
-            "one ack for both copies"
+            "one acknowledgement for both copies"
         );
         assert_eq!(a.on_received(&ack).unwrap(), []);
         assert_eq!(a.unacked(), 0);
@@ -193,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_come_every_100_ms_and_never_end() {
+    fn a_message_is_retried_every_100_ms_without_end() {
         let mut channel = ControlChannel::new();
         channel.queue(ready(1)).unwrap();
         let sent: Vec<u32> = (0..500)
@@ -207,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_waits_for_one_and_a_half_round_trips() {
+    fn a_retry_waits_for_one_and_a_half_round_trips() {
         let mut channel = ControlChannel::new();
         channel.queue(ready(1)).unwrap();
         assert!(channel.poll(MS, MS * 200).is_some());
@@ -216,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn acks_and_sequences_from_nowhere_are_refused() {
+    fn forged_acknowledgements_and_sequences_are_refused() {
         let mut channel = ControlChannel::new();
         channel.queue(ready(1)).unwrap();
         let acks_unsent = encode_control(0, 1, None).unwrap();
@@ -235,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn hello_out_of_bounds_is_never_queued() {
+    fn a_hello_out_of_bounds_is_not_queued() {
         let mut channel = ControlChannel::new();
-        let hello = super::super::Hello {
+        let hello = crate::wire::Hello {
             wire_version: 1,
             schema: "1.0".into(),
             game: "g".repeat(100),

@@ -1,7 +1,5 @@
-//! The words two peers exchange reliably, and how they stand in a control datagram.
-//!
-//! Owns the messages, their bounds and their encoding; sequences and retries live in
-//! [`super::control`]. Never interprets a message.
+//! The control messages that two peers exchange reliably: their bounds and their encoding.
+//! Sequences and retries are in [`super::control`].
 
 use serde::{Deserialize, Serialize};
 
@@ -11,41 +9,43 @@ use super::{HEADER_LEN, MAX_DATAGRAM, WireError};
 pub(super) const MAX_CONTROL: usize = MAX_DATAGRAM - HEADER_LEN;
 /// Bytes of the two sequences in front of a control message.
 const SEQS: usize = 4;
-/// Bound of [`Hello::schema`]: a version such as `1.0`.
+/// Bound of [`Hello::schema`], in bytes: a version such as `1.0`.
 const MAX_SCHEMA: usize = 16;
-/// Bound of [`Hello::game`] and [`Hello::game_version`].
+/// Bound of [`Hello::game`] and [`Hello::game_version`], in bytes: room for a name with its
+/// version suffix, and small beside a datagram.
 const MAX_NAME: usize = 64;
-/// Bound of [`Hello::players`]; the relay's rooms end there.
-const MAX_PLAYERS: u8 = 64;
+/// Bound of [`Hello::players`]: the capacity of a relay room, [`super::relay::MAX_MEMBERS`].
+const MAX_HELLO_PLAYERS: u8 = 64;
 
-/// A message of the control channel.
+/// A message of the control channel: delivered once and in order, over whichever path works. Send it
+/// with [`Link::send_control`](crate::link::Link::send_control).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlMessage {
-    /// Who this peer is and what it plays; the first message, refused when a field differs.
+    /// Settings that must be equal on every peer; the first message, refused when a field differs.
     Hello(Hello),
     /// Start barrier: this peer has built its session of the episode.
     Ready {
-        /// The episode's number on the wire.
+        /// The episode's epoch.
         epoch: u16,
         /// The episode's seed, which must be equal on all peers.
         seed: u64,
     },
-    /// The sender's tab or window went into the background.
+    /// The sender's tab or window is in the background.
     Hidden,
-    /// The sender's tab or window is in front again.
+    /// The sender's tab or window is visible again.
     Visible,
     /// The sender's episode has ended on confirmed frames.
     Ended {
-        /// The episode's number on the wire.
+        /// The episode's epoch.
         epoch: u16,
         /// First frame that does not belong to the episode.
         end_frame: i32,
         /// Digest of the confirmed game up to there.
         digest: u64,
     },
-    /// The sender leaves for good.
+    /// The sender leaves the lab session and does not come back.
     Bye {
-        /// Why.
+        /// Why it leaves.
         reason: ByeReason,
     },
 }
@@ -55,16 +55,16 @@ pub enum ControlMessage {
 pub enum ByeReason {
     /// The lab session is over.
     Finished,
-    /// The player or the program left before the end.
+    /// The player quit, or the program exited, before the end.
     Left,
     /// Another peer's hello did not match.
     Mismatch,
     /// The lab session failed on the sender's side.
     Failed,
-    /// This player is gone, and without it the sender cannot go on. Others may hear of it by this
-    /// word alone, and must not take the sender for the one who left.
+    /// This player is gone, and the sender cannot continue without it. For other peers this may be
+    /// the only report of it: the sender is not the one who left.
     PeerGone {
-        /// Handle of the player who is gone.
+        /// Handle of the player that is gone.
         player: u8,
     },
 }
@@ -83,7 +83,8 @@ impl ByeReason {
     }
 }
 
-/// What must be equal on every peer before a session is built.
+/// The settings of a peer. Exchange it before building a session and compare with
+/// [`mismatch`](Self::mismatch): sessions with different settings desync.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`super::WIRE_VERSION`] of the sender.
@@ -102,11 +103,11 @@ pub struct Hello {
     pub input_delay: u8,
     /// Prediction window in frames.
     pub max_prediction: u8,
-    /// Frames between two checksums; zero when desync detection is off.
+    /// Frames between two checksums; zero while desync detection is off.
     pub desync_interval: u32,
-    /// Digest of the settings that the game adds.
+    /// Digest of the game's own settings.
     pub config_digest: u64,
-    /// The route policy's code.
+    /// [`RoutePolicy::code`](crate::route::RoutePolicy::code) of the sender.
     pub route_policy: u8,
 }
 
@@ -146,7 +147,7 @@ impl Hello {
             ("schema", self.schema.len() <= MAX_SCHEMA),
             ("game", self.game.len() <= MAX_NAME),
             ("game_version", self.game_version.len() <= MAX_NAME),
-            ("players", (1..=MAX_PLAYERS).contains(&self.players)),
+            ("players", (1..=MAX_HELLO_PLAYERS).contains(&self.players)),
         ];
         match bounds.into_iter().find(|(_, held)| !held) {
             Some((field, _)) => Err(WireError::ControlBounds { field }),
@@ -155,7 +156,7 @@ impl Hello {
     }
 }
 
-/// A setting that two peers do not share.
+/// A setting that differs between two peers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} differs: ours is {ours}, theirs is {theirs}")]
 pub struct FieldMismatch {
@@ -163,22 +164,24 @@ pub struct FieldMismatch {
     pub field: &'static str,
     /// Its value here.
     pub ours: String,
-    /// Its value at the peer.
+    /// The peer's value.
     pub theirs: String,
 }
 
 /// The payload of a control datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlFrame {
-    /// Sequence of `message`; of the newest message sent when this is a pure ack.
-    pub seq: u16,
+pub(crate) struct ControlFrame {
+    /// Sequence of `message`; of the newest message sent when this is a pure acknowledgement.
+    pub(crate) seq: u16,
     /// Every message up to and including this sequence was received.
-    pub ack: u16,
-    /// The message; `None` for a pure ack.
-    pub message: Option<ControlMessage>,
+    pub(crate) ack: u16,
+    /// The message; `None` for a pure acknowledgement.
+    pub(crate) message: Option<ControlMessage>,
 }
 
-/// Encodes the payload of a control datagram.
+/// Encodes the payload of a control datagram: `message` with sequence `seq`, or a pure
+/// acknowledgement, and everything up to `ack` received. Links do this; it is public for tools that
+/// forge datagrams.
 ///
 /// # Errors
 /// [`WireError::ControlBounds`] names a field of the message that is outside its bound.
@@ -200,8 +203,8 @@ pub fn encode_control(
 /// Decodes the payload of a control datagram.
 ///
 /// # Errors
-/// [`WireError`] when the bytes are no control frame, or hold a value outside its bound.
-pub fn decode_control(payload: &[u8]) -> Result<ControlFrame, WireError> {
+/// [`WireError`] when the bytes do not decode, or hold a value outside its bound.
+pub(crate) fn decode_control(payload: &[u8]) -> Result<ControlFrame, WireError> {
     if payload.len() > MAX_CONTROL {
         return Err(WireError::TooLong { len: payload.len() });
     }
@@ -211,7 +214,7 @@ pub fn decode_control(payload: &[u8]) -> Result<ControlFrame, WireError> {
     let message = if rest.is_empty() {
         None
     } else {
-        // Texts are copied out of `rest`, so that nothing larger than a datagram is allocated.
+        // Texts are copied out of `rest`, so allocations are no larger than a datagram.
         let (message, tail) =
             postcard::take_from_bytes::<ControlMessage>(rest).map_err(|_| WireError::Control)?;
         if !tail.is_empty() {

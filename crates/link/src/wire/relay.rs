@@ -1,5 +1,5 @@
-//! Owns the binary frames on the server websocket: forwarded packets, roster and notices.
-//! Never opens a socket, reads a clock or looks into a forwarded payload.
+//! The binary frames on the server's websocket: forwarded packets, the roster and notices. Both the
+//! server and its clients encode and decode them here; forwarded payloads are opaque.
 //!
 //! Byte 0 of every frame is `(RELAY_VERSION << 4) | type`.
 //!
@@ -31,21 +31,22 @@ use thiserror::Error;
 /// Version of the relay frames, in the high nibble of byte 0.
 pub const RELAY_VERSION: u8 = 1;
 /// Longest payload of a forwarded packet, in bytes: one datagram of the direct path.
-pub const MAX_PAYLOAD_LEN: usize = 1200;
+pub const MAX_PAYLOAD_LEN: usize = super::MAX_DATAGRAM;
 /// Longest forward or forwarded frame, in bytes.
 pub const MAX_FRAME_LEN: usize = MAX_PAYLOAD_LEN + PACKET_PREFIX_LEN;
-/// Most peers a room can hold, and therefore the number of slots.
+/// Capacity of a room, and the number of its server slots: far above the four players of a lab
+/// session, and a bound for what a roster may allocate.
 pub const MAX_MEMBERS: usize = 64;
 
-/// Close code: the room holds as many peers as it may.
+/// Close code: the room is full.
 pub const CLOSE_ROOM_FULL: u16 = 4001;
 /// Close code: the room was opened for another number of players.
 pub const CLOSE_PLAYERS_DIFFER: u16 = 4002;
-/// Close code: the room's name or its parameters are not acceptable.
+/// Close code: the room's name or its parameters are invalid.
 pub const CLOSE_BAD_ROOM: u16 = 4003;
-/// Close code: the server holds as many rooms or peers as its settings allow.
+/// Close code: the server has reached its limit of rooms or peers.
 pub const CLOSE_SERVER_FULL: u16 = 4004;
-/// Close code: the client did not read for so long that a write timed out.
+/// Close code: a write to the client timed out, because the client did not read.
 pub const CLOSE_TOO_SLOW: u16 = 4005;
 
 const PACKET_PREFIX_LEN: usize = 2;
@@ -58,16 +59,16 @@ const MAX_ROSTER_LEN: usize = 1 + 1 + 1 + 16 + 1 + MAX_MEMBERS * 17;
 /// Two discriminants and a 32-bit varint.
 const MAX_NOTICE_LEN: usize = 1 + 1 + 1 + 5;
 
-/// Who is in the room, and which slot is whose.
+/// The members of a room and their server slots, as the server reports them to each member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
-    /// The receiver's own slot; it stands among [`members`](Self::members).
+    /// The receiver's own slot; it is one of [`members`](Self::members).
     pub slot: u8,
-    /// How many peers the room is for; 0 when nobody said.
+    /// How many peers the room is for; 0 when no client stated it.
     pub capacity: u8,
-    /// Random per room, the same for all of its members as long as the room lives.
+    /// Random per room, the same for all of its members while the room exists.
     pub nonce: [u8; 16],
-    /// Every member, the receiver included, by ascending slot.
+    /// Every member, the receiver included, by ascending slot. At most [`MAX_MEMBERS`].
     #[serde(deserialize_with = "bounded_members")]
     pub members: Vec<Member>,
 }
@@ -75,25 +76,25 @@ pub struct Roster {
 /// One peer of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Smallest slot that was free when the peer arrived; its relay address.
+    /// Smallest slot that was free when the peer joined: its address on the relay.
     pub slot: u8,
     /// The bytes of the peer's matchbox id.
     pub peer: [u8; 16],
 }
 
-/// What the server tells a client about its relay.
+/// A report of the server about its relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// Packets that the receiver of this notice sent were dropped.
     Dropped {
-        /// Why.
+        /// Why they were dropped.
         reason: DropReason,
         /// How many since the last notice with this reason.
         count: u32,
     },
-    /// A peer is gone for good: it left and cannot come back with the same id.
+    /// A peer left; its id does not come back.
     PeerGone {
-        /// The slot it held, which the next arrival may get.
+        /// The slot it held, which the next peer to join may get.
         slot: u8,
     },
 }
@@ -103,11 +104,11 @@ pub enum Notice {
 pub enum DropReason {
     /// The sender exceeded its rate.
     RateLimited,
-    /// The packet waited so long for its receiver that it is of no use any more.
+    /// The packet waited longer for its receiver than it is of use.
     Stale,
-    /// The receiver reads slower than the sender sends; the oldest packet made room.
+    /// The receiver reads slower than the sender sends; the oldest packet was dropped.
     RingFull,
-    /// Nobody holds the destination slot, or the sender itself does.
+    /// The destination slot is empty, or the sender's own.
     UnknownSlot,
     /// The packet is longer than [`MAX_PAYLOAD_LEN`].
     TooLarge,
@@ -147,7 +148,7 @@ impl DropReason {
 pub enum ClientFrame<'a> {
     /// A packet for another member of the room.
     Forward {
-        /// Slot of the member who shall get it.
+        /// Slot of the receiving member.
         destination: u8,
         /// The packet, at most [`MAX_PAYLOAD_LEN`] bytes.
         payload: &'a [u8],
@@ -159,16 +160,16 @@ pub enum ClientFrame<'a> {
 pub enum ServerFrame<'a> {
     /// A packet from another member of the room.
     Forwarded {
-        /// Slot of the member who sent it.
+        /// Slot of the sending member.
         source: u8,
         /// The packet, at most [`MAX_PAYLOAD_LEN`] bytes.
         payload: &'a [u8],
     },
     /// The first binary frame of a connection: this server relays.
     Welcome(Roster),
-    /// Somebody joined, or left for good.
+    /// A member joined or left.
     Roster(Roster),
-    /// Something the client should know about its relay.
+    /// A report about the relay.
     Notice(Notice),
 }
 
@@ -190,13 +191,13 @@ pub enum RelayFrameError {
         /// Longest that its type allows.
         max: usize,
     },
-    /// The peer speaks another version.
-    #[error("relay frame has version {found}, not {RELAY_VERSION}")]
+    /// The sender uses another version.
+    #[error("relay frame has version {found}, expected {RELAY_VERSION}")]
     Version {
         /// Version in byte 0.
         found: u8,
     },
-    /// No such type in this direction.
+    /// The type does not exist in this direction.
     #[error("relay frame has unknown type {found}")]
     Type {
         /// Type in byte 0.
@@ -208,7 +209,7 @@ pub enum RelayFrameError {
         /// Type in byte 0.
         frame_type: u8,
     },
-    /// The content decodes, but its slots contradict each other.
+    /// The roster decodes, but its slots contradict each other.
     #[error("roster is inconsistent: {rule}")]
     Roster {
         /// The rule that does not hold.
@@ -240,10 +241,11 @@ impl RelayFrameError {
     }
 }
 
-/// Writes a packet for the member in `destination`; returns the frame's length.
+/// Writes a packet for the member in slot `destination` into `out`; returns the frame's length.
 ///
 /// # Errors
-/// When the payload is longer than [`MAX_PAYLOAD_LEN`] or `out` is too small.
+/// [`RelayFrameError::TooLong`] when the payload is longer than [`MAX_PAYLOAD_LEN`],
+/// [`RelayFrameError::Buffer`] when `out` is too small.
 pub fn encode_forward(
     destination: u8,
     payload: &[u8],
@@ -252,10 +254,11 @@ pub fn encode_forward(
     encode_packet(destination, payload, out)
 }
 
-/// Writes a packet from the member in `source`; returns the frame's length.
+/// Writes a packet from the member in slot `source` into `out`; returns the frame's length.
 ///
 /// # Errors
-/// When the payload is longer than [`MAX_PAYLOAD_LEN`] or `out` is too small.
+/// [`RelayFrameError::TooLong`] when the payload is longer than [`MAX_PAYLOAD_LEN`],
+/// [`RelayFrameError::Buffer`] when `out` is too small.
 pub fn encode_forwarded(
     source: u8,
     payload: &[u8],
@@ -264,36 +267,36 @@ pub fn encode_forwarded(
     encode_packet(source, payload, out)
 }
 
-/// The frame that opens a connection.
+/// Encodes the first frame of a connection.
 ///
 /// # Errors
-/// When the roster breaks one of its rules.
+/// [`RelayFrameError::Roster`] names the rule that the roster breaks.
 pub fn encode_welcome(roster: &Roster) -> Result<Vec<u8>, RelayFrameError> {
     roster.check()?;
     encode_value(TYPE_WELCOME, roster)
 }
 
-/// The frame that tells a changed roster.
+/// Encodes a changed roster.
 ///
 /// # Errors
-/// When the roster breaks one of its rules.
+/// [`RelayFrameError::Roster`] names the rule that the roster breaks.
 pub fn encode_roster(roster: &Roster) -> Result<Vec<u8>, RelayFrameError> {
     roster.check()?;
     encode_value(TYPE_ROSTER, roster)
 }
 
-/// The frame of a notice.
+/// Encodes a notice.
 ///
 /// # Errors
-/// None today; a notice that does not fit the frame would be one.
+/// [`RelayFrameError::Malformed`] if the notice cannot be encoded, which cannot happen with the notices above.
 pub fn encode_notice(notice: &Notice) -> Result<Vec<u8>, RelayFrameError> {
     encode_value(TYPE_NOTICE, notice)
 }
 
-/// Reads a frame that a client sent.
+/// Decodes a frame that a client sent.
 ///
 /// # Errors
-/// When `bytes` are not such a frame; see [`RelayFrameError`].
+/// [`RelayFrameError`] when `bytes` are not such a frame.
 pub fn decode_client(bytes: &[u8]) -> Result<ClientFrame<'_>, RelayFrameError> {
     match split_type(bytes)? {
         (TYPE_PACKET, _) => {
@@ -307,10 +310,10 @@ pub fn decode_client(bytes: &[u8]) -> Result<ClientFrame<'_>, RelayFrameError> {
     }
 }
 
-/// Reads a frame that the server sent.
+/// Decodes a frame that the server sent.
 ///
 /// # Errors
-/// When `bytes` are not such a frame; see [`RelayFrameError`].
+/// [`RelayFrameError`] when `bytes` are not such a frame.
 pub fn decode_server(bytes: &[u8]) -> Result<ServerFrame<'_>, RelayFrameError> {
     match split_type(bytes)? {
         (TYPE_PACKET, _) => {

@@ -1,9 +1,10 @@
-//! Facts about the header, the control messages and serial arithmetic.
+//! The header, the control messages and serial arithmetic.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::message::ControlFrame;
 use super::*;
 
 fn hello() -> Hello {
@@ -27,7 +28,7 @@ fn full_header() -> Header {
         degraded: true,
         failed_over: false,
         hidden: true,
-        kind: Kind::Data,
+        kind: DatagramKind::Data,
         interval: Some(Duration::from_millis(16)),
         epoch: 0x0102,
         data_seq: 0x0304,
@@ -53,7 +54,7 @@ fn full_header() -> Header {
 }
 
 #[test]
-fn header_layout_is_pinned_byte_by_byte() {
+fn the_header_layout_is_pinned_byte_by_byte() {
     let mut out = [0; HEADER_LEN];
     full_header().encode(&mut out);
     let expected: [u8; HEADER_LEN] = [
@@ -64,7 +65,7 @@ fn header_layout_is_pinned_byte_by_byte() {
 }
 
 #[test]
-fn header_comes_back_as_it_was_sent() {
+fn a_header_decodes_to_what_was_encoded() {
     let mut datagram = [0; HEADER_LEN + 3];
     full_header().encode(datagram.first_chunk_mut().unwrap());
     let (header, payload) = Header::decode(&datagram).unwrap();
@@ -73,7 +74,7 @@ fn header_comes_back_as_it_was_sent() {
 }
 
 #[test]
-fn echo_held_for_over_a_second_is_not_sent() {
+fn an_echo_held_for_over_a_second_is_not_encoded() {
     let mut header = full_header();
     header.echo = header.echo.map(|echo| Echo {
         hold: Duration::from_millis(1_050),
@@ -85,13 +86,13 @@ fn echo_held_for_over_a_second_is_not_sent() {
 }
 
 #[test]
-fn interval_saturates_and_is_never_rounded_to_unknown() {
+fn an_interval_saturates_and_is_not_rounded_to_unknown() {
     for (interval, expected) in [
         (Duration::from_micros(100), Duration::from_millis(2)),
         (Duration::from_micros(16_667), Duration::from_millis(16)),
         (Duration::from_secs(5), Duration::from_millis(126)),
     ] {
-        let mut header = Header::new(Kind::Probe);
+        let mut header = Header::new(DatagramKind::Probe);
         header.interval = Some(interval);
         let mut out = [0; HEADER_LEN];
         header.encode(&mut out);
@@ -109,7 +110,7 @@ fn refused_datagrams_name_their_reason() {
     assert_eq!(reason(&[0x10; MAX_DATAGRAM + 1]), "tooLong");
     assert_eq!(reason(&out[..HEADER_LEN]), "payloadLength");
     let mut other = out;
-    other[1] = Kind::Heartbeat.code();
+    other[1] = DatagramKind::Heartbeat.code();
     assert_eq!(reason(&other), "payloadLength");
     other = out;
     other[0] = 0x20;
@@ -126,30 +127,29 @@ fn refused_datagrams_name_their_reason() {
 }
 
 #[test]
-fn ack_map_tells_new_late_duplicate_and_old_apart() {
+fn an_ack_map_distinguishes_new_reordered_duplicate_and_too_old() {
     let mut ack = PathAck::EMPTY;
     assert_eq!(ack.newest(), None);
-    assert!(!ack.contains(0));
-    assert_eq!(ack.record(65_534), Arrival::Newest { skipped: 0 });
+    assert_eq!(ack.record(65_534), SeqOrder::Newest { skipped: 0 });
     assert_eq!(
         ack.record(1),
-        Arrival::Newest { skipped: 2 },
+        SeqOrder::Newest { skipped: 2 },
         "the sequence wraps"
     );
-    assert_eq!(ack.record(65_535), Arrival::Reordered);
-    assert_eq!(ack.record(65_535), Arrival::Duplicate);
-    assert!(ack.contains(65_534) && ack.contains(1) && !ack.contains(0) && !ack.contains(2));
-    assert_eq!(ack.record(40), Arrival::Newest { skipped: 38 });
+    assert_eq!(ack.record(65_535), SeqOrder::Reordered);
+    assert_eq!(ack.record(65_535), SeqOrder::Duplicate);
+    assert_eq!(ack.map, 0b1101, "0 is missing");
+    assert_eq!(ack.record(40), SeqOrder::Newest { skipped: 38 });
     assert_eq!(ack.map, 1);
-    assert_eq!(ack.record(8), Arrival::TooOld);
-    assert_eq!(ack.record(9), Arrival::Reordered);
+    assert_eq!(ack.record(8), SeqOrder::TooOld);
+    assert_eq!(ack.record(9), SeqOrder::Reordered);
 }
 
 #[test]
 fn serial_numbers_wrap() {
-    assert!(seq_newer(0, u16::MAX));
-    assert!(!seq_newer(u16::MAX, 0));
-    assert!(!seq_newer(5, 5));
+    assert_eq!(seq_diff(0, u16::MAX), 1);
+    assert_eq!(seq_diff(u16::MAX, 0), -1);
+    assert_eq!(seq_diff(5, 5), 0);
     assert_eq!(seq_diff(2, u16::MAX), 3);
     assert_eq!(seq_diff32(2, u32::MAX), 3);
 }
@@ -168,12 +168,12 @@ fn microseconds_are_unwrapped_to_the_nearest_time() {
     assert_eq!(
         unwrap_micros(Duration::ZERO, u32::MAX),
         Duration::ZERO,
-        "never before the origin"
+        "not before the origin"
     );
 }
 
 #[test]
-fn mismatch_names_the_field_and_both_values() {
+fn a_mismatch_names_the_field_and_both_values() {
     let mut other = hello();
     assert_eq!(hello().mismatch(&other), None);
     other.max_prediction = 9;
@@ -186,7 +186,7 @@ fn mismatch_names_the_field_and_both_values() {
 }
 
 #[test]
-fn control_messages_come_back_as_they_were_sent() {
+fn control_messages_decode_to_what_was_encoded() {
     for message in [
         ControlMessage::Hello(hello()),
         ControlMessage::Ready {
@@ -223,7 +223,7 @@ fn control_messages_come_back_as_they_were_sent() {
 }
 
 #[test]
-fn hello_outside_its_bounds_is_refused_on_both_sides() {
+fn a_hello_outside_its_bounds_is_refused_by_sender_and_receiver() {
     let mut long = hello();
     long.game = "g".repeat(65);
     let message = ControlMessage::Hello(long);
@@ -275,25 +275,25 @@ proptest! {
     }
 
     #[test]
-    fn ack_map_agrees_with_a_set(start: u16, steps in prop::collection::vec(-40_i16..40, 1..80)) {
+    fn an_ack_map_agrees_with_a_set(start: u16, steps in prop::collection::vec(-40_i16..40, 1..80)) {
         let mut ack = PathAck::EMPTY;
         let mut seen = std::collections::BTreeSet::new();
         let mut at = i64::from(start);
         for step in steps {
             at += i64::from(step);
             let newest = seen.last().copied();
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "wraps on purpose")]
-            let arrival = ack.record(at as u16);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sequences wrap")]
+            let order = ack.record(at as u16);
             let expected = match newest {
-                None => Arrival::Newest { skipped: 0 },
-                Some(newest) if at > newest => Arrival::Newest {
+                None => SeqOrder::Newest { skipped: 0 },
+                Some(newest) if at > newest => SeqOrder::Newest {
                     skipped: u16::try_from(at - newest - 1).unwrap(),
                 },
-                Some(newest) if newest - at >= 32 => Arrival::TooOld,
-                Some(_) if seen.contains(&at) => Arrival::Duplicate,
-                Some(_) => Arrival::Reordered,
+                Some(newest) if newest - at >= 32 => SeqOrder::TooOld,
+                Some(_) if seen.contains(&at) => SeqOrder::Duplicate,
+                Some(_) => SeqOrder::Reordered,
             };
-            prop_assert_eq!(arrival, expected);
+            prop_assert_eq!(order, expected);
             seen.insert(at);
         }
     }

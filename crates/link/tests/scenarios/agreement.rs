@@ -1,5 +1,5 @@
-//! Scenario 8: two sides that decide apart end in agreement, and nothing is delivered twice.
-//! Every world asserts that no packet is delivered twice, see `Game::take`.
+//! Two links that decide independently end in agreement, and no packet is delivered twice (every
+//! world asserts that, see `Game::take`).
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use rollback_lab_link::wire::Path;
 
 use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
 
-/// Longest doubt on a link that is quiet, in milliseconds: a step in delay is the new normal after
-/// two seconds, then the recovery stretch, then the acknowledgements of the trouble's last packets
-/// and the peer's flag, a round trip and a few intervals each.
-const DOUBT_BOUND: u32 = 3_000;
+/// Longest suspicion on a link without further trouble, in milliseconds: a step in delay is the new
+/// normal after two seconds, then the recovery stretch, then the acknowledgements of the last packets
+/// affected and the peer's flag, a round trip and a few intervals each.
+const SUSPECT_MAX_MS: u32 = 3_000;
 
 #[test]
-fn both_sides_promote_at_once_without_a_word() {
+fn both_sides_fail_over_from_their_own_evidence() {
     for phase in 0..17 {
         let setup = Setup {
             phase: Duration::ZERO,
@@ -48,7 +48,7 @@ fn duplicates_and_reordering_are_delivered_once() {
 }
 
 #[test]
-fn episodes_follow_each_other_without_a_doubt_between_them() {
+fn the_path_is_not_suspect_between_episodes() {
     let mut world = World::new(Setup::default());
     world.run_to(1_500 * MS);
     for epoch in 1..5 {
@@ -64,7 +64,7 @@ fn episodes_follow_each_other_without_a_doubt_between_them() {
 }
 
 #[test]
-fn one_side_that_ends_its_episode_first_is_not_doubted() {
+fn a_side_that_ends_its_episode_first_is_not_suspect() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     world.peers[1].link.end_epoch();
     world.run_for(SECOND);
@@ -74,13 +74,13 @@ fn one_side_that_ends_its_episode_first_is_not_doubted() {
         "{:?}",
         world.peers[0].changes
     );
-    // What the other side still sends belongs to no episode of this one.
+    // Packets that the other side still sends belong to an episode that ended here.
     assert!(world.peers[1].link.stats().epoch_dropped > 0);
 }
 
-/// The direct path dies between two episodes, so no heartbeat ever crosses it in the second.
+/// The direct path is lost between two episodes, so no heartbeat crosses it in the second.
 #[test]
-fn a_path_that_died_between_episodes_is_found_out() {
+fn a_path_lost_between_episodes_fails_over_in_the_next_one() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     world.stop();
     world.run_for(SECOND);
@@ -115,7 +115,7 @@ fn two_stalled_games_resume_within_a_quarter_second_of_the_path() {
         let after = world.peers.each_ref().map(|peer| peer.game.current);
         assert!(
             after[0] > before[0] && after[1] > before[1],
-            "frames go on: {before:?} {after:?}"
+            "frames advance: {before:?} {after:?}"
         );
     }
 }
@@ -146,7 +146,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, rng_seed: RngSeed::Fixed(8), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn promotion_is_monotone_and_every_doubt_ends_on_a_quiet_link(
+    fn failover_is_final_and_every_suspicion_ends_without_further_trouble(
         schedule in prop::collection::vec(trouble(), 1..14),
         fps in prop::sample::select(vec![20_u32, 30, 60, 120]),
         delay in (0..50_u32, 0..50_u32),
@@ -180,7 +180,7 @@ proptest! {
             }
             world.run_for(wait * MS);
         }
-        // The link is quiet from here on.
+        // No trouble from here on.
         for path in Path::ALL {
             world.heal_both(path);
             for peer in &mut world.peers {
@@ -188,15 +188,15 @@ proptest! {
                 peer.shaper.set_shape(path, Shape { loss: 0.0, ..shape });
             }
         }
-        // A freeze may last for 600 ms into it.
-        world.run_for(DOUBT_BOUND * MS + 600 * MS);
+        // A stall may last for another 600 ms.
+        world.run_for(SUSPECT_MAX_MS * MS + 600 * MS);
         let routes = world.routes();
         prop_assert_eq!(routes[0], routes[1], "the sides agree: {:#?} {:#?}", &world.peers[0].changes, &world.peers[1].changes);
         prop_assert!(matches!(routes[0], RouteState::Direct | RouteState::Relay), "{:?}", routes);
         for peer in &world.peers {
             let mut failed_over = false;
             for change in &peer.changes {
-                prop_assert!(!failed_over || change.to.failed_over(), "promotion was taken back");
+                prop_assert!(!failed_over || change.to.failed_over(), "a failover was undone");
                 failed_over |= change.to.failed_over();
             }
         }
@@ -204,7 +204,7 @@ proptest! {
         world.reset_counts();
         let before = world.peers.each_ref().map(|peer| peer.changes.len());
         world.run_for(2 * SECOND);
-        prop_assert_eq!(world.stalls(), 0, "play goes on");
-        prop_assert_eq!(before, world.peers.each_ref().map(|peer| peer.changes.len()), "and stays calm");
+        prop_assert_eq!(world.stalls(), 0, "the match continues");
+        prop_assert_eq!(before, world.peers.each_ref().map(|peer| peer.changes.len()), "without further changes");
     }
 }

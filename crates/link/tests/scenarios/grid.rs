@@ -1,4 +1,4 @@
-//! Scenario 1: a cut at every phase stalls no frame inside the budget.
+//! Losing the direct path at every phase of a tick stalls no frame within the failover margin.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rollback_lab_test_kit::link_world::{MS, Setup, World};
 
 /// The reference figure: 60 Hz, 20 ms round trip, window 8, no input delay.
 #[test]
-fn a_cut_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
+fn losing_the_direct_path_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
     let mut longest = Duration::ZERO;
     for phase in 0..17 {
         for other in [0, 3, 8, 13] {
@@ -20,7 +20,7 @@ fn a_cut_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
                 ..Setup::default()
             };
             let mut world = World::playing(setup, 3_000 * MS + phase * MS);
-            assert_eq!(world.stalls(), 0, "nothing stalls before the cut");
+            assert_eq!(world.stalls(), 0, "nothing stalls before the outage");
             world.reset_counts();
             world.cut_both(Path::Direct);
             world.run_for(3_000 * MS);
@@ -29,45 +29,45 @@ fn a_cut_at_60_hz_and_20_ms_stalls_nothing_at_any_phase() {
             longest = longest.max(world.longest_gap());
         }
     }
-    println!("longest gap between new inputs around the cut: {longest:?}");
+    println!("longest gap between new inputs around the outage: {longest:?}");
     assert!(
         longest < 117 * MS,
         "the gap stays inside the prediction window"
     );
 }
 
-/// The whole grid; `fps` apart, so that the rates run beside each other.
+/// The whole grid. Each rate is a test, so that they run in parallel.
 fn grid(fps: u32, other_phase: Duration, cut: Cut) {
     let grid = cuts::grid(fps, other_phase, cut);
     println!("{fps} fps, {cut:?}: {grid:?}");
-    assert_eq!(grid.undecided, 0, "every cut promotes both peers");
+    assert_eq!(grid.undecided, 0, "every outage fails over both peers");
     assert_eq!(grid.broken, 0, "{:?}", grid.broken_setup);
     assert!(
         grid.inside > 0 && grid.inside < grid.cuts,
-        "the grid has both sides of the edge"
+        "the grid has outages on both sides of the margin"
     );
 }
 
 #[test]
-fn a_cut_inside_the_budget_stalls_nothing_at_30_fps() {
+fn losing_the_direct_path_within_the_margin_stalls_nothing_at_30_fps() {
     grid(30, 3 * MS, Cut::Both);
     grid(30, 20 * MS, Cut::BothAndInFlight);
 }
 
 #[test]
-fn a_cut_inside_the_budget_stalls_nothing_at_60_fps() {
+fn losing_the_direct_path_within_the_margin_stalls_nothing_at_60_fps() {
     grid(60, 3 * MS, Cut::Both);
     grid(60, 12 * MS, Cut::BothAndInFlight);
 }
 
 #[test]
-fn a_cut_inside_the_budget_stalls_nothing_at_120_fps() {
+fn losing_the_direct_path_within_the_margin_stalls_nothing_at_120_fps() {
     grid(120, 3 * MS, Cut::Both);
     grid(120, 7 * MS, Cut::BothAndInFlight);
 }
 
 #[test]
-fn a_one_way_cut_inside_the_budget_stalls_nothing() {
+fn losing_one_direction_within_the_margin_stalls_nothing() {
     grid(30, 20 * MS, Cut::OneWay);
     grid(60, 12 * MS, Cut::OneWay);
     grid(120, 7 * MS, Cut::OneWay);

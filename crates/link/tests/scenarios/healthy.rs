@@ -1,4 +1,4 @@
-//! Scenario 4: a healthy match costs the relay nothing but probes.
+//! Healthy matches: the relay carries only probes.
 
 use rollback_lab_link::route::RouteState;
 use rollback_lab_link::wire::Path;
@@ -6,7 +6,7 @@ use rollback_lab_link::wire::Path;
 use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
 
 #[test]
-fn ten_healthy_minutes_send_no_game_byte_over_the_relay() {
+fn ten_healthy_minutes_send_no_game_packet_over_the_relay() {
     for fps in [10, 20, 30, 60, 120] {
         let setup = Setup {
             fps,
@@ -30,22 +30,22 @@ fn ten_healthy_minutes_send_no_game_byte_over_the_relay() {
                 "{probes} probes in ten minutes"
             );
             assert_eq!(peer.link.route(), RouteState::Direct);
-            assert_eq!(peer.changes.len(), 1, "connected, and nothing else");
+            assert_eq!(peer.changes.len(), 1, "only connected");
             assert!(peer.link.p2p_healthy());
             assert_eq!(stats.path(Path::Direct).lost, 0);
             let missed = stats.path(Path::Direct).missed;
             assert!(
                 missed <= 1,
-                "at most one overtaken packet is on its way at the end"
+                "at most one overtaken packet is in flight at the end"
             );
         }
         assert_eq!(world.stalls(), 0);
     }
 }
 
-/// Polls between frames owe nothing: the wire sees the game's rate, not the screen's.
+/// Polls between frames owe no packet: the packet rate is the game's, not the screen's.
 #[test]
-fn a_screen_at_144_hz_does_not_raise_the_packet_rate_of_a_game_at_60() {
+fn rendering_at_144_hz_does_not_raise_the_packet_rate_of_a_60_hz_game() {
     let measured = |tick| {
         let setup = Setup {
             tick: [tick, None],
@@ -60,7 +60,7 @@ fn a_screen_at_144_hz_does_not_raise_the_packet_rate_of_a_game_at_60() {
     assert!(fast < plain * 13 / 10, "{fast} against {plain}");
 }
 
-/// The clocks of the two peers differ by 777 s in every one of these scenarios.
+/// The clocks of the two peers differ by 777 s in every scenario.
 #[test]
 fn round_trips_and_the_clock_offset_are_measured_on_both_paths() {
     let setup = Setup {

@@ -1,5 +1,5 @@
-//! The direct path works, but worse than the relay: `lossy` and `congested`, and what must not be
-//! taken for them.
+//! Direct paths that work, but worse than the relay: the rules `lossy` and `congested`, and the
+//! conditions that must not trigger them.
 
 use rollback_lab_link::route::{BOTH_TOGETHER, RouteCause, RouteState};
 use rollback_lab_link::wire::Path;
@@ -14,7 +14,7 @@ fn fallbacks(world: &World) -> Vec<RouteCause> {
 
 /// Below 60 fps two lost ticks in a row are rare and one is masked: the path may stay.
 #[test]
-fn a_direct_path_that_loses_a_fifth_is_left_or_hardly_noticed() {
+fn a_direct_path_that_loses_a_fifth_fails_over_or_is_masked() {
     for fps in [10, 20, 30, 60, 120] {
         let mut left = 0;
         for seed in 0..10 {
@@ -35,13 +35,13 @@ fn a_direct_path_that_loses_a_fifth_is_left_or_hardly_noticed() {
                     peer.fallback()
                         .filter(|change| change.cause == RouteCause::Lossy)
                 });
-                let change = change.expect("one side found it out");
+                let change = change.expect("one side decided it");
                 assert!(change.value >= change.threshold, "{change:?}");
             }
             assert_eq!(world.stalls(), 0, "{fps} fps, seed {seed}");
             world.run_for(10 * SECOND);
         }
-        println!("{fps} fps: {left} of 10 matches left a path that loses 20 %");
+        println!("{fps} fps: {left} of 10 matches failed over from a path that loses 20 %");
         assert!(fps < 30 || left >= 8, "{fps} fps: {left} of 10");
     }
 }
@@ -74,7 +74,7 @@ fn a_relay_that_would_stall_every_frame_is_not_preferred() {
 }
 
 #[test]
-fn losses_below_one_in_twenty_do_not_promote() {
+fn losses_below_one_in_twenty_do_not_fail_over() {
     for seed in 0..10 {
         let setup = Setup {
             conditions: "direct:loss=3%",
@@ -87,7 +87,7 @@ fn losses_below_one_in_twenty_do_not_promote() {
 }
 
 #[test]
-fn a_direct_path_that_queues_for_three_seconds_is_left() {
+fn a_direct_path_that_queues_for_three_seconds_fails_over() {
     for fps in [10, 20, 30, 60, 120] {
         let mut world = World::playing(
             Setup {
@@ -117,7 +117,7 @@ fn a_direct_path_that_queues_for_three_seconds_is_left() {
 }
 
 #[test]
-fn a_queue_on_the_way_to_both_paths_promotes_nobody() {
+fn a_queue_in_front_of_both_paths_does_not_fail_over() {
     let mut world = World::playing(
         Setup {
             input_delay: 3,
@@ -140,7 +140,7 @@ fn a_queue_on_the_way_to_both_paths_promotes_nobody() {
 }
 
 #[test]
-fn a_path_that_refuses_packets_again_and_again_is_left() {
+fn a_path_that_keeps_refusing_packets_fails_over() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     world.peers[0].refuse_direct = true;
     world.run_for(5 * SECOND);
@@ -153,9 +153,9 @@ fn a_path_that_refuses_packets_again_and_again_is_left() {
     );
 }
 
-/// The bound of invariant 2: both paths for a moment, then a decision.
+/// Both paths are used for a moment, then the route decides.
 #[test]
-fn a_lossy_path_is_decided_soon_after_its_time_is_up() {
+fn a_lossy_path_fails_over_within_twice_the_limit() {
     let setup = Setup {
         conditions: "direct:loss=40%",
         ..Setup::default()

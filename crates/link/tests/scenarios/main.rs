@@ -1,4 +1,4 @@
-//! The scenarios of the two paths between two peers, in virtual time.
+//! Whole matches of two links over simulated networks, in virtual time.
 
 mod agreement;
 mod grid;

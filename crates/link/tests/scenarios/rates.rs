@@ -1,4 +1,4 @@
-//! Every rule at every frame rate, and between a fast peer and one that polls at 15 Hz.
+//! The route rules at every frame rate, and between a fast peer and one that polls at 15 Hz.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
 
 const RATES: [u32; 5] = [10, 20, 30, 60, 120];
 
-/// A game at every rate, and one at 60 fps of which one peer, then the other, polls at 15 Hz.
+/// A game at every rate, and one at 60 fps of which one peer, the other or both poll at 15 Hz.
 fn setups() -> Vec<Setup> {
     let slow = Some(SECOND / 15);
     let plain = RATES.map(|fps| Setup {
@@ -31,7 +31,7 @@ fn described(setup: &Setup) -> String {
 }
 
 #[test]
-fn a_cut_is_found_out_and_stalls_nothing_where_the_margin_allows() {
+fn a_lost_direct_path_fails_over_and_stalls_nothing_within_the_margin() {
     for setup in setups() {
         let mut inside = 0;
         for phase in (0..100).step_by(7) {
@@ -54,12 +54,15 @@ fn a_cut_is_found_out_and_stalls_nothing_where_the_margin_allows() {
                 described(&setup)
             );
         }
-        println!("{}: {inside} of 15 cuts inside", described(&setup));
+        println!(
+            "{}: {inside} of 15 outages within the margin",
+            described(&setup)
+        );
     }
 }
 
 #[test]
-fn a_spike_passes_without_a_promotion() {
+fn a_spike_of_150_ms_does_not_fail_over() {
     for setup in setups() {
         for phase in (0..100).step_by(7) {
             let mut world = World::playing(setup.clone(), 4 * SECOND + phase * MS);
@@ -77,7 +80,7 @@ fn a_spike_passes_without_a_promotion() {
 }
 
 #[test]
-fn hitches_of_either_side_do_not_promote() {
+fn stalls_of_either_peer_do_not_fail_over() {
     for setup in setups() {
         for span in [100, 300, 1_500] {
             for peer in 0..2 {

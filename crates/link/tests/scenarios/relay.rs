@@ -1,5 +1,4 @@
-//! Scenario 7: the relay dies, before, during and after a promotion; and what plays over it from
-//! the start.
+//! Outages of the relay before, during and after a failover, and matches that start over it.
 
 use rollback_lab_link::route::{RouteCause, RoutePolicy, RouteState};
 use rollback_lab_link::wire::Path;
@@ -7,20 +6,20 @@ use rollback_lab_link::wire::Path;
 use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
 
 #[test]
-fn a_relay_that_dies_before_trouble_costs_nothing() {
+fn a_relay_outage_does_not_affect_a_healthy_direct_path() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     world.cut_both(Path::Relay);
     world.run_for(10 * SECOND);
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
     assert!(world.peers[0].link.p2p_healthy());
-    // With no usable relay a doubt sends direct only.
+    // Without a usable relay a suspect path stays alone.
     let before = world.peers[0].link.stats().game_packets_relay;
     world.cut_both(Path::Direct);
     world.run_for(400 * MS);
     assert_eq!(
         world.routes(),
         [RouteState::Suspect; 2],
-        "nothing proves the path dead"
+        "no relayed packets prove the path dead"
     );
     assert_eq!(world.peers[0].link.stats().game_packets_relay, before);
     world.heal_both(Path::Direct);
@@ -30,7 +29,7 @@ fn a_relay_that_dies_before_trouble_costs_nothing() {
 }
 
 #[test]
-fn when_both_paths_die_the_one_that_returns_carries_on() {
+fn after_an_outage_of_both_paths_the_first_to_recover_carries_the_match() {
     for returning in Path::ALL {
         for downtime in [300, 1_000, 4_000] {
             let mut world = World::playing(Setup::default(), 3 * SECOND);
@@ -51,7 +50,7 @@ fn when_both_paths_die_the_one_that_returns_carries_on() {
 }
 
 #[test]
-fn a_relay_that_dies_during_doubt_leaves_the_direct_path_in_use() {
+fn a_relay_outage_while_suspect_leaves_the_direct_path_in_use() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     world.cut_both(Path::Direct);
     world.run_for(100 * MS);
@@ -65,7 +64,7 @@ fn a_relay_that_dies_during_doubt_leaves_the_direct_path_in_use() {
 }
 
 #[test]
-fn a_relay_that_dies_after_promotion_is_survived_on_a_healed_path() {
+fn a_relay_outage_after_a_failover_is_survived_on_a_healed_direct_path() {
     for one_way in [false, true] {
         let mut world = World::playing(Setup::default(), 3 * SECOND);
         world.cut_both(Path::Direct);
@@ -81,20 +80,24 @@ fn a_relay_that_dies_after_promotion_is_survived_on_a_healed_path() {
         assert_eq!(world.routes(), [RouteState::Survival; 2]);
         world.reset_counts();
         world.run_for(10 * SECOND);
-        assert_eq!(world.stalls(), 0, "play goes on over the direct path");
+        assert_eq!(
+            world.stalls(),
+            0,
+            "the match continues over the direct path"
+        );
         world.heal_both(Path::Relay);
         world.run_for(2 * SECOND);
         assert_eq!(
             world.routes(),
             [RouteState::Relay; 2],
-            "survival is no return"
+            "survival is not a failback"
         );
         assert_eq!(world.failovers(), 2);
     }
 }
 
 #[test]
-fn the_servers_word_that_the_relay_is_gone_counts_at_once() {
+fn a_relay_reported_down_by_the_server_counts_at_once() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     world.cut_both(Path::Direct);
     world.run_for(2 * SECOND);
@@ -157,7 +160,7 @@ fn a_direct_path_that_opens_late_takes_over_once() {
 }
 
 #[test]
-fn without_any_path_the_link_says_so_after_15_seconds() {
+fn a_link_without_any_path_fails_after_15_seconds() {
     let mut world = World::unconnected(Setup::default());
     world.peers[0].link.peer_named(world.now);
     world.run_to(14_900 * MS);
@@ -167,12 +170,12 @@ fn without_any_path_the_link_says_so_after_15_seconds() {
     assert!(error.to_string().starts_with("no path to peer"));
     assert!(
         world.peers[1].link.failed().is_none(),
-        "nobody named that peer"
+        "that peer was not named"
     );
 }
 
 #[test]
-fn p2p_only_never_touches_the_relay() {
+fn p2p_only_sends_nothing_over_the_relay() {
     let setup = Setup {
         policy: RoutePolicy::P2pOnly,
         ..Setup::default()
@@ -180,7 +183,7 @@ fn p2p_only_never_touches_the_relay() {
     let mut world = World::playing(setup, 3 * SECOND);
     world.cut_both(Path::Direct);
     world.run_for(2 * SECOND);
-    assert!(world.stalls() > 0, "there is nothing to fall back to");
+    assert!(world.stalls() > 0, "there is no path to fail over to");
     world.heal_both(Path::Direct);
     world.run_for(3 * SECOND);
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
@@ -188,7 +191,7 @@ fn p2p_only_never_touches_the_relay() {
 }
 
 #[test]
-fn relay_only_never_sends_the_game_directly() {
+fn relay_only_sends_no_game_packet_directly() {
     let setup = Setup {
         policy: RoutePolicy::RelayOnly,
         ..Setup::default()
@@ -208,7 +211,7 @@ fn relay_only_never_sends_the_game_directly() {
 }
 
 #[test]
-fn dual_path_uses_both_always_and_says_so() {
+fn dual_path_uses_both_paths_and_reports_the_policy_as_cause() {
     let setup = Setup {
         policy: RoutePolicy::DualPath,
         ..Setup::default()
@@ -228,8 +231,7 @@ fn dual_path_uses_both_always_and_says_so() {
     world.cut_both(Path::Direct);
     world.run_for(3 * SECOND);
     assert_eq!((world.stalls(), world.failovers()), (0, 0));
-    let now = world.peers[0].clock(world.now);
-    world.peers[0].link.direct_closed(now);
+    world.peers[0].link.direct_closed();
     world.run_for(SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2]);
 }

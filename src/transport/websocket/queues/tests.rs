@@ -114,7 +114,7 @@ fn a_question_about_the_clock_is_answered_before_anything_else_and_without_the_g
         ClockDatagram::decode(payload),
         Some(ClockDatagram::Answer(ClockAnswer {
             asked: 77,
-            heard: 40,
+            received: 40,
             answered: 55,
             step_us: 1,
         }))
@@ -127,7 +127,7 @@ fn an_answer_is_told_with_the_time_at_which_it_was_read() {
     let shared = welcomed();
     let answer = ClockAnswer {
         asked: 1,
-        heard: 2,
+        received: 2,
         answered: 3,
         step_us: 100,
     };
@@ -157,7 +157,7 @@ fn a_member_who_asks_without_end_fills_no_memory_and_starves_nobody() {
     assert_eq!(sent.last(), Some(&OutFrame::Binary(vec![6])));
     let told = forwarded(ClockDatagram::Answer(ClockAnswer {
         asked: 0,
-        heard: 0,
+        received: 0,
         answered: 0,
         step_us: 0,
     }));

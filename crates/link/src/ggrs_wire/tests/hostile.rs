@@ -1,4 +1,4 @@
-//! Whatever passes the gate, a running session swallows.
+//! A running session survives every message that passes validation.
 
 use proptest::{prelude::*, strategy::ValueTree};
 
@@ -7,7 +7,7 @@ use super::{
     rig::{Raw, RawBody, Rig, literal, raw_bytes},
 };
 
-/// Frames where things break: the ends of the type, and around the running match.
+/// Edge cases of frames: the ends of the type, and around the running match.
 fn frames() -> impl Strategy<Value = Frame> {
     prop_oneof![
         1 => prop_oneof![Just(Frame::MIN), Just(-2), Just(-1), Just(0), Just(Frame::MAX - 1), Just(Frame::MAX)],
@@ -67,17 +67,17 @@ fn bodies() -> impl Strategy<Value = RawBody> {
 /// One attack on peer 0 before it takes a step.
 #[derive(Clone, Debug)]
 enum Attack {
-    /// A message made up; `true` takes the real peer's magic.
+    /// A forged message; `true` takes the real peer's magic.
     Forge(bool, u16, RawBody),
     /// A bit of a real message flipped.
     Flip(usize, usize),
-    /// A real message cut off.
+    /// A truncated real message.
     Cut(usize, usize),
-    /// A real message again, however old.
+    /// A real message again, of any age.
     Replay(usize),
-    /// Bytes.
+    /// Random bytes.
     Noise(Vec<u8>),
-    /// Only nothing: the real peer plays on.
+    /// No attack: the real peer continues.
     Pause,
 }
 
@@ -93,7 +93,7 @@ fn attacks() -> impl Strategy<Value = Attack> {
     ]
 }
 
-/// Runs a match in which everything of `attacks` reaches peer 0; returns how many passed.
+/// Runs a match in which `attacks` reach peer 0; returns how many passed validation.
 fn play(attacks: &[Attack], warm_up: usize, delay: usize, desync: bool, silent: bool) -> usize {
     let mut rig = Rig::new(delay, desync.then_some(2));
     rig.synchronize();
@@ -156,8 +156,8 @@ proptest! {
     #[test]
     fn any_bytes_are_an_error_or_a_message(bytes: Vec<u8>, frame in frames()) {
         let players = [
-            Player { last_frame: frame, ..Player::new(Owner::Local) },
-            Player { last_frame: frame, ..Player::new(Owner::Sender) },
+            PlayerBounds { last_frame: frame, ..PlayerBounds::new(Owner::Local) },
+            PlayerBounds { last_frame: frame, ..PlayerBounds::new(Owner::Sender) },
         ];
         let limits = Limits {
             players: &players,

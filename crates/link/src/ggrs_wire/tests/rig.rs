@@ -1,4 +1,4 @@
-//! Two real ggrs sessions over an in-memory network, the gate in front of each.
+//! Two real ggrs sessions over an in-memory network, with validation in front of each.
 
 use std::{
     collections::VecDeque,
@@ -12,11 +12,11 @@ use ggrs::{
 use serde::Serialize;
 
 use super::super::{
-    Checked, Limits, MAX_MESSAGE, MessageKind, Owner, Player, SentPings, decode, encode,
+    Checked, Limits, MAX_MESSAGE, MessageKind, Owner, PlayerBounds, SentPings, decode, encode,
     inspect_outgoing,
 };
 
-/// ggrs's messages, to be built at will.
+/// The messages of ggrs, with public fields.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Raw {
     pub magic: u16,
@@ -71,7 +71,7 @@ impl Config for TestConfig {
 /// What one peer's transport knows of the other.
 #[derive(Debug)]
 pub(super) struct Gate {
-    pub players: [Player; 2],
+    pub players: [PlayerBounds; 2],
     pub pings: SentPings,
     pub magic: Option<u16>,
     pub current_frame: Frame,
@@ -106,11 +106,11 @@ impl Gate {
 pub(super) struct Net {
     pub inbox: [VecDeque<Vec<u8>>; 2],
     pub gates: [Gate; 2],
-    /// Everything that either session sent.
+    /// All messages that either session sent.
     pub sent: Vec<Vec<u8>>,
     pub kinds: Vec<MessageKind>,
     pub refused: Vec<&'static str>,
-    /// Whether everything reaches ggrs as it would without the gate.
+    /// Whether messages reach ggrs without validation.
     pub open: bool,
 }
 
@@ -170,7 +170,7 @@ impl Rig {
         let max_prediction = 8;
         let gate = |me: usize| Gate {
             players: [0, 1].map(|handle| {
-                Player::new(if handle == me {
+                PlayerBounds::new(if handle == me {
                     Owner::Local
                 } else {
                     Owner::Sender
@@ -223,7 +223,7 @@ impl Rig {
         }
     }
 
-    /// Runs the handshake; it needs no clock, since every reply asks the next question.
+    /// Runs the handshake. It needs no clock: every reply is followed by the next request.
     pub(super) fn synchronize(&mut self) {
         for _ in 0..20 {
             for session in &mut self.sessions {

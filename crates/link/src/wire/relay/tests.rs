@@ -1,4 +1,4 @@
-//! The relay frames' bytes, bounds and hostile input.
+//! Relay frames: bytes, bounds and hostile input.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn roster(slots: &[u8], own: u8) -> Roster {
 }
 
 #[test]
-fn a_packet_carries_two_bytes_of_ours() {
+fn a_forwarded_packet_has_a_prefix_of_two_bytes() {
     let mut buffer = [0; MAX_FRAME_LEN];
     let length = encode_forwarded(9, &[1, 2, 3], &mut buffer).unwrap();
     assert_eq!(&buffer[..length], &[0x11, 9, 1, 2, 3]);
@@ -34,7 +34,7 @@ fn a_packet_carries_two_bytes_of_ours() {
 }
 
 #[test]
-fn a_payload_of_1200_bytes_passes_and_1201_do_not() {
+fn a_payload_of_1200_bytes_is_accepted_and_1201_are_refused() {
     let mut buffer = [0; MAX_FRAME_LEN + 1];
     let length = encode_forward(0, &[5; MAX_PAYLOAD_LEN], &mut buffer).unwrap();
     assert!(decode_client(&buffer[..length]).is_ok());
@@ -51,7 +51,7 @@ fn a_payload_of_1200_bytes_passes_and_1201_do_not() {
 }
 
 #[test]
-fn a_small_buffer_is_an_error_and_stays_untouched() {
+fn a_buffer_too_small_for_the_frame_is_an_error_and_not_written() {
     let mut buffer = [0xaa; 4];
     assert_eq!(
         encode_forward(0, &[1, 2, 3], &mut buffer),
@@ -79,7 +79,7 @@ fn the_largest_roster_and_notice_fit_their_bounds() {
 }
 
 #[test]
-fn a_roster_frame_has_these_bytes() {
+fn the_roster_layout_is_pinned_byte_by_byte() {
     let mut expected = vec![0x13, 4, 2];
     expected.extend([7; 16]);
     expected.extend([1, 4]);
@@ -113,7 +113,7 @@ fn a_roster_with_contradicting_slots_is_refused() {
 }
 
 #[test]
-fn an_announced_count_above_the_bound_is_refused_unread() {
+fn a_member_count_above_the_bound_is_refused_without_allocating() {
     let mut bytes = vec![0x12, 0, 0];
     bytes.extend([0; 16]);
     bytes.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
@@ -124,7 +124,7 @@ fn an_announced_count_above_the_bound_is_refused_unread() {
 }
 
 #[test]
-fn another_version_another_type_and_trailing_bytes_are_told_apart() {
+fn another_version_another_type_and_trailing_bytes_are_different_errors() {
     assert_eq!(
         decode_client(&[0x21, 0]),
         Err(RelayFrameError::Version { found: 2 })
@@ -147,7 +147,7 @@ fn another_version_another_type_and_trailing_bytes_are_told_apart() {
 
 proptest! {
     #[test]
-    fn any_bytes_decode_or_fail_but_never_panic(
+    fn any_bytes_decode_or_fail_without_a_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..1400),
         first in prop_oneof![Just(0x11), Just(0x12), Just(0x13), Just(0x14), any::<u8>()],
     ) {
@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_or_flipped_roster_never_breaks_a_rule(
+    fn a_truncated_or_flipped_roster_decodes_to_a_consistent_one_or_fails(
         count in 1u8..=64, cut in 0usize..1200, flip in 0usize..1200, bit in 0u8..8,
     ) {
         let slots: Vec<u8> = (0..count).collect();
@@ -179,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn packets_survive_the_round_trip(
+    fn a_forwarded_packet_decodes_to_what_was_encoded(
         slot in any::<u8>(), payload in proptest::collection::vec(any::<u8>(), 0..=1200),
     ) {
         let mut buffer = [0; MAX_FRAME_LEN];

@@ -1,44 +1,43 @@
-//! Evidence that the direct path works, but worse than the relay would: losses and queues.
-//!
-//! Owns what the rules `lossy` and `congested` look at. Never decides; see
-//! [`Router`](crate::route::Router).
+//! Compares both paths: evidence that the direct path works, but worse than the relay would. The
+//! route rules `lossy` and `congested` use it.
 
 use std::time::Duration;
 
-use super::{Link, Path, frame, micros};
-use crate::health::Quality;
+use super::{Link, frame, micros};
+use crate::health::StretchQuality;
+use crate::wire::Path;
 
-/// Stretch over which the losses of both paths are compared, as far as the books reach: at 60 Hz
-/// they hold about two seconds.
+/// Stretch over which the losses of both paths are compared, as far as the rings of
+/// [`health`](crate::health) reach: at 60 Hz about two seconds.
 const COMPARED: Duration = Duration::from_secs(5);
-/// Packets each path and direction must show before shares mean something.
+/// Packets of each path and direction below which a share is not significant: half a second at 30 Hz.
 const COMPARED_MIN: u32 = 16;
-/// Share of its packets that a relay must bring in time to be preferred.
+/// Share of packets that a relay must deliver on time to be preferred.
 const RELAY_SHARE: f64 = 0.95;
-/// Share by which the relay must lose less than the direct path. Below one packet in twenty both
-/// are alike.
+/// Share by which the relay must lose less than the direct path. Below one packet in twenty the
+/// difference does not matter to a player.
 const LOSES_LESS: f64 = 0.05;
-/// Standard errors by which they must differ, or chance would decide where both lose alike.
+/// Standard errors by which they must differ: at three, chance decides in one case of 700.
 const SIGMAS: f64 = 3.0;
-/// Full seconds in which the direct path must queue.
+/// Full seconds in which the direct path must queue: a shorter queue drains by itself.
 const QUEUED_SECONDS: u64 = 3;
-/// A packet acknowledged by so many inputs later than it should be is slow.
-const SLOW_INPUTS: u32 = 8;
-
-/// What polls jitter, there and back.
+/// Frames by which an acknowledgement must be overdue to make its packet slow: ggrs's default
+/// prediction window.
+const SLOW_FRAMES: u32 = 8;
+/// Jitter of polls, there and back: a browser's frame scheduler varies by some 5 ms.
 const TWICE_JITTER: Duration = Duration::from_millis(10);
 
-/// The time in which game packets went on both paths, by the awake clock.
+/// The time in which game packets used both paths, by the awake clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BothPaths {
-    /// When the running stretch began.
+    /// When the current stretch began.
     since: Option<Duration>,
     last: Option<Duration>,
     by_second: [(u64, Duration); 10],
 }
 
 impl BothPaths {
-    fn note(&mut self, awake: Duration, both: bool) {
+    fn record(&mut self, awake: Duration, both: bool) {
         let last = self.last.replace(awake);
         if !both {
             self.since = None;
@@ -69,15 +68,15 @@ impl Link {
         let Some(last) = self.last_poll else {
             return;
         };
-        let both = self.episode.is_some() && self.carriers() == (true, true);
+        let both = self.episode.is_some() && self.send_paths() == (true, true);
         if both {
             self.stats.both_paths += now.saturating_sub(last);
         }
         let awake = self.cadence.awake(now);
-        self.both_paths.note(awake, both);
+        self.both_paths.record(awake, both);
     }
 
-    /// How long game packets have been going on both paths without a break.
+    /// How long game packets have used both paths without a break.
     pub(super) fn both_together(&self, awake: Duration) -> Duration {
         let since = self.both_paths.since;
         since.map_or(Duration::ZERO, |since| awake.saturating_sub(since))
@@ -94,11 +93,11 @@ impl Link {
         self.paths[0].sent.loss_runs_since(start)
     }
 
-    /// Whether the relay delivers what the direct path loses, in time to be worth it.
+    /// Whether the relay delivers what the direct path loses, and in time.
     ///
-    /// The direct path is given what came late; the relay only what came in time. A relay that is
-    /// slower by more than `S` would be late for longer than a lost packet is missed, and one that
-    /// alone uses up the prediction window would stall every frame: better to stay on both.
+    /// Late packets count in favour of the direct path and against the relay. A relay that is slower
+    /// by more than `S` would be late for longer than a lost packet is missed, and one whose latency
+    /// alone uses up the prediction window would stall every frame: both paths are better then.
     pub(super) fn relay_loses_less(&self, awake: Duration) -> bool {
         let Some((direct_rtt, relay_rtt)) =
             self.path_rtt(Path::Direct).zip(self.path_rtt(Path::Relay))
@@ -128,7 +127,7 @@ impl Link {
         } else {
             direct.1
         };
-        let good = |quality: &Quality| {
+        let good = |quality: &StretchQuality| {
             quality.judged >= COMPARED_MIN
                 && !quality.two_in_a_row
                 && quality.share() >= RELAY_SHARE
@@ -145,13 +144,13 @@ impl Link {
         worse - better >= LOSES_LESS.max(SIGMAS * error)
     }
 
-    /// By how much the direct path queued at least, in each of the last three full seconds: its
-    /// mean delay above its own minimum of ten seconds, in milliseconds. `None` unless it was also
-    /// slower than the relay in each of them.
+    /// The least queue of the direct path in each of the last three full seconds: its mean delay above
+    /// its own minimum of ten seconds, in milliseconds. `None` unless it was also slower than the
+    /// relay in each of them.
     pub(super) fn queued_ms(&self, now: Duration) -> Option<f64> {
         let [direct, relay] = &self.paths;
         let floor = direct.delay.min_over(now, 9)?;
-        // A tenth of the relay's delay, half its round trip, and what polls jitter.
+        // A tenth of the relay's delay (half its round trip), and the jitter of polls.
         let slower = micros(self.path_rtt(Path::Relay)? / 20) + 5_000;
         let mut least = i64::MAX;
         for second in 0..QUEUED_SECONDS {
@@ -165,8 +164,8 @@ impl Link {
         Some(least as f64 / 1e3)
     }
 
-    /// How often within a second the direct path delivered packets eight inputs too late, while
-    /// the relay is faster.
+    /// How often within a second the direct path delivered packets eight frames too late, while the
+    /// relay is faster.
     pub(super) fn slow_acks(&self, awake: Duration) -> usize {
         let rtt = |path| self.path_rtt(path);
         let faster = rtt(Path::Direct)
@@ -180,10 +179,10 @@ impl Link {
         }
     }
 
-    /// Tells the books which packets are slow from now on.
+    /// Sets which packets count as slow from now on.
     pub(super) fn expect_acks(&mut self) {
         let limit = self.unacked_limit(self.interval());
-        let inputs = frame(self.settings.fps) * SLOW_INPUTS;
-        self.paths[0].sent.set_slow_after(limit + inputs);
+        let overdue = frame(self.settings.fps) * SLOW_FRAMES;
+        self.paths[0].sent.set_slow_after(limit + overdue);
     }
 }
