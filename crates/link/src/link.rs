@@ -78,8 +78,21 @@ impl Default for LinkSettings {
 #[error("path did not take the datagram")]
 pub struct SendFailed;
 
-/// Where a link's datagrams go.
-pub type Out<'a> = dyn FnMut(Path, &[u8]) -> Result<(), SendFailed> + 'a;
+/// One datagram that a link sends now: hand `bytes` to `path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit<'a> {
+    /// The path that shall carry it.
+    pub path: Path,
+    /// What it holds, as its header says. A send queue may let control messages pass game packets
+    /// by this, without decoding the header.
+    pub kind: Kind,
+    /// The datagram, header included, at most [`MAX_DATAGRAM`] bytes. Only valid during the call.
+    pub bytes: &'a [u8],
+}
+
+/// Where a link's datagrams go: called once per datagram, within [`Link::poll`] and
+/// [`Link::send_data`]. Return [`SendFailed`] when the path cannot take the datagram now.
+pub type Out<'a> = dyn FnMut(Transmit<'_>) -> Result<(), SendFailed> + 'a;
 
 /// The paths that took a data packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,9 +16,9 @@ use std::{collections::HashSet, time::Duration};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rollback_lab_link::conditions::{Conditions, Direction, Shaper};
-use rollback_lab_link::link::{Incoming, Link, LinkSettings, Out, SendFailed, SentBy};
+use rollback_lab_link::link::{Incoming, Link, LinkSettings, Out, SendFailed, SentBy, Transmit};
 use rollback_lab_link::route::{RouteCause, RouteChange, RoutePolicy, RouteState};
-use rollback_lab_link::wire::{HEADER_LEN, Header, Kind, Path};
+use rollback_lab_link::wire::{HEADER_LEN, Kind, Path};
 
 pub const MS: Duration = Duration::from_millis(1);
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -342,14 +342,13 @@ impl World {
             }
             other.shaper.recycle(packet.bytes);
         }
-        let mut out = |path: Path, bytes: &[u8]| {
+        let mut out = |Transmit { path, kind, bytes }: Transmit<'_>| {
             assert!(bytes.len() >= HEADER_LEN);
             if path == Path::Direct && *refuse_direct {
                 return Err(SendFailed);
             }
             if path == Path::Relay {
-                let (header, _) = Header::decode(bytes).unwrap();
-                let kind = match header.kind {
+                let kind = match kind {
                     Kind::Data => 0,
                     Kind::Heartbeat => 1,
                     Kind::Probe => 2,

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::{Echo, Header, IDLE_EPOCH, Kind, Link, MAX_PAYLOAD, Out, Path, SentBy, frame};
+use super::{
+    Echo, Header, IDLE_EPOCH, Kind, Link, MAX_PAYLOAD, Out, Path, SentBy, Transmit, frame,
+};
 use crate::{
     route::{RouteCause, RouteState},
     wire::{HEADER_LEN, wrap_micros},
@@ -296,7 +298,12 @@ impl Link {
         body[..payload.len()].copy_from_slice(payload);
 
         let stats = &mut self.stats.paths[path.index()];
-        if out(path, &self.buffer[..len]).is_err() {
+        let transmit = Transmit {
+            path,
+            kind,
+            bytes: &self.buffer[..len],
+        };
+        if out(transmit).is_err() {
             stats.send_failures += 1;
             if path == Path::Direct {
                 self.stats.direct_send_failures += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
-use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy};
+use super::{Incoming, Link, LinkError, LinkSettings, MAX_PAYLOAD, SendFailed, SentBy, Transmit};
 use crate::{
     route::RouteState,
     wire::{
@@ -40,8 +40,8 @@ fn playing(ticks: u32) -> (Link, Link, Duration) {
 
 fn exchange(now: Duration, from: &mut Link, to: &mut Link, payload: Option<&[u8]>) {
     let mut wire = Vec::new();
-    let mut out = |path: Path, bytes: &[u8]| {
-        wire.push((path, bytes.to_vec()));
+    let mut out = |sent: Transmit<'_>| {
+        wire.push((sent.path, sent.bytes.to_vec()));
         Ok(())
     };
     from.poll(now, &mut out);
@@ -96,7 +96,7 @@ fn an_acknowledgement_cannot_move_past_what_was_sent() {
 #[test]
 fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
     let (mut link, _, now) = playing(10);
-    link.poll(now, &mut |_, _| Ok(()));
+    link.poll(now, &mut |_| Ok(()));
     let before = link.path_rtt(Path::Direct);
     let samples = link.stats().path(Path::Direct).rtt.samples;
     for sent in [0, 1, u32::MAX, wrap_micros(now) - 1] {
@@ -111,9 +111,36 @@ fn an_echo_of_a_stamp_that_was_not_sent_measures_nothing() {
         link.receive(now, Path::Direct, &datagram(&header, &[]))
             .unwrap();
     }
-    link.poll(now, &mut |_, _| Ok(()));
+    link.poll(now, &mut |_| Ok(()));
     assert_eq!(link.path_rtt(Path::Direct), before);
     assert_eq!(link.stats().path(Path::Direct).rtt.samples, samples);
+}
+
+#[test]
+fn a_stamped_arrival_is_measured_without_its_wait_for_the_poll() {
+    let wait = TICK / 2;
+    for (stamped, expected) in [(false, wait), (true, Duration::ZERO)] {
+        let (mut a, mut b) = (connected(), connected());
+        a.start_epoch(MS, 1);
+        b.start_epoch(MS, 1);
+        for tick in 1..50 {
+            let now = TICK * tick;
+            exchange(now, &mut a, &mut b, Some(&[1]));
+            let mut answers = Vec::new();
+            b.poll(now, &mut |sent| {
+                answers.push((sent.path, sent.bytes.to_vec()));
+                Ok(())
+            });
+            // They are there at once, and read half a tick later.
+            let arrived = if stamped { now } else { now + wait };
+            for (path, bytes) in answers {
+                a.receive_stamped(now + wait, arrived, path, &bytes)
+                    .unwrap();
+            }
+        }
+        let rtt = a.path_rtt(Path::Direct).unwrap();
+        assert!(rtt.abs_diff(expected) < MS, "{rtt:?}, not {expected:?}");
+    }
 }
 
 #[test]
@@ -140,7 +167,7 @@ fn data_of_another_episode_is_dropped_and_counted() {
 #[test]
 fn what_cannot_be_sent_is_said() {
     let (mut link, _, now) = playing(3);
-    let mut out = |_: Path, _: &[u8]| Ok(());
+    let mut out = |_: Transmit<'_>| Ok(());
     let none = SentBy::default();
     assert_eq!(
         link.send_data(now, &[0; MAX_PAYLOAD + 1], true, &mut out),
@@ -150,7 +177,7 @@ fn what_cannot_be_sent_is_said() {
         link.send_data(now, &[0; MAX_PAYLOAD], true, &mut out)
             .direct
     );
-    let mut refuse = |_: Path, _: &[u8]| Err(SendFailed);
+    let mut refuse = |_: Transmit<'_>| Err(SendFailed);
     assert_eq!(link.send_data(now, &[1], true, &mut refuse), none);
     assert_eq!(link.route(), RouteState::Suspect);
     link.end_epoch();
@@ -166,8 +193,8 @@ fn control_messages_arrive_once_over_two_paths() {
     for tick in 1..20 {
         let now = TICK * tick;
         let mut wire = Vec::new();
-        a.poll(now, &mut |path, bytes: &[u8]| {
-            wire.push((path, bytes.to_vec()));
+        a.poll(now, &mut |sent| {
+            wire.push((sent.path, sent.bytes.to_vec()));
             Ok(())
         });
         for (path, bytes) in wire {
@@ -336,8 +363,8 @@ proptest! {
                 step_us: header.data_seq,
             };
             link.record_clock(answer, now);
-            link.poll(now, &mut |_, _| Ok(()));
-            link.send_data(now, &[1], true, &mut |_, _| Ok(()));
+            link.poll(now, &mut |_| Ok(()));
+            link.send_data(now, &[1], true, &mut |_| Ok(()));
             let _ = (link.margin(), link.late_evidence(now), link.clock_offset());
             let stats = link.stats();
             for path in &stats.paths {
