@@ -161,8 +161,7 @@ pub struct SessionInfo {
 ///
 /// ```
 /// use bevy::prelude::*;
-/// use bevy_ggrs::RollbackApp;
-/// use bevy_ggrs::prelude::*;
+/// use bevy_ggrs::Rollback;
 /// use bevy_rollback_lab::prelude::*;
 ///
 /// #[derive(Component)]
@@ -170,7 +169,7 @@ pub struct SessionInfo {
 ///
 /// fn spawn_world(starting: On<EpisodeStarting>, mut commands: Commands) {
 ///     for player in 0..starting.players {
-///         commands.spawn(Paddle(player)).add_rollback();
+///         commands.spawn((Paddle(player), Rollback));
 ///     }
 /// }
 /// # App::new().add_observer(spawn_world);
@@ -239,7 +238,7 @@ pub(crate) struct HistoryDigest(pub(crate) Option<u64>);
 #[derive(Event, Reflect, Clone, Debug, Default)]
 pub struct ReadyForEpisode;
 
-/// The lab session failed: observe it to tell the participant.
+/// The lab session failed: observe it to show the participant why.
 ///
 /// ```
 /// use bevy::prelude::*;
@@ -379,6 +378,9 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             .init_resource::<HistoryDigest>()
             .init_state::<SessionPhase>()
             .register_type::<SessionPhase>()
+            .register_type::<EpisodeStarting>()
+            .register_type::<EpisodeStarted>()
+            .register_type::<ReadyForEpisode>()
             .add_message::<EpisodeStopped>()
             .add_message::<EpisodeFinalized>()
             .add_plugins((

@@ -196,8 +196,9 @@ impl LabNet {
         self.core().for_each_link(|link| link.set_skew(frames));
     }
 
-    /// Sets whether this peer's tab or window is hidden.
-    pub(crate) fn set_hidden(&self, hidden: bool) {
+    /// Sets whether this peer's tab or window is hidden, in the headers of its packets.
+    /// [`SetHidden`](crate::session::SetHidden) does it for a lab session.
+    pub fn set_hidden(&self, hidden: bool) {
         self.core().set_hidden(hidden);
     }
 
@@ -282,6 +283,23 @@ impl LabNet {
 
 /// The socket of a ggrs session over a [`LabNet`]: ggrs addresses peers by id, and the links choose the
 /// path.
+///
+/// ```no_run
+/// use bevy_ggrs::GgrsConfig;
+/// use bevy_ggrs::ggrs::{GgrsError, P2PSession, PlayerType, SessionBuilder};
+/// use bevy_matchbox::matchbox_socket::PeerId;
+/// use bevy_rollback_lab::transport::LabNet;
+///
+/// type Config = GgrsConfig<u8, PeerId>;
+///
+/// fn start(net: &LabNet, other: PeerId) -> Result<P2PSession<Config>, GgrsError> {
+///     SessionBuilder::<Config>::new()
+///         .with_num_players(2)?
+///         .add_player(PlayerType::Local, 0)?
+///         .add_player(PlayerType::Remote(other), 1)?
+///         .start_p2p_session(net.socket())
+/// }
+/// ```
 pub struct LabSocket {
     net: LabNet,
     /// The epoch that ends with this socket, counted from 1, if one does.
@@ -289,7 +307,7 @@ pub struct LabSocket {
 }
 
 impl Drop for LabSocket {
-    /// Without a session there is no match: heartbeats end, and the headers say that they do.
+    /// Without a session there is no match: heartbeats end, and the headers carry the idle epoch.
     fn drop(&mut self) {
         let mut core = self.net.core();
         if self.ends == Some(core.epochs_opened) {

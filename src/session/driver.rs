@@ -169,7 +169,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     /// The id under which a peer writes its session document until all players are known: of the
     /// room, this peer, and the server's nonce. A session that failed before the server assigned an
-    /// id is told from others by the time it began.
+    /// id is identified by the time it began.
     pub(crate) fn provisional_id(&self, origin_unix_ms: u64) -> Option<String> {
         let room = self.room.name();
         let Some(local) = self.room.local() else {

@@ -125,12 +125,12 @@ mod tests {
     #[test]
     fn the_advice_is_the_smallest_delay_that_suffices() {
         let text = advice(60, 1, 2, -17.0);
-        for words in [
+        for part in [
             "player 2",
             "-17.0 ms",
             "input delay of 3 frames instead of 1",
         ] {
-            assert!(text.contains(words), "{text:?} says {words:?}");
+            assert!(text.contains(part), "{part:?} in {text:?}");
         }
     }
 }

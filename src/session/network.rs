@@ -28,6 +28,7 @@ pub(super) fn plugin<C: Config<Address = PeerId>>(app: &mut App) {
     }
     app.init_resource::<LabClock>()
         .register_type::<SessionInfo>()
+        .register_type::<PeerNotice>()
         .add_message::<RouteChanged>()
         .add_message::<PeerNotice>()
         .add_plugins(DepthPlugin::<C>(PhantomData))

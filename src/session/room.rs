@@ -15,7 +15,7 @@ use rollback_lab_link::wire::ByeReason;
 use rollback_lab_link::wire::relay::{DropReason, Notice};
 
 /// How long a server that took the connection may stay silent. Above the 17 s of three attempts to
-/// connect, whose own errors say more.
+/// connect, whose own errors are more precise.
 const CONNECTING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Silence on both paths after which the server's report that a peer is gone is believed.
 const GONE_SILENCE: Duration = Duration::from_secs(1);

@@ -11,7 +11,6 @@ use ggrs::{Frame, Message as GgrsMessage};
 
 pub use self::peer::InputDeparture;
 pub(super) use self::peer::Peer;
-use self::peer::limits;
 pub(crate) use self::peer::{InputPacket, PacketCursor};
 use super::EpisodeBounds;
 use super::network::{NetEvent, Network, Received};
@@ -23,7 +22,7 @@ use rollback_lab_link::route::RouteChange;
 use rollback_lab_link::wire::{ControlMessage, Kind, MAX_DATAGRAM, Path};
 
 /// matchbox reports a peer that only left the server like one whose data channel closed. Silence
-/// for this long tells the two apart; a suspect route uses both paths long before. Between episodes
+/// for this long distinguishes the two; a suspect route uses both paths long before. Between episodes
 /// there is one probe a second, of which two may get lost.
 const CLOSED_SILENCE: Duration = Duration::from_millis(2_500);
 
@@ -52,7 +51,7 @@ pub(super) struct Core {
     pub(super) route_changes: Vec<(PeerId, Option<Frame>, RouteChange)>,
     pub(super) departures: Vec<InputDeparture>,
     pub(super) current_frame: Frame,
-    /// Epochs opened so far, which tells a socket of the newest one from those before.
+    /// Epochs opened so far, which distinguishes a socket of the newest one from those before.
     pub(super) epochs_opened: u64,
     /// A message that cannot be sent was logged.
     unsendable_logged: bool,
@@ -259,49 +258,34 @@ impl Core {
         } = self;
         let current_frame = *current_frame;
         network.receive(now, &mut |received| {
-            let Received {
-                path,
-                from,
-                at,
-                bytes,
-            } = received;
+            let Received { path, from, .. } = received;
             if !shaper.admit(path) {
                 return;
             }
             let Some(index) = peers.iter().position(|peer| peer.id == from) else {
                 return;
             };
-            if path == Path::Direct {
-                peers[index].direct_at = now;
-            }
-            match peers[index].link.receive_stamped(now, at, path, bytes) {
+            let peer = &mut peers[index];
+            match peer.receive(now, received) {
                 Ok(Incoming::Data { payload, via }) => {
                     let Some(bounds) = bounds.as_ref() else {
                         return;
                     };
-                    let peer = &mut peers[index];
-                    match ggrs_wire::decode(payload, &limits(bounds, peer, current_frame)) {
-                        Ok((message, checked)) => {
-                            peer.magic.get_or_insert(checked.magic);
-                            if let Some(newest) = peer.record_inputs(&checked, via, now) {
-                                for other in peers.iter_mut().filter(|other| other.id != from) {
-                                    other.record_other(bounds, from, newest);
-                                }
-                            }
-                            inbox.push((from, message));
+                    let Some(data) = peer.decode(payload, via, bounds, current_frame, now) else {
+                        return;
+                    };
+                    if let Some(newest) = data.newest_input {
+                        for other in peers.iter_mut().filter(|other| other.id != from) {
+                            other.record_other(bounds, from, newest);
                         }
-                        Err(error) => peer.link.count_malformed(via, error.reason()),
                     }
+                    inbox.push((from, data.message));
                 }
                 Ok(Incoming::Control(messages)) => {
                     control.extend(messages.into_iter().map(|message| (from, message)));
                 }
-                Ok(Incoming::Duplicate) => {
-                    if path == Path::Direct {
-                        peers[index].record_copy();
-                    }
-                }
-                Ok(Incoming::OtherEpoch | Incoming::Nothing) => {}
+                Ok(Incoming::Duplicate) if path == Path::Direct => peer.record_copy(),
+                Ok(Incoming::Duplicate | Incoming::OtherEpoch | Incoming::Nothing) => {}
                 // The link has counted it by its reason.
                 Err(_counted) => {}
             }

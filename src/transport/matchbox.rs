@@ -195,7 +195,7 @@ impl Network for MatchboxNetwork {
     fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
         self.take_server_events(events);
         self.ask_clocks();
-        // A closed socket has no more changes; the server's events say why.
+        // A closed socket has no more changes; the server's events have the reason.
         for (peer, state) in self.socket.try_update_peers().unwrap_or_default() {
             events.push(match state {
                 PeerState::Connected => NetEvent::DirectOpened(peer),

@@ -214,7 +214,7 @@ impl LabRoom {
                 reason,
             });
         }
-        // A match goes on without them if its game says so; one that never began cannot begin.
+        // Whether a match goes on without them is up to its game; one that has not begun cannot begin.
         if self.sessions == 0 {
             self.failure = self.failure.take().or_else(|| self.room.first_gone());
         }

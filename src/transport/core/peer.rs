@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::PeerId;
-use ggrs::{Frame, NULL_FRAME};
+use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 
 use crate::transport::EpisodeBounds;
+use crate::transport::network::Received;
 use rollback_lab_link::cause::{Arrival, Pause};
-use rollback_lab_link::ggrs_wire::{Checked, Limits, Owner, Player, SentPings};
-use rollback_lab_link::link::{Link, SentBy};
+use rollback_lab_link::ggrs_wire::{self, Checked, Limits, Owner, Player, SentPings};
+use rollback_lab_link::link::{Incoming, Link, LinkError, SentBy};
 use rollback_lab_link::route::RouteState;
 use rollback_lab_link::wire::Path;
 
@@ -54,7 +55,7 @@ pub(in crate::transport) struct InputPackets {
     ring: Vec<InputPacket>,
     /// Packets so far.
     count: u64,
-    /// Tells the packets of this peer and episode from all others.
+    /// Differs from that of any other peer and episode.
     id: u64,
 }
 
@@ -123,6 +124,13 @@ impl InputPackets {
     }
 }
 
+/// A checked message of a peer's game.
+pub(super) struct DataMessage {
+    pub(super) message: GgrsMessage,
+    /// Its newest input frame, if no message had brought it before.
+    pub(super) newest_input: Option<Frame>,
+}
+
 /// One remote peer.
 pub(in crate::transport) struct Peer {
     pub(in crate::transport) id: PeerId,
@@ -178,14 +186,60 @@ impl Peer {
         Some(self.usable_at?.saturating_sub(self.named_at))
     }
 
+    /// Takes in one datagram. Paths are judged by `now`; the stamp of its arrival only measures.
+    pub(super) fn receive<'a>(
+        &mut self,
+        now: Duration,
+        received: Received<'a>,
+    ) -> Result<Incoming<'a>, LinkError> {
+        let Received {
+            path, at, bytes, ..
+        } = received;
+        if path == Path::Direct {
+            self.direct_at = now;
+        }
+        self.link.receive_stamped(now, at, path, bytes)
+    }
+
+    /// Decodes the first copy of a data packet within `bounds`, and records its inputs. A message
+    /// outside them is counted.
+    pub(super) fn decode(
+        &mut self,
+        payload: &[u8],
+        via: Path,
+        bounds: &EpisodeBounds,
+        current_frame: Frame,
+        now: Duration,
+    ) -> Option<DataMessage> {
+        let limits = Limits {
+            players: &self.players,
+            input_bytes: bounds.input_bytes,
+            max_prediction: bounds.max_prediction,
+            max_input_delay: bounds.max_input_delay,
+            desync_interval: bounds.desync_interval,
+            current_frame,
+            remote_magic: self.magic,
+            sent_pings: &self.sent_pings,
+        };
+        match ggrs_wire::decode(payload, &limits) {
+            Ok((message, checked)) => {
+                self.magic.get_or_insert(checked.magic);
+                let newest_input = self.record_inputs(&checked, via, now);
+                Some(DataMessage {
+                    message,
+                    newest_input,
+                })
+            }
+            Err(error) => {
+                self.link.count_malformed(via, error.reason());
+                None
+            }
+        }
+    }
+
     /// Records the packet of a checked message, if it carries inputs. Returns the newest input frame
     /// if it is new.
-    pub(super) fn record_inputs(
-        &mut self,
-        checked: &Checked,
-        via: Path,
-        at: Duration,
-    ) -> Option<Frame> {
+    fn record_inputs(&mut self, checked: &Checked, via: Path, at: Duration) -> Option<Frame> {
         let newest = checked.newest_input_frame?;
         let known = self.newest(Owner::Sender);
         let is_new = newest > known;
@@ -213,7 +267,7 @@ impl Peer {
         self.packets.push(InputPacket::Copy { seq });
     }
 
-    /// What the header of the packet received last says about the inputs in it.
+    /// The packet received last, by its header, with the inputs in it.
     fn arrival(&self, first: Frame, newest: Frame, via: Path, at: Duration) -> Arrival {
         let header = self.link.last_packet();
         let relay = via == Path::Relay;
@@ -265,24 +319,6 @@ impl Peer {
         {
             player.last_frame = frame;
         }
-    }
-}
-
-/// The bounds that a message of `peer` is checked against.
-pub(super) fn limits<'a>(
-    bounds: &EpisodeBounds,
-    peer: &'a Peer,
-    current_frame: Frame,
-) -> Limits<'a> {
-    Limits {
-        players: &peer.players,
-        input_bytes: bounds.input_bytes,
-        max_prediction: bounds.max_prediction,
-        max_input_delay: bounds.max_input_delay,
-        desync_interval: bounds.desync_interval,
-        current_frame,
-        remote_magic: peer.magic,
-        sent_pings: &peer.sent_pings,
     }
 }
 

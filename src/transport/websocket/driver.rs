@@ -40,7 +40,7 @@ pub(super) trait Backend {
     ) -> Result<(Self::Writer, Self::Reader), AttemptError>;
 }
 
-/// The sending half of a websocket. Errors are what the platform said.
+/// The sending half of a websocket. Errors are the platform's own texts.
 pub(super) trait Writer {
     /// Waits until the platform's own buffer has room; at once where writing itself waits for that.
     async fn ready(&self);

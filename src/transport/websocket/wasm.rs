@@ -1,6 +1,6 @@
 //! The websocket in browsers: `WebSocket` of the page, driven by a task of its event loop.
 //!
-//! A browser keeps from a page why an attempt failed; the error texts say so.
+//! A browser does not let a page know why an attempt failed; the error texts leave it at that.
 
 use std::{future::Future, io, time::Duration};
 
@@ -54,7 +54,7 @@ impl Backend for Platform {
         match socket.events.next().await {
             Some(SocketEvent::Opened) => Ok((PageWriter(socket.socket.clone()), socket)),
             Some(SocketEvent::Closed { code, .. }) => Err(AttemptError::Failed(format!(
-                "the browser could not connect (code {code}), and does not say why"
+                "the browser could not connect (code {code}), and gives no reason"
             ))),
             _ => Err(AttemptError::Failed("the browser could not connect".into())),
         }
