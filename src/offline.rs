@@ -90,8 +90,8 @@ mod lab {
     use uuid::Uuid;
 
     use crate::session::{
-        self, Episode, EpisodeStarting, EpisodeStopped, PeerNotice, RouteChanged, SessionInfo,
-        SessionPhase, lobby::PlayerSlot,
+        self, Episode, EpisodeStarting, EpisodeStopped, PeerNotice, PlayerSlot, RouteChanged,
+        SessionInfo, SessionPhase,
     };
 
     pub(super) fn build(app: &mut App) {

@@ -68,7 +68,7 @@ mod lab {
     use crate::config::LabConfig;
     use crate::record::LabRecordPlugin;
     use crate::session::SessionPlugin;
-    use crate::transport::{LabNet, MatchboxNetwork};
+    use crate::transport::LabNet;
     use rollback_lab_link::conditions::Conditions;
 
     /// The whole: rooms, routes, episodes, observers, files.
@@ -131,9 +131,8 @@ mod lab {
             return;
         }
         let conditions = Conditions::parse(&lab.conditions).unwrap_or_default();
-        let network = MatchboxNetwork::open(lab.matchbox_settings(), clock.clone());
-        commands.insert_resource(LabNet::new(
-            network,
+        commands.insert_resource(LabNet::open(
+            lab.matchbox_settings(),
             clock.clone(),
             lab.link_settings(),
             &conditions,

@@ -1,5 +1,8 @@
-//! Owns the lab session: who is in it, which phase it is in, and the ggrs session of the running
-//! episode. It knows peers and episodes, and never a path or a pixel.
+//! The lab session: who is in it, which phase it is in, and the ggrs session of the running episode.
+//!
+//! [`SessionPlugin`] is the session of [`RollbackLabPlugins`](crate::RollbackLabPlugins): rooms,
+//! phases, episodes. [`LabSocketPlugin`] is for games that build their own ggrs sessions over a
+//! [`LabRoom`].
 
 mod depth;
 mod driver;
@@ -9,8 +12,9 @@ mod evidence;
 mod focus;
 mod input;
 mod lab_room;
-pub mod lobby;
+mod lobby;
 mod margin;
+mod network;
 mod room;
 mod routes;
 
@@ -18,46 +22,56 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use bevy::prelude::*;
-use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame, PlayerHandle};
 
 pub use self::driver::LabSession;
-pub use self::episode::{Episode, EpisodeApp, FRAME_LIMIT};
+pub use self::episode::{Episode, EpisodeApp};
 pub(crate) use self::episode::{
     begin as begin_episode, plugin as build_episode, reset as reset_episode,
 };
 pub use self::error::{SessionError, StartError};
-pub use self::focus::{Focus, FocusChanged, SetHidden};
+pub use self::focus::SetHidden;
+pub(crate) use self::focus::{Focus, FocusChanged};
 pub(crate) use self::lab_room::RoomsExpected;
 pub use self::lab_room::{LabRoom, LabSocketPlugin};
-use self::lobby::PlayerSlot;
-use crate::clock::LabClock;
+pub use self::lobby::PlayerSlot;
 use crate::rollback::RollbackLabSystems;
-use crate::transport::LabNet;
 use rollback_lab_link::route::RouteChange;
 
-/// Where a lab session stands.
-#[derive(States, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// Where a lab session stands: a Bevy state, so that systems can run in one phase only.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// fn hide_menu() {}
+///
+/// # use bevy::state::app::StatesPlugin;
+/// # let mut app = App::new();
+/// # app.add_plugins(StatesPlugin).init_state::<SessionPhase>();
+/// app.add_systems(OnEnter(SessionPhase::Playing), hide_menu);
+/// ```
+#[derive(States, Reflect, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SessionPhase {
     /// Waiting for the server's answer.
     #[default]
     Connecting,
     /// In the room, waiting for the other players.
     Gathering,
-    /// Everybody is named; paths open and settings are compared.
+    /// All players are known; paths open and settings are compared.
     Meeting,
     /// Between episodes, before the first one too.
     Between,
-    /// Ready for the next episode, waiting until everybody is.
+    /// Ready for the next episode, waiting until all players are.
     Starting,
     /// An episode runs.
     Playing,
-    /// The episode is over here; its packets flow until it is over everywhere.
+    /// The episode is over here; its packets flow until it is over on every peer.
     Ending,
     /// All episodes are done.
     Finished,
-    /// The session failed; [`SessionFailed`] says why.
+    /// The session failed; [`SessionFailed`] holds the error.
     Failed,
 }
 
@@ -79,7 +93,16 @@ impl SessionPhase {
     }
 }
 
-/// What the session needs of the configuration.
+/// What the session needs of the configuration: made by
+/// [`LabConfig::session_settings`](crate::config::LabConfig::session_settings), which checks nothing;
+/// [`LabConfig::validate`](crate::config::LabConfig::validate) does.
+///
+/// ```
+/// use bevy_rollback_lab::prelude::*;
+///
+/// let settings = LabConfig::new("ws://127.0.0.1:3536", "duel").players(2).session_settings();
+/// assert_eq!(settings.players, 2);
+/// ```
 #[derive(Resource, Clone, Debug)]
 pub struct SessionSettings {
     /// Name of the room.
@@ -94,24 +117,36 @@ pub struct SessionSettings {
     pub max_prediction: u32,
     /// Frames between compared checksums.
     pub desync_interval: u32,
-    /// Frame at which an episode ends at the latest.
+    /// Frame at which an episode ends at the latest; `None` for no limit.
     pub frame_limit: Option<u32>,
-    /// Episodes of the session.
+    /// Episodes of the session; `None` for no limit.
     pub episodes: Option<u32>,
-    /// Whether episodes start by themselves.
+    /// Whether episodes start by themselves, or wait for [`ReadyForEpisode`].
     pub auto_start: bool,
-    /// Seed of the first episode.
+    /// Seed of the first episode; `None` derives one from the session's id.
     pub seed: Option<u64>,
     /// How long to wait for the other players.
     pub wait_timeout: Duration,
-    /// What this peer says to the others; they must say the same.
+    /// Settings that are sent to the other peers; theirs must be the same.
     pub hello: rollback_lab_link::wire::Hello,
 }
 
 /// Who plays this lab session. Present from [`SessionPhase::Meeting`] on.
-#[derive(Resource, Clone, Debug)]
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// fn log_players(info: Res<SessionInfo>) {
+///     let players = info.player_slots.len();
+///     info!("session {}: player {} of {players}", info.session_id, info.local_player);
+/// }
+/// # bevy::ecs::system::assert_is_system(log_players);
+/// ```
+#[derive(Resource, Reflect, Clone, Debug)]
+#[reflect(Resource)]
 pub struct SessionInfo {
-    /// Id of the lab session, the same on every peer.
+    /// Id of the lab session, the same on every peer: 32 hex digits.
     pub session_id: String,
     /// Handle of the local player.
     pub local_player: PlayerHandle,
@@ -121,8 +156,25 @@ pub struct SessionInfo {
     pub relay: bool,
 }
 
-/// The game may spawn its world: everything rolled back is gone, frame counts are 0.
-#[derive(Event, Clone, Debug)]
+/// Observe it to spawn the game's world for an episode: all that is rolled back is gone, and frame
+/// counts are 0.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_ggrs::Rollback;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// #[derive(Component)]
+/// struct Paddle(usize);
+///
+/// fn spawn_world(starting: On<EpisodeStarting>, mut commands: Commands) {
+///     for player in 0..starting.players {
+///         commands.spawn((Paddle(player), Rollback));
+///     }
+/// }
+/// # App::new().add_observer(spawn_world);
+/// ```
+#[derive(Event, Reflect, Clone, Debug)]
 pub struct EpisodeStarting {
     /// Number of the episode, from 0.
     pub number: u32,
@@ -134,8 +186,16 @@ pub struct EpisodeStarting {
     pub local_player: PlayerHandle,
 }
 
-/// Everybody is synchronized and the episode runs; its first frames may have been simulated.
-#[derive(Event, Clone, Debug)]
+/// All peers are synchronized and the episode runs; its first frames may have been simulated.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// # let mut app = App::new();
+/// app.add_observer(|started: On<EpisodeStarted>| info!("episode {} runs", started.number));
+/// ```
+#[derive(Event, Reflect, Clone, Debug)]
 pub struct EpisodeStarted {
     /// Number of the episode, from 0.
     pub number: u32,
@@ -143,43 +203,69 @@ pub struct EpisodeStarted {
 
 /// The simulation of an episode stopped on this peer.
 #[derive(Message, Clone, Debug)]
-pub struct EpisodeStopped {
-    /// Number of the episode, from 0.
-    pub number: u32,
+pub(crate) struct EpisodeStopped {
     /// First frame at which the end holds: frames 0 to this one, excluded, count.
-    pub end_frame: Frame,
+    pub(crate) end_frame: Frame,
     /// Why it ended.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// Whether it was cut short.
-    pub partial: bool,
+    pub(crate) partial: bool,
 }
 
-/// What the other peers said about an episode's end; its record is complete.
+/// The reports of the other peers about an episode's end: its record is complete.
 #[derive(Message, Clone, Debug)]
-pub struct EpisodeSettled {
-    /// Number of the episode, from 0.
-    pub number: u32,
-    /// End frame and history digest of every peer that told it.
-    pub digests: Vec<(PlayerHandle, Frame, u64)>,
+pub(crate) struct EpisodeFinalized {
+    /// End frame and history digest of every peer that reported them.
+    pub(crate) digests: Vec<(PlayerHandle, Frame, u64)>,
 }
 
-/// Digest of the local history of the episode that just stopped; written by the record.
+/// Digest of the local history of the episode that just stopped; written by the record, sent to the
+/// other peers with this one's end.
 #[derive(Resource, Clone, Copy, Debug, Default)]
-pub struct HistoryDigest(pub Option<u64>);
+pub(crate) struct HistoryDigest(pub(crate) Option<u64>);
 
-/// Tells the session to start the next episode, where
-/// [`auto_start`](SessionSettings::auto_start) is off.
-#[derive(Event, Clone, Debug, Default)]
+/// Trigger it to start the next episode, where [`auto_start`](SessionSettings::auto_start) is off.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// fn ready_button_pressed(mut commands: Commands) {
+///     commands.trigger(ReadyForEpisode);
+/// }
+/// # bevy::ecs::system::assert_is_system(ready_button_pressed);
+/// ```
+#[derive(Event, Reflect, Clone, Debug, Default)]
 pub struct ReadyForEpisode;
 
-/// The lab session failed.
+/// The lab session failed: observe it to show the participant why.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// # let mut app = App::new();
+/// app.add_observer(|failed: On<SessionFailed>| error!("{}", failed.error));
+/// ```
 #[derive(Event, Clone, Debug)]
 pub struct SessionFailed {
-    /// Why, in words for the person who must act.
+    /// Why, with what can be done about it.
     pub error: SessionError,
 }
 
-/// The route to a peer changed.
+/// The route to a peer changed: read it to show when a match fails over to the relay.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// fn show_failover(mut changes: MessageReader<RouteChanged>) {
+///     for changed in changes.read().filter(|changed| changed.change.to.failed_over()) {
+///         info!("player {} is reached through the relay now", changed.player);
+///     }
+/// }
+/// # bevy::ecs::system::assert_is_system(show_failover);
+/// ```
 #[derive(Message, Clone, Debug)]
 pub struct RouteChanged {
     /// The remote player.
@@ -193,21 +279,35 @@ pub struct RouteChanged {
     pub change: RouteChange,
 }
 
-/// A peer left, or came back into sight of its players.
-#[derive(Message, Clone, Debug, PartialEq, Eq)]
+/// A peer left, or hid its tab or window or showed it again, or the server was lost.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::session::PeerNotice;
+///
+/// fn show_notices(mut notices: MessageReader<PeerNotice>) {
+///     for notice in notices.read() {
+///         if let PeerNotice::Hidden { player, .. } = notice {
+///             info!("player {player} looks at another tab");
+///         }
+///     }
+/// }
+/// # bevy::ecs::system::assert_is_system(show_notices);
+/// ```
+#[derive(Message, Reflect, Clone, Debug, PartialEq, Eq)]
 pub enum PeerNotice {
     /// The peer hid its tab or window.
     Hidden {
         /// The remote player.
         player: PlayerHandle,
-        /// When it was told.
+        /// When its message came.
         at: Duration,
     },
     /// The peer showed its tab or window again.
     Visible {
         /// The remote player.
         player: PlayerHandle,
-        /// When it was told.
+        /// When its message came.
         at: Duration,
     },
     /// The peer is gone for good.
@@ -226,9 +326,26 @@ pub enum PeerNotice {
     },
 }
 
-/// Runs the lab session of `C` over the [`LabNet`] resource.
+/// Runs the lab session of `C` over the [`LabNet`](crate::transport::LabNet) resource: joins the room,
+/// meets the other players, and plays episodes.
 ///
-/// Part of [`RollbackLabPlugins`](crate::RollbackLabPlugins), which also inserts the network.
+/// Part of [`RollbackLabPlugins`](crate::RollbackLabPlugins), which also inserts the network. It has no
+/// `Default`: a session needs a room.
+///
+/// ```no_run
+/// use bevy::prelude::*;
+/// use bevy_ggrs::GgrsConfig;
+/// use bevy_matchbox::matchbox_socket::PeerId;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// type Config = GgrsConfig<u8, PeerId>;
+///
+/// let config = LabConfig::new("ws://127.0.0.1:3536", "duel").players(2);
+/// App::new()
+///     .add_plugins((MinimalPlugins, bevy::state::app::StatesPlugin))
+///     .add_plugins(RollbackLabPlugins::<Config>::new(config))
+///     .run();
+/// ```
 ///
 /// # Panics
 /// Adding it to a game whose inputs cannot travel: one player's serialized input must fit into a
@@ -251,31 +368,27 @@ impl<C> SessionPlugin<C> {
 
 impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
     fn build(&self, app: &mut App) {
-        if let Err(error) = input::check_input::<C>() {
-            panic!("input of the game: {error}");
-        }
+        assert!(
+            !app.is_plugin_added::<LabSocketPlugin<C>>(),
+            "{}",
+            lab_room::ONE_OF_TWO
+        );
         app.insert_resource(self.settings.clone())
             .insert_resource(LabSession::<C>::new(self.settings.clone()))
-            .init_resource::<LabClock>()
             .init_resource::<HistoryDigest>()
             .init_state::<SessionPhase>()
+            .register_type::<SessionPhase>()
+            .register_type::<EpisodeStarting>()
+            .register_type::<EpisodeStarted>()
+            .register_type::<ReadyForEpisode>()
             .add_message::<EpisodeStopped>()
-            .add_message::<EpisodeSettled>()
-            .add_message::<RouteChanged>()
-            .add_message::<PeerNotice>()
+            .add_message::<EpisodeFinalized>()
             .add_plugins((
+                network::plugin::<C>,
                 episode::plugin,
                 focus::FocusPlugin::<C>(PhantomData),
-                depth::DepthPlugin::<C>(PhantomData),
             ))
             .add_observer(driver::record_ready::<C>)
-            .add_systems(PreUpdate, poll_network.before(RunGgrsSystems))
-            .add_systems(
-                PreUpdate,
-                evidence::gather
-                    .after(RunGgrsSystems)
-                    .before(RollbackLabSystems::Observe),
-            )
             .add_systems(
                 PreUpdate,
                 driver::drive::<C>.in_set(RollbackLabSystems::Session),
@@ -284,11 +397,5 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
                 Last,
                 driver::leave_on_exit::<C>.in_set(RollbackLabSystems::Session),
             );
-    }
-}
-
-fn poll_network(net: Option<Res<LabNet>>) {
-    if let Some(net) = net {
-        net.poll();
     }
 }

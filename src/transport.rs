@@ -1,12 +1,15 @@
-//! Two paths, one socket: [`LabNet`] owns every link of a lab session, [`LabSocket`] is the
-//! cheap handle that a ggrs session holds.
+//! Two paths, one socket: [`LabNet`] keeps a link to every peer of a lab session, and a ggrs session
+//! plays over its [`LabSocket`].
 //!
-//! It decides by which path a packet travels, and never what the packet means to the game.
+//! [`RollbackLabPlugins`](crate::RollbackLabPlugins) and
+//! [`LabSocketPlugin`](crate::session::LabSocketPlugin) insert the [`LabNet`] resource themselves. An
+//! app that brings its own, over another [`Network`] or with links of its own settings, inserts it
+//! before start-up, or hands it to [`LabRoom::over`](crate::session::LabRoom::over).
 
 mod core;
 mod matchbox;
 pub mod network;
-pub mod signaller;
+mod signaller;
 pub mod websocket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +20,8 @@ use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use ggrs::{Frame, Message as GgrsMessage, NonBlockingSocket};
 
 use self::core::Core;
-pub use self::core::{InputArrival, InputDeparture, InputPacket, PacketCursor};
+pub use self::core::InputDeparture;
+pub(crate) use self::core::{InputPacket, PacketCursor};
 pub use self::matchbox::{MatchboxNetwork, MatchboxSettings};
 use self::network::{NetEvent, Network};
 use crate::clock::LabClock;
@@ -26,10 +30,11 @@ use rollback_lab_link::link::{Link, LinkSettings};
 use rollback_lab_link::route::RouteChange;
 use rollback_lab_link::wire::{ControlMessage, Path};
 
-/// The bounds of one episode that incoming ggrs messages are checked against.
+/// The bounds of one episode that incoming ggrs messages are checked against: what ggrs 0.13 itself
+/// takes unchecked from a peer.
 #[derive(Clone, Debug)]
 pub struct EpisodeBounds {
-    /// Who plays, by handle; `None` is this peer.
+    /// The peer behind every player handle; `None` is this peer.
     pub player_slots: Vec<Option<PeerId>>,
     /// Serialized size of one player's input, where it is fixed.
     pub input_bytes: Option<usize>,
@@ -42,13 +47,31 @@ pub struct EpisodeBounds {
 }
 
 /// Every link of the lab session. Clones share the same network.
+///
+/// A game reads from it how a peer is reached:
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::session::SessionInfo;
+/// use bevy_rollback_lab::transport::LabNet;
+/// use rollback_lab_link::link::Link;
+///
+/// fn log_round_trips(net: Res<LabNet>, info: Res<SessionInfo>) {
+///     for slot in info.player_slots.iter().filter(|slot| !slot.local) {
+///         let rtt = net.link(slot.peer, Link::srtt).flatten();
+///         info!("player {}: {rtt:?}, direct: {}", slot.handle, net.p2p_healthy(slot.peer));
+///     }
+/// }
+/// # bevy::ecs::system::assert_is_system(log_round_trips);
+/// ```
 #[derive(Resource, Clone)]
 pub struct LabNet {
     core: Arc<Mutex<Core>>,
 }
 
 impl LabNet {
-    /// A network over `network`, with links made by `settings` and this peer's `conditions`.
+    /// Links by `settings` over `network`, with this peer's `conditions` and the `seed` of their
+    /// randomness.
     #[must_use]
     pub fn new(
         network: impl Network,
@@ -63,35 +86,47 @@ impl LabNet {
         }
     }
 
+    /// Connects to a lab server or a stock matchbox server, as [`new`](Self::new) over a
+    /// [`MatchboxNetwork`].
+    #[must_use]
+    pub fn open(
+        server: MatchboxSettings,
+        clock: LabClock,
+        settings: LinkSettings,
+        conditions: &Conditions,
+        seed: u64,
+    ) -> Self {
+        let network = MatchboxNetwork::open(server, clock.clone());
+        Self::new(network, clock, settings, conditions, seed)
+    }
+
     /// Only the main thread takes this lock; it exists because ggrs owns its socket.
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Receives, judges the paths and sends what is due. Called once per update, before ggrs runs.
+    /// Receives, judges the paths and sends what is due. Call it once per update, before ggrs runs.
     pub fn poll(&self) {
         self.core().poll();
     }
 
     /// Moves what happened outside since the last call to `events`.
-    pub fn drain_events(&self, events: &mut Vec<NetEvent>) {
+    pub(crate) fn drain_events(&self, events: &mut Vec<NetEvent>) {
         self.core().take_events(events);
     }
 
     /// Moves the control messages received since the last call to `messages`.
-    pub fn drain_control(&self, messages: &mut Vec<(PeerId, ControlMessage)>) {
+    pub(crate) fn drain_control(&self, messages: &mut Vec<(PeerId, ControlMessage)>) {
         messages.append(&mut self.core().control);
     }
 
     /// Moves the route changes since the last call to `changes`, each with the next frame to
     /// simulate when it happened, if an episode was open.
-    pub fn drain_route_changes(&self, changes: &mut Vec<(PeerId, Option<Frame>, RouteChange)>) {
+    pub(crate) fn drain_route_changes(
+        &self,
+        changes: &mut Vec<(PeerId, Option<Frame>, RouteChange)>,
+    ) {
         changes.append(&mut self.core().route_changes);
-    }
-
-    /// Moves the arrivals of remote inputs since the last call to `arrivals`.
-    pub fn drain_arrivals(&self, arrivals: &mut Vec<InputArrival>) {
-        arrivals.append(&mut self.core().arrivals);
     }
 
     /// Moves the first datagrams of local inputs since the last call to `departures`.
@@ -100,8 +135,8 @@ impl LabNet {
     }
 
     /// Hands every packet of inputs that came from `peer` since `cursor` to `take`, with whether it
-    /// is the first one of another episode. The last 64 are kept.
-    pub fn input_packets(
+    /// is the first one of another episode. The last 512 are kept.
+    pub(crate) fn input_packets(
         &self,
         peer: PeerId,
         cursor: &mut PacketCursor,
@@ -117,13 +152,13 @@ impl LabNet {
         self.core().set_peers(peers);
     }
 
-    /// Tells every link whether the server can relay at all.
+    /// Sets whether the server can relay at all, for every link.
     pub fn set_relay_available(&self, available: bool) {
         self.core().set_relay_available(available);
     }
 
     /// Queues a control message to one peer; it is repeated until acknowledged.
-    pub fn send_control(&self, peer: PeerId, message: ControlMessage) {
+    pub(crate) fn send_control(&self, peer: PeerId, message: ControlMessage) {
         self.core().with_link(peer, |link| {
             if let Err(error) = link.send_control(message) {
                 error!("control message not sent: {error}");
@@ -131,8 +166,8 @@ impl LabNet {
         });
     }
 
-    /// Tells which player this peer is, and with that which conditions apply to it.
-    pub fn set_player(&self, player: usize) {
+    /// Sets which player this peer is, and with that which conditions apply to it.
+    pub(crate) fn set_player(&self, player: usize) {
         self.core().set_player(player);
     }
 
@@ -147,27 +182,22 @@ impl LabNet {
     }
 
     /// Closes the packets of the running episode.
-    pub fn end_epoch(&self) {
+    pub(crate) fn end_epoch(&self) {
         self.core().end_epoch();
     }
 
-    /// Tells where the simulation stands: the next frame to simulate.
+    /// Sets the next frame to simulate, which bounds the frames that peers may send.
     pub fn set_current_frame(&self, frame: Frame) {
         self.core().current_frame = frame;
     }
 
-    /// Tells by how many frames this peer runs ahead of the others (negative: behind).
-    pub fn set_skew(&self, frames: i32) {
+    /// Sets by how many frames this peer runs ahead of the others (negative: behind).
+    pub(crate) fn set_skew(&self, frames: i32) {
         self.core().for_each_link(|link| link.set_skew(frames));
     }
 
-    /// What came in and was thrown away, oldest first, because nobody took it.
-    #[must_use]
-    pub fn overflowed(&self) -> u64 {
-        self.core().overflowed
-    }
-
-    /// Tells whether this peer's tab or window is hidden.
+    /// Sets whether this peer's tab or window is hidden, in the headers of its packets.
+    /// [`SetHidden`](crate::session::SetHidden) does it for a lab session.
     pub fn set_hidden(&self, hidden: bool) {
         self.core().set_hidden(hidden);
     }
@@ -178,45 +208,41 @@ impl LabNet {
     }
 
     /// Whether every peer of the session can be reached by some path.
-    #[must_use]
-    pub fn all_usable(&self) -> bool {
+    pub(crate) fn all_usable(&self) -> bool {
         self.core().peers.iter().all(|peer| peer.link.usable())
     }
 
-    /// A healthy direct path: open, not in doubt, and no fallback triggered.
+    /// Whether the direct path to `peer` is healthy: open, not suspect, and not failed over.
     #[must_use]
     pub fn p2p_healthy(&self, peer: PeerId) -> bool {
         self.link(peer, Link::p2p_healthy).unwrap_or(false)
     }
 
     /// The ICE candidates of the data channel to `peer`, once known.
-    #[must_use]
-    pub fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
+    pub(crate) fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
         self.core().network.candidate_pair(peer)
     }
 
     /// How long it took from being named until a path to `peer` was usable.
-    #[must_use]
-    pub fn connect_time(&self, peer: PeerId) -> Option<Duration> {
+    pub(crate) fn connect_time(&self, peer: PeerId) -> Option<Duration> {
         self.core().peer(peer)?.connect_time()
     }
 
     /// What the conditions did to the packets of `path` so far.
-    #[must_use]
-    pub fn realised(&self, path: Path) -> Realised {
+    pub(crate) fn realised(&self, path: Path) -> Realised {
         self.core().shaper.realised(path)
     }
 
     /// Whether this peer's conditions treat the direct path in a way of its own, so that a
-    /// promotion ends them.
-    #[must_use]
-    pub fn conditions_are_direct_only(&self) -> bool {
+    /// failover ends them.
+    pub(crate) fn conditions_are_direct_only(&self) -> bool {
         let core = self.core();
         let direct = core.shaper.shape(Path::Direct);
         !direct.is_clear() && direct != core.shaper.shape(Path::Relay)
     }
 
-    /// Blackholes every direct path from now on, both ways, as a pulled cable would.
+    /// Blackholes every direct path from now on, both ways, as a pulled cable would: for demonstrations
+    /// and tests of the failover.
     pub fn cut_direct(&self) {
         self.core().set_direct_cut(true);
     }
@@ -227,11 +253,11 @@ impl LabNet {
     }
 
     /// Leaves the room.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.core().network.close();
     }
 
-    /// A handle for one ggrs session.
+    /// A handle for one ggrs session, to be given to `SessionBuilder::start_p2p_session`.
     #[must_use]
     pub fn socket(&self) -> LabSocket {
         LabSocket {
@@ -241,9 +267,8 @@ impl LabNet {
     }
 
     /// A handle for the ggrs session of the next epoch, which ends when that session is dropped:
-    /// for sessions that nobody watches over.
-    #[must_use]
-    pub fn next_socket(&self) -> LabSocket {
+    /// for sessions that the game itself builds and drops.
+    pub(crate) fn next_socket(&self) -> LabSocket {
         LabSocket {
             net: self.clone(),
             ends: Some(self.core().epochs_opened + 1),
@@ -251,13 +276,30 @@ impl LabNet {
     }
 
     /// Time since the origin of the lab session.
-    #[must_use]
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.core().clock.now()
     }
 }
 
-/// What a ggrs session holds: it knows peers by id, and never by path.
+/// The socket of a ggrs session over a [`LabNet`]: ggrs addresses peers by id, and the links choose the
+/// path.
+///
+/// ```no_run
+/// use bevy_ggrs::GgrsConfig;
+/// use bevy_ggrs::ggrs::{GgrsError, P2PSession, PlayerType, SessionBuilder};
+/// use bevy_matchbox::matchbox_socket::PeerId;
+/// use bevy_rollback_lab::transport::LabNet;
+///
+/// type Config = GgrsConfig<u8, PeerId>;
+///
+/// fn start(net: &LabNet, other: PeerId) -> Result<P2PSession<Config>, GgrsError> {
+///     SessionBuilder::<Config>::new()
+///         .with_num_players(2)?
+///         .add_player(PlayerType::Local, 0)?
+///         .add_player(PlayerType::Remote(other), 1)?
+///         .start_p2p_session(net.socket())
+/// }
+/// ```
 pub struct LabSocket {
     net: LabNet,
     /// The epoch that ends with this socket, counted from 1, if one does.
@@ -265,7 +307,7 @@ pub struct LabSocket {
 }
 
 impl Drop for LabSocket {
-    /// Without a session there is no match: heartbeats end, and the peers are told that they do.
+    /// Without a session there is no match: heartbeats end, and the headers carry the idle epoch.
     fn drop(&mut self) {
         let mut core = self.net.core();
         if self.ends == Some(core.epochs_opened) {

@@ -21,7 +21,7 @@ use bevy_matchbox::matchbox_socket::{
 use bevy_rollback_lab::{
     clock::LabClock,
     transport::websocket::{
-        ConnectError, RelaySendError, ServerConnection, ServerEvent, ServerSettings, Urgency,
+        ConnectError, RelaySendError, ServerConnection, ServerEvent, SignalingSettings, Urgency,
         spawn_network,
     },
 };
@@ -33,13 +33,13 @@ use rollback_lab_server::{LabServer, ServerSettings as LabServerSettings};
 /// Far more than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn settings(url: impl Into<String>) -> ServerSettings {
-    ServerSettings {
+fn settings(url: impl Into<String>) -> SignalingSettings {
+    SignalingSettings {
         attempts: 2,
         attempt_timeout: Duration::from_millis(500),
         retry_pause: Duration::from_millis(10),
         relay_wait: Duration::from_millis(300),
-        ..ServerSettings::new(url)
+        ..SignalingSettings::new(url)
     }
 }
 
@@ -200,7 +200,7 @@ fn relayed_packets_go_both_ways_and_the_end_is_told() {
         websocket.send(assign(1)).unwrap();
         let welcome = encode_welcome(&told).unwrap();
         websocket.send(Message::Binary(welcome.into())).unwrap();
-        // A resumed connection may be given an id again.
+        // A second id is ignored.
         websocket.send(assign(2)).unwrap();
         for _ in 0..3 {
             let Message::Binary(bytes) = websocket.read().unwrap() else {
@@ -225,13 +225,8 @@ fn relayed_packets_go_both_ways_and_the_end_is_told() {
     assert_eq!(event(&connection), ServerEvent::Welcome(roster));
     for byte in 0..3 {
         connection.send_relay(1, &[byte], Urgency::Game).unwrap();
-        let ServerEvent::Relayed {
-            source, payload, ..
-        } = event(&connection)
-        else {
-            panic!("the packet comes back");
-        };
-        assert_eq!((source, payload), (1, vec![byte]));
+        let packet = until("the packet comes back", || connection.next_relayed());
+        assert_eq!((packet.source, packet.payload), (1, vec![byte]));
     }
     assert!(matches!(event(&connection), ServerEvent::Lost { .. }));
     assert_eq!(
@@ -265,7 +260,7 @@ fn a_member_tells_its_clock_while_its_game_does_nothing() {
     });
     connection.ask_clock(other);
     let (answer, received_at) = until("an answer", || match connection.next_event()? {
-        ServerEvent::ClockTold {
+        ServerEvent::ClockAnswered {
             source,
             answer,
             received_at,

@@ -10,12 +10,12 @@ use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::route::RouteState;
-use rollback_lab_link::wire::{DatagramKind, Header, Path};
+use rollback_lab_link::wire::{DatagramKind, Path};
 
 use crate::Rules;
 use crate::frame_scheduler::{self, FPS, WINDOW};
@@ -162,8 +162,14 @@ impl Network for Tap {
         self.inner.poll_events(events);
     }
 
-    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
-        if Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Data) {
+    fn send(
+        &mut self,
+        path: Path,
+        peer: PeerId,
+        kind: DatagramKind,
+        datagram: &[u8],
+    ) -> Result<(), SendFailed> {
+        if kind == DatagramKind::Data {
             match self.cut.until(self.rules.clock.now()) {
                 None => {
                     self.tapped.before[path.index()].fetch_add(1, Ordering::Relaxed);
@@ -174,11 +180,11 @@ impl Network for Tap {
                 Some(_) => {}
             }
         }
-        self.inner.send(path, peer, datagram)
+        self.inner.send(path, peer, kind, datagram)
     }
 
-    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
-        self.inner.receive(sink);
+    fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
+        self.inner.receive(now, sink);
     }
 
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {

@@ -17,7 +17,7 @@ use crate::clock::LabClock;
 use crate::metrics::{EpisodeMeta, SessionMetrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::session::{
-    EpisodeSettled, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest, LabSession,
+    EpisodeFinalized, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest, LabSession,
     SessionFailed, SessionInfo, SessionPhase,
 };
 use crate::transport::LabNet;
@@ -214,7 +214,7 @@ fn close_stopped<C: Config<Address = PeerId>>(
 
 /// Everybody has told its end, or will not: the document is complete.
 fn write_settled<C: Config<Address = PeerId>>(
-    mut settled: MessageReader<EpisodeSettled>,
+    mut settled: MessageReader<EpisodeFinalized>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
     mut send_queue: ResMut<SendQueue>,

@@ -16,9 +16,10 @@ use crate::metrics::{
     SessionMetrics, Summary, fold_metrics, micros,
 };
 use crate::rollback::RollbackLabSystems;
+use crate::rollback::trace::MAX_PLAYERS;
 use crate::rollback::trace::{Fact, SessionKind};
 use crate::session::{FocusChanged, PeerNotice, RouteChanged, SessionInfo};
-use crate::transport::{InputArrival, InputDeparture, LabNet};
+use crate::transport::{InputDeparture, InputPacket, LabNet, PacketCursor};
 use rollback_lab_link::conditions::Realised;
 use rollback_lab_link::link::{LinkStats, PathStats, drift_ppm};
 use rollback_lab_link::route::RouteState;
@@ -44,7 +45,8 @@ pub(super) struct LinkWatch {
     /// What the conditions had done when the episode began, by path.
     conditions: [Realised; 2],
     next_sample: Duration,
-    arrivals: Vec<InputArrival>,
+    /// How far the packets of every player were read.
+    packets: [PacketCursor; MAX_PLAYERS],
     departures: Vec<InputDeparture>,
     /// How far the messages were read. Kept here and not by a system: two schedules read them, and
     /// each message counts once.
@@ -225,15 +227,24 @@ pub(super) fn record_links<C: Config>(
             .find(|link| link.peer == peer)
             .map(|link| link.player)
     };
-    net.drain_arrivals(&mut watch.arrivals);
-    for arrival in watch.arrivals.drain(..) {
-        if let Some(player) = player_of(&watch.links, arrival.peer) {
-            let by = match arrival.via {
-                Path::Direct => Carrier::P2p,
-                Path::Relay => Carrier::Relay,
-            };
-            metrics.record_received(player, arrival.first, arrival.last, by);
-        }
+    for &Watched { player, peer, .. } in &watch.links {
+        let Some(cursor) = watch.packets.get_mut(player) else {
+            continue;
+        };
+        net.input_packets(peer, cursor, |_, packet| {
+            if let InputPacket::First {
+                arrival,
+                new: Some((first, last)),
+            } = *packet
+            {
+                let by = if arrival.relay {
+                    Carrier::Relay
+                } else {
+                    Carrier::P2p
+                };
+                metrics.record_received(player, first, last, by);
+            }
+        });
     }
     net.drain_departures(&mut watch.departures);
     for departure in watch.departures.drain(..) {

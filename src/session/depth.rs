@@ -1,4 +1,4 @@
-//! Owns a workaround: `bevy_ggrs` keeps one snapshot too few at the beginning of a session.
+//! A workaround: `bevy_ggrs` keeps one snapshot too few at the beginning of a session.
 //!
 //! While no remote input has come, ggrs lets a window of `W` frames be simulated, which saves the
 //! states 0 to W; later the oldest state that can be loaded is the one after the confirmed frame, and
@@ -13,7 +13,7 @@ use bevy::prelude::*;
 use bevy_ggrs::{MaxPredictionWindow, SaveWorld, SaveWorldSystems, Session};
 use ggrs::Config;
 
-/// States that `bevy_ggrs` keeps unless told: its `DEFAULT_FPS`.
+/// States that `bevy_ggrs` keeps by default: its `DEFAULT_FPS`.
 const KEPT: usize = 60;
 
 /// The window, while a state is saved.
@@ -42,7 +42,7 @@ fn put_aside<C: Config>(world: &mut World) {
         Some(Session::Spectator(_)) => 0,
         None => return,
     };
-    // A longer window has to be believed.
+    // A longer window needs more than the default.
     if needed < KEPT {
         let window = world.remove_resource::<MaxPredictionWindow>();
         world.resource_mut::<PutAside>().0 = window;

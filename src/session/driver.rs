@@ -1,5 +1,8 @@
-//! Owns the state machine of a lab session: one step per update, from the server's first word to
-//! the last episode. The only place that builds, moves and drops ggrs sessions.
+//! The state machine of a lab session, from the first answer of the server to the last episode: one
+//! step per update. The only place that builds, moves and drops ggrs sessions.
+//!
+//! `listen.rs` takes in what came, `meet.rs` holds the phases until all players are there and agree,
+//! `start.rs` the way into an episode, `play.rs` the episode, its end and leaving the room.
 
 mod listen;
 mod meet;
@@ -10,64 +13,40 @@ use std::time::Duration;
 
 use bevy::ecs::message::MessageCursor;
 use bevy::prelude::*;
-use bevy_ggrs::{ConfirmedFrameCount, RollbackFrameRate, Session};
 use bevy_matchbox::matchbox_socket::PeerId;
-use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder, SessionState};
+use ggrs::{Config, Frame, P2PSession};
 
-use super::episode::{self, EndFlags, Episode};
-use super::input::fixed_input_bytes;
 use super::lobby;
-use super::margin::{MarginWatch, advice, margins};
-use super::room::{Heard, Room};
-use super::routes;
+use super::margin::MarginWatch;
+use super::room::RoomView;
+use super::routes::PendingRoutes;
 use super::{
-    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest,
-    PeerNotice, ReadyForEpisode, SessionError, SessionFailed, SessionInfo, SessionPhase,
-    SessionSettings,
+    EpisodeStarted, EpisodeStarting, HistoryDigest, ReadyForEpisode, SessionError, SessionFailed,
+    SessionPhase, SessionSettings, episode,
 };
 use crate::clock::LabClock;
-use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};
+use crate::rollback::SessionEvent;
+use crate::transport::LabNet;
 use crate::transport::network::NetEvent;
-use crate::transport::{EpisodeBounds, LabNet};
-use rollback_lab_link::link::{IDLE_EPOCH, Link};
+use rollback_lab_link::link::IDLE_EPOCH;
 use rollback_lab_link::wire::{ByeReason, ControlMessage};
 
-/// Everybody is named and in the room: twice what a path may take to come up.
-const MEETING_TIMEOUT: Duration = Duration::from_secs(30);
-/// ggrs's own handshake waits for ever; four round trips of a bad link fit into this.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Out of ggrs's reach: its own disconnect replaces the inputs of the lost player by defaults and
-/// may roll back to a frame that it no longer holds. A day outlasts every silence that counts here.
-const GGRS_DISCONNECT: Duration = Duration::from_secs(24 * 60 * 60);
-/// ggrs's default; only a notice.
-const DISCONNECT_NOTIFY: Duration = Duration::from_millis(500);
-/// How long the end of an episode waits for the others before its record is completed without
-/// their word: a promotion and dozens of repeats of a lost message fit inside. With five seconds,
-/// two matches of 3,000 stayed unverified on paths that lose a quarter in bursts of eight packets,
-/// for little is sent then, and eight packets are seconds.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a peer tells that computes no digest of its history.
-const NO_DIGEST: u64 = 0;
-/// How long leaving waits at least: the others' last messages want their acknowledgement too.
-const EXIT_WAIT: Duration = Duration::from_millis(500);
-/// How long it waits at most for the acknowledgement of its own: as long as the others wait for it
-/// at the end of an episode.
-const FAREWELL_MAX: Duration = SETTLE_TIMEOUT;
-
-/// What observers are told once [`LabSession`] is back in the world: they may read it, and trigger
-/// [`ReadyForEpisode`].
-enum Telling {
+/// What observers are triggered with after the step, when [`LabSession`] is back in the world: they
+/// may read it, and trigger [`ReadyForEpisode`].
+enum Trigger {
     Starting(EpisodeStarting),
     Started(EpisodeStarted),
     Failed(SessionFailed),
 }
 
+/// A peer's `ready` message.
 struct Ready {
     peer: PeerId,
     epoch: u16,
     seed: u64,
 }
 
+/// A peer's `ended` message.
 struct Ended {
     peer: PeerId,
     epoch: u16,
@@ -76,44 +55,66 @@ struct Ended {
 }
 
 /// The lab session of this peer.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_ggrs::GgrsConfig;
+/// use bevy_matchbox::matchbox_socket::PeerId;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// type Config = GgrsConfig<u8, PeerId>;
+///
+/// fn quit_when_failed(session: Res<LabSession<Config>>, mut exit: MessageWriter<AppExit>) {
+///     if let Some(error) = session.failure() {
+///         error!("{error}");
+///         exit.write(AppExit::error());
+///     }
+/// }
+/// # bevy::ecs::system::assert_is_system(quit_when_failed);
+/// ```
 #[derive(Resource)]
 pub struct LabSession<C: Config<Address = PeerId>> {
     settings: SessionSettings,
     phase: SessionPhase,
+    /// When the phase began.
     since: Duration,
     /// The first step: how long an app takes to start is not held against the server.
     opened_at: Option<Duration>,
-    room: Room,
+    room: RoomView,
     session_id: String,
+    /// Peers whose `hello` came and agrees.
     greeted: Vec<PeerId>,
     ready: Vec<Ready>,
     ended: Vec<Ended>,
+    /// Number of the running or next episode.
     number: u32,
     game_ready: bool,
     built_at: Option<Duration>,
+    /// End frame of an episode that stopped and whose record is not complete.
     stop: Option<Frame>,
     ended_sent: bool,
     /// The epoch of the episode that is starting is open, and the peers know that.
     opened: bool,
-    tellings: Vec<Telling>,
+    triggers: Vec<Trigger>,
     margin: MarginWatch,
     /// The frame at which a peer ended and this one did not.
     desync: Option<Frame>,
+    /// The ggrs session of an episode that stopped here and may go on elsewhere.
     lingering: Option<P2PSession<C>>,
     failure: Option<SessionError>,
     quit: bool,
     /// The room is left.
     closed: bool,
-    told: MessageCursor<SessionEvent>,
+    session_events: MessageCursor<SessionEvent>,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
-    changes: routes::PendingRoutes,
+    changes: PendingRoutes,
 }
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn new(settings: SessionSettings) -> Self {
         Self {
-            room: Room::new(settings.room.clone(), settings.players),
+            room: RoomView::new(settings.room.clone(), settings.players),
             settings,
             phase: SessionPhase::Connecting,
             since: Duration::ZERO,
@@ -128,14 +129,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             stop: None,
             ended_sent: false,
             opened: false,
-            tellings: Vec::new(),
+            triggers: Vec::new(),
             margin: MarginWatch::default(),
             desync: None,
             lingering: None,
             failure: None,
             quit: false,
             closed: false,
-            told: MessageCursor::default(),
+            session_events: MessageCursor::default(),
             events: Vec::new(),
             control: Vec::new(),
             changes: Vec::new(),
@@ -166,9 +167,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
     }
 
-    /// The id under which a peer leaves its trail until everybody is known: of the room, those who
-    /// are there, and the server's nonce. A session that failed before the server named this peer
-    /// is told apart by when it began.
+    /// The id under which a peer writes its session document until all players are known: of the
+    /// room, this peer, and the server's nonce. A session that failed before the server assigned an
+    /// id is identified by the time it began.
     pub(crate) fn provisional_id(&self, origin_unix_ms: u64) -> Option<String> {
         let room = self.room.name();
         let Some(local) = self.room.local() else {
@@ -185,20 +186,51 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         (self.number % u32::from(IDLE_EPOCH)) as u16
     }
 
-    /// Tells every other peer that this one's tab or window is hidden, or visible again.
+    /// Reports to every other peer that this one's tab or window is hidden, or visible again.
     pub(super) fn report_hidden(&self, net: &LabNet, hidden: bool) {
         let message = if hidden {
             ControlMessage::Hidden
         } else {
             ControlMessage::Visible
         };
-        for player_slot in self
-            .room
-            .remotes()
-            .filter(|player_slot| !self.room.is_gone(player_slot.peer))
-        {
+        let present = |peer: &PeerId| !self.room.is_gone(*peer);
+        for peer in self.room.remotes().map(|slot| slot.peer).filter(present) {
+            net.send_control(peer, message.clone());
+        }
+    }
+
+    /// Sends a control message to every other player.
+    fn send_to_all(&self, net: &LabNet, message: &ControlMessage) {
+        for player_slot in self.room.remotes() {
             net.send_control(player_slot.peer, message.clone());
         }
+    }
+
+    /// One step, from what came to what is due.
+    fn step(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        self.receive(world, net, now);
+        self.notice_gone(world, net, now);
+        if let Some(error) = self.failure.take() {
+            if self.is_over() {
+                self.failure = Some(error);
+            } else {
+                self.fail(world, net, now, error);
+            }
+        }
+        match self.phase {
+            SessionPhase::Connecting => self.connecting(world, net, now),
+            SessionPhase::Gathering => self.gathering(world, net, now),
+            SessionPhase::Meeting => self.meeting(world, net, now),
+            SessionPhase::Between => self.between(world, net, now),
+            SessionPhase::Starting => self.starting(world, net, now),
+            SessionPhase::Playing => self.playing(world, net, now),
+            SessionPhase::Ending => self.ending(world, net, now),
+            SessionPhase::Finished | SessionPhase::Failed => self.finished(net, now),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, SessionPhase::Finished | SessionPhase::Failed)
     }
 
     fn enter(&mut self, world: &mut World, phase: SessionPhase, now: Duration) {
@@ -214,65 +246,35 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     fn fail(&mut self, world: &mut World, net: &LabNet, now: Duration, error: SessionError) {
         error!("lab session failed: {error}");
-        let reason = exit_wait(&error);
-        for player_slot in self.room.remotes() {
-            net.send_control(player_slot.peer, ControlMessage::Bye { reason });
-        }
+        let reason = bye_reason(&error);
+        self.send_to_all(net, &ControlMessage::Bye { reason });
         self.stop_here(world, now, error.end_reason(), true);
-        self.settle(world);
+        self.finalize(world);
         // An episode that was still waiting or shaking hands must not begin after all.
-        self.let_go(world, net, now);
+        self.close_episode(world, net, now);
         self.failure = Some(error.clone());
         self.enter(world, SessionPhase::Failed, now);
-        self.tellings.push(Telling::Failed(SessionFailed { error }));
+        self.triggers.push(Trigger::Failed(SessionFailed { error }));
+    }
+
+    /// The app exits: cuts a running episode short and leaves.
+    fn leave(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self.is_over() {
+            return;
+        }
+        let reason = ByeReason::Left;
+        self.send_to_all(net, &ControlMessage::Bye { reason });
+        self.stop_here(world, now, "localQuit", true);
+        self.finalize(world);
+        self.close_episode(world, net, now);
+        self.phase = SessionPhase::Finished;
+        self.quit = true;
+        net.poll();
     }
 }
 
-/// One step of the session.
-pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
-    let Some(net) = world.get_resource::<LabNet>().cloned() else {
-        return;
-    };
-    let now = world.resource::<LabClock>().now();
-    let Some(mut session) = world.remove_resource::<LabSession<C>>() else {
-        return;
-    };
-    session.take_in(world, &net, now);
-    session.notice_gone(world, &net, now);
-    if let Some(error) = session.failure.take() {
-        if matches!(session.phase, SessionPhase::Failed | SessionPhase::Finished) {
-            session.failure = Some(error);
-        } else {
-            session.fail(world, &net, now, error);
-        }
-    }
-    match session.phase {
-        SessionPhase::Connecting => session.connecting(world, &net, now),
-        SessionPhase::Gathering => session.gathering(world, &net, now),
-        SessionPhase::Meeting => session.meeting(world, &net, now),
-        SessionPhase::Between => session.between(world, &net, now),
-        SessionPhase::Starting => session.starting(world, &net, now),
-        SessionPhase::Playing => session.playing(world, &net, now),
-        SessionPhase::Ending => session.ending(world, &net, now),
-        SessionPhase::Finished | SessionPhase::Failed => session.finished(&net, now),
-    }
-    let tellings = std::mem::take(&mut session.tellings);
-    world.insert_resource(session);
-    for telling in tellings {
-        match telling {
-            Telling::Starting(starting) => {
-                episode::reset(world, starting.number, starting.seed);
-                world.insert_resource(HistoryDigest::default());
-                world.trigger(starting);
-            }
-            Telling::Started(started) => world.trigger(started),
-            Telling::Failed(failed) => world.trigger(failed),
-        }
-    }
-}
-
-/// What a failed session tells the others: who is gone, if that is why.
-fn exit_wait(error: &SessionError) -> ByeReason {
+/// What a failed session reports to the others: who is gone, if that is why.
+fn bye_reason(error: &SessionError) -> ByeReason {
     let gone = match error {
         SessionError::PeerGone { player, .. } => u8::try_from(*player).ok(),
         _ => None,
@@ -280,6 +282,30 @@ fn exit_wait(error: &SessionError) -> ByeReason {
     gone.map_or(ByeReason::Failed, |player| ByeReason::PeerGone { player })
 }
 
+/// Steps the session, then triggers the observers of what happened.
+pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
+    let Some(net) = world.get_resource::<LabNet>().cloned() else {
+        return;
+    };
+    let now = world.resource::<LabClock>().now();
+    let triggers = world.try_resource_scope(|world, mut session: Mut<LabSession<C>>| {
+        session.step(world, &net, now);
+        std::mem::take(&mut session.triggers)
+    });
+    for trigger in triggers.unwrap_or_default() {
+        match trigger {
+            Trigger::Starting(starting) => {
+                episode::reset(world, starting.number, starting.seed);
+                world.insert_resource(HistoryDigest::default());
+                world.trigger(starting);
+            }
+            Trigger::Started(started) => world.trigger(started),
+            Trigger::Failed(failed) => world.trigger(failed),
+        }
+    }
+}
+
+/// Notes that the game wants the next episode.
 pub(super) fn record_ready<C: Config<Address = PeerId>>(
     _: On<ReadyForEpisode>,
     mut session: ResMut<LabSession<C>>,
@@ -287,7 +313,7 @@ pub(super) fn record_ready<C: Config<Address = PeerId>>(
     session.game_ready = true;
 }
 
-/// Says goodbye when the app exits, and cuts a running episode short so that its file is written.
+/// Leaves the room when the app exits, so that the file of a running episode is written.
 pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
     let exiting = world
         .get_resource::<Messages<AppExit>>()
@@ -296,24 +322,7 @@ pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
         return;
     };
     let now = world.resource::<LabClock>().now();
-    let Some(mut session) = world.remove_resource::<LabSession<C>>() else {
-        return;
-    };
-    if !matches!(session.phase, SessionPhase::Finished | SessionPhase::Failed) {
-        for player_slot in session.room.remotes() {
-            net.send_control(
-                player_slot.peer,
-                ControlMessage::Bye {
-                    reason: ByeReason::Left,
-                },
-            );
-        }
-        session.stop_here(world, now, "localQuit", true);
-        session.settle(world);
-        session.let_go(world, &net, now);
-        session.phase = SessionPhase::Finished;
-        session.quit = true;
-        net.poll();
-    }
-    world.insert_resource(session);
+    world.try_resource_scope(|world, mut session: Mut<LabSession<C>>| {
+        session.leave(world, &net, now);
+    });
 }

@@ -1,6 +1,5 @@
-//! Owns what an episode is to the simulation: the rolled-back [`Episode`] resource with its
-//! sticky end flag, the search for its end in confirmed state, and the reset between episodes.
-//! It never talks to a peer.
+//! What an episode is to the simulation: the rolled-back [`Episode`] resource with its sticky end flag,
+//! the search for its end in confirmed state, and the reset between episodes.
 
 use std::collections::VecDeque;
 
@@ -11,12 +10,14 @@ use bevy_ggrs::{
 };
 use ggrs::Frame;
 
-/// The running episode, as the simulation sees it. Rolled back: ending it inside `GgrsSchedule`
-/// is undone by a rollback that makes it untrue, and holds once the frame is confirmed.
+/// The running episode: read its number and seed in the simulation, and end it there.
+///
+/// Rolled back like the game's own state: an end inside `GgrsSchedule` is undone by a rollback that
+/// makes it untrue, and holds once the frame is confirmed.
 ///
 /// ```
 /// use bevy::prelude::*;
-/// use bevy_rollback_lab::session::Episode;
+/// use bevy_rollback_lab::prelude::*;
 ///
 /// fn goal(mut episode: ResMut<Episode>) {
 ///     episode.end("goal"); // sticky: the first reason stays
@@ -26,7 +27,8 @@ use ggrs::Frame;
 /// # episode.end("late");
 /// # assert_eq!(episode.ended(), Some("goal"));
 /// ```
-#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Resource, Reflect, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[reflect(Resource, Default)]
 pub struct Episode {
     number: u32,
     seed: u64,
@@ -59,9 +61,9 @@ impl Episode {
 }
 
 /// Reason of an episode that ended at its frame limit.
-pub const FRAME_LIMIT: &str = "frameLimit";
+pub(crate) const FRAME_LIMIT: &str = "frameLimit";
 
-/// What each recent state said about the end; the newest save of a frame counts.
+/// The end flag of each recent state; the newest save of a frame counts.
 #[derive(Resource, Default)]
 pub(super) struct EndFlags {
     states: VecDeque<(Frame, Option<&'static str>)>,
@@ -71,7 +73,7 @@ pub(super) struct EndFlags {
 const KEPT_STATES: usize = 128;
 
 impl EndFlags {
-    fn note(&mut self, frame: Frame, ended: Option<&'static str>) {
+    fn record(&mut self, frame: Frame, ended: Option<&'static str>) {
         while self
             .states
             .back()
@@ -122,6 +124,16 @@ impl EndFlags {
 }
 
 /// Resets game state between episodes.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// #[derive(Resource, Clone, Copy, Default)]
+/// struct Score([u32; 2]);
+///
+/// App::new().reset_on_episode::<Score>();
+/// ```
 pub trait EpisodeApp {
     /// Sets `R` to its default before every episode, as every rolled-back resource must be.
     fn reset_on_episode<R: Resource + Default>(&mut self) -> &mut Self;
@@ -141,8 +153,10 @@ impl EpisodeApp for App {
 #[derive(Resource, Default)]
 struct Resets(Vec<fn(&mut World)>);
 
+/// Adds the resource and its rollback.
 pub(crate) fn plugin(app: &mut App) {
-    app.init_resource::<Episode>()
+    app.register_type::<Episode>()
+        .init_resource::<Episode>()
         .init_resource::<EndFlags>()
         .init_resource::<Resets>()
         .rollback_resource_with_copy::<Episode>()
@@ -154,7 +168,7 @@ fn record_end_flag(
     episode: Res<Episode>,
     mut flags: ResMut<EndFlags>,
 ) {
-    flags.note(frame.0, episode.ended());
+    flags.record(frame.0, episode.ended());
 }
 
 /// Leaves nothing of the last episode: rolled-back entities, their order (it is hashed into
@@ -196,7 +210,7 @@ mod tests {
     fn an_end_flag_counts_only_in_confirmed_state() {
         let mut flags = EndFlags::default();
         for frame in 0..=10 {
-            flags.note(frame, (frame >= 9).then_some("goal"));
+            flags.record(frame, (frame >= 9).then_some("goal"));
         }
         assert_eq!(
             flags.end(7, None),
@@ -210,10 +224,10 @@ mod tests {
     fn a_rollback_takes_a_predicted_end_back() {
         let mut flags = EndFlags::default();
         for frame in 0..=10 {
-            flags.note(frame, (frame >= 9).then_some("goal"));
+            flags.record(frame, (frame >= 9).then_some("goal"));
         }
         for frame in 8..=10 {
-            flags.note(frame, None);
+            flags.record(frame, None);
         }
         assert_eq!(flags.end(20, None), None);
         assert_eq!(flags.newest(), Some(10));
@@ -223,7 +237,7 @@ mod tests {
     fn the_frame_limit_ends_at_exactly_that_state() {
         let mut flags = EndFlags::default();
         for frame in 0..=12 {
-            flags.note(frame, None);
+            flags.record(frame, None);
         }
         assert_eq!(flags.end(8, Some(10)), None);
         assert_eq!(flags.end(9, Some(10)), Some((10, FRAME_LIMIT)));

@@ -1,11 +1,27 @@
-//! Owns what can end a lab session early or keep one from starting, in words for the person who
-//! must act on it.
+//! What can end a lab session early or keep one from starting.
 
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::GgrsError;
 
-/// Why a lab session failed.
+use crate::rollback::trace::MAX_PLAYERS;
+
+/// Why a lab session failed. Comes in [`SessionFailed`](super::SessionFailed); its text names what
+/// happened and, where the experimenter can do something about it, what.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::session::{SessionError, SessionFailed};
+///
+/// fn show(failed: On<SessionFailed>) {
+///     match &failed.error {
+///         SessionError::PeerGone { player, .. } => info!("player {player} left the match"),
+///         error => error!("{error}"),
+///     }
+/// }
+/// # App::new().add_observer(show);
+/// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -15,17 +31,18 @@ pub enum SessionError {
         /// What was tried, and why it failed.
         error: String,
     },
-    /// The server refused the room (full, other number of players, bad name).
+    /// The server refused the room: full, made for another number of players, or a name that it does
+    /// not take.
     #[error("server refused room {room}: {reason}")]
     RoomRefused {
         /// The room.
         room: String,
         /// Websocket close code.
         code: u16,
-        /// The server's words.
+        /// The server's reason.
         reason: String,
     },
-    /// The connection to the server was lost before everybody had met.
+    /// The connection to the server was lost before all players had met.
     #[error(
         "connection to the server was lost before all players of room {room} had met: {reason}"
     )]
@@ -35,16 +52,16 @@ pub enum SessionError {
         /// Why.
         reason: String,
     },
-    /// Not everybody came.
+    /// Players are missing.
     #[error("waited {}s in room {room}: {present} of {players} players came", waited.as_secs())]
     WaitTimeout {
         /// The room.
         room: String,
         /// How long.
         waited: Duration,
-        /// Who was there, this peer included.
+        /// Players that were there, this peer's included.
         present: usize,
-        /// Who was expected.
+        /// Players that are expected.
         players: usize,
     },
     /// A peer plays by other settings.
@@ -67,7 +84,7 @@ pub enum SessionError {
         /// The peer.
         peer: PeerId,
     },
-    /// A peer is in the room and did not greet, or could not be reached again.
+    /// A peer is in the room and sent no settings, or could not be reached again.
     #[error("player {player} did not answer within {}s", waited.as_secs())]
     NoAnswer {
         /// The player's handle.
@@ -89,7 +106,7 @@ pub enum SessionError {
         /// How that was noticed.
         reason: &'static str,
     },
-    /// The ggrs handshake did not finish; ggrs itself would wait for ever.
+    /// The ggrs handshake did not finish; ggrs itself has no limit for it.
     #[error("handshake of episode {episode} did not finish within {}s", waited.as_secs())]
     HandshakeTimeout {
         /// The episode.
@@ -97,15 +114,20 @@ pub enum SessionError {
         /// How long.
         waited: Duration,
     },
+    /// A session has more players than rollbacks are observed of.
+    #[error("a session holds at most {MAX_PLAYERS} players, not {players}")]
+    TooManyPlayers {
+        /// Players of the session.
+        players: usize,
+    },
     /// ggrs refused to build the session.
     #[error("ggrs refused the session: {0}")]
-    Ggrs(String),
+    Ggrs(#[source] GgrsError),
 }
 
 impl SessionError {
     /// The `endReason` of the session document.
-    #[must_use]
-    pub fn end_reason(&self) -> &'static str {
+    pub(crate) fn end_reason(&self) -> &'static str {
         match self {
             Self::ServerUnreachable { .. } | Self::ServerLost { .. } => "serverLost",
             Self::RoomRefused { .. } | Self::Mismatch { .. } => "refused",
@@ -113,6 +135,7 @@ impl SessionError {
             Self::NoPath { .. }
             | Self::NoAnswer { .. }
             | Self::HandshakeTimeout { .. }
+            | Self::TooManyPlayers { .. }
             | Self::Ggrs(_) => "neverConnected",
             Self::Desync { .. } => "desync",
             Self::PeerGone { .. } => "peerLeft",
@@ -120,20 +143,20 @@ impl SessionError {
     }
 }
 
-/// Why no ggrs session was started over a [`LabRoom`](super::LabRoom).
+/// Why [`LabRoom::start_p2p_session`](super::LabRoom::start_p2p_session) started no ggrs session.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Not everybody is there and reachable.
+    /// Players are missing, or cannot be reached now.
     #[error(
         "room {room} is not ready: {present} of {players} players came, and all must be reachable"
     )]
     NotReady {
         /// The room.
         room: String,
-        /// Who is there, this peer included.
+        /// Players that are there, this peer's included.
         present: usize,
-        /// Who was expected.
+        /// Players that are expected.
         players: usize,
     },
     /// The room failed, or a player is gone for good.
@@ -150,5 +173,5 @@ pub enum StartError {
     },
     /// ggrs refused to build the session.
     #[error("ggrs refused the session: {0}")]
-    Ggrs(String),
+    Ggrs(#[source] GgrsError),
 }

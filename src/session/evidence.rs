@@ -1,5 +1,5 @@
-//! Owns the glue from the lab's links to the evidence behind a late input. It hands on what the
-//! transport noted of every packet of inputs, and decides nothing.
+//! From the lab's links to the evidence behind a late input: the state of every link, and every packet
+//! of inputs that came.
 
 use bevy::prelude::*;
 
@@ -8,11 +8,12 @@ use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::rollback::trace::MAX_PLAYERS;
 use crate::transport::{InputPacket, LabNet, PacketCursor};
-use rollback_lab_link::cause::{Arrival, LinkEvidence};
-use rollback_lab_link::wire::Path;
+use rollback_lab_link::cause::LinkEvidence;
 
+/// Describes every link to the trace of rollbacks, and hands it the packets of inputs.
+///
 /// Runs in [`PreUpdate`] before the trace is drained.
-pub(super) fn gather(
+pub(super) fn gather_evidence(
     net: Option<Res<LabNet>>,
     info: Option<Res<SessionInfo>>,
     clock: Res<LabClock>,
@@ -37,36 +38,18 @@ pub(super) fn gather(
         }
         if let Some(cursor) = cursors.get_mut(player_slot.handle) {
             net.input_packets(player_slot.peer, cursor, |restarted, packet| {
-                hand_on(&mut links, player_slot.handle, restarted, packet);
+                record_packet(&mut links, player_slot.handle, restarted, packet);
             });
         }
     }
 }
 
-fn hand_on(links: &mut LinkEvidence, player: usize, restarted: bool, packet: &InputPacket) {
+fn record_packet(links: &mut LinkEvidence, player: usize, restarted: bool, packet: &InputPacket) {
     if restarted {
         links.restart(player);
     }
-    let header = &packet.packet;
-    let Some((first, newest)) = packet.frames else {
-        links.copied(player, header.seq);
-        return;
-    };
-    links.arrived(
-        player,
-        Arrival {
-            first,
-            newest,
-            sent: header.sent,
-            at: packet.at,
-            seq: header.seq,
-            relay: packet.via == Path::Relay,
-            alone: packet.alone,
-            hidden: header.hidden,
-            held: header.held,
-            behind: header.behind,
-            missing: header.missing,
-            pause: header.pause,
-        },
-    );
+    match *packet {
+        InputPacket::First { arrival, .. } => links.arrived(player, arrival),
+        InputPacket::Copy { seq } => links.copied(player, seq),
+    }
 }

@@ -1,5 +1,4 @@
-//! Owns whether this peer's tab or window is hidden, and telling the others so. It never watches a
-//! window itself: whoever does triggers [`SetHidden`].
+//! Whether this peer's tab or window is hidden, and reporting that to the other peers.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -12,30 +11,41 @@ use super::driver::LabSession;
 use crate::clock::LabClock;
 use crate::transport::LabNet;
 
-/// The tab or window of this peer is hidden from now on, or visible again.
+/// Trigger it when the tab or window of this peer is hidden (`true`) or visible again (`false`): the
+/// other peers then stop expecting packets, and the file lists it under `focusLoss`.
 ///
-/// Triggered by whoever watches it, in a browser the web plugin. The first
-/// one, whatever it says, makes `focusLoss` of every later file a claim: without any, the file
-/// says nothing.
-#[derive(Event, Clone, Copy, Debug, PartialEq, Eq)]
+/// The web plugin triggers it in browsers; a native app that can be hidden does it itself. From the
+/// first one on, even of `false`, an empty `focusLoss` in a file means that the game was visible all
+/// the time; without any it means that this was not observed.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::session::SetHidden;
+///
+/// fn minimized(mut commands: Commands) {
+///     commands.trigger(SetHidden(true));
+/// }
+/// # bevy::ecs::system::assert_is_system(minimized);
+/// ```
+#[derive(Event, Reflect, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetHidden(pub bool);
 
 /// What is known of this peer's tab or window.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Focus {
-    /// Whether somebody watches it.
-    pub watched: bool,
+pub(crate) struct Focus {
+    /// Whether [`SetHidden`] was triggered so far.
+    pub(crate) watched: bool,
     /// Whether it is hidden.
-    pub hidden: bool,
+    pub(crate) hidden: bool,
 }
 
 /// This peer's tab or window was hidden, or shown again.
 #[derive(Message, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FocusChanged {
+pub(crate) struct FocusChanged {
     /// Whether it is hidden now.
-    pub hidden: bool,
+    pub(crate) hidden: bool,
     /// When.
-    pub at: Duration,
+    pub(crate) at: Duration,
 }
 
 pub(super) struct FocusPlugin<C>(pub PhantomData<fn() -> C>);
@@ -44,6 +54,7 @@ impl<C: Config<Address = PeerId>> Plugin for FocusPlugin<C> {
     fn build(&self, app: &mut App) {
         app.init_resource::<Focus>()
             .add_message::<FocusChanged>()
+            .register_type::<SetHidden>()
             .add_observer(record_hidden::<C>);
     }
 }

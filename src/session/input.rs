@@ -1,4 +1,4 @@
-//! Owns what the transport must know of a game's input: its size on the wire. It never reads one.
+//! What the transport must know of a game's input: its size on the wire.
 
 use ggrs::Config;
 
@@ -17,7 +17,7 @@ pub(super) fn fixed_input_bytes<C: Config>() -> Option<usize> {
     (size > MAX_VARIABLE_INPUT).then_some(size)
 }
 
-/// An input whose size is fixed and that no datagram holds would never arrive.
+/// Refuses an input that no datagram holds.
 pub(super) fn check_input<C: Config>() -> Result<(), String> {
     let size = bincode::serialized_size(&C::Input::default())
         .map_err(|error| format!("its default value cannot be serialized: {error}"))?;

@@ -1,5 +1,5 @@
-//! Owns the room of a game that builds its own ggrs sessions: what such a game does with a
-//! `MatchboxSocket`, over two paths. It gives no episodes, compares no settings and ends no match.
+//! The room of a game that builds its own ggrs sessions: what such a game does with a `MatchboxSocket`,
+//! over two paths, without the episodes and the compared settings of a lab session.
 
 mod attend;
 
@@ -11,15 +11,12 @@ use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::{PeerId, RtcIceServerConfig};
 use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder};
 
-use super::depth::DepthPlugin;
-use super::input::{check_input, fixed_input_bytes};
+use super::input::fixed_input_bytes;
 use super::margin::MarginWatch;
-use super::room::Room;
+use super::network::{self, PollNetworkSystems};
+use super::room::RoomView;
 use super::routes::PendingRoutes;
-use super::{
-    PeerNotice, RouteChanged, SessionError, SessionPlugin, StartError, evidence, poll_network,
-};
-use crate::clock::LabClock;
+use super::{SessionError, SessionPlugin, StartError};
 use crate::rollback::RollbackLabSystems;
 use crate::transport::network::NetEvent;
 use crate::transport::{EpisodeBounds, LabNet, MatchboxSettings};
@@ -28,13 +25,14 @@ use rollback_lab_link::link::{IDLE_EPOCH, LinkSettings};
 use rollback_lab_link::route::RoutePolicy;
 use rollback_lab_link::wire::{ByeReason, ControlMessage};
 
-/// Looks after the [`LabRoom`] of a game that builds its own sessions: opens its network, polls it
-/// before ggrs runs, and tells what happens there.
+/// Add it to a game that builds its own ggrs sessions, and insert a [`LabRoom`] to join a room: the
+/// plugin opens its network, polls it before ggrs runs, and reports what happens there.
 ///
-/// Beside it stand `bevy_ggrs`'s `GgrsPlugin`, which the game has, and, for files,
-/// [`RollbackObserverPlugins`](crate::RollbackObserverPlugins). It writes [`RouteChanged`] and
-/// [`PeerNotice`] messages, triggers [`SessionFailed`](super::SessionFailed) when a room cannot be
-/// met, and inserts [`SessionInfo`](super::SessionInfo) once everybody is there. A game with
+/// Add it beside `bevy_ggrs`'s `GgrsPlugin`, which the game has, and, for files,
+/// [`RollbackObserverPlugins`](crate::RollbackObserverPlugins). It writes
+/// [`RouteChanged`](super::RouteChanged) and [`PeerNotice`](super::PeerNotice) messages, triggers
+/// [`SessionFailed`](super::SessionFailed) when the players of a room cannot be met, and inserts
+/// [`SessionInfo`](super::SessionInfo) once all are there. [`LabRoom`] has an example. A game with
 /// [`RollbackLabPlugins`](crate::RollbackLabPlugins) has all of this already.
 ///
 /// # Panics
@@ -42,6 +40,10 @@ use rollback_lab_link::wire::{ByeReason, ControlMessage};
 /// datagram. Adding it beside [`RollbackLabPlugins`](crate::RollbackLabPlugins), which builds the
 /// sessions of its room itself.
 pub struct LabSocketPlugin<C>(PhantomData<fn() -> C>);
+
+/// What is wrong with an app that has both plugins.
+pub(super) const ONE_OF_TWO: &str = "RollbackLabPlugins builds the sessions of its room: \
+     LabSocketPlugin is for games that build their own";
 
 /// This app's own sessions may run over a [`LabRoom`]: the record asks for it.
 #[derive(Resource, Default)]
@@ -55,26 +57,10 @@ impl<C> Default for LabSocketPlugin<C> {
 
 impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
     fn build(&self, app: &mut App) {
-        if let Err(error) = check_input::<C>() {
-            panic!("input of the game: {error}");
-        }
-        app.init_resource::<LabClock>()
-            .init_resource::<RoomsExpected>()
-            .add_plugins(DepthPlugin::<C>(PhantomData))
-            .add_message::<RouteChanged>()
-            .add_message::<PeerNotice>()
-            .add_systems(
-                PreUpdate,
-                (attend::open_room, poll_network)
-                    .chain()
-                    .before(RunGgrsSystems),
-            )
-            .add_systems(
-                PreUpdate,
-                evidence::gather
-                    .after(RunGgrsSystems)
-                    .before(RollbackLabSystems::Observe),
-            )
+        assert!(!app.is_plugin_added::<SessionPlugin<C>>(), "{ONE_OF_TWO}");
+        app.init_resource::<RoomsExpected>()
+            .add_plugins(network::plugin::<C>)
+            .add_systems(PreUpdate, attend::open_room.before(PollNetworkSystems))
             .add_systems(
                 PreUpdate,
                 (attend::follow_session::<C>, attend::attend)
@@ -82,20 +68,15 @@ impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
                     .after(RunGgrsSystems)
                     .in_set(RollbackLabSystems::Session),
             )
-            .add_systems(Last, attend::drop_unread.after(RollbackLabSystems::Record));
-    }
-
-    fn finish(&self, app: &mut App) {
-        assert!(
-            !app.is_plugin_added::<SessionPlugin<C>>(),
-            "RollbackLabPlugins builds the sessions of its room: LabSocketPlugin is for games that \
-             build their own"
-        );
+            .add_systems(
+                Last,
+                attend::drop_departures.after(RollbackLabSystems::Record),
+            );
     }
 }
 
-/// A room on a signaling server, and the way to everybody in it: the place of a `MatchboxSocket`
-/// in a game that builds its own ggrs sessions. Inserting it joins the room, removing it leaves.
+/// A room on a signaling server, and both paths to its members: the place of a `MatchboxSocket` in a
+/// game that builds its own ggrs sessions. Insert it to join the room, remove it to leave.
 ///
 /// ```no_run
 /// use bevy::prelude::*;
@@ -130,12 +111,12 @@ pub struct LabRoom {
     url: String,
     ice: RtcIceServerConfig,
     link: LinkSettings,
-    room: Room,
-    /// There once the plugin has seen this room.
+    room: RoomView,
+    /// Set once the plugin has opened this room.
     net: Option<LabNet>,
     opened: bool,
     opened_at: Duration,
-    /// Everybody is there, and was reachable at least once.
+    /// All players are there, and were reachable at once at least one time.
     met: bool,
     ready: bool,
     failure: Option<SessionError>,
@@ -155,7 +136,7 @@ impl LabRoom {
         Self {
             ice: MatchboxSettings::new("").ice,
             link: LinkSettings::default(),
-            room: Room::new(name_of(&url).to_owned(), players),
+            room: RoomView::new(name_of(&url).to_owned(), players),
             net: None,
             opened: false,
             opened_at: Duration::ZERO,
@@ -180,16 +161,15 @@ impl LabRoom {
     }
 
     /// Sets the STUN and TURN servers. Defaults to none, which suits loopback and a local network;
-    /// a `MatchboxSocket` asks a public STUN server, `RtcIceServerConfig::default()`, unless told
-    /// otherwise.
+    /// a `MatchboxSocket` asks a public STUN server by default, `RtcIceServerConfig::default()`.
     #[must_use]
     pub fn ice(mut self, ice: RtcIceServerConfig) -> Self {
         self.ice = ice;
         self
     }
 
-    /// Sets the input delay that the game gives its builder, in frames; the failover margin counts
-    /// it. Defaults to 2. The builder may say up to 32.
+    /// Sets the input delay that the game gives its builder, in frames (0 to 32); the failover margin
+    /// counts it. Defaults to 2.
     #[must_use]
     pub fn input_delay(mut self, frames: u32) -> Self {
         self.link.input_delay = frames;
@@ -203,8 +183,8 @@ impl LabRoom {
         self
     }
 
-    /// Sets whether a promoted route may return to a direct path that stayed good. Defaults to
-    /// false.
+    /// Sets whether a route that failed over may fail back to a direct path that stayed good. Defaults
+    /// to false.
     #[must_use]
     pub fn return_to_direct(mut self, return_to_direct: bool) -> Self {
         self.link.return_to_direct = return_to_direct;
@@ -217,7 +197,7 @@ impl LabRoom {
         self.room.local()
     }
 
-    /// Players who have not come yet. Zero does not say that they can be reached:
+    /// Players who have not come yet. Zero does not mean that they can be reached:
     /// [`ready`](Self::ready) does.
     #[must_use]
     pub fn missing(&self) -> usize {
@@ -228,21 +208,21 @@ impl LabRoom {
         self.room.players().saturating_sub(present)
     }
 
-    /// Whether everybody is there and can be reached by some path now, as of the last update.
+    /// Whether all players are there and can be reached by some path now, as of the last update.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.ready
     }
 
-    /// Everybody as ggrs names them, by player handle: the same order on every peer. Nobody until
-    /// all are there.
+    /// All players as ggrs addresses them, by player handle: the same order on every peer. Empty
+    /// until all are there.
     #[must_use]
     pub fn players(&self) -> Vec<PlayerType<PeerId>> {
         let player = |owner: Option<PeerId>| owner.map_or(PlayerType::Local, PlayerType::Remote);
         self.room.owners().into_iter().map(player).collect()
     }
 
-    /// Why nobody will be met here, if that is so.
+    /// Why no match can begin here, if that is so.
     #[must_use]
     pub fn failure(&self) -> Option<&SessionError> {
         self.failure.as_ref()
@@ -275,7 +255,7 @@ impl LabRoom {
         };
         let session = builder
             .start_p2p_session(net.next_socket())
-            .map_err(|error| StartError::Ggrs(error.to_string()))?;
+            .map_err(StartError::Ggrs)?;
         if !self.player_slots_match(&session) {
             return Err(StartError::Players { room });
         }
@@ -291,7 +271,7 @@ impl LabRoom {
                 player_slots: self.room.owners(),
                 input_bytes: fixed_input_bytes::<C>(),
                 max_prediction: Frame::try_from(session.max_prediction()).unwrap_or(Frame::MAX),
-                // A session does not tell its delay, and peers may choose different ones.
+                // A session has no getter for its delay, and peers may choose different ones.
                 max_input_delay: MAX_INPUT_DELAY,
                 desync_interval,
             },
@@ -301,7 +281,7 @@ impl LabRoom {
         Ok(session)
     }
 
-    /// Messages are checked by who may send what, so the handles must be those of the seats.
+    /// Messages are checked by who may send what, so the handles must be those of the player slots.
     fn player_slots_match<C: Config<Address = PeerId>>(&self, session: &P2PSession<C>) -> bool {
         let player_slots = self.room.player_slots();
         let placed = player_slots.iter().all(|player_slot| {
@@ -317,7 +297,7 @@ impl LabRoom {
 }
 
 impl Drop for LabRoom {
-    /// Says goodbye and leaves; a goodbye that is lost is the server's to tell.
+    /// Leaves; where the message about it is lost, the server reports it to the others.
     fn drop(&mut self) {
         let Some(net) = &self.net else {
             return;

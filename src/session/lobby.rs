@@ -1,37 +1,33 @@
-//! Owns the pure part of meeting: a roster becomes ordered player handles, a session id and
-//! seeds, the same on every peer. It never sends or waits.
+//! The pure part of meeting: the members of a room become ordered player slots, a session id and
+//! seeds, the same on every peer.
 
 use std::hash::Hasher;
 
+use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::PlayerHandle;
 use seahash::SeaHasher;
 
-/// A player's place in the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A player's place in the session: see [`SessionInfo::player_slots`](super::SessionInfo::player_slots).
+#[derive(Reflect, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlayerSlot {
     /// The ggrs player handle.
     pub handle: PlayerHandle,
     /// The peer that plays.
+    #[reflect(ignore, default = "no_peer")]
     pub peer: PeerId,
     /// Whether that is this peer.
     pub local: bool,
 }
 
-/// Orders the members of a room into seats: by slot, which every peer was told alike; on a stock
-/// server all slots are 0 and the peer id decides.
-///
-/// ```
-/// use bevy_matchbox::matchbox_socket::PeerId;
-/// use bevy_rollback_lab::session::lobby::seats;
-/// # let [a, b] = [1_u128, 2].map(|n| PeerId(serde_json::from_value(serde_json::json!(format!(
-/// #     "{n:08x}-0000-0000-0000-000000000000"))).unwrap()));
-/// let seats = seats(a, &[(1, a), (0, b)]);
-/// assert_eq!(seats[0].peer, b);
-/// assert!(seats[1].local);
-/// ```
-#[must_use]
-pub fn player_slots(local: PeerId, members: &[(u8, PeerId)]) -> Vec<PlayerSlot> {
+/// A peer id is not reflected; a slot made by reflection alone has none.
+fn no_peer() -> PeerId {
+    PeerId(uuid::Uuid::nil())
+}
+
+/// Orders the members of a room into player slots: by server slot, which is the same on every peer; on
+/// a stock server all of them are 0 and the peer id decides.
+pub(super) fn player_slots(local: PeerId, members: &[(u8, PeerId)]) -> Vec<PlayerSlot> {
     let mut members = members.to_vec();
     members.sort();
     members.dedup_by_key(|(_, peer)| *peer);
@@ -47,8 +43,7 @@ pub fn player_slots(local: PeerId, members: &[(u8, PeerId)]) -> Vec<PlayerSlot> 
 }
 
 /// The id of a lab session: 32 hex digits over room, sorted peer ids and the server's nonce.
-#[must_use]
-pub fn session_id(room: &str, player_slots: &[PlayerSlot], nonce: &[u8; 16]) -> String {
+pub(super) fn session_id(room: &str, player_slots: &[PlayerSlot], nonce: &[u8; 16]) -> String {
     let mut ids: Vec<_> = player_slots
         .iter()
         .map(|player_slot| player_slot.peer)
@@ -69,8 +64,7 @@ pub fn session_id(room: &str, player_slots: &[PlayerSlot], nonce: &[u8; 16]) -> 
 }
 
 /// The seed of an episode: configured plus its number, or a hash of session id and number.
-#[must_use]
-pub fn episode_seed(configured: Option<u64>, session_id: &str, number: u32) -> u64 {
+pub(super) fn episode_seed(configured: Option<u64>, session_id: &str, number: u32) -> u64 {
     if let Some(seed) = configured {
         return seed.wrapping_add(u64::from(number));
     }
@@ -92,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn every_peer_computes_the_same_seats_and_id() {
+    fn every_peer_computes_the_same_slots_and_id() {
         let members = [(0, peer(9)), (1, peer(3)), (2, peer(5))];
         let mut reversed = members;
         reversed.reverse();

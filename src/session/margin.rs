@@ -1,4 +1,4 @@
-//! Owns the advice about the failover margin: when it is given, and its words. The links measure.
+//! The advice about the failover margin: when it is logged, and its text. The links measure.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const THIN_FOR: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct MarginWatch {
     thin: Vec<(PlayerHandle, Thin)>,
-    told: bool,
+    advised: bool,
 }
 
 #[derive(Debug)]
@@ -24,24 +24,29 @@ struct Thin {
 }
 
 impl MarginWatch {
-    /// Takes the margins towards everybody; returns, once per episode, whose loss of the direct
+    /// Takes the margins towards all peers; returns, once per episode, whose loss of the direct
     /// path would stall the game, and the worst margin.
     pub(super) fn watch(
         &mut self,
         now: Duration,
         margins: impl Iterator<Item = (PlayerHandle, Option<f64>)>,
     ) -> Option<(PlayerHandle, f64)> {
-        let mut told = None;
+        let mut advice = None;
         for (player, margin_ms) in margins {
-            let worst = self.note(now, player, margin_ms);
-            told = told.or(worst.map(|worst| (player, worst)));
+            let worst = self.record(now, player, margin_ms);
+            advice = advice.or(worst.map(|worst| (player, worst)));
         }
-        told
+        advice
     }
 
     /// Takes the margin towards `player`; returns the worst one, once, when it has been negative
-    /// for so long that somebody should know.
-    fn note(&mut self, now: Duration, player: PlayerHandle, margin_ms: Option<f64>) -> Option<f64> {
+    /// for three seconds.
+    fn record(
+        &mut self,
+        now: Duration,
+        player: PlayerHandle,
+        margin_ms: Option<f64>,
+    ) -> Option<f64> {
         let Some(margin_ms) = margin_ms.filter(|ms| *ms < 0.0) else {
             self.thin.retain(|(thin, _)| *thin != player);
             return None;
@@ -54,10 +59,10 @@ impl MarginWatch {
             return None;
         };
         thin.worst_ms = thin.worst_ms.min(margin_ms);
-        if self.told || now.saturating_sub(thin.since) < THIN_FOR {
+        if self.advised || now.saturating_sub(thin.since) < THIN_FOR {
             return None;
         }
-        self.told = true;
+        self.advised = true;
         Some(thin.worst_ms)
     }
 }
@@ -68,7 +73,7 @@ pub(super) fn margins<'a>(
     player_slots: impl Iterator<Item = &'a PlayerSlot>,
 ) -> impl Iterator<Item = (PlayerHandle, Option<f64>)> {
     player_slots.map(|player_slot| {
-        // After a promotion there is none to judge.
+        // After a failover there is none to judge.
         let left = net.link(player_slot.peer, |link| {
             link.p2p_healthy().then(|| link.margin()).flatten()
         });
@@ -76,7 +81,7 @@ pub(super) fn margins<'a>(
     })
 }
 
-/// What to tell the person who chose the input delay: each frame of it adds one to the margin.
+/// For the developer who chose the input delay: each frame of it adds one to the margin.
 pub(super) fn advice(fps: u32, input_delay: u32, player: PlayerHandle, margin_ms: f64) -> String {
     let frame_ms = 1e3 / f64::from(fps.max(1));
     // Negative and small: the margin is a few hundred milliseconds at most.
@@ -94,38 +99,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_margin_below_zero_for_three_seconds_is_told_once() {
+    fn a_margin_below_zero_for_three_seconds_is_logged_once() {
         let mut watch = MarginWatch::default();
         let at = Duration::from_millis;
-        assert_eq!(watch.note(at(0), 1, Some(-5.0)), None);
-        assert_eq!(watch.note(at(2_000), 1, Some(2.0)), None);
-        assert_eq!(watch.note(at(2_500), 1, Some(-5.0)), None);
+        assert_eq!(watch.record(at(0), 1, Some(-5.0)), None);
+        assert_eq!(watch.record(at(2_000), 1, Some(2.0)), None);
+        assert_eq!(watch.record(at(2_500), 1, Some(-5.0)), None);
         assert_eq!(
-            watch.note(at(5_000), 1, Some(-9.0)),
+            watch.record(at(5_000), 1, Some(-9.0)),
             None,
             "it recovered in between"
         );
-        assert_eq!(watch.note(at(5_500), 1, Some(-4.0)), Some(-9.0));
-        assert_eq!(watch.note(at(9_500), 1, Some(-4.0)), None, "once");
+        assert_eq!(watch.record(at(5_500), 1, Some(-4.0)), Some(-9.0));
+        assert_eq!(watch.record(at(9_500), 1, Some(-4.0)), None, "once");
     }
 
     #[test]
     fn an_unknown_margin_is_not_a_thin_one() {
         let mut watch = MarginWatch::default();
         for second in 0..10 {
-            assert_eq!(watch.note(Duration::from_secs(second), 1, None), None);
+            assert_eq!(watch.record(Duration::from_secs(second), 1, None), None);
         }
     }
 
     #[test]
     fn the_advice_is_the_smallest_delay_that_suffices() {
         let text = advice(60, 1, 2, -17.0);
-        for words in [
+        for part in [
             "player 2",
             "-17.0 ms",
             "input delay of 3 frames instead of 1",
         ] {
-            assert!(text.contains(words), "{text:?} says {words:?}");
+            assert!(text.contains(part), "{part:?} in {text:?}");
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Owns who is in a room, as the server, the data channels and the peers tell it: the members,
-//! their seats once everybody is there, and who is gone for good. It notes and orders; it never
-//! sends, waits or reads a clock. Lab sessions and rooms of games with sessions of their own share
-//! it.
+//! Who is in a room, as the server, the data channels and the peers report it: the members, their
+//! player slots once the room is complete, and who is gone for good. No I/O and no clock; lab sessions
+//! and rooms of games with sessions of their own share it.
 
 use std::time::Duration;
 
@@ -15,19 +14,19 @@ use crate::transport::network::NetEvent;
 use rollback_lab_link::wire::ByeReason;
 use rollback_lab_link::wire::relay::{DropReason, Notice};
 
-/// A server that took the connection and never says a word. Above the 17 s of three attempts to
-/// connect, whose own errors say more.
+/// How long a server that took the connection may stay silent. Above the 17 s of three attempts to
+/// connect, whose own errors are more precise.
 const CONNECTING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Silence on both paths after which the server's word that a peer is gone is believed.
+/// Silence on both paths after which the server's report that a peer is gone is believed.
 const GONE_SILENCE: Duration = Duration::from_secs(1);
-/// Silence of a peer on both paths after which it is gone. Above the 30 s in which a lost server
-/// connection may be resumed, so that a fail-over always fits inside; peers that are gone for good
-/// are mostly known earlier, by `bye` or the server's word.
+/// Silence of a peer on both paths after which it is gone. Above the 30 s after which ICE gives up a
+/// path, so that a failover always fits inside; peers that are gone for good are mostly known earlier,
+/// by `bye` or the server's report.
 const LOST_SILENCE: Duration = Duration::from_secs(35);
 
 /// What an event of the network means beyond who is there.
 #[derive(Debug, PartialEq)]
-pub(super) enum Heard {
+pub(super) enum RoomEvent {
     /// The server is a stock one: it cannot relay.
     NoRelay,
     /// The relay dropped packets.
@@ -37,28 +36,31 @@ pub(super) enum Heard {
         /// Why.
         reason: DropReason,
     },
-    /// The connection to the server was lost; whoever has met is still reachable directly.
+    /// The connection to the server was lost; peers that have met still reach each other directly.
     ServerLost {
         /// Why.
         reason: String,
     },
-    /// Nobody will be met here.
+    /// The room cannot be joined, or not completed.
     Failed(SessionError),
 }
 
-impl Heard {
-    /// Tells the person at the desk.
+impl RoomEvent {
+    /// Logs it for the experimenter.
     pub(super) fn log(&self) {
         match self {
             Self::NoRelay => {
-                warn!("this signaling server cannot relay: if a direct path is lost, the match is");
+                warn!(
+                    "this signaling server cannot relay: a match ends with its direct path; \
+                     `rollback-lab serve` can"
+                );
             }
             Self::RelayDropped { count, reason } => {
                 debug!("relay dropped {count} packets: {reason:?}");
             }
             Self::ServerLost { reason } => {
                 warn!(
-                    "connection to the server lost ({reason}); no fallback path until it is back"
+                    "connection to the server lost ({reason}): there is no relay to fail over to"
                 );
             }
             Self::Failed(error) => error!("{error}"),
@@ -66,25 +68,25 @@ impl Heard {
     }
 }
 
-/// One room, seen by one of its peers.
+/// One room, as one of its peers sees it.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct RoomView {
     name: String,
     players: usize,
     local: Option<PeerId>,
     members: Vec<(u8, PeerId)>,
-    /// The server told who is there; otherwise the open data channels do.
+    /// The server lists the members; otherwise the open data channels show who is there.
     listed: bool,
     stock: bool,
     nonce: [u8; 16],
-    /// Empty until everybody is there; fixed from then on.
+    /// Empty until the room is complete; fixed from then on.
     player_slots: Vec<PlayerSlot>,
     left: Vec<(PeerId, ByeReason)>,
     suspected: Vec<PeerId>,
     gone: Vec<(PeerId, &'static str)>,
 }
 
-impl Room {
+impl RoomView {
     /// The room called `name`, for so many players.
     pub(super) fn new(name: String, players: usize) -> Self {
         Self {
@@ -102,11 +104,11 @@ impl Room {
         }
     }
 
-    /// Takes in what happened outside.
-    pub(super) fn hear(&mut self, event: NetEvent) -> Option<Heard> {
+    /// Updates the view by what happened outside.
+    pub(super) fn apply(&mut self, event: NetEvent) -> Option<RoomEvent> {
         match event {
             NetEvent::IdAssigned(id) => {
-                // A resumed connection keeps its id; the first one stands.
+                // A peer has one id; a server that sends another one changes nothing.
                 self.local.get_or_insert(id);
                 None
             }
@@ -122,10 +124,10 @@ impl Room {
             }
             NetEvent::NoRelay => {
                 self.stock = true;
-                Some(Heard::NoRelay)
+                Some(RoomEvent::NoRelay)
             }
             NetEvent::DirectOpened(peer) => {
-                // Our server names its members; one that left may open its channel all the same.
+                // A server that relays lists its members; one that left may open its channel all the same.
                 if !self.listed && !self.members.iter().any(|(_, member)| *member == peer) {
                     self.members.push((0, peer));
                 }
@@ -143,37 +145,37 @@ impl Room {
                 None
             }
             NetEvent::Notice(Notice::Dropped { reason, count }) => {
-                Some(Heard::RelayDropped { count, reason })
+                Some(RoomEvent::RelayDropped { count, reason })
             }
             NetEvent::Refused { code, reason } => {
                 let room = self.name.clone();
-                Some(Heard::Failed(SessionError::RoomRefused {
+                Some(RoomEvent::Failed(SessionError::RoomRefused {
                     room,
                     code,
                     reason,
                 }))
             }
             NetEvent::Unreachable { error } => {
-                Some(Heard::Failed(SessionError::ServerUnreachable { error }))
+                Some(RoomEvent::Failed(SessionError::ServerUnreachable { error }))
             }
             NetEvent::ServerLost { reason } if self.player_slots.is_empty() => {
                 let room = self.name.clone();
-                Some(Heard::Failed(SessionError::ServerLost { room, reason }))
+                Some(RoomEvent::Failed(SessionError::ServerLost { room, reason }))
             }
-            NetEvent::ServerLost { reason } => Some(Heard::ServerLost { reason }),
-            // For the links, which know it already.
-            NetEvent::ClockTold { .. } => None,
+            NetEvent::ServerLost { reason } => Some(RoomEvent::ServerLost { reason }),
+            // For the links, which have taken it.
+            NetEvent::ClockAnswered { .. } => None,
         }
     }
 
-    /// Whether the server has said who this peer is and who else is there.
+    /// Whether the server has sent this peer's id and the members of the room.
     ///
     /// # Errors
-    /// It has `waited` too long for that.
+    /// This peer has `waited` for that longer than 20 s.
     pub(super) fn joined(&self, waited: Duration) -> Result<bool, SessionError> {
         let missing = match self.local {
-            None => "name this peer",
-            Some(_) if !self.listed && !self.stock => "tell who is in the room",
+            None => "assign an id",
+            Some(_) if !self.listed && !self.stock => "list the members of the room",
             Some(_) => return Ok(true),
         };
         if waited < CONNECTING_TIMEOUT {
@@ -188,7 +190,7 @@ impl Room {
         })
     }
 
-    /// Seats everybody once all players are there; they stay what they are from then on.
+    /// Assigns the player slots once all players are there; they are fixed from then on.
     ///
     /// # Errors
     /// More peers than players came to a stock server, and this one is not among the first.
@@ -231,25 +233,25 @@ impl Room {
         members.filter(|peer| Some(*peer) != self.local).collect()
     }
 
-    /// Everybody by handle; nobody until all are there.
+    /// All players by handle; empty until all are there.
     pub(super) fn player_slots(&self) -> &[PlayerSlot] {
         &self.player_slots
     }
 
-    /// Everybody but this peer.
+    /// All players but this peer's.
     pub(super) fn remotes(&self) -> impl Iterator<Item = &PlayerSlot> {
         self.player_slots
             .iter()
             .filter(|player_slot| !player_slot.local)
     }
 
-    /// Who plays each handle; `None` is this peer.
+    /// The peer behind every handle; `None` is this peer.
     pub(super) fn owners(&self) -> Vec<Option<PeerId>> {
         let owner = |player_slot: &PlayerSlot| (!player_slot.local).then_some(player_slot.peer);
         self.player_slots.iter().map(owner).collect()
     }
 
-    /// What everybody may know once all are seated.
+    /// The lab session, once all players are there.
     pub(super) fn info(&self) -> Option<SessionInfo> {
         let own = self
             .player_slots
@@ -296,20 +298,20 @@ impl Room {
         &self.nonce
     }
 
-    /// A peer said goodbye.
+    /// A peer sent `bye`.
     pub(super) fn record_leave(&mut self, peer: PeerId, reason: ByeReason) {
         self.left.push((peer, reason));
     }
 
-    /// Who said goodbye, and before them who is gone by the word of others: whoever leaves first
-    /// takes all others along, and a peer may hear of that only from one of them.
+    /// Peers that sent `bye`, and before them those that others report as gone: the first one that
+    /// leaves ends the session of all others, and only one of those may still reach this peer.
     fn take_leaves(&mut self) -> Vec<(PeerId, &'static str)> {
         let mut left = std::mem::take(&mut self.left);
         left.sort_by_key(|(_, reason)| matches!(reason, ByeReason::PeerGone { .. }));
         let mut gone = Vec::new();
         for (peer, reason) in left {
             let why = match reason {
-                ByeReason::Finished | ByeReason::Left => "it said goodbye",
+                ByeReason::Finished | ByeReason::Left => "it left",
                 ByeReason::Mismatch | ByeReason::Failed => "its session failed",
                 ByeReason::PeerGone { player } => {
                     let first = self
@@ -318,7 +320,7 @@ impl Room {
                         .find(|s| s.handle == usize::from(player));
                     match first {
                         Some(first) if !first.local && first.peer != peer => {
-                            gone.push((first.peer, "another player says so"));
+                            gone.push((first.peer, "another player reports it"));
                             "it does not go on without another player"
                         }
                         _ => "it took this player for gone",
@@ -341,7 +343,7 @@ impl Room {
         Some(SessionError::PeerGone { player, reason })
     }
 
-    /// Books a player as gone; tells whether that is new.
+    /// Records a player as gone; returns whether that is new.
     pub(super) fn give_up(&mut self, player: PlayerHandle, reason: &'static str) -> bool {
         let player_slot = self
             .player_slots
@@ -357,8 +359,8 @@ impl Room {
         true
     }
 
-    /// Players who are gone since the last call: by their own word, by the server's while both
-    /// paths are silent, or, once everybody has `met`, by silence alone.
+    /// Players who are gone since the last call: by their own message, by the server's while both
+    /// paths are silent, or, once all have `met`, by silence alone.
     pub(super) fn find_gone(
         &mut self,
         met: bool,
@@ -369,11 +371,14 @@ impl Room {
         self.suspected.retain(|&peer| {
             let believed = silent(peer, GONE_SILENCE);
             if believed {
-                gone.push((peer, "the server says it left, and both paths are silent"));
+                gone.push((
+                    peer,
+                    "the server reports that it left, and both paths are silent",
+                ));
             }
             !believed
         });
-        // Before that nobody need have said anything yet.
+        // Before that a peer need not have sent anything yet.
         if met {
             let peers = self
                 .player_slots
@@ -384,15 +389,15 @@ impl Room {
                 .filter(|&peer| silent(peer, LOST_SILENCE));
             gone.extend(lost.map(|peer| (peer, "nothing came from it for 35 s")));
         }
-        let mut told = Vec::new();
+        let mut new = Vec::new();
         for (peer, reason) in gone {
             let Some(player) = self.player_of(peer) else {
                 continue;
             };
             if self.give_up(player, reason) {
-                told.push((player, reason));
+                new.push((player, reason));
             }
         }
-        told
+        new
     }
 }

@@ -1,23 +1,23 @@
-//! Owns how a change of route is told: by player, once it is known who is who. The links decide.
+//! Route changes as [`RouteChanged`] messages: by player, once the player slots are assigned.
 
 use bevy::log::info;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Frame;
 
 use super::RouteChanged;
-use super::room::Room;
+use super::room::RoomView;
 use crate::transport::LabNet;
 use rollback_lab_link::route::RouteChange;
 
-/// Changes that nobody was told of yet: by peer, with the next frame to simulate.
+/// Changes that are not reported yet: by peer, with the next frame to simulate.
 pub(super) type PendingRoutes = Vec<(PeerId, Option<Frame>, RouteChange)>;
 
-/// Moves the changes of `net` to `tell`. They wait in `pending` until everybody has a seat.
+/// Moves the changes of `net` to `emit`. They wait in `pending` until the player slots are assigned.
 pub(super) fn report_changes(
     net: &LabNet,
-    room: &Room,
+    room: &RoomView,
     pending: &mut PendingRoutes,
-    mut tell: impl FnMut(RouteChanged),
+    mut emit: impl FnMut(RouteChanged),
 ) {
     net.drain_route_changes(pending);
     if room.player_slots().is_empty() {
@@ -31,7 +31,7 @@ pub(super) fn report_changes(
             "route to player {player}: {:?} -> {:?} ({:?}, {} {:.1}, threshold {:.1})",
             change.from, change.to, change.cause, change.metric, change.value, change.threshold
         );
-        tell(RouteChanged {
+        emit(RouteChanged {
             player,
             peer,
             frame,

@@ -1,60 +1,60 @@
-//! Owns what [`LabNet`](super::LabNet) shares between the session and its ggrs sockets: the
-//! network, one link per peer, and what came in. It moves packets and never decides a route.
+//! What the clones of a [`LabNet`](super::LabNet) share: the network, one link per peer, and what came
+//! in. It moves packets; the links decide the routes.
 
 mod peer;
 
 use std::time::Duration;
 
-use bevy::log::error;
+use bevy::log::{error, warn_once};
 use bevy_matchbox::matchbox_socket::PeerId;
-use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
+use ggrs::{Frame, Message as GgrsMessage};
 
+pub use self::peer::InputDeparture;
 pub(super) use self::peer::Peer;
-pub use self::peer::{InputArrival, InputDeparture, InputPacket, PacketCursor};
-use self::peer::{InputPackets, limits};
+pub(crate) use self::peer::{InputPacket, PacketCursor};
 use super::EpisodeBounds;
-use super::network::{NetEvent, Network};
+use super::network::{NetEvent, Network, Received};
 use crate::clock::LabClock;
 use rollback_lab_link::conditions::{Conditions, Direction, Shaper};
-use rollback_lab_link::ggrs_wire::{self, Owner, PlayerBounds, SentPings};
-use rollback_lab_link::link::{Incoming, Link, LinkSettings, SendFailed};
+use rollback_lab_link::ggrs_wire::{self, Owner};
+use rollback_lab_link::link::{Incoming, Link, LinkSettings, SendFailed, Transmit};
 use rollback_lab_link::route::RouteChange;
-use rollback_lab_link::wire::{ControlMessage, MAX_DATAGRAM, Path};
+use rollback_lab_link::wire::{ControlMessage, DatagramKind, MAX_DATAGRAM, Path};
 
 /// matchbox reports a peer that only left the server like one whose data channel closed. Silence
-/// for this long tells the two apart; doubt has put both paths to use long before. Between episodes
+/// for this long distinguishes the two; a suspect route uses both paths long before. Between episodes
 /// there is one probe a second, of which two may get lost.
 const CLOSED_SILENCE: Duration = Duration::from_millis(2_500);
 
-/// Messages kept while nobody takes them: some ten seconds of one peer, of which the newest matter.
+/// Messages kept while no caller takes them: some ten seconds of one peer, of which the newest matter.
 const UNREAD_MAX: usize = 1_024;
-/// Arrivals and departures kept while no record takes them: above a minute of one peer, so that a
-/// long hitch costs the record nothing.
-const FACTS_MAX: usize = 8_192;
+/// Departures kept while no record takes them: above a minute of one peer, so that a long stall of
+/// this peer costs the record nothing.
+const DEPARTURES_MAX: usize = 8_192;
 
-/// Drops the oldest of what nobody takes; tells how many.
-fn bound<T>(kept: &mut Vec<T>, max: usize) -> u64 {
+/// Drops the oldest `what` beyond `max`, which no caller takes.
+fn bound<T>(kept: &mut Vec<T>, max: usize, what: &str) {
     let excess = kept.len().saturating_sub(max);
-    kept.drain(..excess);
-    excess as u64
+    if excess > 0 {
+        kept.drain(..excess);
+        warn_once!("dropped {excess} {what}: more than {max} waited to be read");
+    }
 }
 
 pub(super) struct Core {
     pub(super) network: Box<dyn Network>,
     pub(super) clock: LabClock,
     pub(super) peers: Vec<Peer>,
-    pub(super) shaper: Shaper<PeerId>,
+    pub(super) shaper: Shaper<(PeerId, DatagramKind)>,
     pub(super) events: Vec<NetEvent>,
     pub(super) control: Vec<(PeerId, ControlMessage)>,
     pub(super) route_changes: Vec<(PeerId, Option<Frame>, RouteChange)>,
-    pub(super) arrivals: Vec<InputArrival>,
     pub(super) departures: Vec<InputDeparture>,
     pub(super) current_frame: Frame,
-    /// Epochs opened so far, which tells a socket of the newest one from those before.
+    /// Epochs opened so far, which distinguishes a socket of the newest one from those before.
     pub(super) epochs_opened: u64,
-    /// What was thrown away because nobody took it.
-    pub(super) overflowed: u64,
-    told_unsendable: bool,
+    /// A message that cannot be sent was logged.
+    unsendable_logged: bool,
     settings: LinkSettings,
     relay_available: Option<bool>,
     open: Vec<PeerId>,
@@ -84,12 +84,10 @@ impl Core {
             events: Vec::new(),
             control: Vec::new(),
             route_changes: Vec::new(),
-            arrivals: Vec::new(),
             departures: Vec::new(),
             current_frame: 0,
             epochs_opened: 0,
-            overflowed: 0,
-            told_unsendable: false,
+            unsendable_logged: false,
             settings,
             relay_available: None,
             open: Vec::new(),
@@ -158,19 +156,7 @@ impl Core {
             if self.open.contains(&id) {
                 link.direct_opened(now);
             }
-            self.peers.push(Peer {
-                id,
-                link,
-                players: Vec::new(),
-                sent_pings: SentPings::default(),
-                magic: None,
-                packets: InputPackets::new(),
-                carried: NULL_FRAME,
-                heard_direct: now,
-                closing: None,
-                named_at: now,
-                usable_at: None,
-            });
+            self.peers.push(Peer::new(id, link, now));
         }
     }
 
@@ -186,25 +172,9 @@ impl Core {
         self.current_frame = 0;
         self.epochs_opened += 1;
         self.inbox.clear();
-        self.arrivals.clear();
         self.departures.clear();
         for peer in &mut self.peers {
-            peer.link.start_epoch(now, epoch);
-            peer.sent_pings = SentPings::default();
-            peer.magic = None;
-            peer.packets.restart(self.epochs_opened);
-            peer.carried = NULL_FRAME;
-            peer.players = bounds
-                .player_slots
-                .iter()
-                .map(|player_slot| {
-                    PlayerBounds::new(match player_slot {
-                        None => Owner::Local,
-                        Some(id) if *id == peer.id => Owner::Sender,
-                        Some(_) => Owner::Other,
-                    })
-                })
-                .collect();
+            peer.start_epoch(now, epoch, &bounds);
         }
         self.bounds = Some(bounds);
     }
@@ -237,33 +207,32 @@ impl Core {
             route_changes,
             bounds,
             current_frame,
-            overflowed,
             ..
         } = self;
         let frame = bounds.is_some().then_some(*current_frame);
         for Peer {
             id,
             link,
-            heard_direct,
+            direct_at,
             closing,
             usable_at,
             ..
         } in peers
         {
-            let silent_since = |since: Duration| since.max(*heard_direct) + CLOSED_SILENCE;
-            if closing.is_some_and(|since| *heard_direct <= since && now >= silent_since(since)) {
+            let silent_since = |since: Duration| since.max(*direct_at) + CLOSED_SILENCE;
+            if closing.is_some_and(|since| *direct_at <= since && now >= silent_since(since)) {
                 *closing = None;
                 link.direct_closed();
             }
             link.poll(now, &mut |sent| {
-                hand_over(shaper, network.as_mut(), now, sent.path, *id, sent.bytes)
+                hand_over(shaper, network.as_mut(), now, *id, sent)
             });
             if usable_at.is_none() && link.usable() {
                 *usable_at = Some(now);
             }
             route_changes.extend(link.drain_changes().map(|change| (*id, frame, change)));
         }
-        *overflowed += bound(route_changes, UNREAD_MAX);
+        bound(route_changes, UNREAD_MAX, "route changes");
     }
 
     /// Sends what the conditions held back and takes in what came.
@@ -271,7 +240,8 @@ impl Core {
         let now = self.clock.now();
         while let Some(due) = self.shaper.pop_due(now) {
             // A delayed packet that fails is lost, as it would be in the network it stands for.
-            let _lost = self.network.send(due.path, due.tag, &due.bytes);
+            let (peer, kind) = due.tag;
+            let _lost = self.network.send(due.path, peer, kind, &due.bytes);
             self.shaper.recycle(due.bytes);
         }
         self.network.poll_events(&mut self.events);
@@ -283,63 +253,45 @@ impl Core {
             bounds,
             control,
             inbox,
-            arrivals,
             current_frame,
-            overflowed,
             ..
         } = self;
         let current_frame = *current_frame;
-        network.receive(&mut |path, from, bytes| {
+        network.receive(now, &mut |received| {
+            let Received { path, from, .. } = received;
             if !shaper.admit(path) {
                 return;
             }
             let Some(index) = peers.iter().position(|peer| peer.id == from) else {
                 return;
             };
-            if path == Path::Direct {
-                peers[index].heard_direct = now;
-            }
-            match peers[index].link.receive(now, path, bytes) {
+            let peer = &mut peers[index];
+            match peer.receive(now, received) {
                 Ok(Incoming::Data { payload, via }) => {
                     let Some(bounds) = bounds.as_ref() else {
                         return;
                     };
-                    let peer = &mut peers[index];
-                    match ggrs_wire::decode(payload, &limits(bounds, peer, current_frame)) {
-                        Ok((message, checked)) => {
-                            peer.magic.get_or_insert(checked.magic);
-                            let frames = checked.first_input_frame.zip(checked.newest_input_frame);
-                            if frames.is_some() {
-                                peer.record_packet(frames, via, now);
-                            }
-                            if let Some(arrival) =
-                                peer.record_inputs(&checked, via, current_frame, now)
-                            {
-                                for other in peers.iter_mut().filter(|other| other.id != from) {
-                                    other.heard_of(bounds, from, arrival.last);
-                                }
-                                arrivals.push(arrival);
-                            }
-                            inbox.push((from, message));
+                    let Some(data) = peer.decode(payload, via, bounds, current_frame, now) else {
+                        return;
+                    };
+                    if let Some(newest) = data.newest_input {
+                        for other in peers.iter_mut().filter(|other| other.id != from) {
+                            other.record_other(bounds, from, newest);
                         }
-                        Err(error) => peer.link.count_malformed(via, error.reason()),
                     }
+                    inbox.push((from, data.message));
                 }
                 Ok(Incoming::Control(messages)) => {
                     control.extend(messages.into_iter().map(|message| (from, message)));
                 }
-                Ok(Incoming::Duplicate) => {
-                    if path == Path::Direct {
-                        peers[index].record_packet(None, path, now);
-                    }
-                }
-                Ok(Incoming::OtherEpoch | Incoming::Nothing) => {}
+                Ok(Incoming::Duplicate) if path == Path::Direct => peer.record_copy(),
+                Ok(Incoming::Duplicate | Incoming::OtherEpoch | Incoming::Nothing) => {}
                 // The link has counted it by its reason.
                 Err(_counted) => {}
             }
         });
-        *overflowed += bound(inbox, UNREAD_MAX) + bound(control, UNREAD_MAX);
-        *overflowed += bound(arrivals, FACTS_MAX);
+        bound(inbox, UNREAD_MAX, "messages of the game");
+        bound(control, UNREAD_MAX, "control messages");
     }
 
     fn record_new_events(&mut self, now: Duration) {
@@ -356,7 +308,7 @@ impl Core {
                         peer.closing = Some(now);
                     }
                 }
-                NetEvent::ClockTold {
+                NetEvent::ClockAnswered {
                     peer,
                     answer,
                     received_at,
@@ -386,16 +338,15 @@ impl Core {
             route_changes,
             bounds,
             current_frame,
-            overflowed,
             departures,
-            told_unsendable,
+            unsendable_logged,
             ..
         } = self;
         let Some(peer) = peers.iter_mut().find(|peer| peer.id == to) else {
             return;
         };
         let mut unsendable = |link: &mut Link, reason| {
-            if !std::mem::replace(told_unsendable, true) {
+            if !std::mem::replace(unsendable_logged, true) {
                 error!(
                     "a message of the game cannot be sent ({reason}): are its inputs too large? \
                      One message holds all inputs that are not acknowledged"
@@ -426,7 +377,7 @@ impl Core {
             now,
             payload,
             outgoing.newest_input_frame.is_some(),
-            &mut |sent| hand_over(shaper, network.as_mut(), now, sent.path, to, sent.bytes),
+            &mut |sent| hand_over(shaper, network.as_mut(), now, to, sent),
         );
         // What the refusal of a packet decided: the frame has not been simulated yet.
         let frame = bounds.is_some().then_some(*current_frame);
@@ -450,7 +401,7 @@ impl Core {
                 last,
                 by: sent,
             });
-            *overflowed += bound(departures, FACTS_MAX);
+            bound(departures, DEPARTURES_MAX, "departures of inputs");
         }
     }
 
@@ -462,16 +413,16 @@ impl Core {
 
 /// Gives a packet to the conditions, or to the network where none apply.
 fn hand_over(
-    shaper: &mut Shaper<PeerId>,
+    shaper: &mut Shaper<(PeerId, DatagramKind)>,
     network: &mut dyn Network,
     now: Duration,
-    path: Path,
     peer: PeerId,
-    bytes: &[u8],
+    sent: Transmit<'_>,
 ) -> Result<(), SendFailed> {
+    let Transmit { path, kind, bytes } = sent;
     if shaper.is_clear(path) {
-        return network.send(path, peer, bytes);
+        return network.send(path, peer, kind, bytes);
     }
-    shaper.push(now, path, bytes, peer);
+    shaper.push(now, path, bytes, (peer, kind));
     Ok(())
 }

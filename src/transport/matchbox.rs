@@ -1,5 +1,5 @@
-//! The real network: matchbox data channels for the direct path, our server's websocket for the
-//! relay. It maps peers to slots and moves bytes, and judges nothing.
+//! The network of a real lab session: matchbox data channels for the direct path, the lab server's
+//! websocket for the relay.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,12 +9,14 @@ use bevy_matchbox::matchbox_socket::{
     WebRtcSocketBuilder,
 };
 
-use super::network::{NetEvent, Network};
-use super::websocket::{ServerConnection, ServerEvent, ServerSettings, Urgency, spawn_network};
+use super::network::{NetEvent, Network, Received};
+use super::websocket::{
+    RelayedPacket, ServerConnection, ServerEvent, SignalingSettings, Urgency, spawn_network,
+};
 use crate::clock::LabClock;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::relay::Roster;
-use rollback_lab_link::wire::{DatagramKind, Header, Path};
+use rollback_lab_link::wire::{DatagramKind, Path};
 
 /// The one data channel of a lab session.
 const CHANNEL: usize = 0;
@@ -23,12 +25,20 @@ const CHANNEL: usize = 0;
 /// in this time, and a match of ten seconds has ten answers to choose from.
 const ASK_CLOCKS: Duration = Duration::from_secs(1);
 
-/// What the real network needs to know.
+/// Which server a [`MatchboxNetwork`] connects to, and which STUN and TURN servers its data channels
+/// use.
+///
+/// ```
+/// use bevy_rollback_lab::transport::MatchboxSettings;
+///
+/// let mut settings = MatchboxSettings::new("ws://127.0.0.1:3536/my-room?players=2");
+/// settings.ice.urls = vec!["stun:stun.example.org:3478".to_owned()];
+/// ```
 #[derive(Clone, Debug)]
 pub struct MatchboxSettings {
-    /// The connection to the server.
-    pub server: ServerSettings,
-    /// STUN and TURN servers; without any, only local addresses are tried.
+    /// The connection to the signaling server.
+    pub signaling: SignalingSettings,
+    /// STUN and TURN servers. Defaults to none: only local addresses are tried then.
     pub ice: RtcIceServerConfig,
 }
 
@@ -37,7 +47,7 @@ impl MatchboxSettings {
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
-            server: ServerSettings::new(url),
+            signaling: SignalingSettings::new(url),
             ice: RtcIceServerConfig {
                 urls: Vec::new(),
                 username: None,
@@ -47,7 +57,19 @@ impl MatchboxSettings {
     }
 }
 
-/// matchbox WebRTC and the server's websocket.
+/// matchbox WebRTC and the server's websocket: connects both paths of a [`LabNet`](super::LabNet).
+///
+/// ```no_run
+/// use bevy_rollback_lab::clock::LabClock;
+/// use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork, MatchboxSettings};
+/// use rollback_lab_link::conditions::Conditions;
+/// use rollback_lab_link::link::LinkSettings;
+///
+/// let clock = LabClock::real();
+/// let settings = MatchboxSettings::new("ws://127.0.0.1:3536/my-room?players=2");
+/// let network = MatchboxNetwork::open(settings, clock.clone());
+/// let net = LabNet::new(network, clock, LinkSettings::default(), &Conditions::default(), 0);
+/// ```
 pub struct MatchboxNetwork {
     socket: WebRtcSocket,
     server: ServerConnection,
@@ -60,17 +82,18 @@ pub struct MatchboxNetwork {
     /// The last candidates of every peer: matchbox forgets them with the data channel, and the
     /// record asks afterwards.
     pairs: HashMap<PeerId, CandidatePair>,
-    relayed: Vec<(u8, Vec<u8>)>,
-    /// The server has let this peer in: what it closes from then on is a loss, no refusal.
+    /// Relayed packets that came before the last poll: the roster that names their senders is known.
+    relayed: usize,
+    /// The server has let this peer in: what it closes from then on is a loss, not a refusal.
     joined: bool,
 }
 
 impl MatchboxNetwork {
-    /// Connects in the background; what happens is told by [`Network::poll_events`].
+    /// Connects in the background; [`Network::poll_events`] reports what happens.
     #[must_use]
     pub fn open(settings: MatchboxSettings, clock: LabClock) -> Self {
-        let url = settings.server.url.clone();
-        let server = ServerConnection::open(settings.server, clock.clone());
+        let url = settings.signaling.url.clone();
+        let server = ServerConnection::open(settings.signaling, clock.clone());
         let (socket, message_loop) = WebRtcSocketBuilder::new(url)
             .ice_server(settings.ice)
             .signaller_builder(server.signaller_builder())
@@ -92,13 +115,14 @@ impl MatchboxNetwork {
             others: Vec::new(),
             ask_clocks_at: Duration::ZERO,
             pairs: HashMap::new(),
-            relayed: Vec::new(),
+            relayed: 0,
             joined: false,
         }
     }
 
-    /// Moves what the server told to `events`, and what it relayed to its queue.
-    fn take_in(&mut self, events: &mut Vec<NetEvent>) {
+    /// Moves the events of the server connection to `events`.
+    fn take_server_events(&mut self, events: &mut Vec<NetEvent>) {
+        self.relayed = self.server.relayed_len();
         while let Some(event) = self.server.next_event() {
             events.push(match event {
                 ServerEvent::IdAssigned(id) => {
@@ -111,18 +135,12 @@ impl MatchboxNetwork {
                     NetEvent::Roster(roster)
                 }
                 ServerEvent::Notice(notice) => NetEvent::Notice(notice),
-                ServerEvent::Relayed {
-                    source, payload, ..
-                } => {
-                    self.relayed.push((source, payload));
-                    continue;
-                }
-                ServerEvent::ClockTold {
+                ServerEvent::ClockAnswered {
                     source,
                     answer,
                     received_at,
                 } => match peer_in(&self.slots, source) {
-                    Some(peer) => NetEvent::ClockTold {
+                    Some(peer) => NetEvent::ClockAnswered {
                         peer,
                         answer,
                         received_at,
@@ -142,7 +160,7 @@ impl MatchboxNetwork {
         }
     }
 
-    /// Asks every other member for its clock, when it is time.
+    /// Asks every other member for its clock, once a second.
     fn ask_clocks(&mut self) {
         let now = self.clock.now();
         if self.others.is_empty() || now < self.ask_clocks_at {
@@ -175,9 +193,9 @@ impl MatchboxNetwork {
 
 impl Network for MatchboxNetwork {
     fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
-        self.take_in(events);
+        self.take_server_events(events);
         self.ask_clocks();
-        // A closed socket tells nothing more; the server's events say why.
+        // A closed socket has no more changes; the server's events have the reason.
         for (peer, state) in self.socket.try_update_peers().unwrap_or_default() {
             events.push(match state {
                 PeerState::Connected => NetEvent::DirectOpened(peer),
@@ -191,7 +209,13 @@ impl Network for MatchboxNetwork {
         }
     }
 
-    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
+    fn send(
+        &mut self,
+        path: Path,
+        peer: PeerId,
+        kind: DatagramKind,
+        datagram: &[u8],
+    ) -> Result<(), SendFailed> {
         match path {
             Path::Direct => self
                 .socket
@@ -200,12 +224,11 @@ impl Network for MatchboxNetwork {
                 .map_err(|_closed| SendFailed),
             Path::Relay => {
                 let slot = self.slot_of(peer).ok_or(SendFailed)?;
-                let control =
-                    Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Control);
-                let urgency = if control {
-                    Urgency::Control
-                } else {
-                    Urgency::Game
+                let urgency = match kind {
+                    DatagramKind::Control => Urgency::Control,
+                    DatagramKind::Data | DatagramKind::Heartbeat | DatagramKind::Probe => {
+                        Urgency::Game
+                    }
                 };
                 self.server
                     .send_relay(slot, datagram, urgency)
@@ -214,13 +237,31 @@ impl Network for MatchboxNetwork {
         }
     }
 
-    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
-        for (peer, datagram) in self.socket.channel_mut(CHANNEL).receive() {
-            sink(Path::Direct, peer, &datagram);
+    fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
+        for (from, datagram) in self.socket.channel_mut(CHANNEL).receive() {
+            sink(Received {
+                path: Path::Direct,
+                from,
+                at: now,
+                bytes: &datagram,
+            });
         }
-        for (source, datagram) in self.relayed.drain(..) {
-            if let Some(peer) = peer_in(&self.slots, source) {
-                sink(Path::Relay, peer, &datagram);
+        for _ in 0..std::mem::take(&mut self.relayed) {
+            let Some(RelayedPacket {
+                source,
+                payload,
+                received_at,
+            }) = self.server.next_relayed()
+            else {
+                break;
+            };
+            if let Some(from) = peer_in(&self.slots, source) {
+                sink(Received {
+                    path: Path::Relay,
+                    from,
+                    at: received_at,
+                    bytes: &payload,
+                });
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Owns the seam between the lab and the outside: what a network must do for [`LabNet`].
+//! The boundary to the outside: a [`Network`] carries the datagrams of a [`LabNet`].
 //!
-//! The real one is matchbox WebRTC plus the server's websocket; tests bring an in-memory one.
-//! It never looks into a datagram.
+//! [`MatchboxNetwork`](super::MatchboxNetwork) is matchbox WebRTC and the server's websocket; tests
+//! bring one in memory.
 //!
 //! [`LabNet`]: super::LabNet
 
@@ -10,17 +10,17 @@ use std::time::Duration;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 
 use rollback_lab_link::link::SendFailed;
-use rollback_lab_link::wire::Path;
 use rollback_lab_link::wire::clock::ClockAnswer;
 use rollback_lab_link::wire::relay::{Notice, Roster};
+use rollback_lab_link::wire::{DatagramKind, Path};
 
 /// What happened outside since the last poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NetEvent {
-    /// The server answered and named this peer.
+    /// The server answered and gave this peer its id.
     IdAssigned(PeerId),
-    /// Our server told who is in the room; said again at every change.
+    /// The members of the room, from a server that relays; repeated at every change.
     Roster(Roster),
     /// The server is a stock matchbox server: it signals, but it cannot relay.
     NoRelay,
@@ -28,9 +28,9 @@ pub enum NetEvent {
     DirectOpened(PeerId),
     /// The data channel to a peer closed.
     DirectClosed(PeerId),
-    /// A peer told its clock without waiting for its game. Only what measures clocks reads it.
-    ClockTold {
-        /// Whose.
+    /// A peer's network task answered a question for its clock, without waiting for its game.
+    ClockAnswered {
+        /// The peer.
         peer: PeerId,
         /// The answer.
         answer: ClockAnswer,
@@ -39,11 +39,11 @@ pub enum NetEvent {
     },
     /// The relay dropped or refused something, or a peer is gone for good.
     Notice(Notice),
-    /// The server refused the room, with its reason.
+    /// The server refused the room.
     Refused {
         /// Websocket close code.
         code: u16,
-        /// The server's words.
+        /// The server's reason.
         reason: String,
     },
     /// The server could not be reached.
@@ -58,19 +58,70 @@ pub enum NetEvent {
     },
 }
 
-/// Both paths to every peer, and the server behind them.
+/// A datagram that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// The path that brought it.
+    pub path: Path,
+    /// The peer that sent it.
+    pub from: PeerId,
+    /// When it came, by the lab session's clock: the `now` of [`Network::receive`], or earlier where
+    /// a task of its own read the datagram and stamped it.
+    pub at: Duration,
+    /// The datagram, header included.
+    pub bytes: &'a [u8],
+}
+
+/// Both paths to every peer, and the server behind them. Implement it to run the lab over another
+/// transport, or to tap or shape one, and give it to [`LabNet::new`](super::LabNet::new).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+/// use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
+/// use rollback_lab_link::link::SendFailed;
+/// use rollback_lab_link::wire::{DatagramKind, Path};
+///
+/// /// A network without a peer.
+/// struct Nowhere;
+///
+/// impl Network for Nowhere {
+///     fn poll_events(&mut self, _: &mut Vec<NetEvent>) {}
+///
+///     fn send(&mut self, _: Path, _: PeerId, _: DatagramKind, _: &[u8]) -> Result<(), SendFailed> {
+///         Err(SendFailed)
+///     }
+///
+///     fn receive(&mut self, _: Duration, _: &mut dyn FnMut(Received<'_>)) {}
+///
+///     fn candidate_pair(&self, _: PeerId) -> Option<CandidatePair> {
+///         None
+///     }
+///
+///     fn close(&mut self) {}
+/// }
+/// ```
 pub trait Network: Send + Sync + 'static {
     /// Appends what happened since the last call.
     fn poll_events(&mut self, events: &mut Vec<NetEvent>);
 
-    /// Hands one datagram to a path.
+    /// Hands one datagram to a path. `kind` is what its header says: a send queue may let control
+    /// messages pass game packets by it.
     ///
     /// # Errors
     /// The path cannot take it now.
-    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed>;
+    fn send(
+        &mut self,
+        path: Path,
+        peer: PeerId,
+        kind: DatagramKind,
+        datagram: &[u8],
+    ) -> Result<(), SendFailed>;
 
-    /// Hands every datagram received since the last call to `sink`.
-    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8]));
+    /// Hands every datagram received since the last call to `sink`; `now` is the arrival time of
+    /// those that carry no earlier stamp.
+    fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>));
 
     /// The ICE candidates of the data channel to `peer`, once known.
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair>;

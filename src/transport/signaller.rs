@@ -1,8 +1,7 @@
 //! matchbox's signaling, as two channels to the websocket's task.
 //!
-//! Owns the adapters to matchbox's extension point and nothing else. Never returns an error
-//! once it runs: any of them would end matchbox's signaling for good, and a lost websocket is
-//! told elsewhere ([`super::websocket::ServerEvent`]).
+//! The signaller returns no error once it runs: any of them would end matchbox's signaling for good.
+//! A lost websocket is a [`ServerEvent`](super::websocket::ServerEvent).
 
 use std::{fmt, sync::Arc};
 

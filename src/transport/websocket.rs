@@ -1,16 +1,13 @@
 //! The one connection to the server: signaling and relay on a single websocket.
 //!
-//! Owns the queues between the game, matchbox's signaling loop and the websocket's task, and
-//! what is told about the connection. Never decides on a route, never blocks the game, and
-//! never lets matchbox see an error: [`super::signaller`] is two channels to this task.
-//!
-//! The seam to the platform is one function, `run` of the module `backend`, which turns a
-//! URL into a websocket and pumps the queues; resuming a lost connection with the same id
-//! belongs there, around the pump.
+//! [`ServerConnection`] is the game's end. The game, matchbox's signaling loop and the websocket's
+//! task share bounded queues (`queues.rs`), and none of them waits for another; `driver.rs` connects
+//! and pumps the queues over the platform's websocket (`native.rs`, `wasm.rs`).
 
 #[cfg_attr(target_arch = "wasm32", path = "websocket/wasm.rs")]
 #[cfg_attr(not(target_arch = "wasm32"), path = "websocket/native.rs")]
 mod backend;
+mod driver;
 mod queues;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -27,9 +24,21 @@ use rollback_lab_link::wire::{
 use super::signaller::LabSignallerBuilder;
 use crate::clock::LabClock;
 
-/// Where the server is and how long to try for it.
+/// Where the signaling server is and how long to try for it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use bevy_rollback_lab::transport::websocket::SignalingSettings;
+///
+/// let settings = SignalingSettings {
+///     attempts: 10,
+///     ..SignalingSettings::new("ws://127.0.0.1:3536/my-room?players=2")
+/// };
+/// assert_eq!(settings.attempt_timeout, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSettings {
+pub struct SignalingSettings {
     /// Address of the room: `ws://host:port/room?players=2`, or `wss://`.
     pub url: String,
     /// Connection attempts, at least one. Defaults to 3.
@@ -38,12 +47,12 @@ pub struct ServerSettings {
     pub attempt_timeout: Duration,
     /// Pause between two attempts. Defaults to 1 second.
     pub retry_pause: Duration,
-    /// Time after the id within which a server with a relay says so. Defaults to 1 second.
+    /// Time after the id within which a server with a relay announces it. Defaults to 1 second.
     pub relay_wait: Duration,
 }
 
-impl ServerSettings {
-    /// Default patience for the room at `url`.
+impl SignalingSettings {
+    /// Default time-outs for the room at `url`.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -57,32 +66,25 @@ impl ServerSettings {
 }
 
 /// What happened on the connection, in the order in which it happened.
+///
+/// Relayed packets have a queue of their own: [`ServerConnection::next_relayed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerEvent {
     /// The websocket is open.
     Connected,
-    /// The server gave this peer its id; told once.
+    /// The server gave this peer its id. At most once.
     IdAssigned(PeerId),
-    /// The server has no relay: a stock signaling server. Told at most once.
+    /// The server has no relay: a stock signaling server. At most once.
     NoRelay,
-    /// The server relays, and this is the room.
+    /// The server relays, and these are the members of the room.
     Welcome(Roster),
-    /// Somebody joined, or left for good.
+    /// A member joined, or left for good.
     Roster(Roster),
-    /// Something about the relay that one should know.
+    /// The relay dropped or refused something, or a peer is gone for good.
     Notice(Notice),
-    /// A packet from another member of the room.
-    Relayed {
-        /// The member's slot.
-        source: u8,
-        /// The packet.
-        payload: Vec<u8>,
-        /// When the websocket's task read it, on the clock given to [`ServerConnection::open`].
-        received_at: Duration,
-    },
     /// Another member's clock, as it answered [`ServerConnection::ask_clock`].
-    ClockTold {
+    ClockAnswered {
         /// The member's slot.
         source: u8,
         /// The answer.
@@ -94,23 +96,34 @@ pub enum ServerEvent {
     Refused {
         /// The close code, 4000 or above; see [`rollback_lab_link::wire::relay`].
         code: u16,
-        /// The server's words.
+        /// The server's reason.
         reason: String,
     },
-    /// The connection was there and is gone.
+    /// The connection was open and is gone.
     Lost {
         /// Why.
         reason: String,
     },
-    /// There never was a connection.
+    /// No connection came about.
     Unreachable(ConnectError),
+}
+
+/// A packet that the server relayed from another member of the room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayedPacket {
+    /// The member's slot.
+    pub source: u8,
+    /// The packet.
+    pub payload: Vec<u8>,
+    /// When the websocket's task read it, on the clock given to [`ServerConnection::open`].
+    pub received_at: Duration,
 }
 
 /// Why no connection to the server came about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is none.
+    /// The address cannot be used.
     #[error("server address {url} is not usable: {error}")]
     Url {
         /// The address.
@@ -133,7 +146,7 @@ pub enum ConnectError {
     Start {
         /// The address.
         url: String,
-        /// What the platform said.
+        /// What the platform reported.
         error: String,
     },
 }
@@ -142,7 +155,7 @@ pub enum ConnectError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelaySendError {
-    /// The server has not said that it relays.
+    /// The server has not announced a relay.
     #[error("server offers no relay")]
     NoRelay,
     /// The connection has ended.
@@ -158,7 +171,7 @@ pub enum RelaySendError {
 pub enum Urgency {
     /// Data, heartbeats and probes: the oldest gives way when 64 wait.
     Game,
-    /// The control channel: sent before any game packet, so that it is never starved.
+    /// The control channel: sent before any game packet, so that it is not starved.
     Control,
 }
 
@@ -181,6 +194,17 @@ pub struct ServerStats {
 }
 
 /// The game's end of the connection; cheap to clone. The connection closes with the last clone.
+///
+/// ```no_run
+/// use bevy_rollback_lab::clock::LabClock;
+/// use bevy_rollback_lab::transport::websocket::{ServerConnection, SignalingSettings};
+///
+/// let settings = SignalingSettings::new("ws://127.0.0.1:3536/my-room?players=2");
+/// let connection = ServerConnection::open(settings, LabClock::real());
+/// while let Some(event) = connection.next_event() {
+///     println!("{event:?}");
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerConnection {
     handle: Arc<Handle>,
@@ -199,13 +223,13 @@ impl Drop for Handle {
 }
 
 impl ServerConnection {
-    /// Opens the connection in a task of its own and returns at once; what becomes of it is
-    /// told by [`next_event`](Self::next_event).
+    /// Opens the connection in a task of its own and returns at once;
+    /// [`next_event`](Self::next_event) reports what becomes of it.
     #[must_use]
-    pub fn open(settings: ServerSettings, clock: LabClock) -> Self {
+    pub fn open(settings: SignalingSettings, clock: LabClock) -> Self {
         let shared = Arc::new(Shared::default());
         let url = settings.url.clone();
-        let task = backend::run(Arc::clone(&shared), settings, clock);
+        let task = driver::run::<backend::Platform>(Arc::clone(&shared), settings, clock);
         if let Err(error) = spawn_network(task) {
             let error = error.to_string();
             shared.end(ServerEvent::Unreachable(ConnectError::Start { url, error }));
@@ -227,7 +251,19 @@ impl ServerConnection {
         self.handle.shared.next_event()
     }
 
-    /// Queues a packet for the member in slot `destination`; it never waits.
+    /// The next relayed packet, if one came.
+    #[must_use]
+    pub fn next_relayed(&self) -> Option<RelayedPacket> {
+        self.handle.shared.next_relayed()
+    }
+
+    /// How many relayed packets wait for [`next_relayed`](Self::next_relayed).
+    #[must_use]
+    pub fn relayed_len(&self) -> usize {
+        self.handle.shared.relayed_len()
+    }
+
+    /// Queues a packet for the member in slot `destination`, without waiting.
     ///
     /// # Errors
     /// [`RelaySendError`] when there is no relay to send to, or the packet is too long.
@@ -243,7 +279,7 @@ impl ServerConnection {
     }
 
     /// Asks for the clock of the member in slot `destination`. The other's task answers at once,
-    /// whatever its game does; without a relay nobody is asked.
+    /// whatever its game does; without a relay no question is sent.
     pub fn ask_clock(&self, destination: u8) {
         self.handle.shared.ask_clock(destination);
     }
@@ -254,7 +290,7 @@ impl ServerConnection {
         self.handle.shared.stats()
     }
 
-    /// Says goodbye to the server; queued control packets and signals still go out.
+    /// Closes the connection; queued control packets and signals still go out.
     pub fn close(&self) {
         self.handle.shared.close();
     }

@@ -14,10 +14,10 @@ use bevy_rollback_lab::record::sink::{RecordSink, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use bevy_rollback_lab::session::SessionError;
 use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{IDLE_EPOCH, SendFailed};
-use rollback_lab_link::wire::{Header, Path};
+use rollback_lab_link::wire::{DatagramKind, Header, Path};
 use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 
 fn config() -> LabConfig {
@@ -263,11 +263,11 @@ struct Mute;
 impl Network for Mute {
     fn poll_events(&mut self, _: &mut Vec<NetEvent>) {}
 
-    fn send(&mut self, _: Path, _: PeerId, _: &[u8]) -> Result<(), SendFailed> {
+    fn send(&mut self, _: Path, _: PeerId, _: DatagramKind, _: &[u8]) -> Result<(), SendFailed> {
         Err(SendFailed)
     }
 
-    fn receive(&mut self, _: &mut dyn FnMut(Path, PeerId, &[u8])) {}
+    fn receive(&mut self, _: Duration, _: &mut dyn FnMut(Received<'_>)) {}
 
     fn candidate_pair(&self, _: PeerId) -> Option<CandidatePair> {
         None
@@ -296,7 +296,7 @@ fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
     assert!(matches!(error, SessionError::ServerUnreachable { .. }));
     assert_eq!(
         error.to_string(),
-        "the server of room room did not name this peer within 20s; \
+        "the server of room room did not assign an id within 20s; \
          is `rollback-lab serve` running there?"
     );
     assert_eq!(end_reason(&peers[0]).as_deref(), Some("serverLost"));

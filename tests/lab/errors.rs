@@ -342,7 +342,7 @@ fn leaving_mid_episode_is_told_at_once_and_leaves_a_partial_file_on_both_sides()
         staying.step(frame(60));
     }
     let error = told(&staying);
-    assert_eq!(error.to_string(), "player 1 is gone: it said goodbye");
+    assert_eq!(error.to_string(), "player 1 is gone: it left");
     staying.step(frame(60));
 
     let left = partial(&staying, "peerLeft");
@@ -393,7 +393,7 @@ fn a_peer_that_leaves_between_meeting_and_playing_ends_the_session() {
     peers[1].step(frame(60));
     peers.truncate(1);
     let errors = until_failed(&mut peers, Duration::from_secs(1));
-    assert_eq!(errors[0].to_string(), "player 1 is gone: it said goodbye");
+    assert_eq!(errors[0].to_string(), "player 1 is gone: it left");
     assert_eq!(end_reason(&peers[0]), "peerLeft");
     assert!(peers[0].episodes().is_empty(), "no frame was played");
 }

@@ -445,7 +445,7 @@ fn whoever_leaves_the_room_is_missed_at_once() {
     else {
         panic!("told once: {:?}", told(&peers[0]).notices);
     };
-    assert_eq!(reason, "it said goodbye");
+    assert_eq!(reason, "it left");
     assert!(
         told(&peers[0]).failures.is_empty(),
         "the match is the game's"

@@ -161,7 +161,7 @@ fn a_player_who_quits_is_named_by_both_who_stay() {
     until_failed(&mut peers, Duration::from_secs(1));
     for peer in &peers {
         let (episode, failure) = left_behind(peer);
-        assert_eq!(failure, "player 1 is gone: it said goodbye");
+        assert_eq!(failure, "player 1 is gone: it left");
         assert_eq!(episode.reconnection.disconnections[0].player_id, Some(1));
     }
     peers.push(quitter);

@@ -24,11 +24,11 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
 use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{LinkSettings, SendFailed};
 use rollback_lab_link::wire::relay::{Member, Roster};
-use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Header, Path};
+use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Path};
 use rollback_lab_record::check::{check_episode, check_pair};
 use serde::{Deserialize, Serialize};
 
@@ -227,11 +227,17 @@ impl Network for MemoryNetwork {
         events.append(&mut self.hub.state().peers[self.slot].events);
     }
 
-    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
+    fn send(
+        &mut self,
+        path: Path,
+        peer: PeerId,
+        kind: DatagramKind,
+        datagram: &[u8],
+    ) -> Result<(), SendFailed> {
         let mut state = self.hub.state();
         let own = state.peers[self.slot].id.unwrap();
         let faults = state.faults;
-        let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Data);
+        let game = kind == DatagramKind::Data;
         if state.tapped.len() < TAPPED {
             state.tapped.push(Tapped {
                 from: self.slot,
@@ -277,10 +283,15 @@ impl Network for MemoryNetwork {
         Ok(())
     }
 
-    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
+    fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
         let inbox = std::mem::take(&mut self.hub.state().peers[self.slot].inbox);
         for (path, from, bytes) in inbox {
-            sink(path, from, &bytes);
+            sink(Received {
+                path,
+                from,
+                at: now,
+                bytes: &bytes,
+            });
         }
     }
 

@@ -17,15 +17,13 @@ use bevy_ggrs::ggrs::{Message as GgrsMessage, NonBlockingSocket, P2PSession};
 use bevy_ggrs::ggrs::{PlayerType, SessionBuilder};
 use bevy_matchbox::matchbox_socket::{CandidatePair, Packet, PeerId};
 use bevy_rollback_lab::clock::LabClock;
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
-use bevy_rollback_lab::transport::{
-    EpisodeBounds, InputArrival, InputDeparture, LabNet, LabSocket,
-};
+use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
+use bevy_rollback_lab::transport::{EpisodeBounds, InputDeparture, LabNet, LabSocket};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{LinkSettings, SendFailed};
 use rollback_lab_link::route::RouteState;
-use rollback_lab_link::wire::Path;
+use rollback_lab_link::wire::{DatagramKind, Path};
 
 type MatchConfig = GgrsConfig<u8, PeerId>;
 
@@ -277,7 +275,13 @@ impl Network for ChannelNetwork {
         events.append(&mut self.events);
     }
 
-    fn send(&mut self, path: Path, _: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
+    fn send(
+        &mut self,
+        path: Path,
+        _: PeerId,
+        _: DatagramKind,
+        datagram: &[u8],
+    ) -> Result<(), SendFailed> {
         let channel = match path {
             Path::Direct => &mut self.direct,
             Path::Relay => &mut self.relay,
@@ -285,12 +289,19 @@ impl Network for ChannelNetwork {
         channel.try_send(datagram.to_vec().into(), self.me)
     }
 
-    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
-        for (peer, datagram) in self.direct.receive() {
-            sink(Path::Direct, peer, &datagram);
-        }
-        for (peer, datagram) in self.relay.receive() {
-            sink(Path::Relay, peer, &datagram);
+    fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
+        for (path, channel) in [
+            (Path::Direct, &mut self.direct),
+            (Path::Relay, &mut self.relay),
+        ] {
+            for (from, datagram) in channel.receive() {
+                sink(Received {
+                    path,
+                    from,
+                    at: now,
+                    bytes: &datagram,
+                });
+            }
         }
     }
 
@@ -306,7 +317,6 @@ pub struct Lab {
     clock: LabClock,
     nets: [LabNet; 2],
     sockets: [LabSocket; 2],
-    arrivals: Vec<InputArrival>,
     departures: Vec<InputDeparture>,
 }
 
@@ -340,7 +350,6 @@ impl Lab {
             clock,
             nets,
             sockets,
-            arrivals: Vec::new(),
             departures: Vec::new(),
         };
         for _ in 0..60 {
@@ -368,10 +377,8 @@ impl Lab {
         self.clock.advance(FRAME);
         for net in &self.nets {
             net.poll();
-            net.drain_arrivals(&mut self.arrivals);
             net.drain_departures(&mut self.departures);
         }
-        self.arrivals.clear();
         self.departures.clear();
     }
 

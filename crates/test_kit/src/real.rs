@@ -20,12 +20,12 @@ use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
-use bevy_rollback_lab::session::lobby::PlayerSlot;
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::session::PlayerSlot;
+use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
-use rollback_lab_link::wire::{DatagramKind, Header, Path};
+use rollback_lab_link::wire::{DatagramKind, Path};
 
 use crate::lab::{TestConfig, add_game, frame};
 
@@ -329,22 +329,27 @@ impl Network for Witness {
             .fetch_add(told as u64, Ordering::Relaxed);
     }
 
-    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
-        let game = Header::decode(datagram).is_ok_and(|(header, _)| header.kind == DatagramKind::Data);
-        if path == Path::Relay && game {
+    fn send(
+        &mut self,
+        path: Path,
+        peer: PeerId,
+        kind: DatagramKind,
+        datagram: &[u8],
+    ) -> Result<(), SendFailed> {
+        if path == Path::Relay && kind == DatagramKind::Data {
             *self.counts.relayed().entry(peer).or_default() += 1;
         }
         if path == Path::Direct && self.counts.cut_off().contains(&peer) {
             return Ok(());
         }
-        self.inner.send(path, peer, datagram)
+        self.inner.send(path, peer, kind, datagram)
     }
 
-    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
+    fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
         let cut_off = self.counts.cut_off().clone();
-        self.inner.receive(&mut |path, from, datagram| {
-            if path == Path::Relay || !cut_off.contains(&from) {
-                sink(path, from, datagram);
+        self.inner.receive(now, &mut |received| {
+            if received.path == Path::Relay || !cut_off.contains(&received.from) {
+                sink(received);
             }
         });
     }

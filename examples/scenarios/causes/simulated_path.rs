@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use rollback_lab_link::ggrs_wire::inspect_outgoing;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::{DatagramKind, Header, Path};
@@ -137,7 +137,13 @@ impl Network for AirNetwork {
         self.hub.poll_events(events);
     }
 
-    fn send(&mut self, path: Path, peer: PeerId, datagram: &[u8]) -> Result<(), SendFailed> {
+    fn send(
+        &mut self,
+        path: Path,
+        peer: PeerId,
+        _: Kind,
+        datagram: &[u8],
+    ) -> Result<(), SendFailed> {
         let to = usize::from(peer == peer_id(2));
         let mut sky = self.air.sky();
         let fate = sky.fate(self.slot, path);
@@ -168,7 +174,7 @@ impl Network for AirNetwork {
         Ok(())
     }
 
-    fn receive(&mut self, sink: &mut dyn FnMut(Path, PeerId, &[u8])) {
+    fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
         let mut due = Vec::new();
         {
             let mut sky = self.air.sky();
@@ -185,7 +191,12 @@ impl Network for AirNetwork {
         }
         due.sort_by_key(|&(at, order, ..)| (at, order));
         for (_, _, from, _, path, bytes) in due {
-            sink(path, peer_id(from as u128 + 1), &bytes);
+            sink(Received {
+                path,
+                from: peer_id(from as u128 + 1),
+                at: now,
+                bytes: &bytes,
+            });
         }
     }
 

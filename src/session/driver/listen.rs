@@ -1,13 +1,25 @@
-//! Owns what a lab session hears: from the network, from its peers, and the silence of those that
-//! are gone. It notes, and decides nothing but that.
+//! What a lab session takes in at every step: events of the network, messages of its peers, and the
+//! silence of those that are gone.
 
-use super::*;
+use std::time::Duration;
 
-/// ggrs has its own idea of a lost peer, a day of silence; see [`GGRS_DISCONNECT`].
+use bevy::prelude::*;
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::Config;
+
+use super::{Ended, LabSession, Ready};
+use crate::rollback::{SessionEvent, SessionEventKind};
+use crate::session::room::RoomEvent;
+use crate::session::{PeerNotice, SessionError, SessionPhase, routes};
+use crate::transport::LabNet;
+use crate::transport::network::NetEvent;
+use rollback_lab_link::wire::ControlMessage;
+
+/// ggrs has its own idea of a lost peer, a day of silence: `GGRS_DISCONNECT` in `start.rs`.
 const GIVEN_UP: &str = "ggrs gave it up";
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
-    pub(super) fn take_in(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+    pub(super) fn receive(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let mut events = std::mem::take(&mut self.events);
         net.drain_events(&mut events);
         for event in events.drain(..) {
@@ -15,15 +27,16 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         self.events = events;
         if !self.room.player_slots().is_empty() {
-            self.take_in_control(world, net, now);
+            self.receive_control(world, net, now);
         }
         routes::report_changes(net, &self.room, &mut self.changes, |changed| {
             world.write_message(changed);
         });
     }
 
-    /// A peer that saw everybody first greets at once; its words wait until it is known who is who.
-    pub(super) fn take_in_control(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+    /// A peer that was the first to see all players sends its `hello` at once; it waits in the queue
+    /// until the player slots are assigned here.
+    fn receive_control(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let mut control = std::mem::take(&mut self.control);
         net.drain_control(&mut control);
         for (peer, message) in control.drain(..) {
@@ -32,26 +45,26 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.control = control;
     }
 
-    pub(super) fn on_network(&mut self, world: &mut World, net: &LabNet, event: NetEvent) {
-        let Some(heard) = self.room.hear(event) else {
+    fn on_network(&mut self, world: &mut World, net: &LabNet, event: NetEvent) {
+        let Some(event) = self.room.apply(event) else {
             return;
         };
-        if matches!(self.phase, SessionPhase::Finished | SessionPhase::Failed) {
+        if self.is_over() {
             return;
         }
-        match heard {
-            Heard::Failed(error) => {
+        match event {
+            RoomEvent::Failed(error) => {
                 self.failure.get_or_insert(error);
             }
-            Heard::ServerLost { .. } => {
-                heard.log();
+            RoomEvent::ServerLost { .. } => {
+                event.log();
                 world.write_message(PeerNotice::ServerLost { at: net.now() });
             }
-            Heard::NoRelay | Heard::RelayDropped { .. } => heard.log(),
+            RoomEvent::NoRelay | RoomEvent::RelayDropped { .. } => event.log(),
         }
     }
 
-    pub(super) fn on_control(
+    fn on_control(
         &mut self,
         world: &mut World,
         now: Duration,
@@ -62,7 +75,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return;
         };
         match message {
-            // Said once; whatever comes later changes nothing about a match that runs.
+            // The first one counts; a later one changes nothing about a match that runs.
             ControlMessage::Hello(_) if self.greeted.contains(&peer) => {}
             ControlMessage::Hello(theirs) => {
                 if let Some(mismatch) = self.settings.hello.mismatch(&theirs) {
@@ -91,7 +104,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 end_frame,
                 digest,
             } => {
-                // Nobody can end an episode that this peer has not begun.
+                // A peer cannot end an episode that this one has not begun.
                 if epoch != self.epoch() {
                     return;
                 }
@@ -104,17 +117,17 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 });
             }
             ControlMessage::Bye { reason } => {
-                debug!("player {player} says bye: {reason:?}");
+                debug!("player {player} left: {reason:?}");
                 self.room.record_leave(peer, reason);
             }
         }
     }
 
-    /// Peers that left by their own word, or by the server's while both paths are silent.
+    /// Reports peers that left by their own message, or by the server's while both paths are silent.
     pub(super) fn notice_gone(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let mut gone = Vec::new();
-        if let Some(told) = world.get_resource::<Messages<SessionEvent>>() {
-            for event in self.told.read(told) {
+        if let Some(events) = world.get_resource::<Messages<SessionEvent>>() {
+            for event in self.session_events.read(events) {
                 if matches!(event.kind, SessionEventKind::Disconnected) {
                     gone.extend(event.players.iter().map(|&player| (player, GIVEN_UP)));
                 }

@@ -1,6 +1,19 @@
-//! Owns the phases until everybody is known and agrees: connecting, gathering, meeting.
+//! The phases until all players are there and agree: connecting, gathering, meeting.
 
-use super::*;
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::Config;
+
+use super::LabSession;
+use crate::session::{Focus, SessionError, SessionPhase};
+use crate::transport::LabNet;
+use rollback_lab_link::link::Link;
+use rollback_lab_link::wire::ControlMessage;
+
+/// How long the players of a complete room may take to meet: twice what a path may take to come up.
+const MEETING_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn connecting(&mut self, world: &mut World, net: &LabNet, now: Duration) {
@@ -40,12 +53,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         net.set_player(info.local_player);
         self.session_id.clone_from(&info.session_id);
         world.insert_resource(info);
-        for player_slot in self.room.remotes() {
-            net.send_control(
-                player_slot.peer,
-                ControlMessage::Hello(self.settings.hello.clone()),
-            );
-        }
+        self.send_to_all(net, &ControlMessage::Hello(self.settings.hello.clone()));
         if world.resource::<Focus>().hidden {
             self.report_hidden(net, true);
         }
@@ -77,13 +85,13 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if greeted && net.all_usable() {
             self.enter(world, SessionPhase::Between, now);
         } else if now.saturating_sub(self.since) >= MEETING_TIMEOUT {
-            // Of several, one that said nothing at all; else one whose path broke at once.
+            // Of several, one whose `hello` is missing; else one whose path broke at once.
             let missing = self
                 .room
                 .remotes()
                 .find(|player_slot| !self.greeted.contains(&player_slot.peer))
                 .or_else(|| {
-                    let usable = |peer| net.link(peer, |link| link.usable()).unwrap_or(false);
+                    let usable = |peer| net.link(peer, Link::usable).unwrap_or(false);
                     self.room
                         .remotes()
                         .find(|player_slot| !usable(player_slot.peer))

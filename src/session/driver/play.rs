@@ -1,7 +1,35 @@
-//! Owns a running episode and its end: on confirmed frames, lingering until everybody has ended,
-//! and leaving the room at last.
+//! A running episode and its end: on confirmed frames, lingering until all peers have ended, and
+//! leaving the room at last.
 
-use super::*;
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_ggrs::{ConfirmedFrameCount, Session};
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::{Config, Frame};
+
+use super::LabSession;
+use crate::clock::LabClock;
+use crate::rollback::TraceLog;
+use crate::session::episode::EndFlags;
+use crate::session::margin::{advice, margins};
+use crate::session::{EpisodeFinalized, EpisodeStopped, HistoryDigest, SessionError, SessionPhase};
+use crate::transport::LabNet;
+use rollback_lab_link::link::Link;
+use rollback_lab_link::wire::ControlMessage;
+
+/// How long the end of an episode waits for the reports of the others before its record is completed
+/// without them: a failover and dozens of repeats of a lost message fit inside. With five seconds,
+/// two matches of 3,000 stayed unverified on paths that lose a quarter in bursts of eight packets,
+/// for little is sent then, and eight packets are seconds.
+const END_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The digest in the `ended` message of a peer that computes none.
+const NO_DIGEST: u64 = 0;
+/// How long leaving waits at least: the others' last messages want their acknowledgement too.
+const LEAVE_MIN: Duration = Duration::from_millis(500);
+/// How long it waits at most for the acknowledgement of its own: as long as the others wait for it
+/// at the end of an episode.
+const LEAVE_MAX: Duration = END_REPORT_TIMEOUT;
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn playing(&mut self, world: &mut World, net: &LabNet, now: Duration) {
@@ -31,8 +59,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
     }
 
-    /// The end that a peer told, if the same state is confirmed here and does not end.
-    pub(super) fn disputed_end(&self, world: &World, confirmed: Frame) -> Option<Frame> {
+    /// The end that a peer reports, if the same state is confirmed here and does not end.
+    fn disputed_end(&self, world: &World, confirmed: Frame) -> Option<Frame> {
         let flags = world.resource::<EndFlags>();
         self.ended
             .iter()
@@ -42,8 +70,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .min()
     }
 
-    /// Takes the ggrs session out of the world; it keeps answering until everybody has ended.
-    pub(super) fn stop_at(
+    /// Takes the ggrs session out of the world; it keeps answering until all peers have ended.
+    fn stop_at(
         &mut self,
         world: &mut World,
         end_frame: Frame,
@@ -57,7 +85,6 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         world.resource_mut::<TraceLog<C>>().close(now);
         self.stop = Some(end_frame);
         world.write_message(EpisodeStopped {
-            number: self.number,
             end_frame,
             reason,
             partial,
@@ -96,16 +123,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         {
             // The record has closed the episode in the update that stopped it.
             let digest = world.resource::<HistoryDigest>().0.unwrap_or(NO_DIGEST);
-            for player_slot in self.room.remotes() {
-                net.send_control(
-                    player_slot.peer,
-                    ControlMessage::Ended {
-                        epoch,
-                        end_frame,
-                        digest,
-                    },
-                );
-            }
+            self.send_to_all(
+                net,
+                &ControlMessage::Ended {
+                    epoch,
+                    end_frame,
+                    digest,
+                },
+            );
             self.ended_sent = true;
         }
         let all_ended = self.room.remotes().all(|player_slot| {
@@ -116,28 +141,28 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                     .any(|e| e.peer == player_slot.peer && e.epoch == epoch)
         });
         if self.ended_sent && all_ended {
-            self.settle(world);
-            self.let_go(world, net, now);
+            self.finalize(world);
+            self.close_episode(world, net, now);
             if let Some(frame) = self.desync.take() {
                 self.fail(world, net, now, SessionError::Desync { frame });
                 return;
             }
             self.number += 1;
-            // Whether somebody is missing matters only if another episode follows.
+            // Whether a player is missing matters only if another episode follows.
             self.enter(world, SessionPhase::Between, now);
-        } else if self.stop.is_some() && now.saturating_sub(self.since) >= SETTLE_TIMEOUT {
+        } else if self.stop.is_some() && now.saturating_sub(self.since) >= END_REPORT_TIMEOUT {
             warn!(
-                "episode {}: not every peer told its end; its file says so",
+                "episode {}: not every peer reported its end; its file says so",
                 self.number
             );
             // The file does not wait any longer. A peer that stood still does: it needs the last
             // inputs of this one to reach the end.
-            self.settle(world);
+            self.finalize(world);
         }
     }
 
-    /// Completes the record of the stopped episode with what the peers said.
-    pub(super) fn settle(&mut self, world: &mut World) {
+    /// Completes the record of the stopped episode with the reports of the peers.
+    pub(super) fn finalize(&mut self, world: &mut World) {
         if self.stop.take().is_none() {
             return;
         }
@@ -148,14 +173,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .filter(|ended| ended.epoch == epoch && ended.digest != NO_DIGEST)
             .filter_map(|e| Some((self.room.player_of(e.peer)?, e.end_frame, e.digest)))
             .collect();
-        world.write_message(EpisodeSettled {
-            number: self.number,
-            digests,
-        });
+        world.write_message(EpisodeFinalized { digests });
     }
 
     /// Ends the ggrs session, running or lingering, and closes the packets of its episode.
-    pub(super) fn let_go(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+    pub(super) fn close_episode(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         self.lingering = None;
         if world.remove_resource::<Session<C>>().is_some() {
             world.resource_mut::<TraceLog<C>>().close(now);
@@ -165,14 +187,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn finished(&mut self, net: &LabNet, now: Duration) {
         let waited = now.saturating_sub(self.since);
-        let heard = self.room.remotes().all(|player_slot| {
+        let acknowledged = self.room.remotes().all(|player_slot| {
             self.room.is_gone(player_slot.peer)
                 || net
                     .link(player_slot.peer, Link::unacked_control)
                     .unwrap_or(0)
                     == 0
         });
-        if !self.closed && (waited >= FAREWELL_MAX || (heard && waited >= EXIT_WAIT)) {
+        if !self.closed && (waited >= LEAVE_MAX || (acknowledged && waited >= LEAVE_MIN)) {
             net.close();
             self.closed = true;
         }

@@ -1,6 +1,31 @@
-//! Owns the way into an episode: a clean world, the start barrier, the ggrs session.
+//! The way into an episode: a clean world, the start barrier, the ggrs session.
 
-use super::*;
+use std::time::Duration;
+
+use bevy::prelude::*;
+use bevy_ggrs::{RollbackFrameRate, Session};
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::{
+    Config, DesyncDetection, Frame, GgrsError, P2PSession, PlayerType, SessionBuilder, SessionState,
+};
+
+use super::{LabSession, Trigger};
+use crate::rollback::TraceLog;
+use crate::session::input::fixed_input_bytes;
+use crate::session::margin::MarginWatch;
+use crate::session::{
+    Episode, EpisodeStarted, EpisodeStarting, SessionError, SessionInfo, SessionPhase, lobby,
+};
+use crate::transport::{EpisodeBounds, LabNet};
+use rollback_lab_link::wire::{ByeReason, ControlMessage};
+
+/// ggrs's own handshake has no time limit; four round trips of a bad link fit into this.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Out of ggrs's reach: its own disconnect replaces the inputs of the lost player by defaults and
+/// may roll back to a frame that it no longer holds. A day outlasts every silence that counts here.
+const GGRS_DISCONNECT: Duration = Duration::from_secs(24 * 60 * 60);
+/// ggrs's default; only a notice.
+const DISCONNECT_NOTIFY: Duration = Duration::from_millis(500);
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn between(&mut self, world: &mut World, net: &LabNet, now: Duration) {
@@ -9,14 +34,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .episodes
             .is_some_and(|episodes| self.number >= episodes)
         {
-            for player_slot in self.room.remotes() {
-                net.send_control(
-                    player_slot.peer,
-                    ControlMessage::Bye {
-                        reason: ByeReason::Finished,
-                    },
-                );
-            }
+            let reason = ByeReason::Finished;
+            self.send_to_all(net, &ControlMessage::Bye { reason });
             self.enter(world, SessionPhase::Finished, now);
             return;
         }
@@ -33,10 +52,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.built_at = None;
         self.opened = false;
         self.margin = MarginWatch::default();
-        // What was said about episodes long over; epochs wrap.
+        // Reports of episodes long over; epochs wrap.
         self.ended.clear();
         let local_player = world.resource::<SessionInfo>().local_player;
-        self.tellings.push(Telling::Starting(EpisodeStarting {
+        self.triggers.push(Trigger::Starting(EpisodeStarting {
             number: self.number,
             seed,
             players: self.room.player_slots().len(),
@@ -45,8 +64,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.enter(world, SessionPhase::Starting, now);
     }
 
-    /// The game has its world: its packets may come.
-    pub(super) fn open(&mut self, world: &World, net: &LabNet) {
+    /// The game has its world: opens the epoch and reports to the others that this peer is ready.
+    fn open(&mut self, world: &World, net: &LabNet) {
         let (epoch, seed) = (self.epoch(), world.resource::<Episode>().seed());
         // Open before the barrier falls: a peer that passes it first may already send.
         net.start_epoch(
@@ -60,9 +79,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 desync_interval: Some(self.settings.desync_interval),
             },
         );
-        for player_slot in self.room.remotes() {
-            net.send_control(player_slot.peer, ControlMessage::Ready { epoch, seed });
-        }
+        self.send_to_all(net, &ControlMessage::Ready { epoch, seed });
         self.opened = true;
     }
 
@@ -82,7 +99,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             Some(Session::P2P(session)) if session.current_state() == SessionState::Running
         );
         if running {
-            self.tellings.push(Telling::Started(EpisodeStarted {
+            self.triggers.push(Trigger::Started(EpisodeStarted {
                 number: self.number,
             }));
             self.enter(world, SessionPhase::Playing, now);
@@ -95,7 +112,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
     }
 
-    pub(super) fn build_when_all_ready(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+    /// Builds the ggrs session once every peer is ready for this episode.
+    fn build_when_all_ready(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let epoch = self.epoch();
         let all_ready = self.room.remotes().all(|player_slot| {
             self.ready
@@ -130,18 +148,19 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                     .collect();
                 world.insert_resource(RollbackFrameRate(self.settings.fps as usize));
                 let begun = world.resource_mut::<TraceLog<C>>().begin(&local, now);
-                if let Err(error) = begun {
-                    self.fail(world, net, now, SessionError::Ggrs(error.to_string()));
+                if begun.is_err() {
+                    let players = local.len();
+                    self.fail(world, net, now, SessionError::TooManyPlayers { players });
                     return;
                 }
                 world.insert_resource(Session::P2P(session));
                 self.built_at = Some(now);
             }
-            Err(error) => self.fail(world, net, now, SessionError::Ggrs(error.to_string())),
+            Err(error) => self.fail(world, net, now, SessionError::Ggrs(error)),
         }
     }
 
-    pub(super) fn build(&self, net: &LabNet) -> Result<P2PSession<C>, ggrs::GgrsError> {
+    fn build(&self, net: &LabNet) -> Result<P2PSession<C>, GgrsError> {
         let settings = &self.settings;
         let mut builder = SessionBuilder::<C>::new()
             .with_num_players(self.room.player_slots().len())?

@@ -1,5 +1,5 @@
-//! Owns the steps of a [`LabRoom`] per update: its network is opened, what it tells is taken in,
-//! and where the game's session stands is told to the links. It never touches that session.
+//! The steps of a [`LabRoom`] per update: its network is opened, its events are taken in, and the links
+//! get where the game's session stands.
 
 use std::time::Duration;
 
@@ -12,11 +12,10 @@ use super::LabRoom;
 use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::session::margin::{advice, margins};
-use crate::session::room::Heard;
+use crate::session::room::RoomEvent;
 use crate::session::routes::report_changes;
 use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
-use crate::transport::websocket::ServerSettings;
-use crate::transport::{InputArrival, InputDeparture, LabNet, MatchboxNetwork, MatchboxSettings};
+use crate::transport::{InputDeparture, LabNet, MatchboxSettings};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::wire::ControlMessage;
 
@@ -48,12 +47,17 @@ pub(super) fn open_room(
     }
     let net = room.net.clone().unwrap_or_else(|| {
         let settings = MatchboxSettings {
-            server: ServerSettings::new(&room.url),
             ice: room.ice.clone(),
+            ..MatchboxSettings::new(&room.url)
         };
-        let network = MatchboxNetwork::open(settings, clock.clone());
         // Conditions are `LabNet`'s to change; without any, no seed matters.
-        LabNet::new(network, clock.clone(), room.link, &Conditions::default(), 0)
+        LabNet::open(
+            settings,
+            clock.clone(),
+            room.link,
+            &Conditions::default(),
+            0,
+        )
     });
     commands.insert_resource(net.clone());
     room.net = Some(net);
@@ -62,7 +66,7 @@ pub(super) fn open_room(
     *attended = true;
 }
 
-/// Tells the links where the game's session stands, for what may come in and for the margin.
+/// Sets where the game's session stands for the links: what may come in, and the margin.
 ///
 /// Runs in [`PreUpdate`] after ggrs's steps.
 pub(super) fn follow_session<C: Config<Address = PeerId>>(
@@ -86,7 +90,7 @@ pub(super) fn follow_session<C: Config<Address = PeerId>>(
     }
 }
 
-/// Takes in what the room tells, and tells the game.
+/// Takes in what happened in the room, and reports it to the game.
 ///
 /// Runs in [`PreUpdate`] after ggrs's steps.
 pub(super) fn attend(
@@ -104,7 +108,7 @@ pub(super) fn attend(
         return;
     };
     let failed = room.failure.is_some();
-    room.hear(&net, now, &mut notices);
+    room.receive(&net, now, &mut notices);
     report_changes(&net, &room.room, &mut room.changes, |changed| {
         routes.write(changed);
     });
@@ -119,42 +123,39 @@ pub(super) fn attend(
     }
 }
 
-/// Throws away what no record took: left to itself it would pile up and count as overflowed.
+/// Throws away the departures of inputs that no record took.
 ///
 /// Runs in [`Last`], after every record.
-pub(super) fn drop_unread(
+pub(super) fn drop_departures(
     net: Option<Res<LabNet>>,
-    mut arrivals: Local<Vec<InputArrival>>,
     mut departures: Local<Vec<InputDeparture>>,
 ) {
     let Some(net) = net else {
         return;
     };
-    net.drain_arrivals(&mut arrivals);
     net.drain_departures(&mut departures);
-    arrivals.clear();
     departures.clear();
 }
 
 impl LabRoom {
-    fn hear(&mut self, net: &LabNet, now: Duration, notices: &mut MessageWriter<PeerNotice>) {
+    fn receive(&mut self, net: &LabNet, now: Duration, notices: &mut MessageWriter<PeerNotice>) {
         net.drain_events(&mut self.events);
         for event in self.events.drain(..) {
-            match self.room.hear(event) {
+            match self.room.apply(event) {
                 None => {}
-                Some(Heard::Failed(error)) => {
+                Some(RoomEvent::Failed(error)) => {
                     self.failure.get_or_insert(error);
                 }
-                Some(heard) => {
-                    heard.log();
-                    if matches!(heard, Heard::ServerLost { .. }) {
+                Some(event) => {
+                    event.log();
+                    if matches!(event, RoomEvent::ServerLost { .. }) {
                         notices.write(PeerNotice::ServerLost { at: now });
                     }
                 }
             }
         }
         if self.room.player_slots().is_empty() {
-            // What peers say waits until it is known who is who.
+            // Messages of peers wait until the player slots are assigned.
             return;
         }
         net.drain_control(&mut self.control);
@@ -170,7 +171,7 @@ impl LabRoom {
                 ControlMessage::Visible => {
                     notices.write(PeerNotice::Visible { player, at: now });
                 }
-                // Only lab sessions greet, and they wait for an answer that no game's own gives.
+                // Only lab sessions send it, and they wait for an answer that no game's own gives.
                 ControlMessage::Hello(_) => {
                     self.failure.get_or_insert(SessionError::Mismatch {
                         player,
@@ -184,7 +185,7 @@ impl LabRoom {
         }
     }
 
-    /// Links to everybody who is there, and seats once all are.
+    /// Links to all members who are there, and player slots once the room is complete.
     fn gather(&mut self, net: &LabNet, now: Duration, commands: &mut Commands) {
         let waited = now.saturating_sub(self.opened_at);
         let assigned = self.room.joined(waited).and_then(|joined| {
@@ -213,7 +214,7 @@ impl LabRoom {
                 reason,
             });
         }
-        // A match goes on without them if its game says so; one that never began cannot begin.
+        // Whether a match goes on without them is up to its game; one that has not begun cannot begin.
         if self.sessions == 0 {
             self.failure = self.failure.take().or_else(|| self.room.first_gone());
         }

@@ -1,7 +1,7 @@
 //! The queues around the websocket's task, every one of them bounded.
 //!
-//! Owns their order and their bounds. Never touches a websocket: a backend takes from
-//! [`Shared::next_outgoing`] and gives to [`Shared::on_text`] and [`Shared::on_binary`].
+//! The websocket's driver takes from [`Shared::next_outgoing`] and gives to [`Shared::on_text`] and
+//! [`Shared::on_binary`]; the game and matchbox's signaller use the other methods.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use rollback_lab_link::wire::{
     wrap_micros,
 };
 
-use super::{RelaySendError, ServerEvent, ServerStats, Urgency};
+use super::{RelaySendError, RelayedPacket, ServerEvent, ServerStats, Urgency};
 use crate::clock::LabClock;
 
 /// Game packets that may wait for the websocket: a second of one peer's at 60 Hz. What is
@@ -35,10 +35,11 @@ const MAX_CONTROL_OUT: usize = 96;
 const MAX_CLOCKS_OUT: usize = 16;
 /// Signals that may wait; a full handshake with one peer takes about 20.
 const MAX_SIGNALS_OUT: usize = 1_024;
-/// Events that may wait for a game that does not read them: 4 seconds of 4 players.
-const MAX_EVENTS: usize = 1_024;
+/// Relayed packets, and events, that may wait for a game that does not read them: 4 seconds of 4
+/// players.
+const MAX_IN: usize = 1_024;
 
-/// What the backend sends next.
+/// What the websocket sends next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum OutFrame {
     Text(String),
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Inner {
     events: VecDeque<ServerEvent>,
+    relayed: VecDeque<RelayedPacket>,
     signals: VecDeque<String>,
     control: VecDeque<Vec<u8>>,
     game: VecDeque<Vec<u8>>,
@@ -76,6 +78,7 @@ impl Default for Shared {
         Self {
             inner: Mutex::new(Inner {
                 events: VecDeque::new(),
+                relayed: VecDeque::new(),
                 signals: VecDeque::new(),
                 control: VecDeque::new(),
                 game: VecDeque::new(),
@@ -114,6 +117,14 @@ impl Shared {
 
     pub(super) fn next_event(&self) -> Option<ServerEvent> {
         self.lock().events.pop_front()
+    }
+
+    pub(super) fn next_relayed(&self) -> Option<RelayedPacket> {
+        self.lock().relayed.pop_front()
+    }
+
+    pub(super) fn relayed_len(&self) -> usize {
+        self.lock().relayed.len()
     }
 
     pub(super) fn stats(&self) -> ServerStats {
@@ -177,7 +188,7 @@ impl Shared {
         }
     }
 
-    // ---- the backend's side ----
+    // ---- the websocket's side ----
 
     pub(super) fn is_closing(&self) -> bool {
         self.lock().closing
@@ -207,11 +218,11 @@ impl Shared {
         .await;
     }
 
-    pub(super) fn tell(&self, event: ServerEvent) {
+    pub(super) fn emit(&self, event: ServerEvent) {
         self.lock().push_event(event);
     }
 
-    /// Tells how the connection ended. Nothing is queued from then on.
+    /// Emits how the connection ended. Nothing is queued for sending from then on.
     pub(super) fn end(&self, event: ServerEvent) {
         let inner = &mut *self.lock();
         inner.ended = true;
@@ -223,7 +234,7 @@ impl Shared {
         inner.push_event(event);
     }
 
-    /// Tells that this is a stock server, unless a binary frame has said otherwise.
+    /// Reports a stock server, unless a binary frame has shown that it is none.
     pub(super) fn relay_wait_over(&self) {
         let inner = &mut *self.lock();
         if !inner.binary_seen {
@@ -266,18 +277,19 @@ impl Shared {
                         self.outgoing.wake();
                         return;
                     }
-                    Some(ClockDatagram::Answer(answer)) => ServerEvent::ClockTold {
+                    Some(ClockDatagram::Answer(answer)) => ServerEvent::ClockAnswered {
                         source,
                         answer,
                         received_at,
                     },
                     None => {
-                        inner.stats.relay_received += 1;
-                        ServerEvent::Relayed {
+                        inner.binary_seen = true;
+                        inner.push_relayed(RelayedPacket {
                             source,
                             payload: payload.to_vec(),
                             received_at,
-                        }
+                        });
+                        return;
                     }
                 }
             }
@@ -328,20 +340,24 @@ impl Inner {
         Some(OutFrame::Binary(frame))
     }
 
-    /// When the queue is full the oldest packet of another member gives way, or else the oldest
+    /// When the queue is full the oldest packet gives way.
+    fn push_relayed(&mut self, packet: RelayedPacket) {
+        self.stats.relay_received += 1;
+        if self.relayed.len() >= MAX_IN {
+            self.relayed.pop_front();
+            self.stats.relay_receive_dropped += 1;
+        }
+        self.relayed.push_back(packet);
+    }
+
+    /// When the queue is full the oldest answer of another member gives way, or else the oldest
     /// event.
     fn push_event(&mut self, event: ServerEvent) {
-        if self.events.len() >= MAX_EVENTS {
-            let from_a_member = |event: &ServerEvent| {
-                matches!(
-                    event,
-                    ServerEvent::Relayed { .. } | ServerEvent::ClockTold { .. }
-                )
-            };
+        if self.events.len() >= MAX_IN {
+            let from_a_member =
+                |event: &ServerEvent| matches!(event, ServerEvent::ClockAnswered { .. });
             let oldest = self.events.iter().position(from_a_member);
-            if let Some(ServerEvent::Relayed { .. }) = self.events.remove(oldest.unwrap_or(0)) {
-                self.stats.relay_receive_dropped += 1;
-            }
+            self.events.remove(oldest.unwrap_or(0));
         }
         self.events.push_back(event);
     }

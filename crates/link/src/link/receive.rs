@@ -30,6 +30,23 @@ impl Link {
         path: Path,
         datagram: &'a [u8],
     ) -> Result<Incoming<'a>, LinkError> {
+        self.receive_stamped(now, now, path, datagram)
+    }
+
+    /// The same for a datagram that a task of its own read and stamped at `arrived`, before this poll.
+    /// Round trips and the peer's clock are measured without its wait for the poll; the paths are
+    /// judged by `now`, as those are whose packets carry no stamp.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn receive_stamped<'a>(
+        &mut self,
+        now: Duration,
+        arrived: Duration,
+        path: Path,
+        datagram: &'a [u8],
+    ) -> Result<Incoming<'a>, LinkError> {
+        let arrived = arrived.min(now);
         self.enter(now);
         let (header, payload, messages) = match self.admit(datagram) {
             Ok(admitted) => admitted,
@@ -41,7 +58,7 @@ impl Link {
         let stats = &mut self.stats.paths[path.index()];
         stats.received += 1;
         stats.bytes_received += datagram.len() as u64;
-        let sent_at = self.record_header(now, path, &header);
+        let sent_at = self.record_header(now, arrived, path, &header);
         let in_flow = matches!(header.kind, DatagramKind::Data | DatagramKind::Heartbeat)
             && self
                 .episode
@@ -100,8 +117,14 @@ impl Link {
         Ok((header, payload, messages))
     }
 
-    /// Applies what every header carries; returns its `sent`, unwrapped.
-    fn record_header(&mut self, now: Duration, path: Path, header: &Header) -> Duration {
+    /// Takes in what every header tells; returns its `sent`, unwrapped.
+    fn record_header(
+        &mut self,
+        now: Duration,
+        arrived: Duration,
+        path: Path,
+        header: &Header,
+    ) -> Duration {
         let awake = self.cadence.awake(now);
         let late_after = self.calm_limit();
         let sent_at = if self.peer.received {
@@ -122,11 +145,13 @@ impl Link {
             health.delay.add(now, transit);
         }
         if health.received.record(header.path_seq, awake, on_time) {
-            self.stamps[path.index()] = Some((header.sent, now));
+            self.stamps[path.index()] = Some((header.sent, arrived));
         }
 
         if let Some(echo) = header.echo.filter(|echo| !stalling && echo.path == path) {
-            self.record_echo(now, sent_at, header, echo, late);
+            // How long a stamped packet waited here is known, and not in the measurement.
+            let late = if arrived < now { Duration::ZERO } else { late };
+            self.record_echo(arrived, sent_at, header, echo, late);
         }
         for path in Path::ALL {
             self.paths[path.index()]

@@ -117,6 +117,33 @@ fn an_echo_of_a_stamp_never_sent_is_not_measured() {
 }
 
 #[test]
+fn a_stamped_arrival_is_measured_without_its_wait_for_the_poll() {
+    let wait = TICK / 2;
+    for (stamped, expected) in [(false, wait), (true, Duration::ZERO)] {
+        let (mut a, mut b) = (connected(), connected());
+        a.start_epoch(MS, 1);
+        b.start_epoch(MS, 1);
+        for tick in 1..50 {
+            let now = TICK * tick;
+            exchange(now, &mut a, &mut b, Some(&[1]));
+            let mut answers = Vec::new();
+            b.poll(now, &mut |sent| {
+                answers.push((sent.path, sent.bytes.to_vec()));
+                Ok(())
+            });
+            // They are there at once, and read half a tick later.
+            let arrived = if stamped { now } else { now + wait };
+            for (path, bytes) in answers {
+                a.receive_stamped(now + wait, arrived, path, &bytes)
+                    .unwrap();
+            }
+        }
+        let rtt = a.path_rtt(Path::Direct).unwrap();
+        assert!(rtt.abs_diff(expected) < MS, "{rtt:?}, not {expected:?}");
+    }
+}
+
+#[test]
 fn data_of_another_episode_is_dropped_and_counted() {
     let (mut link, _, now) = playing(3);
     let mut header = Header::new(DatagramKind::Data);

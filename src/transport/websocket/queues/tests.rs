@@ -1,4 +1,4 @@
-//! Facts about the queues around the websocket: their order, their bounds, and clocks.
+//! The queues around the websocket: their order, their bounds, and the clock exchange.
 
 use bevy_matchbox::matchbox_socket::PeerId;
 use futures::FutureExt;
@@ -71,16 +71,16 @@ fn a_game_that_does_not_read_loses_the_oldest_packets_and_no_event() {
         shared.on_binary(&frame[..len], Duration::ZERO);
         if at == 0 {
             shared.relay_wait_over();
-            shared.tell(ServerEvent::Connected);
+            shared.emit(ServerEvent::Connected);
         }
     }
-    assert_eq!(shared.stats().relay_receive_dropped, 2_001 - 1_024);
+    assert_eq!(shared.stats().relay_receive_dropped, 2_000 - 1_024);
     assert_eq!(shared.next_event(), Some(ServerEvent::Connected));
     assert_eq!(
-        shared.next_event(),
-        Some(ServerEvent::Relayed {
+        shared.next_relayed(),
+        Some(RelayedPacket {
             source: 1,
-            payload: 977_u16.to_le_bytes().to_vec(),
+            payload: 976_u16.to_le_bytes().to_vec(),
             received_at: Duration::ZERO
         })
     );
@@ -108,7 +108,7 @@ fn a_question_about_the_clock_is_answered_before_anything_else_and_without_the_g
         payload,
     }) = decode_client(answer)
     else {
-        panic!("{answer:?} goes to the one who asked");
+        panic!("{answer:?} goes back to the asking member");
     };
     assert_eq!(
         ClockDatagram::decode(payload),
@@ -119,11 +119,11 @@ fn a_question_about_the_clock_is_answered_before_anything_else_and_without_the_g
             step_us: 1,
         }))
     );
-    assert_eq!(shared.next_event(), None, "the game learns nothing of it");
+    assert_eq!(shared.next_event(), None, "the game gets no event of it");
 }
 
 #[test]
-fn an_answer_is_told_with_the_time_at_which_it_was_read() {
+fn an_answer_comes_with_the_time_at_which_it_was_read() {
     let shared = welcomed();
     let answer = ClockAnswer {
         asked: 1,
@@ -135,7 +135,7 @@ fn an_answer_is_told_with_the_time_at_which_it_was_read() {
     shared.on_binary(&forwarded(ClockDatagram::Answer(answer)), received_at);
     assert_eq!(
         shared.next_event(),
-        Some(ServerEvent::ClockTold {
+        Some(ServerEvent::ClockAnswered {
             source: 1,
             answer,
             received_at
@@ -145,7 +145,7 @@ fn an_answer_is_told_with_the_time_at_which_it_was_read() {
 }
 
 #[test]
-fn a_member_who_asks_without_end_fills_no_memory_and_starves_nobody() {
+fn a_member_who_asks_without_end_fills_no_memory_and_starves_no_game_packet() {
     let shared = welcomed();
     for asked in 0..10_000 {
         let question = forwarded(ClockDatagram::Ask { asked });
@@ -155,21 +155,21 @@ fn a_member_who_asks_without_end_fills_no_memory_and_starves_nobody() {
     let sent = sent(&shared);
     assert_eq!(sent.len(), MAX_CLOCKS_OUT + 1);
     assert_eq!(sent.last(), Some(&OutFrame::Binary(vec![6])));
-    let told = forwarded(ClockDatagram::Answer(ClockAnswer {
+    let answer = forwarded(ClockDatagram::Answer(ClockAnswer {
         asked: 0,
         received: 0,
         answered: 0,
         step_us: 0,
     }));
-    shared.tell(ServerEvent::Connected);
+    shared.emit(ServerEvent::Connected);
     for _ in 0..10_000 {
-        shared.on_binary(&told, Duration::ZERO);
+        shared.on_binary(&answer, Duration::ZERO);
     }
     assert_eq!(shared.next_event(), Some(ServerEvent::Connected));
 }
 
 #[test]
-fn nobody_is_asked_where_no_relay_is() {
+fn without_a_relay_no_clock_is_asked_for() {
     let shared = Shared::default();
     shared.ask_clock(1);
     assert_eq!(sent(&shared), []);

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use bevy::app::AppExit;
 use bevy_rollback_lab::record::EpisodeDocument;
+use bevy_rollback_lab::record::check::{check_episode, check_pair};
 use bevy_rollback_lab::replay::View;
 use clap::Parser;
-use bevy_rollback_lab::record::check::{check_episode, check_pair};
 use rollback_lab_server::{LabServer, ServerSettings};
 
 use crate::game;

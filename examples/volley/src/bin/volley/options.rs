@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
 use bevy_rollback_lab::prelude::RoutePolicy;
+use clap::Parser;
 
 use crate::settings::Settings;
 
