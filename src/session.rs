@@ -163,10 +163,6 @@ pub struct EpisodeSettled {
     pub digests: Vec<(PlayerHandle, Frame, u64)>,
 }
 
-/// Digest of the local history of the episode that just stopped; written by the record.
-#[derive(Resource, Clone, Copy, Debug, Default)]
-pub struct HistoryDigest(pub Option<u64>);
-
 /// Tells the session to start the next episode, where
 /// [`auto_start`](SessionSettings::auto_start) is off.
 #[derive(Event, Clone, Debug, Default)]
@@ -257,7 +253,6 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
         app.insert_resource(self.settings.clone())
             .insert_resource(LabSession::<C>::new(self.settings.clone()))
             .init_resource::<LabClock>()
-            .init_resource::<HistoryDigest>()
             .init_state::<SessionPhase>()
             .add_message::<EpisodeStopped>()
             .add_message::<EpisodeSettled>()

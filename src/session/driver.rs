@@ -21,7 +21,7 @@ use super::margin::{MarginWatch, advice, margins};
 use super::room::{Heard, Room};
 use super::routes;
 use super::{
-    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest,
+    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, Focus,
     PeerNotice, ReadyForEpisode, SessionError, SessionFailed, SessionInfo, SessionPhase,
     SessionSettings,
 };
@@ -262,7 +262,6 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
         match telling {
             Telling::Starting(starting) => {
                 episode::reset(world, starting.number, starting.seed);
-                world.insert_resource(HistoryDigest::default());
                 world.trigger(starting);
             }
             Telling::Started(started) => world.trigger(started),

@@ -8,10 +8,7 @@ use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::rollback::trace::MAX_PLAYERS;
 use crate::transport::{InputPacket, LabNet, PacketCursor};
-use rollback_lab_link::cause::{
-    Arrival, Evidence, LinkEvidence, Pause, PlayerLink, RouteShift, Via,
-};
-use rollback_lab_link::route::RouteState;
+use rollback_lab_link::cause::{Arrival, Evidence, LinkEvidence, Pause, PlayerLink, RouteShift};
 use rollback_lab_link::wire::Path;
 
 /// Runs in [`PreUpdate`] before the trace is drained.
@@ -40,14 +37,7 @@ pub(super) fn gather(
             // A variation and a gap both lie between two packets.
             let measured = link.stats().path(link.route_path()).received >= 2;
             PlayerLink {
-                via: match link.route() {
-                    RouteState::Direct | RouteState::Suspect if turn => Via::Turn,
-                    RouteState::Direct | RouteState::Suspect => Via::Direct,
-                    RouteState::Provisional | RouteState::Relay | RouteState::Survival => {
-                        Via::Relay
-                    }
-                    RouteState::Connecting => Via::Unknown,
-                },
+                via: link.route().via(turn),
                 evidence: Evidence {
                     rtt_ms: late.rtt.map(millis),
                     jitter_ms: measured.then(|| millis(late.jitter)),

@@ -15,6 +15,7 @@ pub use links::{LateInput, LinkEvidence, PlayerLink, RouteShift};
 /// Why the input that a rollback corrected was late: the first that fits, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 #[serde(rename_all = "camelCase")]
 pub enum Cause {
     /// The player was disconnected; nothing of theirs was late.
@@ -77,6 +78,7 @@ impl Cause {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 #[serde(rename_all = "camelCase")]
 pub enum Via {
     /// Peer to peer.
@@ -108,6 +110,7 @@ impl Via {
 /// The order is that of the file: what seldom changes stands together, which makes files smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Evidence {
     /// Whether the route went over to another path while the input was under way.

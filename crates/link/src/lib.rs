@@ -6,5 +6,6 @@ pub mod frame;
 pub mod ggrs_wire;
 pub mod health;
 pub mod link;
+mod path;
 pub mod route;
 pub mod wire;

@@ -1,7 +1,7 @@
 //! Owns the last word about a rollback's cause, once the file of the player whose input was late is at
 //! hand too: what its packets could only suggest, that file tells. Pure; it changes no document.
 
-use super::{EpisodeDocument, RollbackEvent};
+use super::{EpisodeDocument, RollbackEvent, RouteCause};
 use rollback_lab_link::cause::{Cause, Evidence, decide};
 
 /// A promotion this long after an input was due explains its loss.
@@ -100,9 +100,8 @@ fn left_direct_path(theirs: &EpisodeDocument, at_us: u64) -> bool {
     let soon = at_us..=at_us.saturating_add(PROMOTED_WITHIN_US);
     let changes = &theirs.quality.route_changes;
     changes.iter().any(|change| {
-        let direct = matches!(change.from.as_str(), "direct" | "suspect");
-        let dead = matches!(change.cause.as_str(), "dead" | "closed");
-        direct && dead && change.to == "relay" && soon.contains(&change.at_us)
+        let dead = matches!(change.cause, RouteCause::Dead | RouteCause::Closed);
+        dead && change.is_fallback() && soon.contains(&change.at_us)
     })
 }
 
@@ -117,7 +116,7 @@ fn hidden(theirs: &EpisodeDocument, from_us: u64, to_us: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Period, RouteChangeRecord};
+    use crate::{Period, RouteChangeRecord, RouteState};
 
     /// A file of player 1 whose frames came every 16.7 ms, but for 200 ms before frame 50.
     fn theirs() -> EpisodeDocument {
@@ -193,9 +192,9 @@ mod tests {
             player_id: 0,
             frame: 40,
             at_us: 1_600_000,
-            from: "suspect".to_owned(),
-            to: "relay".to_owned(),
-            cause: "dead".to_owned(),
+            from: RouteState::Suspect,
+            to: RouteState::Relay,
+            cause: RouteCause::Dead,
             metric: "directSilenceMs".to_owned(),
             value: None,
             threshold: None,

@@ -11,6 +11,7 @@ pub mod causes;
 pub mod check;
 pub mod desync;
 pub mod digest;
+mod end_reason;
 mod file_name;
 mod head;
 mod hex;
@@ -25,11 +26,14 @@ mod sync;
 pub mod tables;
 
 pub use desync::{DESYNC_SCHEMA, DesyncBundle};
-pub use head::{Clock, Episode, Schema};
+pub use end_reason::EndReason;
+pub use head::{Clock, EpisodeInfo, Schema};
 pub use hex::Hex64;
-pub use meta::{Consent, Display, EpisodeMeta, Kind, PeerClock, Player, Session, Software};
+pub use meta::{
+    Consent, Display, EpisodeMeta, PeerClock, Player, PlayerKind, SessionMeta, Software,
+};
 pub use network::{
-    ActionRuns, ConditionRealised, Conditions, Connection, ConnectionDetails, ConnectionPeer,
+    ActionRuns, CandidateType, ConditionRealised, ConditionsRecord, Connection, ConnectionDetails, ConnectionPeer,
     Datagrams, FailoverMargin, FallbackTrigger, Inputs, Latency, LatencySample, LocalChange,
     PathRecord, Quality, RouteChangeRecord, Summary,
 };
@@ -42,6 +46,8 @@ pub use session_document::{Phase, SessionDocument};
 pub use sync::{Hashes, SyncReport, SyncStatus};
 
 pub use rollback_lab_link::cause::{Cause, Evidence, Via};
+pub use rollback_lab_link::route::{RouteCause, RoutePolicy, RouteState};
+pub use rollback_lab_link::wire::Path;
 
 /// `schema.name` of an episode file.
 pub const EPISODE_SCHEMA: &str = "bevy_rollback_lab.episode";
@@ -64,9 +70,9 @@ pub struct EpisodeDocument {
     /// What ran.
     pub software: Software,
     /// Who played, and under which agreement.
-    pub session: Session,
+    pub session: SessionMeta,
     /// Which episode this is and how it was set up.
-    pub episode: Episode,
+    pub episode: EpisodeInfo,
     /// What the times in this file mean.
     pub clock: Clock,
     /// The screen. All `null` when headless.

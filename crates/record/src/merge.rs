@@ -16,7 +16,7 @@ pub use document::{
     Agreement, Background, Claim, MERGED_SCHEMA, MERGED_VERSION, MergeError, MergedClock,
     MergedEpisode, MergedPeer, MergedRollback, MergedSession, MergedTimes, Observed,
 };
-pub use sender::SenderView;
+pub use sender::{SenderRoute, SenderView};
 
 /// A file and how its times become those of the one clock.
 struct Placed<'a> {
@@ -134,7 +134,7 @@ fn session(placed: &[Placed<'_>], document: &EpisodeDocument) -> MergedSession {
         room: session.room.clone(),
         study_id: session.study_id.clone(),
         group_id: session.group_id.clone(),
-        route_policy: session.route_policy.clone(),
+        route_policy: session.route_policy,
         players: session
             .players
             .iter()

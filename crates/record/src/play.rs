@@ -206,7 +206,7 @@ pub struct StallRecord {
     /// When it began.
     pub at_us: u64,
     /// Why, or `unknown`.
-    pub cause: String,
+    pub cause: Cause,
 }
 
 /// Quantiles of the time between frames. `null` with fewer than two frames.

@@ -56,7 +56,7 @@ pub struct Column {
     /// Its name; the one in the JSON wherever the meaning is the same.
     pub name: &'static str,
     /// What its cells hold.
-    pub kind: Kind,
+    pub kind: ColumnKind,
     /// Unit of a number; `-` where there is none.
     pub unit: &'static str,
     /// What it says, and when it is empty.
@@ -65,7 +65,7 @@ pub struct Column {
 
 /// What the cells of a column hold. Every cell may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     /// A signed 64-bit integer.
     Int,
     /// A 64-bit floating-point number.
@@ -76,7 +76,7 @@ pub enum Kind {
     Flag,
 }
 
-impl Kind {
+impl ColumnKind {
     /// The name in the data dictionary.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -243,37 +243,37 @@ macro_rules! table {
             columns: &[
                 $crate::tables::Column {
                     name: "studyId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Study, as the settings name it. Empty if they do not.",
                 },
                 $crate::tables::Column {
                     name: "groupId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Group of participants, as the settings name it. Empty if they do not.",
                 },
                 $crate::tables::Column {
                     name: "sessionId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Lab session; the same in the files of all its peers.",
                 },
                 $crate::tables::Column {
                     name: "episodeId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Episode: session and number. Empty in the table of sessions.",
                 },
                 $crate::tables::Column {
                     name: "playerId",
-                    kind: $crate::tables::Kind::Int,
+                    kind: $crate::tables::ColumnKind::Int,
                     unit: "-",
                     meaning: "Player whose file this row is read off. Empty if no player was local.",
                 },
                 $($crate::tables::Column {
                     name: $column,
-                    kind: $crate::tables::Kind::$kind,
+                    kind: $crate::tables::ColumnKind::$kind,
                     unit: $unit,
                     meaning: $meaning,
                 },)*

@@ -2,6 +2,7 @@
 //! and leaving the room at last.
 
 use super::*;
+use crate::metrics::SessionMetrics;
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn playing(&mut self, world: &mut World, net: &LabNet, now: Duration) {
@@ -94,8 +95,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if !self.ended_sent
             && let Some(end_frame) = self.stop
         {
-            // The record has closed the episode in the update that stopped it.
-            let digest = world.resource::<HistoryDigest>().0.unwrap_or(NO_DIGEST);
+            let digest = world
+                .get_resource::<SessionMetrics<C::Input>>()
+                .and_then(|metrics| metrics.digest_at(end_frame))
+                .unwrap_or(NO_DIGEST);
             for player_slot in self.room.remotes() {
                 net.send_control(
                     player_slot.peer,

@@ -41,7 +41,7 @@ fn a_link_down_for_five_seconds_stays_promoted_after_it_heals() {
     assert_eq!(world.failovers(), 2, "one promotion per peer");
     for peer in &world.peers {
         let fallback = peer.fallback().unwrap();
-        assert!(fallback.cause.is_fallback());
+        assert!(fallback.is_fallback());
         assert!(!peer.link.p2p_healthy());
     }
     assert_eq!(world.stalls(), 0);

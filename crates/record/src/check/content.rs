@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Correction, Findings, corrections, end};
 use crate::digest;
-use crate::{ActionRuns, EpisodeDocument, SyncStatus};
+use crate::{ActionRuns, EpisodeDocument, RoutePolicy, RouteState, SyncStatus};
 use rollback_lab_link::cause::Cause;
 
 pub(super) fn corrections_are_confirmed(document: &EpisodeDocument, found: &mut Findings) {
@@ -213,7 +213,7 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
     let failed_over = quality
         .route_changes
         .iter()
-        .any(|change| change.to == "relay");
+        .any(|change| change.to == RouteState::Relay);
     found.holds(
         7,
         "quality.p2pFallbackTriggered",
@@ -227,15 +227,15 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
         .route_changes
         .iter()
         // A doubt that the episode began with is told by its end.
-        .flat_map(|change| [&change.from, &change.to])
-        .any(|route| route != "direct" && route != "connecting");
+        .flat_map(|change| [change.from, change.to])
+        .any(RouteState::uses_relay);
     let began = document
         .connection
         .peers
         .iter()
         .any(|peer| peer.started_on_relay == Some(true));
-    let policy = document.session.route_policy.as_deref();
-    let wanted = matches!(policy, Some("relay-only" | "dual-path"));
+    let policy = document.session.route_policy;
+    let wanted = policy.is_some_and(RoutePolicy::prefers_relay);
     found.holds(
         7,
         "inputs.sentViaRelay + sentViaBoth",

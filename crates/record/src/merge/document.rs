@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{PeerOffset, SenderView};
 use crate::{
-    ActionRuns, Cause, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, Frames, Hex64,
-    LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, Schema, Software,
+    ActionRuns, Cause, ConditionsRecord, ConnectionPeer, CustomEvent, Desync, EpisodeInfo, Frames, Hex64,
+    LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, RoutePolicy, Schema, Software,
     StallRecord, SyncStatus,
 };
 
@@ -25,7 +25,7 @@ pub struct MergedEpisode {
     /// Who played, and whose file is missing.
     pub session: MergedSession,
     /// How it was set up and how it ended, by the file of the reference player.
-    pub episode: Episode,
+    pub episode: EpisodeInfo,
     /// The one clock, and how far each peer's is from it.
     pub clock: MergedClock,
     /// Whether the files tell one history.
@@ -64,7 +64,7 @@ pub struct MergedSession {
     /// Group of participants.
     pub group_id: Option<String>,
     /// How packets chose their path.
-    pub route_policy: Option<String>,
+    pub route_policy: Option<RoutePolicy>,
     /// Every player, by what each one's own file says.
     pub players: Vec<Player>,
     /// Players whose file was not given.
@@ -126,7 +126,7 @@ pub struct MergedPeer {
     /// The ledger of frames.
     pub frames: Frames,
     /// Artificial network conditions of its own packets.
-    pub conditions: Conditions,
+    pub conditions: ConditionsRecord,
     /// Routes to the others at the end.
     pub routes: Vec<ConnectionPeer>,
     /// First simulation of every frame, on the one clock: the first time, then the distances.

@@ -51,7 +51,7 @@ table! {
     "frame" Int ["frame"] "The frame that had to wait." = stall.frame;
     "ticks" Int ["ticks"] "How long, in ticks of the session's rate." = stall.ticks;
     "atUs" Int ["us"] "When it began, since clock.originUnixMs of this peer." = stall.at_us;
-    "cause" Text ["-"] "Why, or unknown." = &stall.cause;
+    "cause" Text ["-"] "Why, or unknown." = stall.cause.as_str();
 }
 
 table! {

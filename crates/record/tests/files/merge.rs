@@ -1,8 +1,8 @@
 //! Two peers' files become one document on one clock, and the clock's error is the one stated.
 
 use rollback_lab_record::causes;
-use rollback_lab_record::merge::{ClockMethod, MergeError, MergedEpisode, PeerOffset, merge};
-use rollback_lab_record::{Lateness, PeerClock, schema};
+use rollback_lab_record::merge::{ClockMethod, MergeError, MergedEpisode, PeerOffset, SenderRoute, merge};
+use rollback_lab_record::{Lateness, PeerClock, RouteState, schema};
 use serde_json::Value;
 
 use rollback_lab_test_kit::files::{AHEAD_US, golden, opponent};
@@ -104,8 +104,8 @@ fn every_event_keeps_its_observer_and_the_senders_evidence() {
         event.at_us as i64 - sender.read_at_us
     );
     assert_eq!(
-        sender.route.as_deref(),
-        Some("direct"),
+        sender.route,
+        Some(SenderRoute::State(RouteState::Direct)),
         "its first change comes later"
     );
     assert_eq!(merged.route_changes.len(), 4);
