@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bevy::prelude::{ReflectResource, Reflect, Resource};
+use bevy::prelude::{Reflect, ReflectResource, Resource};
 
 /// Names of devices kept at most. A game with more makes them up.
 const MAX_DEVICES: usize = 8;

@@ -228,7 +228,8 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
         let rollbacks = || self.rollbacks.iter().filter(|row| below(row.record.frame));
         let stalls = || {
             let closed = self.stalls.iter().copied();
-            closed.chain(self.open_stall())
+            closed
+                .chain(self.open_stall())
                 .filter(|stall| below(stall.frame) || self.end.is_none())
         };
         let sent = |direct, relay| -> u64 {

@@ -12,7 +12,7 @@ use rollback_lab_record::digest::fold_checksum;
 use rollback_lab_record::{
     Clock, Completeness, Custom, CustomEvent, Desync, EPISODE_SCHEMA, EpisodeDocument, EpisodeInfo,
     FirstShown, FirstShownRun, FrameTimes, Frames, Hashes, Hex64, Lateness, Rollbacks,
-    SCHEMA_VERSION, Schema, StallRecord, SyncReport, SyncStatus, TimesUs, Timeline,
+    SCHEMA_VERSION, Schema, StallRecord, SyncReport, SyncStatus, Timeline, TimesUs,
 };
 
 mod network;

@@ -82,10 +82,7 @@ pub(super) fn report_exit<C: Config>(world: &mut World, mut pending: Local<Pendi
 }
 
 /// Takes ggrs's events; returns by how many frames this peer is ahead, for a P2P session.
-fn drain_session<C: Config>(
-    session: &mut Session<C>,
-    pending: &mut Pending<C>,
-) -> Option<i32> {
+fn drain_session<C: Config>(session: &mut Session<C>, pending: &mut Pending<C>) -> Option<i32> {
     match session {
         Session::P2P(session) => {
             pending.events.extend(session.events());

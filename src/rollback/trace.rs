@@ -9,7 +9,7 @@ mod facts;
 mod judge;
 mod ring;
 
-pub use facts::{Fact, AppliedInputs, Known, Misprediction, Outcome, RollbackRecord, SessionKind};
+pub use facts::{AppliedInputs, Fact, Known, Misprediction, Outcome, RollbackRecord, SessionKind};
 use ring::{Guess, Ring, Slot};
 
 use rollback_lab_link::cause::{Cause, Evidence, Via};

@@ -21,9 +21,8 @@ use super::margin::{MarginWatch, advice, margins};
 use super::room::{Heard, Room};
 use super::routes;
 use super::{
-    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, Focus,
-    PeerNotice, ReadyForEpisode, SessionError, SessionFailed, SessionInfo, SessionPhase,
-    SessionSettings,
+    EpisodeSettled, EpisodeStarted, EpisodeStarting, EpisodeStopped, Focus, PeerNotice,
+    ReadyForEpisode, SessionError, SessionFailed, SessionInfo, SessionPhase, SessionSettings,
 };
 use crate::clock::LabClock;
 use crate::rollback::{SessionEvent, SessionEventKind, TraceLog};

@@ -33,9 +33,9 @@ pub use meta::{
     Consent, Display, EpisodeMeta, PeerClock, Player, PlayerKind, SessionMeta, Software,
 };
 pub use network::{
-    ActionRuns, CandidateType, ConditionRealised, ConditionsRecord, Connection, ConnectionDetails, ConnectionPeer,
-    Datagrams, FailoverMargin, FallbackTrigger, Inputs, Latency, LatencySample, LocalChange,
-    PathRecord, Quality, RouteChangeRecord, Summary,
+    ActionRuns, CandidateType, ConditionRealised, ConditionsRecord, Connection, ConnectionDetails,
+    ConnectionPeer, Datagrams, FailoverMargin, FallbackTrigger, Inputs, Latency, LatencySample,
+    LocalChange, PathRecord, Quality, RouteChangeRecord, Summary,
 };
 pub use play::{
     AlsoMispredicted, Completeness, Custom, CustomEvent, Desync, Disconnection, FirstShown,

@@ -16,7 +16,7 @@ pub use document::{
     Agreement, Background, Claim, MERGED_SCHEMA, MERGED_VERSION, MergeError, MergedClock,
     MergedEpisode, MergedPeer, MergedRollback, MergedSession, MergedTimes, Observed,
 };
-pub use sender::{SenderRoute, SenderView};
+pub use sender::{RouteLabel, SenderView};
 
 /// A file and how its times become those of the one clock.
 struct Placed<'a> {

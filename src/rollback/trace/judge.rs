@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::ring::Slot;
-use super::{Fact, Frame, AppliedInputs, Known, MAX_PLAYERS, Misprediction, Outcome, Trace, bits};
+use super::{AppliedInputs, Fact, Frame, Known, MAX_PLAYERS, Misprediction, Outcome, Trace, bits};
 
 impl<I: Copy + PartialEq> Trace<I> {
     /// A frame simulated once more, with the inputs known now.
@@ -67,7 +67,7 @@ impl<I: Copy + PartialEq> Trace<I> {
             }
             (None, _) if before == value && known_before == how => {}
             (None, Known::Disconnected) if frame > self.settled => {
-                self.record_voided(frame, player)
+                self.record_voided(frame, player);
             }
             (None, _) => {
                 self.confirmed_changed += 1;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{FRAMES_REMEMBERED, Frame, AppliedInputs, Known, MAX_PLAYERS};
+use super::{AppliedInputs, FRAMES_REMEMBERED, Frame, Known, MAX_PLAYERS};
 
 /// A prediction that is not judged yet.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{PeerOffset, SenderView};
 use crate::{
-    ActionRuns, Cause, ConditionsRecord, ConnectionPeer, CustomEvent, Desync, EpisodeInfo, Frames, Hex64,
-    LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, RoutePolicy, Schema, Software,
-    StallRecord, SyncStatus,
+    ActionRuns, Cause, ConditionsRecord, ConnectionPeer, CustomEvent, Desync, EpisodeInfo, Frames,
+    Hex64, LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, RoutePolicy, Schema,
+    Software, StallRecord, SyncStatus,
 };
 
 /// `schema.name` of a merged document.

@@ -24,21 +24,32 @@ pub struct SenderView {
     /// Whether that game was in the background.
     pub in_background: bool,
     /// State of that player's route to the observer. `null` if its file tells none.
-    pub route: Option<SenderRoute>,
+    pub route: Option<RouteLabel>,
     /// When that route last changed before the correction, on the one clock.
     pub route_changed_at_us: Option<i64>,
 }
 
-/// The route of a [`SenderView`]: a state where the sender's file lists a change of that route,
-/// else the route in use at the end of its episode. A file holds one plain string.
+/// What a route was at some moment of a merged episode: a state where a file lists a change of it,
+/// else the route in use at the end of that file's episode. A document holds one plain string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum SenderRoute {
+pub enum RouteLabel {
     /// The state that the route was in.
     State(RouteState),
     /// The route in use, for example [`Via::Turn`].
     InUse(Via),
+}
+
+impl RouteLabel {
+    /// The text in the document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::State(state) => state.as_str(),
+            Self::InUse(via) => via.as_str(),
+        }
+    }
 }
 
 /// What `peer` says about the input that `rollback` corrected. `None` for inputs of the first
@@ -73,7 +84,7 @@ pub(super) fn view(peer: &Placed<'_>, rollback: &Observed<RollbackEvent>) -> Opt
         }),
         route: route
             .as_ref()
-            .map(|(state, _)| SenderRoute::State(*state))
+            .map(|(state, _)| RouteLabel::State(*state))
             .or_else(|| route_without_changes(peer, rollback.observer_id)),
         route_changed_at_us: route.map(|(_, at_us)| at_us),
     })
@@ -90,13 +101,15 @@ fn last_change(peer: &Placed<'_>, rollback: &Observed<RollbackEvent>) -> Option<
 }
 
 /// Before its first change a route was what that change left, without one what it is at the end.
-fn route_without_changes(peer: &Placed<'_>, observer: usize) -> Option<SenderRoute> {
+fn route_without_changes(peer: &Placed<'_>, observer: usize) -> Option<RouteLabel> {
     let document = peer.document;
     let changes = &document.quality.route_changes;
     let first = changes.iter().find(|change| change.player_id == observer);
-    first.map(|change| SenderRoute::State(change.from)).or_else(|| {
-        let peers = &document.connection.peers;
-        let peer = peers.iter().find(|peer| peer.player_id == observer)?;
-        peer.route.map(SenderRoute::InUse)
-    })
+    first
+        .map(|change| RouteLabel::State(change.from))
+        .or_else(|| {
+            let peers = &document.connection.peers;
+            let peer = peers.iter().find(|peer| peer.player_id == observer)?;
+            peer.route.map(RouteLabel::InUse)
+        })
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
+use rollback_lab_record::tables::{ALL, Cell, ColumnKind, Formats, Source, Table, TableFiles};
 use rollback_lab_record::{Cause, EpisodeDocument};
-use rollback_lab_record::tables::{ALL, Cell, Formats, ColumnKind, Source, Table, TableFiles};
 
 use rollback_lab_test_kit::files::{folder, golden, opponent, session};
 
