@@ -1,4 +1,4 @@
-//! The episode file: its names, its schema, its identities on episodes of a modelled network.
+//! The episode file: its names, its schema, its invariants on episodes of a modelled network.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
 use std::io::Write;
@@ -434,7 +434,7 @@ fn only_equal_digests_of_every_peer_are_called_verified() {
 type Lie = fn(&mut EpisodeDocument);
 
 #[test]
-fn a_falsified_number_is_found_by_the_identity_it_breaks() {
+fn a_falsified_number_is_found_by_the_invariant_it_breaks() {
     let lies: [(u8, Lie); 17] = [
         (1, |d| d.frames.ticks += 1),
         (1, |d| d.frames.advanced -= 1),
@@ -458,19 +458,21 @@ fn a_falsified_number_is_found_by_the_identity_it_breaks() {
     ];
     let honest = eventful().export().unwrap();
     assert_eq!(check_episode(&honest), []);
-    for (index, (identity, lie)) in lies.into_iter().enumerate() {
+    for (index, (invariant, lie)) in lies.into_iter().enumerate() {
         let mut document = honest.clone();
         lie(&mut document);
         let found = check_episode(&document);
         assert!(
-            found.iter().any(|violation| violation.identity == identity),
-            "lie {index} has to break identity {identity}, found {found:?}",
+            found
+                .iter()
+                .any(|violation| violation.invariant == invariant),
+            "lie {index} has to break invariant {invariant}, found {found:?}",
         );
     }
 }
 
 #[test]
-fn relayed_inputs_without_a_doubt_break_identity_seven() {
+fn relayed_inputs_without_a_doubt_break_invariant_seven() {
     let plan = Plan::default();
     let mut metrics = SessionMetrics::default();
     metrics.begin(recorded::meta(&plan));
@@ -485,14 +487,14 @@ fn relayed_inputs_without_a_doubt_break_identity_seven() {
     assert_eq!(
         found
             .iter()
-            .map(|violation| violation.identity)
+            .map(|violation| violation.invariant)
             .collect::<Vec<_>>(),
         [7]
     );
 }
 
 #[test]
-fn files_that_disagree_break_identity_eight() {
+fn files_that_disagree_break_invariant_eight() {
     let document = |local: usize| {
         let plan = Plan {
             local,
@@ -641,7 +643,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn every_episode_satisfies_the_identities(plan in plans(), cut in 0..300_i32) {
+    fn every_episode_satisfies_the_invariants(plan in plans(), cut in 0..300_i32) {
         let mut metrics = SessionMetrics::<Pad>::default();
         metrics.begin(recorded::meta(&plan));
         recorded::play(&plan, &mut metrics);

@@ -26,7 +26,7 @@ const RECORDED: Settings = Settings {
     watched: false,
 };
 
-/// The files of an app, each without a broken identity.
+/// The files of an app, each without a broken invariant.
 fn files(app: &App) -> Vec<EpisodeDocument> {
     let files = app.world().resource::<RecordSink>().files();
     let documents = files.values().map(|bytes| {

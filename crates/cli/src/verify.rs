@@ -337,7 +337,7 @@ impl FileReport {
         self.faults.extend(found.iter().map(|violation| Fault {
             check,
             with_player: with,
-            identity: Some(violation.identity),
+            identity: Some(violation.invariant),
             message: violation.to_string(),
         }));
     }

@@ -1,5 +1,5 @@
-//! Owns the desync bundle: what one peer kept of the states around the first frame in which two
-//! peers differed, and the comparison of two such halves. Never decides that there is a desync.
+//! The desync bundle: what one peer kept of the states around the first frame in which two peers
+//! differed, and the comparison of two such halves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +74,7 @@ pub struct FrameInputs {
     pub inputs: Vec<Value>,
 }
 
-/// What two halves of a desync tell together.
+/// What two halves of a desync show together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     /// Newest frame that both kept before the states differ. `None` if they never agree.
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_differ_are_told_apart_from_a_simulation_that_does() {
+    fn inputs_that_differ_are_distinguished_from_a_simulation_that_does() {
         let ours = half(0, &[(20, json!(1))]);
         let mut theirs = half(1, &[(20, json!(2))]);
         theirs.inputs[0].inputs[1] = json!("jump");

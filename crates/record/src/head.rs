@@ -1,5 +1,4 @@
-//! Owns the categories of an episode file that name it: schema, episode, clock. Never anything
-//! that is counted while frames run.
+//! The categories of an episode file that name it: schema, episode, clock.
 
 use std::collections::BTreeMap;
 

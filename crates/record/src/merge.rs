@@ -1,5 +1,20 @@
-//! Owns the merged document: one episode from every peer's file, on one clock. Pure; it keeps both
-//! peers' evidence side by side and never changes what a file says.
+//! Merges the files of one episode into one document on one clock. What each peer observed stays side
+//! by side; nothing that a file says is changed.
+//!
+//! ```
+//! use rollback_lab_record::{EpisodeDocument, merge::merge};
+//!
+//! # let text = include_str!("../tests/golden/episode.json");
+//! # let files = [EpisodeDocument::parse(text)?];
+//! let merged = merge(&files)?;
+//! for peer in &merged.clock.peers {
+//!     println!("player {}: {} us, by {:?}", peer.player_id, peer.offset_us, peer.method);
+//! }
+//! for rollback in &merged.rollbacks {
+//!     println!("{} us: {:?}", rollback.at_us, rollback.cause);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Owns the static facts of an episode, as plain data that whoever starts it fills in. The parts
-//! with a category of their own in the file are written as they stand here. Never counts anything.
+//! The static facts of an episode, as plain data that the code which starts it fills in. The parts
+//! with a category of their own in the file are written unchanged.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,7 @@ pub struct Software {
     pub ggrs: Option<String>,
     /// Target triple, or architecture and operating system.
     pub target: String,
-    /// Browser family and major version only, so that nobody is recognised by it.
+    /// Browser family and major version only, so that no participant is recognised by it.
     pub browser: Option<String>,
 }
 
@@ -160,7 +160,7 @@ impl PlayerKind {
 pub struct Player {
     /// The ggrs player handle.
     pub player_id: usize,
-    /// Human, bot or replay. `null` when nobody said.
+    /// Human, bot or replay. `null` when it is not known.
     pub kind: Option<PlayerKind>,
     /// Name of a bot's policy.
     pub policy_name: Option<String>,

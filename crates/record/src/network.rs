@@ -1,5 +1,5 @@
-//! Owns the categories about paths and what travelled on them: connection, inputs, quality,
-//! latency. No IP address stands in any of them.
+//! The categories about paths and what travelled on them: connection, inputs, quality, latency. No IP
+//! address stands in any of them.
 
 use std::collections::BTreeMap;
 
@@ -161,7 +161,7 @@ pub struct Quality {
     pub failover_margin_ms: FailoverMargin,
     /// Network conditions asked for, and what came of them.
     pub conditions: ConditionsRecord,
-    /// Whether a promotion ended a condition of the direct path.
+    /// Whether a failover ended a condition of the direct path. `null` without the lab's transport.
     pub condition_interrupted: Option<bool>,
     /// Counters, one entry per remote player and path.
     pub paths: Vec<PathRecord>,

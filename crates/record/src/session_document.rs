@@ -1,5 +1,5 @@
-//! Owns the session document: the trail a lab session leaves from joining on, so that attrition
-//! shows even when no episode was played.
+//! The session document: the trail that a lab session leaves from joining on, so that attrition shows
+//! even when no episode was played.
 
 use serde::{Deserialize, Serialize};
 

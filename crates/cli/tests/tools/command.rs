@@ -122,7 +122,7 @@ fn verify_names_the_broken_file_and_fails() {
             episode,
             "/frames/total",
             wrong,
-            "identity 1: frames.total is 1"
+            "invariant 1: frames.total is 1"
         ),
         1
     );
@@ -158,7 +158,7 @@ fn verify_names_the_broken_file_and_fails() {
         episode,
         "/episode/seed",
         Some("0000000000000008".into()),
-        "pair with player 1: identity 8: episode.seed",
+        "pair with player 1: invariant 8: episode.seed",
     );
     assert_eq!(both, 2, "what two files disagree about stands at both");
     fs::write(folder.join("00c0ffee").join(episode), "{\"schema\": {\"na").unwrap();

@@ -1,5 +1,5 @@
-//! Owns identities 4 to 7 and the history of one file: what is listed is confirmed, complete,
-//! inside the episode, explained and digested.
+//! Invariants 4 to 7 and the history of one file: what is listed is confirmed, complete, inside the
+//! episode, explained and digested.
 
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ pub(super) fn corrections_are_confirmed(document: &EpisodeDocument, found: &mut 
     }
 }
 
-pub(super) fn carriers_add_up(document: &EpisodeDocument, found: &mut Findings) {
+pub(super) fn send_paths_add_up(document: &EpisodeDocument, found: &mut Findings) {
     let inputs = &document.inputs;
     let peers = document.timeline.lateness.len() as u64;
     let all = end(document) * peers;
@@ -226,7 +226,7 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
     let suspected = quality
         .route_changes
         .iter()
-        // A doubt that the episode began with is told by its end.
+        // A route that was suspect when the episode began shows in the change that ends it.
         .flat_map(|change| [change.from, change.to])
         .any(RouteState::uses_relay);
     let began = document
@@ -241,11 +241,11 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
         "inputs.sentViaRelay + sentViaBoth",
         relayed,
         relayed == 0 || suspected || began || wanted,
-        "0 unless routeChanges tells of a suspect",
+        "0 unless routeChanges lists a suspect",
     );
 }
 
-/// Files of version 1.0 told of the sum alone.
+/// Files of version 1.0 hold the sum alone.
 pub(super) fn realised_conditions_add_up(document: &EpisodeDocument, found: &mut Findings) {
     if document.schema.version == "1.0" {
         return;

@@ -1,5 +1,4 @@
-//! Owns what the file of the player whose input was late says about that input. Pure; it judges
-//! nothing.
+//! What the file of the player whose input was late says about that input.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +22,7 @@ pub struct SenderView {
     pub stalled_ticks: u64,
     /// Whether that game was in the background.
     pub in_background: bool,
-    /// State of that player's route to the observer. `null` if its file tells none.
+    /// State of that player's route to the observer. `null` if its file holds none.
     pub route: Option<RouteLabel>,
     /// When that route last changed before the correction, on the one clock.
     pub route_changed_at_us: Option<i64>,
@@ -53,7 +52,7 @@ impl RouteLabel {
 }
 
 /// What `peer` says about the input that `rollback` corrected. `None` for inputs of the first
-/// frames, which nobody read, and for frames that its file does not reach.
+/// frames, which no player pressed, and for frames that its file does not reach.
 pub(super) fn view(peer: &Placed<'_>, rollback: &Observed<RollbackEvent>) -> Option<SenderView> {
     let document = peer.document;
     let delays = &document.episode.input_delay_frames;

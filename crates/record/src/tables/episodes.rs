@@ -1,5 +1,5 @@
-//! Owns the table of episodes: what the other tables are grouped by, and the totals to compare
-//! their rows with. Never opens a document.
+//! The table of episodes: what the other tables are grouped by, and the totals to compare their rows
+//! with.
 
 use std::collections::BTreeMap;
 
@@ -53,9 +53,9 @@ table! {
     "bothPathsMs" Float ["ms"] "Time during which packets went on both paths." = document.quality.both_paths_ms;
     "rttMedianMs" Float ["ms"] "Median of the latency samples." = document.latency.median_ms;
     "rttMaxMs" Float ["ms"] "Largest of them." = document.latency.max_ms;
-    "backgroundMs" Float ["ms"] "Time in the background. Empty where nobody watched." = document.focus_loss.total_background_ms;
+    "backgroundMs" Float ["ms"] "Time in the background. Empty where it was not measured." = document.focus_loss.total_background_ms;
     "hashMismatches" Int ["hashes"] "sync.p2pHashMismatches." = document.sync.p2p_hash_mismatches;
-    "kind" Text ["-"] "human, bot or replay. Empty if nobody said." = kind(document);
+    "kind" Text ["-"] "human, bot or replay. Empty if it is not known." = kind(document);
     "policyName" Text ["-"] "Name of a bot's policy." = own(document).and_then(|player| player.policy_name.as_ref());
     "pseudonym" Text ["-"] "The player's pseudonym." = own(document).and_then(|player| player.pseudonym.as_ref());
     "displayHz" Float ["Hz"] "Refresh rate of the screen. Empty when headless." = document.display.refresh_hz;

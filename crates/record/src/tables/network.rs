@@ -1,5 +1,4 @@
-//! Owns the tables about inputs and the paths they took: inputs, lateness, routes and latency.
-//! Never opens a document.
+//! The tables about inputs and the paths they took: inputs, lateness, routes and latency.
 
 use super::{expand, table};
 

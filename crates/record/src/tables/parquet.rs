@@ -1,5 +1,4 @@
-//! Owns the tables as Parquet: every column optional, rows buffered up to one row group. Never
-//! decides what a row is.
+//! The tables as Parquet: every column optional, rows buffered up to one row group.
 
 use std::io::Write;
 use std::sync::Arc;

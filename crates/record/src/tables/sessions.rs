@@ -1,4 +1,4 @@
-//! Owns the table of lab sessions, read off their session documents. Never opens a document.
+//! The table of lab sessions, read off their session documents.
 
 use super::table;
 use crate::SessionDocument;

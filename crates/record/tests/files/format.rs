@@ -70,7 +70,10 @@ fn an_unknown_route_cause_is_read_and_an_unknown_state_names_its_place() {
     let text = serde_json::to_string_pretty(&value).unwrap();
     let error = EpisodeDocument::parse(&text).unwrap_err();
     assert!(matches!(error, DocumentError::Content { .. }), "{error}");
-    let line = 1 + text.lines().position(|line| line.contains("pigeon")).unwrap();
+    let line = 1 + text
+        .lines()
+        .position(|line| line.contains("pigeon"))
+        .unwrap();
     let message = error.to_string();
     assert!(message.contains("unknown variant `pigeon`"), "{message}");
     assert!(message.contains(&format!("line {line} ")), "{message}");

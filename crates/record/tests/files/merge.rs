@@ -142,7 +142,7 @@ fn a_disagreement_stands_in_the_merged_document() {
     assert!(!merged.agreement.agrees);
     let told = &merged.agreement.violations[0];
     assert!(
-        told.contains("players 0 and 1: identity 8: inputs.confirmed[0]"),
+        told.contains("players 0 and 1: invariant 8: inputs.confirmed[0]"),
         "{told}"
     );
 }
