@@ -338,7 +338,7 @@ fn keep_file(ended: On<EpisodeEnded>, shared: Res<Shared>) {
             let document = (*ended.document).clone();
             outcome.file = Some((path.display().to_string(), document));
         }
-        Err(error) => outcome.failure = Some(error.clone()),
+        Err(error) => outcome.failure = Some(error.to_string()),
     });
 }
 

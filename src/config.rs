@@ -15,7 +15,7 @@ use rollback_lab_link::link::LinkSettings;
 use rollback_lab_link::route::RoutePolicy;
 use rollback_lab_link::wire::{Hello, WIRE_VERSION};
 
-pub use crate::metrics::Kind as PlayerKind;
+pub use crate::metrics::PlayerKind;
 
 /// Most players of one episode: handles and rosters are fixed-size up to here.
 pub const MAX_PLAYERS: usize = crate::rollback::trace::MAX_PLAYERS;
@@ -395,7 +395,7 @@ impl LabConfig {
         let study = &self.study;
         EpisodeMeta {
             software: software(&self.game, &self.game_version),
-            session: metrics::Session {
+            session: metrics::SessionMeta {
                 room: Some(self.room.clone()),
                 study_id: study.study_id.clone(),
                 group_id: study.group_id.clone(),
@@ -406,7 +406,7 @@ impl LabConfig {
                         version,
                         at_unix_ms,
                     }),
-                route_policy: Some(self.route_policy.as_str().to_owned()),
+                route_policy: Some(self.route_policy),
                 players: vec![metrics::Player {
                     player_id: 0,
                     kind: Some(study.player_kind),

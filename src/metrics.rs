@@ -1,5 +1,5 @@
-//! Owns the numbers of every episode: one fold over the trace's facts, with the notes that session
-//! and transport add. Never observes the session itself and never writes a file.
+//! The numbers of every episode: one fold over the trace's facts, with what session and transport
+//! report beside them. [`record`](crate::record) turns them into files.
 
 use bevy::ecs::message::MessageCursor;
 use bevy::prelude::*;
@@ -10,62 +10,76 @@ mod compact;
 mod episode;
 mod input_timing;
 mod link;
-mod notes;
 mod pending;
+mod reports;
 mod systems;
 
 pub use crate::rollback::{EpisodeRecord, EventNote};
 pub use input_timing::{DeviceNote, InputTiming};
-pub use link::{Carrier, DesyncNote, LinkReport, PathReport, RouteNote};
+pub use link::{DesyncNote, LinkReport};
 pub use rollback_lab_record::{
-    ConditionRealised, Consent, Datagrams, Display, EpisodeMeta, Kind, PeerClock, Player, Session,
-    Software, Summary,
+    ConditionRealised, Consent, Datagrams, Display, EndReason, EpisodeMeta, PeerClock, Player,
+    PlayerKind, SessionMeta, Software, Summary,
 };
 pub use systems::fold_metrics;
 
 pub(crate) use compact::micros;
-pub(crate) use episode::{Episode, LossNote, NOT_COME, RollbackRow, Row};
+pub(crate) use episode::{EpisodeData, LossNote, NOT_COME, RollbackRow, Row};
 pub(crate) use input_timing::explains;
 
 use crate::rollback::DesyncDetected;
 use crate::rollback::trace::{Fact, Frame, SessionKind};
 
-/// Distance between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
+/// Distance in frames between two exported state hashes: one a second at 60 frames per second, 0.7 KB per
 /// minute in the compressed file. The inputs of every frame are in the digest anyway.
 pub const HASH_EVERY_FRAMES: u32 = 60;
 
-/// Everything counted about the running episode and the ended ones, `I` being the game's input.
+/// Read [`live`](Self::live) for the numbers of the running episode, [`export`](Self::export) for
+/// its document so far. `I` is the game's input.
 ///
-/// Facts and notes that come while no episode runs are left out: they belong to frames after an
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::metrics::SessionMetrics;
+///
+/// fn print_summary(metrics: Res<SessionMetrics<u8>>) {
+///     let live = metrics.live();
+///     println!("{} frames, {} rollbacks", live.frames, live.rollbacks);
+/// }
+/// # let mut app = App::new();
+/// # app.init_resource::<SessionMetrics<u8>>().add_systems(Update, print_summary);
+/// # app.update();
+/// ```
+///
+/// Facts and reports that come while no episode runs are left out: they belong to frames after an
 /// end. Nothing is allocated per tick except the amortised growth of the columns; the bench
-/// `allocations` tells what an hour of play leaves.
+/// `allocations` prints what an hour of play leaves.
 #[derive(Resource, Debug)]
 pub struct SessionMetrics<I: Send + Sync + 'static> {
-    current: Option<Episode<I>>,
-    finished: Vec<Episode<I>>,
-    /// Whether the first of them was handed over already.
+    current: Option<EpisodeData<I>>,
+    finished: Vec<EpisodeData<I>>,
+    /// Whether the record has taken the first of them.
     taken: bool,
     template: EpisodeMeta,
     begun: u32,
-    /// An episode began and the record has not looked at it.
+    /// An episode began since the record looked last.
     fresh: bool,
     hash_every: u32,
-    /// Reason with which an episode closes on its own when its ggrs session is gone.
-    auto_close: Option<&'static str>,
-    /// The trace tells of a sync test or of a spectator now: nothing that an episode counts.
+    /// Reason with which an episode closes by itself when its ggrs session is gone.
+    auto_close: Option<EndReason>,
+    /// The trace is of a sync test or a spectator now, which no episode counts.
     apart: bool,
-    heard: Heard<I>,
+    cursors: Cursors<I>,
 }
 
-/// How far the messages were read. Kept here and not by a system: two schedules fold them, and
-/// each message counts once.
+/// How far the messages were read. Kept here and not in a system, because systems of two schedules
+/// fold them and each message counts once.
 #[derive(Debug)]
-struct Heard<I: Send + Sync + 'static> {
+struct Cursors<I: Send + Sync + 'static> {
     facts: MessageCursor<Fact<I>>,
     desyncs: MessageCursor<DesyncDetected>,
 }
 
-impl<I: Send + Sync + 'static> Default for Heard<I> {
+impl<I: Send + Sync + 'static> Default for Cursors<I> {
     fn default() -> Self {
         Self {
             facts: MessageCursor::default(),
@@ -86,46 +100,47 @@ impl<I: Send + Sync + 'static> Default for SessionMetrics<I> {
             hash_every: HASH_EVERY_FRAMES,
             auto_close: None,
             apart: false,
-            heard: Heard::default(),
+            cursors: Cursors::default(),
         }
     }
 }
 
-/// The numbers of the running episode, or of the last one, so far: for a summary line or a HUD.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// The numbers of the running episode so far, or of the last one: for a summary line or a HUD.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Reflect)]
 pub struct LiveNumbers {
-    /// Frames simulated.
+    /// Frames simulated, or the end frame once the episode has ended.
     pub frames: u32,
     /// Frames whose inputs are all known.
     pub confirmed_frames: u32,
     /// Rollbacks that ran.
     pub rollbacks: u64,
-    /// Deepest rollback in frames.
+    /// Deepest rollback in frames; 0 without one.
     pub max_rollback_frames: u32,
     /// Frames simulated again.
     pub resimulated_frames: u64,
-    /// Predictions judged right, of all judged right or wrong.
+    /// Share of predictions that were right, 0 to 1. `None` before the first was judged.
     pub prediction_hit_rate: Option<f64>,
-    /// Stalls.
+    /// Stalls, the running one included.
     pub stalls: u64,
     /// Ticks lost to them.
     pub stalled_ticks: u64,
-    /// Input frames sent peer to peer alone, of all sent. `None` without the lab's transport.
+    /// Share of local input frames that went peer to peer alone, of all sent, 0 to 1. `None` without
+    /// the lab's transport.
     pub share_sent_p2p: Option<f64>,
-    /// The next frame to simulate when a route first became relay.
+    /// The next frame to simulate at the first fallback. `None` without one.
     pub fallback_frame: Option<Frame>,
     /// Comparisons of hashes that failed.
     pub desyncs: u64,
 }
 
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
-    /// Metrics that close an episode on their own when its ggrs session is gone, for games whose
+    /// Metrics that close an episode by themselves when its ggrs session is gone, for games whose
     /// episodes are the life of a session. `template` describes all of them.
     #[must_use]
     pub fn closing_with_session(template: EpisodeMeta) -> Self {
         Self {
             template,
-            auto_close: Some("sessionRemoved"),
+            auto_close: Some(EndReason::SessionRemoved),
             ..Self::default()
         }
     }
@@ -147,11 +162,12 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.close(None, None, true);
         self.begun = meta.episode_num + 1;
         self.fresh = true;
-        self.current = Some(Episode::new(meta, self.hash_every));
+        self.current = Some(EpisodeData::new(meta, self.hash_every));
     }
 
-    /// Adds the next fact of the trace. Those of sync tests and of spectators are left out: the
-    /// first reloads without a rollback, the second has no ticks, so no ledger would balance.
+    /// Adds the next fact of the trace. Those of sync tests and spectators are left out: the first
+    /// reloads without a rollback, the second has no ticks, so the totals of a file would not add
+    /// up.
     pub fn fold(&mut self, fact: &Fact<I>) {
         if let Fact::Began { session, .. } = fact {
             self.apart = *session != SessionKind::P2P;
@@ -162,17 +178,20 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         if self.apart {
             return;
         }
-        let Some(current) = &mut self.current else {
+        // The update that revises a cause may have closed its episode.
+        let revised = matches!(fact, Fact::CauseRevised { .. });
+        let ended = self.finished.last_mut().filter(|_| revised);
+        let Some(episode) = self.current.as_mut().or(ended) else {
             return;
         };
-        current.fold(fact);
-        if current.trace_closed && self.auto_close.is_some() {
-            self.close(None, self.auto_close, false);
+        episode.fold(fact);
+        if episode.trace_closed && self.auto_close.is_some() {
+            self.close(None, self.auto_close.clone(), false);
         }
     }
 
-    /// The trace began an episode: it is the one that [`begin`](Self::begin) announced, or one
-    /// that nobody announced.
+    /// The trace began an episode: the one that [`begin`](Self::begin) announced, or else one that
+    /// the template describes.
     fn follow_trace(&mut self) {
         let announced = self
             .current
@@ -197,7 +216,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         current.events.extend(record.take_confirmed(confirmed));
     }
 
-    /// Takes which devices changed the local input. Without a running episode they are forgotten.
+    /// Takes which devices changed the local input. Without a running episode they are dropped.
     pub fn fold_input_timing(&mut self, timing: &mut InputTiming) {
         let notes = timing.take();
         if let Some(current) = &mut self.current {
@@ -211,7 +230,12 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Without an `end_frame` it ends after the last confirmed frame, or, if `partial`, after the
     /// last simulated one. An end that is not confirmed, or beyond what was simulated, makes the
     /// file partial whatever `partial` says.
-    pub fn close(&mut self, end_frame: Option<Frame>, reason: Option<&str>, partial: bool) -> bool {
+    pub fn close(
+        &mut self,
+        end_frame: Option<Frame>,
+        reason: Option<EndReason>,
+        partial: bool,
+    ) -> bool {
         let Some(mut episode) = self.current.take() else {
             return false;
         };
@@ -233,12 +257,12 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The running episode, or the last one.
-    pub(crate) fn latest(&self) -> Option<&Episode<I>> {
+    pub(crate) fn latest(&self) -> Option<&EpisodeData<I>> {
         self.current.as_ref().or(self.finished.last())
     }
 
     /// Every episode still held, in order.
-    pub(crate) fn episodes(&self) -> impl Iterator<Item = &Episode<I>> {
+    pub(crate) fn episodes(&self) -> impl Iterator<Item = &EpisodeData<I>> {
         self.finished.iter().chain(&self.current)
     }
 
@@ -252,13 +276,13 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// The numbers of the running episode, or of the last one.
     #[must_use]
     pub fn live(&self) -> LiveNumbers {
-        self.latest().map(Episode::live).unwrap_or_default()
+        self.latest().map(EpisodeData::live).unwrap_or_default()
     }
 }
 
 impl<I: Copy + PartialEq + Serialize + Send + Sync + 'static> SessionMetrics<I> {
-    /// The history digest of the running or last episode for a chosen end: what the other peers
-    /// are told when it ends. `None` while not every frame below `end_frame` is confirmed.
+    /// The history digest of the running or last episode for a chosen end, which each peer reports
+    /// to the others. `None` while not every frame below `end_frame` is confirmed.
     #[must_use]
     pub fn digest_at(&self, end_frame: Frame) -> Option<u64> {
         let episode = self.latest()?;
@@ -267,7 +291,8 @@ impl<I: Copy + PartialEq + Serialize + Send + Sync + 'static> SessionMetrics<I> 
     }
 }
 
-/// The JSON an input is exported as. One that cannot be serialized says so in its place.
+/// The JSON that an input is exported as. In place of one that cannot be serialized stands the
+/// error.
 pub(crate) fn input_json<I: Serialize>(input: &I) -> Value {
     serde_json::to_value(input)
         .unwrap_or_else(|error| Value::String(format!("not serializable: {error}")))

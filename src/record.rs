@@ -1,5 +1,6 @@
-//! Owns the building, checking and writing of the exported files. Never observes a session itself;
-//! it turns what `metrics` gathered into the documents of [`rollback_lab_record`].
+//! The exported files: documents are built from what [`metrics`](crate::metrics) gathered and written
+//! off the frame path. Observe [`EpisodeEnded`] to get an episode's document and the path of its file;
+//! the types of the documents are those of [`rollback_lab_record`].
 
 mod browser;
 mod build;
@@ -14,6 +15,7 @@ mod snapshots;
 #[cfg(feature = "matchbox")]
 pub use lab::{LabRecordPlugin, RecordSettings, SessionDocumentChanged};
 pub use recorder::{EpisodeEnded, RecordPlugin, software};
+pub use sink::WriteError;
 pub use snapshots::{DesyncApp, DesyncRecorded};
 
 pub use rollback_lab_record::*;

@@ -1,7 +1,7 @@
-//! Owns the observation of a `bevy_ggrs` session from outside: observers that note what ggrs makes
-//! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`],
-//! tell the game's [`EpisodeRecord`] which frame is simulated, and change nothing else; nothing
-//! here runs in `GgrsSchedule`, and no message is written inside a rollback schedule.
+//! The observation of a `bevy_ggrs` session from outside: systems in the rollback schedules that mark
+//! what ggrs makes the world do, and systems after them that turn the marks into messages. The former
+//! write [`TraceLog`], name the simulated frame to the game's [`EpisodeRecord`], and change nothing
+//! else; nothing here runs in `GgrsSchedule`, and no message is written inside a rollback schedule.
 
 use std::marker::PhantomData;
 
@@ -22,7 +22,6 @@ mod log;
 pub mod messages;
 mod observe;
 pub mod trace;
-mod verdicts;
 
 pub use episode_record::{EpisodeRecord, EventNote};
 pub use log::TraceLog;
@@ -31,10 +30,9 @@ pub use messages::{
     SessionEventKind, StallEnded,
 };
 pub use trace::SessionKind;
-pub use verdicts::{Verdict, Verdicts};
 
-/// Where the lab's own work runs, in this order: in [`PreUpdate`] after ggrs's steps, and once
-/// more in [`Last`] of the update in which the app exits.
+/// Order your own systems against the lab's: they run in this order in [`PreUpdate`] after ggrs's
+/// steps, and once more in [`Last`] of the update in which the app exits.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RollbackLabSystems {
     /// Turns what ggrs did into messages. Runs in [`PreUpdate`] and [`Last`].
@@ -47,8 +45,8 @@ pub enum RollbackLabSystems {
     Record,
 }
 
-/// What is known of each player's link, by handle; the transport describes it, rollbacks carry it.
-/// Empty for a session without the lab's transport.
+/// What is known of each player's link, by handle: the evidence behind the causes of rollbacks. Empty
+/// for a session without the lab's transport.
 #[derive(Resource, Clone, Debug, Default, Deref, DerefMut)]
 pub struct Links(pub cause::LinkEvidence);
 
@@ -71,7 +69,6 @@ impl<C: Config> Plugin for ObservePlugin<C> {
         app.init_resource::<LabClock>()
             .init_resource::<Links>()
             .init_resource::<TraceLog<C>>()
-            .init_resource::<Verdicts>()
             .add_message::<trace::Fact<C::Input>>()
             .add_message::<RollbackCompleted<C::Input>>()
             .add_message::<CauseRevised>()

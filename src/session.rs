@@ -219,11 +219,6 @@ pub(crate) struct EpisodeFinalized {
     pub(crate) digests: Vec<(PlayerHandle, Frame, u64)>,
 }
 
-/// Digest of the local history of the episode that just stopped; written by the record, sent to the
-/// other peers with this one's end.
-#[derive(Resource, Clone, Copy, Debug, Default)]
-pub(crate) struct HistoryDigest(pub(crate) Option<u64>);
-
 /// Trigger it to start the next episode, where [`auto_start`](SessionSettings::auto_start) is off.
 ///
 /// ```
@@ -375,7 +370,6 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
         );
         app.insert_resource(self.settings.clone())
             .insert_resource(LabSession::<C>::new(self.settings.clone()))
-            .init_resource::<HistoryDigest>()
             .init_state::<SessionPhase>()
             .register_type::<SessionPhase>()
             .register_type::<EpisodeStarting>()

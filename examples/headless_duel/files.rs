@@ -58,7 +58,7 @@ impl EpisodeFile {
             episode: episode.episode_num,
             player: self.document.player_id,
             frames: frames.total,
-            end_reason: episode.end_reason.clone(),
+            end_reason: episode.end_reason.as_ref().map(ToString::to_string),
             stalled_frames: frames.stalled,
             longest_frame_ms: frames.frame_time_us.max.map(|us| us as f64 / 1e3),
             rollbacks: self.document.rollbacks.count,

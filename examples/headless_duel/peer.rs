@@ -138,7 +138,8 @@ fn set_up_episode(starting: On<EpisodeStarting>, mut commands: Commands, mut bot
 }
 
 fn keep_file(ended: On<EpisodeEnded>, mut files: ResMut<Files>) {
-    files.0.push(ended.file.clone());
+    let file = ended.file.clone().map_err(|error| error.to_string());
+    files.0.push(file);
 }
 
 fn cut_direct(

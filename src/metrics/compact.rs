@@ -1,5 +1,4 @@
-//! Owns the compact series an episode is kept in: runs of equal values and times as distances.
-//! Never knows what they mean.
+//! The compact series that an episode is kept in: runs of equal values, and times as distances.
 
 use std::time::Duration;
 

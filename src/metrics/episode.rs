@@ -1,5 +1,5 @@
-//! Owns what one episode accumulates: compact columns by frame and lists of rare things. Never
-//! knows the end beforehand; everything can be cut at any frame afterwards.
+//! What one episode accumulates: compact columns by frame, and lists of rare events. The end frame
+//! is not known beforehand, so everything here can be cut at any frame afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,24 +7,26 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compact::{Runs, Times};
-use super::{Carrier, DesyncNote, DeviceNote, EpisodeMeta, LinkReport, PeerClock, RouteNote};
-use crate::metrics::ConditionRealised;
+use super::{DesyncNote, DeviceNote, EpisodeMeta, LinkReport};
 use crate::rollback::EventNote;
 use crate::rollback::trace::{Fact, Frame, MAX_PLAYERS, Misprediction, Outcome, RollbackRecord};
-use rollback_lab_link::cause::{Cause, Evidence, Via};
+use rollback_lab_link::cause::{Cause, Evidence};
+use rollback_lab_link::link::SentBy;
+use rollback_lab_link::route::RouteChange;
 use rollback_lab_record::digest::fold_checksum;
+use rollback_lab_record::{ConditionRealised, EndReason, Path, PeerClock};
 
-/// Lateness of an input that has not come.
+/// Lateness of an input that has not arrived.
 pub(crate) const NOT_COME: u16 = u16::MAX;
 
 /// One episode, running or ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Episode<I> {
+pub(crate) struct EpisodeData<I> {
     pub meta: EpisodeMeta,
     pub hash_every: u32,
     pub players: usize,
     pub local: u32,
-    /// Set when the trace said that its episode is over.
+    /// The trace has closed the episode.
     pub trace_closed: bool,
     pub end: Option<End>,
 
@@ -51,31 +53,27 @@ pub(crate) struct Episode<I> {
     pub hashes: Vec<Option<u64>>,
     pub confirmed_changed: Vec<Frame>,
 
-    pub sent: [Runs<Carrier>; MAX_PLAYERS],
-    pub received: [Runs<Carrier>; MAX_PLAYERS],
+    /// The paths that first took the local input of each frame, by remote player.
+    pub sent: [Runs<SentBy>; MAX_PLAYERS],
+    /// The path of the first copy of each frame's input, by its player.
+    pub received: [Runs<Option<Path>>; MAX_PLAYERS],
     pub links: BTreeMap<usize, LinkReport>,
-    pub routes: Vec<(usize, Frame, RouteNote)>,
+    pub routes: Vec<(usize, Frame, RouteChange)>,
     pub rtt: Vec<(usize, Duration, f32)>,
     pub margins: BTreeMap<usize, Vec<f32>>,
-    pub condition_realised: BTreeMap<&'static str, ConditionRealised>,
+    pub condition_realised: BTreeMap<Path, ConditionRealised>,
     pub condition_interrupted: bool,
     pub peer_clocks: BTreeMap<usize, PeerClock>,
 
-    pub hash_matches: u64,
-    pub matched_through: BTreeMap<usize, Frame>,
     pub desyncs: Vec<DesyncNote>,
     pub peer_digests: BTreeMap<usize, (Frame, u64)>,
 
     pub disconnections: Vec<LossNote>,
-    pub resumes: Vec<LossNote>,
-    pub reconnect_attempts: u64,
-    pub paused: Duration,
-    /// Whether somebody tells when the game is in the background.
+    /// Whether the app reports when the game is in the background.
     pub focus_watched: bool,
     pub background: Vec<(Duration, Option<Duration>)>,
-    /// The same of other players, as their peers told.
+    /// The same of other players, as their peers reported.
     pub peer_background: Vec<(usize, Duration, Option<Duration>)>,
-    pub focus_timeout: bool,
 
     /// Changes of the local input, by the devices that made them.
     pub device_notes: Vec<DeviceNote>,
@@ -88,9 +86,8 @@ pub(crate) struct Episode<I> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct End {
     pub frame: u32,
-    pub reason: Option<String>,
+    pub reason: Option<EndReason>,
     pub partial: bool,
-    pub at: Option<Duration>,
 }
 
 /// Predictions of one frame, one bit per handle.
@@ -107,20 +104,17 @@ pub(crate) struct StallRow {
     pub frame: Frame,
     pub ticks: u64,
     pub at: Duration,
-    pub cause: Option<&'static str>,
+    pub cause: Cause,
 }
 
-/// A rollback; what it also corrected lies in one list for all.
+/// A rollback. Its other corrections lie in one list for all rollbacks.
 #[derive(Clone, Debug)]
 pub(crate) struct RollbackRow<I> {
     pub record: RollbackRecord<I>,
     pub also: std::ops::Range<usize>,
-    pub cause: Cause,
-    pub via: Via,
-    pub evidence: Evidence,
 }
 
-/// A connection lost, or come back.
+/// A lost connection.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LossNote {
     pub player: Option<usize>,
@@ -129,7 +123,7 @@ pub(crate) struct LossNote {
     pub reason: Option<String>,
 }
 
-impl<I: Copy + PartialEq> Episode<I> {
+impl<I: Copy + PartialEq> EpisodeData<I> {
     pub(crate) fn new(meta: EpisodeMeta, hash_every: u32) -> Self {
         let players = meta.session.player_ids.len().min(MAX_PLAYERS);
         let local = meta
@@ -171,18 +165,12 @@ impl<I: Copy + PartialEq> Episode<I> {
             condition_realised: BTreeMap::new(),
             condition_interrupted: false,
             peer_clocks: BTreeMap::new(),
-            hash_matches: 0,
-            matched_through: BTreeMap::new(),
             desyncs: Vec::new(),
             peer_digests: BTreeMap::new(),
             disconnections: Vec::new(),
-            resumes: Vec::new(),
-            reconnect_attempts: 0,
-            paused: Duration::ZERO,
             focus_watched: false,
             background: Vec::new(),
             peer_background: Vec::new(),
-            focus_timeout: false,
             device_notes: Vec::new(),
             annotations: BTreeMap::new(),
             events: Vec::new(),
@@ -252,12 +240,22 @@ impl<I: Copy + PartialEq> Episode<I> {
             }
             Fact::RollbackRan(ref record) => self.record_rollback(record),
             Fact::Reloaded { loaded_frame, .. } => self.reloads.push(loaded_frame),
-            Fact::Stalled { frame, at, ticks } => self.stalls.push(StallRow {
+            Fact::Stalled {
+                frame,
+                at,
+                ticks,
+                cause,
+            } => self.stalls.push(StallRow {
                 frame,
                 ticks: u64::from(ticks),
                 at,
-                cause: None,
+                cause,
             }),
+            Fact::CauseRevised {
+                id,
+                cause,
+                evidence,
+            } => self.revise_cause(id, cause, evidence),
             Fact::Confirmed {
                 frame,
                 ref inputs,
@@ -321,11 +319,6 @@ impl<I: Copy + PartialEq> Episode<I> {
     fn record_rollback(&mut self, record: &RollbackRecord<I>) {
         let start = self.also.len();
         self.also.extend_from_slice(&record.also);
-        let cause = if record.disconnect {
-            Cause::Disconnect
-        } else {
-            Cause::Unknown
-        };
         self.rollbacks.push(RollbackRow {
             // An empty list allocates nothing; the pairs lie in `also`.
             record: RollbackRecord {
@@ -333,14 +326,25 @@ impl<I: Copy + PartialEq> Episode<I> {
                 ..*record
             },
             also: start..self.also.len(),
-            cause,
-            via: Via::Unknown,
-            evidence: Evidence::default(),
         });
     }
 
+    /// Later packets revised the cause of a rollback. The lead of this peer stays the one it had
+    /// when the rollback ran.
+    pub(crate) fn revise_cause(&mut self, id: u64, cause: Cause, evidence: Evidence) {
+        let mut newest_first = self.rollbacks.iter_mut().rev();
+        if let Some(row) = newest_first.find(|row| row.record.id == id) {
+            let frames_ahead = row.record.evidence.frames_ahead;
+            row.record.cause = cause;
+            row.record.evidence = Evidence {
+                frames_ahead,
+                ..evidence
+            };
+        }
+    }
+
     fn confirm(&mut self, frame: Frame, inputs: &[I], disconnected: u32, checksum: Option<u128>) {
-        // Beyond a frame that was not seen nothing can be claimed as confirmed.
+        // After a frame that the observer missed, nothing counts as confirmed.
         if u32::try_from(frame) != Ok(self.confirmed_frames) {
             return;
         }
@@ -374,8 +378,8 @@ impl<I: Copy + PartialEq> Episode<I> {
         }
     }
 
-    /// Chooses the end. A claim beyond what was simulated and confirmed makes the file partial.
-    pub(crate) fn close(&mut self, end: Option<Frame>, reason: Option<&str>, partial: bool) {
+    /// Chooses the end. An end beyond what was simulated and confirmed makes the file partial.
+    pub(crate) fn close(&mut self, end: Option<Frame>, reason: Option<EndReason>, partial: bool) {
         self.record_ahead();
         let so_far = if partial {
             self.advanced()
@@ -386,15 +390,14 @@ impl<I: Copy + PartialEq> Episode<I> {
         let frame = frame.min(self.advanced());
         self.end = Some(End {
             frame,
-            reason: reason.map(str::to_owned),
+            reason,
             partial: partial
                 || frame > self.confirmed_frames
                 || end.is_some_and(|end| i64::from(end) > i64::from(frame)),
-            at: None,
         });
     }
 
-    /// Frames below `limit` that the observer did not see.
+    /// Frames below `limit` that the observer missed.
     pub(crate) fn unseen(&self, limit: u32) -> u64 {
         let below = |&(first, count): &(Frame, u32)| {
             u64::from(count.min(limit.saturating_sub(first.unsigned_abs())))
@@ -402,16 +405,16 @@ impl<I: Copy + PartialEq> Episode<I> {
         self.unseen.iter().map(below).sum()
     }
 
-    /// Ticks that wait for a frame right now, as a stall that is not told yet.
+    /// Ticks that wait for a frame right now: a stall whose fact is still to come.
     pub(crate) fn open_stall(&self) -> Option<StallRow> {
-        let told: u64 = self.stalls.iter().map(|stall| stall.ticks).sum();
+        let closed: u64 = self.stalls.iter().map(|stall| stall.ticks).sum();
         let seen = u64::from(self.advanced()) - self.unseen(u32::MAX);
-        let ticks = self.ticks.checked_sub(seen + told)?;
+        let ticks = self.ticks.checked_sub(seen + closed)?;
         (ticks > 0).then_some(StallRow {
             frame: self.next_frame(),
             ticks,
             at: self.waiting_since.unwrap_or_default(),
-            cause: None,
+            cause: Cause::Unknown,
         })
     }
 }

@@ -1,19 +1,19 @@
-//! Owns when the devices of the local players changed: what a platform says about the moment of an
-//! event, and which change of the game's input it led to. Never reads a device or a clock.
+//! When the devices of the local players changed: what a platform says about the moment of an
+//! event, and which change of the game's input it led to.
 
 use std::time::Duration;
 
-use bevy::prelude::Resource;
+use bevy::prelude::{Reflect, ReflectResource, Resource};
 
-/// Names of devices kept at most: more is a game that makes them up.
+/// Names of devices kept at most. A game with more makes them up.
 const MAX_DEVICES: usize = 8;
 
-/// Which device changed the local input, and when.
+/// Reports which device changed the local input, and when: `inputs.localChanges` of the file.
 ///
-/// The game says that its input changed, once per change, when it reads its devices; glue of the
-/// platform may say before when the event really happened: `WebPlugin` does for `keyboard`, `mouse`
-/// and `touch`. Times are those of the
-/// [`LabClock`](crate::clock::LabClock).
+/// Call [`changed`](Self::changed) once per change, when the game reads its devices. The platform
+/// may report before when the event really happened, with
+/// [`platform_event`](Self::platform_event): `WebPlugin` does so for `keyboard`, `mouse` and
+/// `touch`. Times are those of the [`LabClock`](crate::clock::LabClock).
 ///
 /// ```
 /// use bevy_rollback_lab::metrics::InputTiming;
@@ -23,16 +23,17 @@ const MAX_DEVICES: usize = 8;
 /// timing.platform_event("keyboard", Duration::from_millis(12)); // a browser's event.timeStamp
 /// timing.changed("keyboard", Duration::from_millis(15)); // the game found the key down
 /// ```
-#[derive(Resource, Clone, Debug, Default)]
+#[derive(Resource, Reflect, Clone, Debug, Default)]
+#[reflect(Resource)]
 pub struct InputTiming {
     platform: Vec<(&'static str, Duration)>,
     changes: Vec<DeviceNote>,
 }
 
 /// One change of the local input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Reflect, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceNote {
-    /// When the game found it.
+    /// When the game read it.
     pub seen_at: Duration,
     /// Which device.
     pub device: &'static str,
@@ -59,7 +60,7 @@ impl InputTiming {
         self.changes.push(DeviceNote {
             seen_at: now,
             device,
-            // A platform's clock that runs ahead of ours says nothing.
+            // A platform clock that runs ahead of ours is no evidence.
             device_at: device_at.filter(|at| *at <= now),
         });
     }

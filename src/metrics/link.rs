@@ -1,87 +1,41 @@
-//! Owns the neutral numbers about one remote player's link, as plain data that the owner of the
-//! transport fills in. Knows no packet and no route machine.
+//! What session and transport report about one remote player's link, as plain data: this module
+//! knows no packet and no route machine.
 
 use std::time::Duration;
 
-use rollback_lab_record::{Datagrams, Summary};
+use rollback_lab_record::{ConnectionPeer, PathRecord};
 
 use crate::rollback::trace::Frame;
 
-/// What is known of the link to one remote player at the end of the episode. The default is a link
-/// of which nothing was measured.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The link to one remote player over the episode so far.
+#[derive(Clone, Debug, PartialEq)]
 pub struct LinkReport {
-    /// Route in use: `direct`, `turn` or `relay`.
-    pub route: Option<&'static str>,
-    /// ICE candidate types, ours and theirs.
-    pub candidate_types: Option<(String, String)>,
-    /// From being named by the server to a usable path.
-    pub connect_time: Option<Duration>,
-    /// Whether the route was not direct when the episode began.
-    pub started_on_relay: Option<bool>,
-    /// Counters of the direct path over the episode.
-    pub direct: Option<PathReport>,
-    /// Counters of the relay path over the episode.
-    pub relay: Option<PathReport>,
-    /// Single packets the direct channel refused.
+    /// Its entry in `connection.peers`.
+    pub connection: ConnectionPeer,
+    /// Its entries in `quality.paths`: one per path that was measured.
+    pub paths: Vec<PathRecord>,
+    /// Single packets that the direct channel refused.
     pub direct_send_failures: u64,
     /// Time during which packets went on both paths.
     pub both_paths: Duration,
 }
 
-/// Counters of one path over the episode.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PathReport {
-    /// Datagrams of every kind.
-    pub datagrams: Datagrams,
-    /// Bytes sent, headers included.
-    pub bytes_sent: u64,
-    /// Bytes received, headers included.
-    pub bytes_received: u64,
-    /// Round trips in milliseconds.
-    pub rtt_ms: Summary,
-    /// Deviation of the delay in milliseconds.
-    pub jitter_ms: Summary,
-}
-
-/// The path or paths that carried an input frame first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carrier {
-    /// No datagram.
-    Nothing,
-    /// Direct or TURN alone.
-    P2p,
-    /// The relay alone.
-    Relay,
-    /// Both at once. Never of a received frame: its first copy came by one of them.
-    Both,
-}
-
-/// One transition of one route.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RouteNote {
-    /// When.
-    pub at: Duration,
-    /// State before, e.g. `direct`.
-    pub from: &'static str,
-    /// State after, e.g. `suspect`.
-    pub to: &'static str,
-    /// Why.
-    pub cause: &'static str,
-    /// Name of the measurement, with unit.
-    pub metric: &'static str,
-    /// The measured value.
-    pub value: f64,
-    /// The value it crossed.
-    pub threshold: f64,
-}
-
-impl RouteNote {
-    /// Whether this is a promotion: the route becomes relay although it was peer to peer. A route
-    /// that began on the relay and stays there is none.
+impl LinkReport {
+    /// The report of a link of which nothing was measured.
     #[must_use]
-    pub fn is_fallback(&self) -> bool {
-        self.to == "relay" && matches!(self.from, "direct" | "turn" | "suspect")
+    pub fn unmeasured(player_id: usize) -> Self {
+        Self {
+            connection: ConnectionPeer {
+                player_id,
+                route: None,
+                candidate_types: Vec::new(),
+                connect_ms: None,
+                started_on_relay: None,
+            },
+            paths: Vec::new(),
+            direct_send_failures: 0,
+            both_paths: Duration::ZERO,
+        }
     }
 }
 
@@ -90,12 +44,12 @@ impl RouteNote {
 pub struct DesyncNote {
     /// The frame of the state.
     pub frame: Frame,
-    /// Whose hash it was compared with.
+    /// The player whose hash it was compared with.
     pub player: Option<usize>,
     /// This peer's checksum.
     pub local: u128,
-    /// The other's checksum.
+    /// The other peer's checksum.
     pub remote: u128,
-    /// When it was seen.
+    /// When it was detected.
     pub at: Duration,
 }

@@ -1,10 +1,12 @@
-//! Owns which ended episodes were handed over to the record. Never drops one that was not.
+//! Which ended episodes the record has taken. One that it has not taken is kept.
 
-use super::{Episode, SessionMetrics};
+use rollback_lab_record::EndReason;
+
+use super::{EpisodeData, SessionMetrics};
 
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
-    /// Ended episodes that were not handed over yet.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = &Episode<I>> {
+    /// Ended episodes that the record has not taken yet.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &EpisodeData<I>> {
         self.finished.iter().skip(usize::from(self.taken))
     }
 
@@ -13,14 +15,14 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.fresh || self.pending().next().is_some()
     }
 
-    /// Marks them as handed over and forgets all but the last.
+    /// Marks them as taken and forgets all but the last.
     pub(crate) fn forget_taken(&mut self) {
         self.fresh = false;
         self.forget_written();
         self.taken = !self.finished.is_empty();
     }
 
-    /// Sets the id under which later episodes are kept; the id that they had so far comes back.
+    /// Sets the session id of later episodes and returns the one they had so far.
     #[cfg(feature = "matchbox")]
     pub(crate) fn set_session_id(&mut self, id: String) -> String {
         std::mem::replace(&mut self.template.session.session_id, id)
@@ -32,13 +34,13 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.template.has_transport = has_transport;
     }
 
-    /// Whether the newest episode has ended and was not handed over yet.
+    /// Whether the newest episode has ended and the record has not taken it yet.
     #[cfg(feature = "matchbox")]
     pub(crate) fn has_pending(&self) -> bool {
         self.current.is_none() && self.pending().next().is_some()
     }
 
-    /// Sets the frames per second of the running and later episodes, where nobody else says.
+    /// Sets the frames per second of the running and later episodes, for games that configure none.
     pub(crate) fn set_fps(&mut self, fps: u32) {
         self.template.fps = fps;
         if let Some(current) = &mut self.current {
@@ -46,14 +48,14 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
-    /// The app ends: this is why an episode closes now, if it does so on its own.
+    /// The app exits: an episode that closes with its session now closes for this reason.
     pub(crate) fn record_app_exit(&mut self) {
         if let Some(reason) = &mut self.auto_close {
-            *reason = "appExit";
+            *reason = EndReason::AppExit;
         }
     }
 
-    /// Sets the prediction window of the running episode, where nobody else says.
+    /// Sets the prediction window of the running episode, for games that configure none.
     pub(crate) fn set_max_prediction(&mut self, frames: u32) {
         if let Some(current) = &mut self.current {
             current.meta.max_prediction_frames = frames;

@@ -1,20 +1,18 @@
-//! Owns the system that feeds the metrics from the observer's messages. Never writes anything that
-//! the game reads.
+//! The system that feeds the metrics from the observer's messages.
 
 use bevy::prelude::*;
 
 use super::{DesyncNote, EpisodeRecord, InputTiming, SessionMetrics};
+use crate::rollback::DesyncDetected;
 use crate::rollback::trace::Fact;
-use crate::rollback::{DesyncDetected, Verdict, Verdicts};
 
-/// Folds the trace's facts, the causes of rollbacks, desyncs and the game's own events.
+/// Folds the trace's facts, desyncs and the game's own events.
 ///
-/// Runs in [`PreUpdate`] after the trace is drained, so that whoever closes an episode later in
-/// the update closes it on complete numbers, and once more in [`Last`] when the app exits.
+/// Runs in [`PreUpdate`] after the trace is drained, so that a system that closes an episode later
+/// in the update closes it on complete numbers, and once more in [`Last`] when the app exits.
 pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     facts: Res<Messages<Fact<I>>>,
     desyncs: Res<Messages<DesyncDetected>>,
-    mut verdicts: ResMut<Verdicts>,
     mut metrics: ResMut<SessionMetrics<I>>,
     mut record: ResMut<EpisodeRecord>,
     timing: Option<ResMut<InputTiming>>,
@@ -23,15 +21,15 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
         metrics.fold_input_timing(&mut timing);
     }
     let metrics = &mut *metrics;
-    let mut heard = std::mem::take(&mut metrics.heard);
-    for fact in heard.facts.read(&facts) {
+    let mut cursors = std::mem::take(&mut metrics.cursors);
+    for fact in cursors.facts.read(&facts) {
         if matches!(fact, Fact::Closed { .. }) {
             // The metrics may close the episode here, and these belong to it.
             metrics.fold_record(&mut record);
         }
         metrics.fold(fact);
     }
-    for desync in heard.desyncs.read(&desyncs) {
+    for desync in cursors.desyncs.read(&desyncs) {
         metrics.record_desync(DesyncNote {
             frame: desync.frame,
             player: desync.players.first().copied(),
@@ -40,31 +38,8 @@ pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
             at: desync.at,
         });
     }
-    metrics.heard = heard;
-    if !verdicts.is_empty() {
-        verdicts.drain().for_each(|verdict| note(metrics, verdict));
-    }
+    metrics.cursors = cursors;
     metrics.fold_record(&mut record);
-}
-
-fn note<I: Copy + PartialEq + Send + Sync + 'static>(
-    metrics: &mut SessionMetrics<I>,
-    verdict: Verdict,
-) {
-    match verdict {
-        Verdict::Rollback {
-            id,
-            cause,
-            via,
-            evidence,
-        } => metrics.record_cause(id, cause, via, evidence),
-        Verdict::Revised {
-            id,
-            cause,
-            evidence,
-        } => metrics.revise_cause(id, cause, evidence),
-        Verdict::Stall { frame, cause } => metrics.record_stall_cause(frame, cause.as_str()),
-    }
 }
 
 #[cfg(test)]
@@ -74,13 +49,12 @@ mod tests {
     use super::*;
     use crate::metrics::EpisodeMeta;
     use crate::rollback::trace::{Known, Trace};
-    use rollback_lab_link::cause::{Cause, Evidence, Via};
+    use rollback_lab_link::cause::{Cause, Evidence};
 
     fn app() -> App {
         let mut app = App::new();
         app.add_message::<Fact<u8>>()
             .add_message::<DesyncDetected>()
-            .init_resource::<Verdicts>()
             .insert_resource(SessionMetrics::<u8>::closing_with_session(
                 EpisodeMeta::default(),
             ))
@@ -90,7 +64,7 @@ mod tests {
     }
 
     /// Player 1 is guessed wrong at frame 0 and corrected at once; an event of each simulation.
-    fn play(app: &mut App, verdict: Verdict, desync: DesyncDetected) {
+    fn play(app: &mut App, cause: Cause, desync: DesyncDetected) {
         let at = Duration::from_millis(5);
         let mut trace = Trace::<u8>::default();
         trace.begin(&[true, false], at).unwrap();
@@ -107,7 +81,11 @@ mod tests {
         for fact in trace.drain() {
             app.world_mut().write_message(fact);
         }
-        app.world_mut().resource_mut::<Verdicts>().0.push(verdict);
+        app.world_mut().write_message(Fact::<u8>::CauseRevised {
+            id: 0,
+            cause,
+            evidence: Evidence::default(),
+        });
         app.world_mut().write_message(desync);
         app.update();
     }
@@ -117,12 +95,7 @@ mod tests {
         let mut app = app();
         play(
             &mut app,
-            Verdict::Rollback {
-                id: 0,
-                cause: Cause::PacketLoss,
-                via: Via::Direct,
-                evidence: Evidence::default(),
-            },
+            Cause::PacketLoss,
             DesyncDetected {
                 at: Duration::ZERO,
                 frame: 0,
@@ -134,7 +107,7 @@ mod tests {
         let metrics = app.world().resource::<SessionMetrics<u8>>();
         let episode = metrics.latest().unwrap();
         assert!(!metrics.is_running());
-        assert_eq!(episode.rollbacks[0].cause, Cause::PacketLoss);
+        assert_eq!(episode.rollbacks[0].record.cause, Cause::PacketLoss);
         assert_eq!(episode.desyncs[0].player, Some(1));
         let data: Vec<_> = episode.events.iter().map(|event| &event.data).collect();
         assert_eq!(data, [9], "only the corrected simulation's event is kept");

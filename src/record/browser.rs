@@ -1,5 +1,5 @@
-//! Owns what a file says of a browser: its family and major version, and nothing else of the user
-//! agent, which would tell participants apart.
+//! What a file says of a browser: its family and major version, and nothing else of the user agent,
+//! which could identify a participant.
 
 #![cfg_attr(
     not(any(test, target_arch = "wasm32")),
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_browser_is_told_by_family_and_major_version_alone() {
+    fn a_browser_is_named_by_family_and_major_version_alone() {
         let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
                       HeadlessChrome/156.0.8078.79 Safari/537.36";
         assert_eq!(family(chrome).as_deref(), Some("Chromium 156"));

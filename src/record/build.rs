@@ -1,14 +1,19 @@
-//! Owns the step from gathered numbers to a document: it cuts everything at the end frame and
-//! names it. Never counts anything itself, so that the totals follow from what is listed.
+//! From gathered numbers to a document: everything is cut at the end frame and gets its name. The
+//! totals follow from what is listed.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::*;
-use crate::metrics::{Episode as Gathered, NOT_COME, SessionMetrics, input_json};
-use crate::rollback::trace::Frame as FrameNumber;
+use crate::metrics::{EpisodeData, LiveNumbers, NOT_COME, Row, SessionMetrics, input_json, micros};
+use crate::rollback::trace::Frame;
+use rollback_lab_record::digest::fold_checksum;
+use rollback_lab_record::{
+    Clock, Completeness, Custom, CustomEvent, Desync, EPISODE_SCHEMA, EpisodeDocument, EpisodeInfo,
+    FirstShown, FirstShownRun, FrameTimes, Frames, Hashes, Hex64, Lateness, Rollbacks,
+    SCHEMA_VERSION, Schema, StallRecord, SyncReport, SyncStatus, Timeline, TimesUs,
+};
 
 mod network;
 mod rollbacks;
@@ -24,9 +29,9 @@ where
         self.latest().map(|episode| Cut::new(episode).document())
     }
 
-    /// Takes the ended episodes that were not taken yet, with their numbers. The last one stays
-    /// for [`export`](Self::export).
-    pub(super) fn take_finished(&mut self) -> Vec<(EpisodeDocument, crate::metrics::LiveNumbers)> {
+    /// Takes the ended episodes that were not taken yet, with their numbers. The last one stays for
+    /// [`export`](Self::export).
+    pub(super) fn take_finished(&mut self) -> Vec<(EpisodeDocument, LiveNumbers)> {
         let taken = self
             .pending()
             .map(|episode| (Cut::new(episode).document(), episode.live()))
@@ -44,26 +49,27 @@ where
     }
 }
 
-/// Step of `timeline.frameAtUs`: finer than any display or browser clock tells frames apart, and
-/// the file's budget allows no more (a minute's jitter costs 7 KB in microseconds, 4.5 KB so).
+/// Step of `timeline.frameAtUs`: finer than any display or browser clock can tell two frames apart,
+/// and the smallest that the file's budget allows (a minute's jitter costs 7 KB in microseconds,
+/// 4.5 KB so).
 const FRAME_TIME_STEP_US: u64 = 100;
 
 /// An episode, cut at its end frame.
 struct Cut<'a, I> {
-    of: &'a Gathered<I>,
+    of: &'a EpisodeData<I>,
     /// E.
     end: u32,
 }
 
 impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
-    fn new(of: &'a Gathered<I>) -> Self {
+    fn new(of: &'a EpisodeData<I>) -> Self {
         Self {
             of,
             end: of.end_frame(),
         }
     }
 
-    fn keeps(&self, frame: FrameNumber) -> bool {
+    fn keeps(&self, frame: Frame) -> bool {
         i64::from(frame) < i64::from(self.end)
     }
 
@@ -117,9 +123,9 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
         }
     }
 
-    fn episode(&self) -> Episode {
+    fn episode(&self) -> EpisodeInfo {
         let meta = &self.of.meta;
-        Episode {
+        EpisodeInfo {
             episode_id: meta.episode_id(),
             episode_num: meta.episode_num,
             seed: meta.seed.map(Hex64),
@@ -166,7 +172,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
     }
 
     fn first_shown(&self, player_id: usize) -> FirstShown {
-        let mut shown: Vec<(FrameNumber, I)> = self
+        let mut shown: Vec<(Frame, I)> = self
             .of
             .first_shown
             .iter()
@@ -175,7 +181,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             .collect();
         // Predictions are judged by corrections and by confirmation, hence not quite in order.
         shown.sort_by_key(|&(frame, _)| frame);
-        let mut runs: Vec<(FrameNumber, u32, I)> = Vec::new();
+        let mut runs: Vec<(Frame, u32, I)> = Vec::new();
         for (frame, input) in shown {
             match runs.last_mut() {
                 Some((first, count, last)) if *last == input && *first + *count as i32 == frame => {
@@ -198,7 +204,7 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
     fn frames(&self, rollbacks: &Rollbacks) -> Frames {
         let of = self.of;
         let rows = &of.rows[..self.end as usize];
-        let count = |bits: fn(&crate::metrics::Row) -> u8| -> u64 {
+        let count = |bits: fn(&Row) -> u8| -> u64 {
             rows.iter()
                 .map(|row| u64::from(bits(row).count_ones()))
                 .sum()
@@ -227,8 +233,8 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
                 .map(|stall| StallRecord {
                     frame: stall.frame,
                     ticks: stall.ticks,
-                    at_us: crate::metrics::micros(stall.at),
-                    cause: stall.cause.unwrap_or("unknown").to_owned(),
+                    at_us: micros(stall.at),
+                    cause: stall.cause,
                 })
                 .collect(),
             resimulated: rollbacks.resimulated_frames,
@@ -264,13 +270,13 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
             values.clear();
         }
         let digest = of.digest(confirmed);
-        let same_end = |frame: FrameNumber| u32::try_from(frame) == Ok(self.end);
+        let same_end = |frame: Frame| u32::try_from(frame) == Ok(self.end);
         let peers: BTreeMap<usize, Option<Hex64>> = of
             .remote_players()
             .map(|player| {
-                let told = of.peer_digests.get(&player);
-                let told = told.filter(|(frame, _)| same_end(*frame));
-                (player, told.map(|&(_, digest)| Hex64(digest)))
+                let reported = of.peer_digests.get(&player);
+                let reported = reported.filter(|(frame, _)| same_end(*frame));
+                (player, reported.map(|&(_, digest)| Hex64(digest)))
             })
             .collect();
         let partial = of.is_partial();
@@ -296,33 +302,22 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
         let last_confirmed = i32::try_from(confirmed).ok().and_then(last);
         let last_hash = values.iter().rposition(Option::is_some);
         let hashed = last_hash.and_then(|index| i32::try_from(index * of.hash_every as usize).ok());
-        let matched = of
-            .remote_players()
-            .map(|player| of.matched_through.get(&player).copied())
-            .min()
-            .flatten()
-            .filter(|&frame| self.keeps(frame));
         let verified = status == SyncStatus::Verified;
-        let agreed = if verified { last_confirmed } else { matched };
-        let first_bad = desyncs.iter().map(|desync| desync.frame).min();
         SyncReport {
             hashes: Hashes {
                 every_frames: of.hash_every,
                 values,
             },
-            hash_verifications: (of.meta.tells_hash_matches || of.hash_matches > 0)
-                .then_some(of.hash_matches + desyncs.len() as u64),
-            hash_matches: (of.meta.tells_hash_matches || of.hash_matches > 0)
-                .then_some(of.hash_matches),
+            // ggrs reports only the comparisons that fail.
+            hash_verifications: None,
+            hash_matches: None,
             p2p_hash_mismatches: desyncs.len() as u64,
             confirmed_frame: last_confirmed,
-            verified_frame: matched.max(hashed.filter(|_| verified)),
+            verified_frame: hashed.filter(|_| verified),
             status,
             history_digest: Hex64(digest),
             peer_history_digest: peers,
-            agreed_through_frame: agreed
-                .map(|frame| first_bad.map_or(frame, |bad| frame.min(bad - 1)))
-                .filter(|&frame| frame >= 0),
+            agreed_through_frame: last_confirmed.filter(|_| verified),
             confirmed_changed: faulty,
             desyncs,
         }
@@ -359,9 +354,9 @@ fn desync(note: &crate::metrics::DesyncNote) -> Desync {
     Desync {
         frame: note.frame,
         player_id: note.player,
-        local_hash: Hex64(rollback_lab_record::digest::fold_checksum(note.local)),
-        remote_hash: Hex64(rollback_lab_record::digest::fold_checksum(note.remote)),
-        at_us: crate::metrics::micros(note.at),
+        local_hash: Hex64(fold_checksum(note.local)),
+        remote_hash: Hex64(fold_checksum(note.remote)),
+        at_us: micros(note.at),
     }
 }
 

@@ -1,8 +1,9 @@
-//! Owns what a lab session adds to the record: its links and digests are noted, an episode closes
-//! when the session says so, and the session document is kept up to date.
+//! What a lab session adds to the record: its links and digests are recorded, an episode closes when
+//! the session stops it, and the session document is kept up to date.
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bevy::prelude::*;
@@ -12,13 +13,13 @@ use ggrs::Config;
 use super::links::{LinkWatch, millis, record_links};
 use super::recorder::{RecordPlugin, RecordSchedule, SendQueue, fine_origin, report_outcomes};
 use super::sink::RecordSink;
-use super::{Phase, SessionDocument};
+use super::{EndReason, Phase, Player, SessionDocument, SessionMeta};
 use crate::clock::LabClock;
 use crate::metrics::{EpisodeMeta, SessionMetrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::session::{
-    EpisodeFinalized, EpisodeStarting, EpisodeStopped, Focus, HistoryDigest, LabSession,
-    SessionFailed, SessionInfo, SessionPhase,
+    EpisodeFinalized, EpisodeStarting, EpisodeStopped, Focus, LabSession, SessionFailed,
+    SessionInfo, SessionPhase,
 };
 use crate::transport::LabNet;
 use rollback_lab_link::link::Link;
@@ -33,21 +34,33 @@ struct Trail {
     document: SessionDocument,
     phase: Option<SessionPhase>,
     joined: Option<Duration>,
-    /// Where it was written last: before everybody is known, under an id of its own.
+    /// Where it was written last: before all players are known, under a provisional id.
     written: Option<PathBuf>,
 }
 
-/// The session document changed; it is on its way to its file.
+/// Observe this event to follow the session document: it changed and is on its way to its file.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::record::SessionDocumentChanged;
+///
+/// fn log_phase(changed: On<SessionDocumentChanged>) {
+///     if let Some(entered) = changed.document.phases.last() {
+///         info!("session entered {}", entered.phase);
+///     }
+/// }
+/// # App::new().add_observer(log_phase);
+/// ```
 #[derive(Event, Clone, Debug)]
 pub struct SessionDocumentChanged {
     /// The document as it is now.
-    pub document: Box<SessionDocument>,
+    pub document: Arc<SessionDocument>,
 }
 
 /// What the record of a lab session needs to know before it begins.
 #[derive(Clone, Debug, Default)]
 pub struct RecordSettings {
-    /// Folder of the files; none keeps them in memory.
+    /// Folder of the files. `None` keeps them in memory.
     pub export_dir: Option<PathBuf>,
     /// What is known of every episode.
     pub template: EpisodeMeta,
@@ -161,8 +174,8 @@ fn begin_episode<C: Config<Address = PeerId>>(
     watch.begin(&net, &info, now);
 }
 
-/// The players of the template are this peer's own settings; here they get their seats.
-fn describe_session(session: &mut crate::metrics::Session, info: &SessionInfo) {
+/// The players of the template are this peer's own settings; here they get their player slots.
+fn describe_session(session: &mut SessionMeta, info: &SessionInfo) {
     session.session_id.clone_from(&info.session_id);
     session.player_ids = info
         .player_slots
@@ -175,12 +188,12 @@ fn describe_session(session: &mut crate::metrics::Session, info: &SessionInfo) {
         .player_slots
         .iter()
         .map(|player_slot| match &own {
-            Some(own) if player_slot.local => crate::metrics::Player {
+            Some(own) if player_slot.local => Player {
                 player_id: player_slot.handle,
                 ..own.clone()
             },
-            // The others' kind and policy stand in their own files.
-            _ => crate::metrics::Player {
+            // The others' kind and policy are in their own files.
+            _ => Player {
                 player_id: player_slot.handle,
                 kind: None,
                 policy_name: None,
@@ -193,26 +206,25 @@ fn describe_session(session: &mut crate::metrics::Session, info: &SessionInfo) {
 }
 
 /// The simulation stopped: the last reports are taken and the numbers are closed. The file is
-/// written at once, without the others' word: [`write_settled`] may have to wait for it.
+/// secured at once, without the others' digests, which [`write_settled`] may have to wait for.
 fn close_stopped<C: Config<Address = PeerId>>(
     mut stopped: MessageReader<EpisodeStopped>,
     net: Option<Res<LabNet>>,
     watch: Res<LinkWatch>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
-    mut digest: ResMut<HistoryDigest>,
     mut sink: ResMut<RecordSink>,
 ) {
     for stop in stopped.read() {
         if let Some(net) = &net {
             watch.report(net, &mut metrics);
         }
-        digest.0 = metrics.digest_at(stop.end_frame).or(digest.0);
-        metrics.close(Some(stop.end_frame), Some(stop.reason), stop.partial);
+        let reason = EndReason::from(stop.reason);
+        metrics.close(Some(stop.end_frame), Some(reason), stop.partial);
         sink.secure(|| metrics.export());
     }
 }
 
-/// Everybody has told its end, or will not: the document is complete.
+/// Every peer has reported its end, or will not any more: the document is complete.
 fn write_settled<C: Config<Address = PeerId>>(
     mut settled: MessageReader<EpisodeFinalized>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
@@ -272,11 +284,11 @@ fn keep_trail<C: Config<Address = PeerId>>(
     }
     if let Some(reason) = session.end_reason() {
         let end_reason = &mut trail.document.end_reason;
-        end_reason.get_or_insert_with(|| reason.to_owned());
+        end_reason.get_or_insert_with(|| reason.into());
     }
     match &info {
         Some(info) => describe_session(&mut trail.document.session, info),
-        // Nobody but this peer is known: the trail stands under an id of its own.
+        // Only this peer is known so far: the trail has a provisional id.
         None => {
             let Some(id) = session.provisional_id(clock.origin_unix_ms()) else {
                 return;
@@ -285,9 +297,9 @@ fn keep_trail<C: Config<Address = PeerId>>(
             trail.document.session.local_player_id = Some(0);
         }
     }
-    let document = trail.document.clone();
+    let document = Arc::new(trail.document.clone());
     commands.trigger(SessionDocumentChanged {
-        document: Box::new(document.clone()),
+        document: Arc::clone(&document),
     });
     let path = document.path();
     match trail.written.replace(path.clone()) {
@@ -297,5 +309,5 @@ fn keep_trail<C: Config<Address = PeerId>>(
 }
 
 fn record_failure(failed: On<SessionFailed>, mut trail: ResMut<Trail>) {
-    trail.document.end_reason = Some(failed.error.end_reason().to_owned());
+    trail.document.end_reason = Some(failed.error.end_reason().into());
 }

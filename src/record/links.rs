@@ -1,20 +1,17 @@
-//! Owns what the record reads of the lab's links while an episode runs: carriers, routes, round
-//! trips, and a report of every link at the end. It never decides when an episode begins or ends.
+//! What the record reads of the lab's links while an episode runs: send paths, routes, round trips,
+//! and a report of every link at the end.
 
 use std::time::Duration;
 
 use bevy::ecs::message::MessageCursor;
 use bevy::ecs::schedule::ScheduleLabel;
 use bevy::prelude::*;
-use bevy_matchbox::matchbox_socket::{CandidateType, PeerId};
+use bevy_matchbox::matchbox_socket::{self, PeerId};
 use ggrs::{Config, PlayerHandle};
 
 use super::recorder::write_closed;
 use crate::clock::LabClock;
-use crate::metrics::{
-    Carrier, ConditionRealised, Datagrams, LinkReport, PathReport, PeerClock, RouteNote,
-    SessionMetrics, Summary, fold_metrics, micros,
-};
+use crate::metrics::{LinkReport, SessionMetrics, fold_metrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::rollback::trace::MAX_PLAYERS;
 use crate::rollback::trace::{Fact, SessionKind};
@@ -22,8 +19,10 @@ use crate::session::{FocusChanged, PeerNotice, RouteChanged, SessionInfo};
 use crate::transport::{InputDeparture, InputPacket, LabNet, PacketCursor};
 use rollback_lab_link::conditions::Realised;
 use rollback_lab_link::link::{LinkStats, PathStats, drift_ppm};
-use rollback_lab_link::route::RouteState;
-use rollback_lab_link::wire::Path;
+use rollback_lab_record::{
+    CandidateType, ConditionRealised, ConnectionPeer, Datagrams, Path, PathRecord, PeerClock,
+    Summary, Via,
+};
 
 /// Round trips and margins are sampled once a second.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -48,8 +47,8 @@ pub(super) struct LinkWatch {
     /// How far the packets of every player were read.
     packets: [PacketCursor; MAX_PLAYERS],
     departures: Vec<InputDeparture>,
-    /// How far the messages were read. Kept here and not by a system: two schedules read them, and
-    /// each message counts once.
+    /// How far the messages were read. Kept here and not in a system, because systems of two
+    /// schedules read them and each message counts once.
     routes: MessageCursor<RouteChanged>,
     notices: MessageCursor<PeerNotice>,
     focus: MessageCursor<FocusChanged>,
@@ -66,7 +65,7 @@ impl LinkWatch {
                 player: player_slot.handle,
                 peer: player_slot.peer,
                 started_on_relay: net
-                    .link(player_slot.peer, |link| on_relay(link.route()))
+                    .link(player_slot.peer, |link| link.route().prefers_relay())
                     .unwrap_or_default(),
                 before: net
                     .link(player_slot.peer, |link| link.stats().clone())
@@ -85,13 +84,13 @@ impl LinkWatch {
         I: Copy + PartialEq + Send + Sync + 'static,
     {
         for watched in &self.links {
-            metrics.link(watched.player, report(net, watched));
+            metrics.record_link(report(net, watched));
         }
         for path in Path::ALL {
             let before = &self.conditions[path.index()];
             let realised = net.realised(path).since(before);
             metrics.record_conditions(
-                path.as_str(),
+                path,
                 ConditionRealised {
                     offered: realised.offered,
                     dropped: realised.lost + realised.cut + realised.queue_dropped,
@@ -138,7 +137,7 @@ fn add_watching<C: Config>(app: &mut App, schedule: impl ScheduleLabel) {
     );
 }
 
-/// In a room of the lab's everybody knows one id, so that files of the same match lie together.
+/// In a room of the lab's all peers know one id, so that files of the same match lie together.
 fn share_session<C: Config>(
     info: Option<Res<SessionInfo>>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
@@ -187,7 +186,7 @@ fn begin_links<C: Config>(
     }
 }
 
-/// An episode that ended by itself, or by the game's word, gets its report before it is written.
+/// An episode that closed with its session gets its report before it is written.
 fn report_ended<C: Config>(
     net: Option<Res<LabNet>>,
     watch: Res<LinkWatch>,
@@ -198,7 +197,7 @@ fn report_ended<C: Config>(
     }
 }
 
-/// Notes what the links brought since the last update, and samples them once a second.
+/// Records what the links brought since the last update, and samples them once a second.
 pub(super) fn record_links<C: Config>(
     net: Option<Res<LabNet>>,
     clock: Res<LabClock>,
@@ -238,9 +237,9 @@ pub(super) fn record_links<C: Config>(
             } = *packet
             {
                 let by = if arrival.relay {
-                    Carrier::Relay
+                    Path::Relay
                 } else {
-                    Carrier::P2p
+                    Path::Direct
                 };
                 metrics.record_received(player, first, last, by);
             }
@@ -249,32 +248,17 @@ pub(super) fn record_links<C: Config>(
     net.drain_departures(&mut watch.departures);
     for departure in watch.departures.drain(..) {
         if let Some(player) = player_of(&watch.links, departure.peer) {
-            let by = match (departure.by.direct, departure.by.relay) {
-                (true, true) => Carrier::Both,
-                (true, false) => Carrier::P2p,
-                (false, true) => Carrier::Relay,
-                (false, false) => Carrier::Nothing,
-            };
-            metrics.record_sent(player, departure.first, departure.last, by);
+            metrics.record_sent(player, departure.first, departure.last, departure.by);
         }
     }
     for changed in watch.routes.read(&routes) {
         let change = &changed.change;
         // Before the first tick of an episode its next frame is 0.
         let frame = changed.frame.unwrap_or(0);
-        let note = RouteNote {
-            at: change.at,
-            from: change.from.as_str(),
-            to: change.to.as_str(),
-            cause: change.cause.as_str(),
-            metric: change.metric,
-            value: change.value,
-            threshold: change.threshold,
-        };
-        if note.is_fallback() && net.conditions_are_direct_only() {
+        if change.is_fallback() && net.conditions_are_direct_only() {
             metrics.record_condition_interrupted();
         }
-        metrics.record_route(changed.player, frame, note);
+        metrics.record_route(changed.player, frame, *change);
     }
     for notice in watch.notices.read(&notices) {
         match notice {
@@ -339,54 +323,49 @@ pub(super) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Whether game packets go by the relay: because there was no direct path yet, or no more.
-fn on_relay(route: RouteState) -> bool {
-    match route {
-        RouteState::Connecting | RouteState::Direct | RouteState::Suspect => false,
-        RouteState::Provisional | RouteState::Relay | RouteState::Survival => true,
-    }
-}
-
 fn report(net: &LabNet, watched: &Watched) -> LinkReport {
-    let turn = net
-        .candidate_pair(watched.peer)
-        .is_some_and(|pair| pair.is_relayed());
+    let pair = net.candidate_pair(watched.peer);
+    let turn = pair.is_some_and(|pair| pair.is_relayed());
     let link = net.link(watched.peer, |link| {
-        let route = match link.route() {
-            RouteState::Connecting => None,
-            route if on_relay(route) => Some("relay"),
-            _ if turn => Some("turn"),
-            _ => Some("direct"),
-        };
-        (route, link.stats().clone())
+        (link.route().via(turn), link.stats().clone())
     });
     let Some((route, stats)) = link else {
-        return LinkReport::default();
+        return LinkReport::unmeasured(watched.player);
     };
-    let path = |path: Path| {
+    let record = |path: Path| {
         let (before, after) = (watched.before.path(path), stats.path(path));
-        Some(PathReport {
+        PathRecord {
+            player_id: watched.player,
+            path,
             datagrams: since(before, after),
             bytes_sent: after.bytes_sent.saturating_sub(before.bytes_sent),
             bytes_received: after.bytes_received.saturating_sub(before.bytes_received),
             rtt_ms: Summary::of(watched.rtt_ms[path.index()].iter().copied()),
             jitter_ms: Summary::of(watched.jitter_ms[path.index()].iter().copied()),
-        })
+        }
     };
     LinkReport {
-        route,
-        candidate_types: net
-            .candidate_pair(watched.peer)
-            .map(|pair| (candidate(pair.local), candidate(pair.remote))),
-        connect_time: net.connect_time(watched.peer),
-        started_on_relay: Some(watched.started_on_relay),
-        direct: path(Path::Direct),
-        relay: path(Path::Relay),
+        connection: ConnectionPeer {
+            player_id: watched.player,
+            route: Some(route).filter(|route| *route != Via::Unknown),
+            candidate_types: pair
+                .iter()
+                .flat_map(|pair| [candidate(pair.local), candidate(pair.remote)])
+                .collect(),
+            connect_ms: net.connect_time(watched.peer).map(whole_micros_as_millis),
+            started_on_relay: Some(watched.started_on_relay),
+        },
+        paths: Path::ALL.map(record).into(),
         direct_send_failures: stats
             .direct_send_failures
             .saturating_sub(watched.before.direct_send_failures),
         both_paths: stats.both_paths.saturating_sub(watched.before.both_paths),
     }
+}
+
+/// Milliseconds with three digits, as times in files are.
+fn whole_micros_as_millis(time: Duration) -> f64 {
+    micros(time) as f64 / 1000.0
 }
 
 fn since(before: &PathStats, after: &PathStats) -> Datagrams {
@@ -405,11 +384,11 @@ fn since(before: &PathStats, after: &PathStats) -> Datagrams {
 }
 
 /// Types only: no address stands in any file.
-fn candidate(kind: CandidateType) -> String {
-    String::from(match kind {
-        CandidateType::Host => "host",
-        CandidateType::ServerReflexive => "srflx",
-        CandidateType::PeerReflexive => "prflx",
-        CandidateType::Relay => "relay",
-    })
+fn candidate(kind: matchbox_socket::CandidateType) -> CandidateType {
+    match kind {
+        matchbox_socket::CandidateType::Host => CandidateType::Host,
+        matchbox_socket::CandidateType::ServerReflexive => CandidateType::ServerReflexive,
+        matchbox_socket::CandidateType::PeerReflexive => CandidateType::PeerReflexive,
+        matchbox_socket::CandidateType::Relay => CandidateType::Relay,
+    }
 }

@@ -1,9 +1,10 @@
-//! Owns the Bevy side of the record: metrics are folded, ended episodes go to the sink, and what
-//! became of their files is told. Never decides when an episode ends.
+//! The Bevy side of the record: metrics are folded, ended episodes go to the sink, and an event
+//! reports each file.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bevy::ecs::schedule::ScheduleLabel;
@@ -12,32 +13,48 @@ use bevy::prelude::*;
 use bevy_ggrs::Session;
 use ggrs::Config;
 
-use super::EpisodeDocument;
-use super::sink::{RecordSink, SinkError, SinkEvent};
+use super::sink::{RecordSink, SinkError, SinkEvent, WriteError};
+use super::{EndReason, EpisodeDocument};
 use crate::clock::LabClock;
 use crate::metrics::{
-    EpisodeMeta, EpisodeRecord, InputTiming, LiveNumbers, SessionMetrics, fold_metrics,
+    EpisodeMeta, EpisodeRecord, InputTiming, LiveNumbers, SessionMeta, SessionMetrics, Software,
+    fold_metrics,
 };
 use crate::rollback::{RollbackLabSystems, SessionKind, TraceLog};
 
 /// How long the end of the app waits for its last files.
 const EXIT_WAIT: Duration = Duration::from_secs(10);
 
-/// An episode's file was written, or could not be.
+/// Observe this event to get an episode's numbers, document and file once it has ended.
+///
+/// Triggered once per episode and peer, when its file was written or could not be.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::record::EpisodeEnded;
+///
+/// fn log_file(ended: On<EpisodeEnded>) {
+///     match &ended.file {
+///         Ok(path) => info!("episode {} is in {}", ended.number, path.display()),
+///         Err(error) => error!("episode {}: {error}", ended.number),
+///     }
+/// }
+/// # App::new().add_observer(log_file);
+/// ```
 #[derive(Event, Clone, Debug)]
 pub struct EpisodeEnded {
     /// Number of the episode, from 0.
     pub number: u32,
-    /// Its frames count from 0 to this one, excluded.
+    /// Its length in frames: they count from 0 to this one, excluded.
     pub end_frame: i32,
-    /// Why it ended.
-    pub reason: Option<String>,
+    /// Why it ended. `None` if it was cut off without a reason.
+    pub reason: Option<EndReason>,
     /// Its numbers.
     pub summary: LiveNumbers,
-    /// Where its file is, or why it is not there and how to retry.
-    pub file: Result<PathBuf, String>,
-    /// The document itself.
-    pub document: Box<EpisodeDocument>,
+    /// Where its file is, or why it was not written.
+    pub file: Result<PathBuf, WriteError>,
+    /// The document itself, shared with the writer.
+    pub document: Arc<EpisodeDocument>,
 }
 
 /// Folds metrics and writes files.
@@ -55,9 +72,9 @@ impl<C: Config> RecordPlugin<C> {
     /// For a game that delimits its own sessions: an episode is the life of one.
     ///
     /// Only P2P sessions leave files. A file's ticks are runs of `ReadInputs`, and a spectator has
-    /// none; its rollbacks are corrections of guesses, and a sync test guesses nothing and reloads
-    /// all the time. Neither ledger would balance, so neither is written; the log says so once.
-    /// Their messages are told all the same, tagged with their
+    /// none; its rollbacks are corrections of predictions, and a sync test predicts nothing and
+    /// reloads all the time. Their totals would not add up, so neither is written, and the log says
+    /// so once. Their messages are written all the same, tagged with their
     /// [`SessionKind`](crate::rollback::SessionKind).
     #[must_use]
     pub fn observing(export_dir: Option<PathBuf>) -> Self {
@@ -96,7 +113,7 @@ fn open_folder(folder: &Path) -> Result<RecordSink, SinkError> {
     RecordSink::open(folder)
 }
 
-/// A page has no folders: its files wait in memory for whoever fetches them.
+/// A page has no folders: its files stay in memory until the page fetches them.
 #[cfg(target_arch = "wasm32")]
 fn open_folder(_folder: &Path) -> Result<RecordSink, SinkError> {
     Ok(RecordSink::in_memory())
@@ -162,7 +179,7 @@ fn build_lab<C: Config>(app: &mut App) {
         );
 }
 
-/// The clock's origin in microseconds; a browser tells whole milliseconds.
+/// The clock's origin in microseconds; a browser has whole milliseconds.
 pub(super) fn fine_origin(clock: &LabClock) -> Option<u64> {
     (!cfg!(target_arch = "wasm32")).then(|| clock.origin_unix_us())
 }
@@ -172,9 +189,9 @@ fn build_observing<C: Config>(app: &mut App) {
     let clock = app.world().resource::<LabClock>();
     let (origin, origin_us) = (clock.origin_unix_ms(), fine_origin(clock));
     let template = EpisodeMeta {
-        // The game has not said what it is.
+        // An observed game has not configured its name.
         software: software("", ""),
-        session: crate::metrics::Session {
+        session: SessionMeta {
             // Two games on one machine may start in the same millisecond.
             session_id: format!("observed-{origin:x}-{:x}", process_id()),
             ..default()
@@ -225,28 +242,28 @@ fn record_exit<C: Config>(mut metrics: ResMut<SessionMetrics<C::Input>>) {
 pub(super) fn write_closed<C: Config>(world: &mut World) {
     let mut ran = Ok(());
     if world.resource::<SessionMetrics<C::Input>>().has_news() {
-        ran = world.run_system_cached(hand_over::<C>);
+        ran = world.run_system_cached(queue_ended::<C>);
     }
     if !world.resource::<RecordSink>().is_quiet() {
         ran = ran.and(world.run_system_cached(report_outcomes));
     }
     if let Err(error) = ran {
-        error!("the record was not handed over: {error}");
+        error!("an episode was not queued for writing: {error}");
     }
 }
 
-/// Completes what an episode that began says of itself, and hands over those that ended.
-fn hand_over<C: Config>(
+/// Completes the settings of an episode that began, and queues the documents of those that ended.
+fn queue_ended<C: Config>(
     mut metrics: ResMut<SessionMetrics<C::Input>>,
     mut sink: ResMut<RecordSink>,
     mut send_queue: ResMut<SendQueue>,
     rate: Option<Res<bevy_ggrs::RollbackFrameRate>>,
     session: Option<Res<Session<C>>>,
     log: Res<TraceLog<C>>,
-    mut said: Local<bool>,
+    mut logged: Local<bool>,
 ) {
     let kept_apart = log.kind() != SessionKind::P2P && log.trace().is_active();
-    if kept_apart && !std::mem::replace(&mut *said, true) {
+    if kept_apart && !std::mem::replace(&mut *logged, true) {
         info!(
             "a {:?} session leaves no file: only P2P sessions do",
             log.kind()
@@ -266,16 +283,17 @@ fn hand_over<C: Config>(
 
 /// What runs, as far as this build knows it.
 #[must_use]
-pub fn software(game: &str, version: &str) -> crate::metrics::Software {
-    crate::metrics::Software {
+pub fn software(game: &str, version: &str) -> Software {
+    Software {
         library: format!("bevy_rollback_lab {}", env!("CARGO_PKG_VERSION")),
         game: game.to_owned(),
         version: version.to_owned(),
         build_digest: None,
         git_commit: None,
         git_dirty: None,
-        bevy: Some(String::from("0.19")),
-        ggrs: Some(String::from("0.13")),
+        // From the lock file of the build; see `build.rs`.
+        bevy: option_env!("ROLLBACK_LAB_BEVY_VERSION").map(str::to_owned),
+        ggrs: option_env!("ROLLBACK_LAB_GGRS_VERSION").map(str::to_owned),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         browser: browser(),
     }
@@ -306,11 +324,11 @@ pub(super) fn predictor<C: Config>() -> String {
 /// Episodes whose file is on its way.
 #[derive(Resource, Default)]
 pub(super) struct SendQueue {
-    waiting: HashMap<PathBuf, (Box<EpisodeDocument>, LiveNumbers)>,
+    waiting: HashMap<PathBuf, (Arc<EpisodeDocument>, LiveNumbers)>,
 }
 
 impl SendQueue {
-    /// Hands a finished episode to the sink.
+    /// Queues the document of a finished episode.
     pub(super) fn post(
         &mut self,
         sink: &mut RecordSink,
@@ -318,19 +336,20 @@ impl SendQueue {
         summary: LiveNumbers,
     ) {
         log_summary(&document, &summary);
-        // One copy goes to the file, one waits to be told about.
-        let told = Box::new(document.clone());
-        self.waiting.insert(document.path(), (told, summary));
+        // The sink writes it while this one waits for the outcome.
+        let document = Arc::new(document);
+        let path = document.path();
+        self.waiting.insert(path, (Arc::clone(&document), summary));
         sink.write(document);
     }
 
-    fn take(&mut self, path: &Path) -> Option<(Box<EpisodeDocument>, LiveNumbers)> {
+    fn take(&mut self, path: &Path) -> Option<(Arc<EpisodeDocument>, LiveNumbers)> {
         let key = self.waiting.keys().find(|key| path.ends_with(key))?.clone();
         self.waiting.remove(&key)
     }
 }
 
-/// One line that tells how the episode went; the whole document at debug level.
+/// One line about how the episode went; the whole document at debug level.
 fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
     // A game over another transport measures neither.
     let (share, fallback) = match (summary.share_sent_p2p, summary.fallback_frame) {
@@ -363,16 +382,16 @@ pub(super) fn report_outcomes(
     mut commands: Commands,
 ) {
     for event in sink.bypass_change_detection().poll() {
-        tell(event, &mut send_queue, &mut commands);
+        report(event, &mut send_queue, &mut commands);
     }
 }
 
-fn tell(event: SinkEvent, send_queue: &mut SendQueue, commands: &mut Commands) {
+fn report(event: SinkEvent, send_queue: &mut SendQueue, commands: &mut Commands) {
     let (path, file) = match event {
         SinkEvent::Written { path, .. } => (path.clone(), Ok(path)),
-        SinkEvent::Failed { path, error } => {
-            error!("{} was not written: {error}", path.display());
-            (path, Err(error))
+        SinkEvent::Failed(error) => {
+            error!("{error}");
+            (error.path().to_owned(), Err(error))
         }
     };
     let Some((document, summary)) = send_queue.take(&path) else {
@@ -388,16 +407,16 @@ fn tell(event: SinkEvent, send_queue: &mut SendQueue, commands: &mut Commands) {
     });
 }
 
-/// The app ends: its last files are worth a wait.
+/// The app exits: waits for its last files.
 fn flush_on_exit(
     mut sink: ResMut<RecordSink>,
     mut send_queue: ResMut<SendQueue>,
     mut commands: Commands,
 ) {
     for event in sink.flush(EXIT_WAIT) {
-        tell(event, &mut send_queue, &mut commands);
+        report(event, &mut send_queue, &mut commands);
     }
     if sink.kept() > 0 {
-        error!("{} files were never written", sink.kept());
+        error!("{} files could not be written and are lost", sink.kept());
     }
 }

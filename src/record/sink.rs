@@ -1,11 +1,11 @@
-//! Owns writing documents off the frame path: whole or not at all, and never lost when a disk is
-//! full. Never decides what stands in a document.
+//! Writes documents off the frame path: whole or not at all, and kept in memory while a disk is full.
 //!
 //! On native targets a thread of its own serializes and writes. In a browser, and for tests, the
 //! same interface keeps the files in memory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bevy::prelude::Resource;
@@ -20,32 +20,44 @@ mod thread;
 pub use storage::FolderStorage;
 pub use storage::Storage;
 
-/// A document on its way to a file.
+/// A document on its way to a file, shared with the event that reports it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Document {
     /// One episode.
-    Episode(Box<EpisodeDocument>),
+    Episode(Arc<EpisodeDocument>),
     /// The trail of the lab session so far.
-    Session(Box<SessionDocument>),
+    Session(Arc<SessionDocument>),
     /// One peer's half of a desync.
-    Desync(Box<DesyncBundle>),
+    Desync(Arc<DesyncBundle>),
 }
 
 impl From<EpisodeDocument> for Document {
     fn from(document: EpisodeDocument) -> Self {
-        Self::Episode(Box::new(document))
+        Self::Episode(Arc::new(document))
+    }
+}
+
+impl From<Arc<EpisodeDocument>> for Document {
+    fn from(document: Arc<EpisodeDocument>) -> Self {
+        Self::Episode(document)
     }
 }
 
 impl From<SessionDocument> for Document {
     fn from(document: SessionDocument) -> Self {
-        Self::Session(Box::new(document))
+        Self::Session(Arc::new(document))
+    }
+}
+
+impl From<Arc<SessionDocument>> for Document {
+    fn from(document: Arc<SessionDocument>) -> Self {
+        Self::Session(document)
     }
 }
 
 impl Document {
-    /// Where it belongs below the output folder, as [`EpisodeDocument::path`],
-    /// [`SessionDocument::path`] and [`DesyncBundle::path`] tell.
+    /// Where it belongs below the output folder: see [`EpisodeDocument::path`],
+    /// [`SessionDocument::path`] and [`DesyncBundle::path`].
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
@@ -61,25 +73,25 @@ impl Document {
     /// When an annotation or event of the game cannot be serialized.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let mut bytes = match self {
-            Self::Episode(document) => serde_json::to_vec(document),
-            Self::Session(document) => serde_json::to_vec(document),
-            Self::Desync(bundle) => serde_json::to_vec(bundle),
+            Self::Episode(document) => serde_json::to_vec(&**document),
+            Self::Session(document) => serde_json::to_vec(&**document),
+            Self::Desync(bundle) => serde_json::to_vec(&**bundle),
         }?;
         bytes.push(b'\n');
         Ok(bytes)
     }
 }
 
-/// The output folder cannot be used; said before the match starts.
+/// Why the output folder cannot be used, reported before the match starts.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
     /// It cannot be made, or nothing can be written into it.
-    #[error("output folder {} cannot be written: {source}", folder.display())]
+    #[error("output folder {} cannot be written: {source}; choose another `export_dir`", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The writer thread could not be started.
@@ -87,8 +99,45 @@ pub enum SinkError {
     Thread(#[source] std::io::Error),
 }
 
-/// What became of a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a document was not written.
+///
+/// It is kept in memory until [`RecordSink::retry`] succeeds.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// It could not be serialized: an annotation, an event or an input of the game is no JSON.
+    #[error("{} could not be serialized: {source}", path.display())]
+    Serialize {
+        /// Where its file should be.
+        path: PathBuf,
+        /// The serializer's error.
+        source: Arc<serde_json::Error>,
+    },
+    /// It could not be stored.
+    #[error(
+        "{} could not be written: {source}; it is kept in memory, make room and call `RecordSink::retry`",
+        path.display()
+    )]
+    Store {
+        /// Where its file should be.
+        path: PathBuf,
+        /// The storage's error.
+        source: Arc<std::io::Error>,
+    },
+}
+
+impl WriteError {
+    /// Where the file should be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Serialize { path, .. } | Self::Store { path, .. } => path,
+        }
+    }
+}
+
+/// The outcome of writing a document.
+#[derive(Clone, Debug)]
 pub enum SinkEvent {
     /// The file is there, whole.
     Written {
@@ -97,24 +146,19 @@ pub enum SinkEvent {
         /// Its size.
         bytes: u64,
     },
-    /// It is not; the document is kept in memory until [`RecordSink::retry`] succeeds.
-    Failed {
-        /// Where it should be.
-        path: PathBuf,
-        /// What the system said, and the way to retry.
-        error: String,
-    },
+    /// It is not.
+    Failed(WriteError),
 }
 
 /// Takes documents and writes them, in the order in which they come.
 ///
-/// Dropping it waits until everything handed over was written or has failed.
+/// Dropping it waits until every document is written or has failed.
 #[derive(Resource)]
 pub struct RecordSink {
     backend: Backend,
     folder: Option<PathBuf>,
     events: Vec<SinkEvent>,
-    /// Jobs handed over whose outcome was not told yet.
+    /// Jobs whose outcome is still to come.
     waiting: usize,
     kept: usize,
 }
@@ -132,7 +176,7 @@ enum Job {
     Retry,
 }
 
-/// What one job came to.
+/// The outcome of one job.
 struct Outcome {
     events: Vec<SinkEvent>,
     /// Documents kept in memory afterwards.
@@ -141,7 +185,7 @@ struct Outcome {
 
 impl RecordSink {
     /// A sink that writes below `folder`, from a thread of its own. The folder is made and tried
-    /// with a small file now, so that a match never ends before it is known to be unwritable.
+    /// with a small file now, so that an unwritable folder is known before the match.
     ///
     /// # Errors
     /// [`SinkError`] naming the folder and the cause.
@@ -191,39 +235,39 @@ impl RecordSink {
         self.folder.as_deref()
     }
 
-    /// Hands a document over. Its fate comes out of [`poll`](Self::poll).
+    /// Queues a document. Its outcome comes out of [`poll`](Self::poll).
     pub fn write(&mut self, document: impl Into<Document>) {
-        self.hand_over(Job::Write(document.into()));
+        self.queue(Job::Write(document.into()));
     }
 
-    /// Writes a document that [`write`](Self::write) completes in a moment, so that a crash until
-    /// then loses no more than what is still to come. Its fate is not told: that of the complete one
-    /// is. A sink in memory outlives nothing: there the document is not even built.
+    /// Writes a document that [`write`](Self::write) completes soon, so that a crash until then loses
+    /// only what is still to come. It has no outcome of its own: the complete one has. A sink in
+    /// memory does not outlive a crash, so there the document is not even built.
     pub fn secure<D: Into<Document>>(&mut self, document: impl FnOnce() -> Option<D>) {
         if matches!(self.backend, Backend::Inline(_)) {
             return;
         }
         if let Some(document) = document() {
-            self.hand_over(Job::Secure(document.into()));
+            self.queue(Job::Secure(document.into()));
         }
     }
 
-    /// Writes a document that stands in for the one at `old` (relative, as
+    /// Writes a document that replaces the one at `old` (relative, as
     /// [`Document::path`] names it), which is removed once the new one is there.
     pub fn supersede(&mut self, old: PathBuf, document: impl Into<Document>) {
-        self.hand_over(Job::Supersede {
+        self.queue(Job::Supersede {
             old,
             by: document.into(),
         });
     }
 
-    /// Tries again what could not be written, e.g. after space was made on the disk. Each of these
-    /// documents tells its fate again.
+    /// Tries again what could not be written, for example after space was made on the disk. Each of
+    /// these documents has an outcome again.
     pub fn retry(&mut self) {
-        self.hand_over(Job::Retry);
+        self.queue(Job::Retry);
     }
 
-    /// What became of documents since the last call. Never waits.
+    /// The outcomes since the last call. Does not wait.
     pub fn poll(&mut self) -> Vec<SinkEvent> {
         // Nearly always so, and this is asked in every update.
         if self.is_quiet() {
@@ -232,13 +276,15 @@ impl RecordSink {
         #[cfg(not(target_arch = "wasm32"))]
         if let Backend::Thread(thread) = &self.backend {
             let outcomes: Vec<_> = thread.try_outcomes().collect();
-            outcomes.into_iter().for_each(|outcome| self.note(outcome));
+            outcomes
+                .into_iter()
+                .for_each(|outcome| self.record(outcome));
         }
         std::mem::take(&mut self.events)
     }
 
-    /// Waits until everything handed over was written or has failed, at most for `limit`. For the
-    /// end of the app, never for a frame.
+    /// Waits until every document is written or has failed, at most for `limit`. For the end of the
+    /// app, not for a frame.
     pub fn flush(&mut self, limit: Duration) -> Vec<SinkEvent> {
         #[cfg(not(target_arch = "wasm32"))]
         {
@@ -251,7 +297,7 @@ impl RecordSink {
                 let Some(outcome) = thread.outcome_within(left) else {
                     break;
                 };
-                self.note(outcome);
+                self.record(outcome);
             }
         }
         #[cfg(target_arch = "wasm32")]
@@ -259,18 +305,18 @@ impl RecordSink {
         self.poll()
     }
 
-    /// Whether nothing is on its way and nothing is left to be told.
+    /// Whether nothing is on its way and no outcome is left to poll.
     pub(super) fn is_quiet(&self) -> bool {
         self.waiting == 0 && self.events.is_empty()
     }
 
-    /// Whether everything handed over has told its fate.
+    /// Whether every document has its outcome.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.waiting == 0
     }
 
-    /// Documents that could not be written and are kept in memory, as far as told by
+    /// Documents that could not be written and are kept in memory, as of the last
     /// [`poll`](Self::poll).
     #[must_use]
     pub fn kept(&self) -> usize {
@@ -287,19 +333,19 @@ impl RecordSink {
         }
     }
 
-    fn hand_over(&mut self, job: Job) {
+    fn queue(&mut self, job: Job) {
         self.waiting += 1;
         match &mut self.backend {
             Backend::Inline(writer) => {
                 let outcome = writer.process(job);
-                self.note(outcome);
+                self.record(outcome);
             }
             #[cfg(not(target_arch = "wasm32"))]
             Backend::Thread(thread) => thread.send(job),
         }
     }
 
-    fn note(&mut self, outcome: Outcome) {
+    fn record(&mut self, outcome: Outcome) {
         self.waiting = self.waiting.saturating_sub(1);
         self.kept = outcome.kept;
         self.events.extend(outcome.events);
@@ -325,11 +371,7 @@ impl Writer {
             Job::Write(document) => vec![document],
             Job::Secure(document) => {
                 if let Err(error) = self.store(&document) {
-                    let path = self.storage.locate(&document.path());
-                    bevy::log::warn!(
-                        "{} was not written before it is complete: {error}",
-                        path.display()
-                    );
+                    bevy::log::warn!("a document is not secured before it is complete: {error}");
                 }
                 return Outcome {
                     events: Vec::new(),
@@ -366,18 +408,26 @@ impl Writer {
             Ok((path, bytes)) => SinkEvent::Written { path, bytes },
             Err(error) => {
                 self.kept.push(document);
-                SinkEvent::Failed {
-                    path: self.storage.locate(&path),
-                    error: format!("{error}; kept in memory, make room and call RecordSink::retry"),
-                }
+                SinkEvent::Failed(error)
             }
         }
     }
 
     /// Where the file is now, and its size.
-    fn store(&mut self, document: &Document) -> std::io::Result<(PathBuf, u64)> {
-        let bytes = document.to_bytes()?;
-        let path = self.storage.store(&document.path(), &bytes)?;
-        Ok((path, bytes.len() as u64))
+    fn store(&mut self, document: &Document) -> Result<(PathBuf, u64), WriteError> {
+        let path = document.path();
+        let bytes = document
+            .to_bytes()
+            .map_err(|source| WriteError::Serialize {
+                path: self.storage.locate(&path),
+                source: Arc::new(source),
+            })?;
+        match self.storage.store(&path, &bytes) {
+            Ok(path) => Ok((path, bytes.len() as u64)),
+            Err(source) => Err(WriteError::Store {
+                path: self.storage.locate(&path),
+                source: Arc::new(source),
+            }),
+        }
     }
 }

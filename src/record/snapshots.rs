@@ -1,8 +1,9 @@
-//! Owns keeping printed states past their confirmation, and writing them when peers turn out to
-//! differ. Never prints a state itself: the game says how.
+//! Keeps serialized states past their confirmation and writes them when peers turn out to differ. The
+//! game registers the system that serializes a state.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bevy::ecs::system::SystemId;
@@ -14,23 +15,23 @@ use ggrs::{Config, DesyncDetection};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::desync::{DESYNC_SCHEMA, DesyncBundle, FrameInputs, Snapshot};
 use super::sink::{Document, RecordSink};
-use super::{Hex64, SCHEMA_VERSION, Schema};
 use crate::clock::LabClock;
-use crate::metrics::{Episode, SessionMetrics, micros};
+use crate::metrics::{EpisodeData, SessionMetrics, micros};
 use crate::rollback::trace::Frame;
 use crate::rollback::{DesyncDetected, RollbackLabSystems};
+use rollback_lab_record::desync::{DESYNC_SCHEMA, DesyncBundle, FrameInputs, Snapshot};
 use rollback_lab_record::digest::fold_checksum;
+use rollback_lab_record::{Hex64, SCHEMA_VERSION, Schema};
 
 /// States kept: with the usual ten frames between two of them almost three seconds at 60 Hz, longer
 /// than a checksum takes to come over any path that plays.
 const KEPT: usize = 16;
 
-/// Lets a game say how its state is printed.
+/// Registers the system that serializes the game's state, so that a desync leaves a bundle of states.
 pub trait DesyncApp {
-    /// Keeps the state of every frame that peers compare, as `print` tells it, and writes what was
-    /// kept as a [`DesyncBundle`] when a desync is seen.
+    /// Keeps what `print` returns for every frame that peers compare, and after a desync writes the
+    /// states around the first differing frame as a [`DesyncBundle`].
     ///
     /// `print` is a system that reads the rolled-back state and returns it as JSON. It runs
     /// when such a frame is saved (every tenth by default), again if that frame is simulated again,
@@ -74,7 +75,7 @@ impl DesyncApp for App {
             .insert_resource(PrintedStates::<C> {
                 print,
                 kept: VecDeque::with_capacity(KEPT + 1),
-                told: false,
+                written: false,
                 digests: 0,
                 every: 0,
                 config: PhantomData,
@@ -87,11 +88,22 @@ impl DesyncApp for App {
     }
 }
 
-/// The peers computed different states, and what this one kept is on its way to its file.
+/// Observe this event to get this peer's half of a desync: the peers computed different states, and
+/// what this one kept is on its way to its file.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::record::DesyncRecorded;
+///
+/// fn log_desync(recorded: On<DesyncRecorded>) {
+///     error!("states differ from frame {:?} on", recorded.bundle.first_differing_frame);
+/// }
+/// # App::new().add_observer(log_desync);
+/// ```
 #[derive(Event, Clone, Debug)]
 pub struct DesyncRecorded {
     /// What it kept.
-    pub bundle: Box<DesyncBundle>,
+    pub bundle: Arc<DesyncBundle>,
 }
 
 /// The states of the last compared frames.
@@ -100,8 +112,8 @@ struct PrintedStates<C> {
     print: SystemId<(), Value>,
     kept: VecDeque<(Frame, Option<u128>, Value)>,
     /// The bundle of this episode is written.
-    told: bool,
-    /// Digests of the other peers that were looked at.
+    written: bool,
+    /// Digests of the other peers that were compared.
     digests: usize,
     every: u32,
     config: PhantomData<fn() -> C>,
@@ -128,7 +140,7 @@ fn keep<C: Config>(world: &mut World) {
     let mut states = world.resource_mut::<PrintedStates<C>>();
     states.every = interval;
     if frame == 0 {
-        states.told = false;
+        states.written = false;
         states.digests = 0;
     }
     // What was simulated beyond this frame is simulated anew, or is of an episode before.
@@ -163,7 +175,7 @@ fn write_bundle<C: Config>(
     let (Some(metrics), Some(mut sink)) = (metrics, sink) else {
         return;
     };
-    let Some(episode) = metrics.latest().filter(|_| !states.told) else {
+    let Some(episode) = metrics.latest().filter(|_| !states.written) else {
         return;
     };
     let dispute = match seen {
@@ -183,21 +195,21 @@ fn write_bundle<C: Config>(
     let Some(dispute) = dispute else {
         return;
     };
-    states.told = true;
+    states.written = true;
     let bundle = bundle(dispute, &states, confirmed.0, episode);
     error!(
-        "the peers computed different states; what this one kept goes to {}",
+        "the peers computed different states; the states of this one go to {}",
         bundle.path().display()
     );
-    let bundle = Box::new(bundle);
+    let bundle = Arc::new(bundle);
     commands.trigger(DesyncRecorded {
-        bundle: bundle.clone(),
+        bundle: Arc::clone(&bundle),
     });
     sink.write(Document::Desync(bundle));
 }
 
 /// The first peer whose history of the same frames is another.
-fn differing_digest<I>(episode: &Episode<I>, now: Duration) -> Option<Dispute>
+fn differing_digest<I>(episode: &EpisodeData<I>, now: Duration) -> Option<Dispute>
 where
     I: Copy + PartialEq + Send + Sync + Serialize + 'static,
 {
@@ -220,7 +232,7 @@ fn bundle<C: Config>(
     dispute: Dispute,
     states: &PrintedStates<C>,
     confirmed: Frame,
-    episode: &Episode<C::Input>,
+    episode: &EpisodeData<C::Input>,
 ) -> DesyncBundle
 where
     C::Input: Serialize,
@@ -264,7 +276,7 @@ where
     }
 }
 
-fn inputs_at<I>(episode: &Episode<I>, frame: Frame) -> Vec<Value>
+fn inputs_at<I>(episode: &EpisodeData<I>, frame: Frame) -> Vec<Value>
 where
     I: Copy + PartialEq + Send + Sync + Serialize + 'static,
 {

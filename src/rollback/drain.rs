@@ -1,5 +1,6 @@
-//! Owns the systems that run beside ggrs's steps: they delimit episodes by the session's presence
-//! and turn the trace and ggrs's event queue into messages. Never runs in a rollback schedule.
+//! The systems that run after ggrs's steps, outside the rollback schedules: they delimit episodes
+//! by the session's presence, decide causes, and turn the trace and ggrs's event queue into
+//! messages.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,45 +17,38 @@ use super::messages::{
     SessionEventKind, StallEnded,
 };
 use super::trace::{Fact, RollbackRecord, SessionKind};
-use super::verdicts::{Verdict, Verdicts};
 use crate::clock::LabClock;
 
-/// What is told, kept from update to update so that nothing is allocated.
-pub(super) struct PendingRoutes<C: Config> {
+/// What an update reports, kept from update to update so that nothing is allocated.
+pub(super) struct Pending<C: Config> {
     facts: VecDeque<Fact<C::Input>>,
     events: Vec<GgrsEvent<C>>,
-    /// A cause told before may still change.
+    /// A reported cause may still change.
     undecided: bool,
-    /// The last update told verdicts: what nobody took is forgotten.
-    judged: bool,
 }
 
-impl<C: Config> Default for PendingRoutes<C> {
+impl<C: Config> Default for Pending<C> {
     fn default() -> Self {
         Self {
             facts: VecDeque::new(),
             events: Vec::new(),
             undecided: false,
-            judged: false,
         }
     }
 }
 
 /// What the update's steps came to: begins the episode of a session that was not there before,
-/// tells what the last step confirmed, closes the episode of a session that is gone, and writes
+/// reports what the last step confirmed, closes the episode of a session that is gone, and writes
 /// all messages.
 ///
-/// One exclusive system: most updates tell facts alone, and a system that asked for every kind of
-/// message beforehand would cost a small game more than the messages do. Nor does it ask the world
-/// twice for the log in such an update: every resource that is asked for costs.
-pub(super) fn report_steps<C: Config>(world: &mut World, mut pending: Local<PendingRoutes<C>>) {
+/// One exclusive system: most updates have facts alone, and a system that asked for every kind of
+/// message beforehand would cost a small game more than the messages do. It also asks the world
+/// only once for the log in such an update, because every resource that is asked for costs.
+pub(super) fn report_steps<C: Config>(world: &mut World, mut pending: Local<Pending<C>>) {
     let pending = &mut *pending;
-    if std::mem::take(&mut pending.judged) {
-        world.resource_mut::<Verdicts>().0.clear();
-    }
     let session = world.get_resource_mut::<Session<C>>();
     let is_there = session.is_some();
-    // Draining is no change that anybody has to react to.
+    // Draining is no change that a system could react to.
     let frames_ahead =
         session.and_then(|mut session| drain_session(session.bypass_change_detection(), pending));
     let confirmed = world
@@ -78,20 +72,17 @@ pub(super) fn report_steps<C: Config>(world: &mut World, mut pending: Local<Pend
     report_facts::<C>(world, pending, kind, frames_ahead);
 }
 
-/// Closes the episode when the app ends, unless somebody delimits episodes by hand, and writes
-/// what is left to tell.
-pub(super) fn report_exit<C: Config>(world: &mut World, mut pending: Local<PendingRoutes<C>>) {
+/// Closes the episode when the app exits, unless episodes are delimited by hand, and writes the
+/// messages that are left.
+pub(super) fn report_exit<C: Config>(world: &mut World, mut pending: Local<Pending<C>>) {
     let mut log = world.resource_mut::<TraceLog<C>>();
     log.session_gone();
     let kind = log.swap_facts(&mut pending.facts);
     report_facts::<C>(world, &mut pending, kind, None);
 }
 
-/// Takes ggrs's events; tells by how many frames this peer is ahead, where that means something.
-fn drain_session<C: Config>(
-    session: &mut Session<C>,
-    pending: &mut PendingRoutes<C>,
-) -> Option<i32> {
+/// Takes ggrs's events; returns by how many frames this peer is ahead, for a P2P session.
+fn drain_session<C: Config>(session: &mut Session<C>, pending: &mut Pending<C>) -> Option<i32> {
     match session {
         Session::P2P(session) => {
             pending.events.extend(session.events());
@@ -105,30 +96,23 @@ fn drain_session<C: Config>(
     }
 }
 
-/// Turns the facts told since the last time into messages, in their order.
+/// Decides the causes of the facts since the last time and turns the facts into messages, in their
+/// order.
 fn report_facts<C: Config>(
     world: &mut World,
-    pending: &mut PendingRoutes<C>,
+    pending: &mut Pending<C>,
     mut session: SessionKind,
     frames_ahead: Option<i32>,
 ) {
-    for fact in &pending.facts {
+    for fact in &mut pending.facts {
         match fact {
             Fact::RollbackRan(record) => {
-                let told = rollback(world, session, record, frames_ahead);
-                if session == SessionKind::P2P {
-                    let verdict = Verdict::Rollback {
-                        id: told.rollback_id,
-                        cause: told.cause,
-                        via: told.via,
-                        evidence: told.evidence,
-                    };
-                    world.resource_mut::<Verdicts>().0.push(verdict);
-                }
-                world.write_message(told);
-                (pending.undecided, pending.judged) = (true, true);
+                decide_cause(world, record, frames_ahead);
+                let unix_ms = world.resource::<LabClock>().origin_unix_ms() + millis(record.at);
+                world.write_message(RollbackCompleted::new(record, session, unix_ms));
+                pending.undecided = true;
             }
-            &Fact::Reloaded {
+            &mut Fact::Reloaded {
                 at,
                 loaded_frame,
                 resimulated,
@@ -142,23 +126,23 @@ fn report_facts<C: Config>(
                     resim_time,
                 });
             }
-            &Fact::Stalled { frame, at, ticks } => {
-                let cause = stall_cause::<C>(world, at);
-                if session == SessionKind::P2P {
-                    let verdict = Verdict::Stall { frame, cause };
-                    world.resource_mut::<Verdicts>().0.push(verdict);
-                    pending.judged = true;
-                }
+            Fact::Stalled {
+                frame,
+                at,
+                ticks,
+                cause,
+            } => {
+                *cause = stall_cause::<C>(world, *at);
                 world.write_message(StallEnded {
                     session,
-                    frame,
-                    at,
-                    ticks,
-                    cause,
+                    frame: *frame,
+                    at: *at,
+                    ticks: *ticks,
+                    cause: *cause,
                 });
             }
-            &Fact::Began { session: next, .. } => {
-                session = next;
+            Fact::Began { session: next, .. } => {
+                session = *next;
                 world.resource_mut::<Links>().finalize_all();
             }
             Fact::Closed { .. } => world.resource_mut::<Links>().finalize_all(),
@@ -166,21 +150,19 @@ fn report_facts<C: Config>(
         }
     }
     if pending.undecided {
-        pending.undecided = report_revised(world);
-        pending.judged = true;
+        pending.undecided = report_revised::<C>(world, &mut pending.facts);
     }
     if !pending.facts.is_empty() {
         world.write_message_batch(pending.facts.drain(..));
     }
 }
 
-fn rollback<I: Copy + Send + Sync + 'static>(
+/// Decides why the input was late that a rollback corrected, from what is known of the links now.
+fn decide_cause<I: Copy + Send + Sync + 'static>(
     world: &mut World,
-    session: SessionKind,
-    record: &RollbackRecord<I>,
+    record: &mut RollbackRecord<I>,
     frames_ahead: Option<i32>,
-) -> RollbackCompleted<I> {
-    let timestamp = world.resource::<LabClock>().origin_unix_ms() + millis(record.at);
+) {
     let mut links = world.resource_mut::<Links>();
     let late = LateInput {
         player: record.player,
@@ -188,17 +170,16 @@ fn rollback<I: Copy + Send + Sync + 'static>(
         due: record.first_simulated_at,
         corrected: record.at,
     };
-    let (cause, mut evidence) = links.judge_rollback(record.id, record.disconnect, late);
-    evidence.frames_ahead = evidence.frames_ahead.or(frames_ahead);
+    (record.cause, record.evidence) = links.judge_rollback(record.id, record.disconnect, late);
+    record.evidence.frames_ahead = record.evidence.frames_ahead.or(frames_ahead);
     let via = links.get(record.player).map(|link| link.via);
-    let judged = (cause, evidence);
-    RollbackCompleted::new(record, session, judged, via.unwrap_or_default(), timestamp)
+    record.via = via.unwrap_or_default();
 }
 
-/// Tells causes told before that what came since has changed; false when none can change any more.
-fn report_revised(world: &mut World) -> bool {
+/// Revises causes by the packets that came since. Returns whether a cause may still change.
+fn report_revised<C: Config>(world: &mut World, facts: &mut VecDeque<Fact<C::Input>>) -> bool {
     let links = world.resource::<Links>();
-    // The scope moves everything that is known of the links: only when there is something to tell.
+    // The scope moves everything that is known of the links: only when something was revised.
     if !links.has_news() {
         return links.is_undecided();
     }
@@ -207,7 +188,7 @@ fn report_revised(world: &mut World) -> bool {
         links
             .bypass_change_detection()
             .revise(now, |rollback_id, cause, evidence| {
-                world.resource_mut::<Verdicts>().0.push(Verdict::Revised {
+                facts.push_back(Fact::CauseRevised {
                     id: rollback_id,
                     cause,
                     evidence,

@@ -1,5 +1,5 @@
-//! Owns the game's own data: annotations and frame-keyed events. Never lets an event of a
-//! simulation that was rolled back reach the file, and never an event twice.
+//! The game's own data: annotations and frame-keyed events. An event of a simulation that was rolled
+//! back does not reach the file, and no event reaches it twice.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::trace::Frame;
 
-/// The game's own data for the episode's file.
+/// Adds the game's own data to the episode's file: `custom.annotations` and `custom.events`.
 ///
 /// Systems in `GgrsSchedule` may call [`event`](Self::event) whenever they simulate a frame: when
 /// the frame is simulated again its earlier events are replaced, and what is left is written once,
@@ -51,13 +51,13 @@ impl EventNote {
 }
 
 impl EpisodeRecord {
-    /// States a fact about the running episode, or about the next one if none runs. The last value
-    /// of a key counts.
+    /// Adds an annotation to the running episode, or to the next one if none runs. The last value of
+    /// a key counts.
     pub fn annotate(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         self.annotations.insert(key.into(), value.into());
     }
 
-    /// Tells that something happened at a frame.
+    /// Adds an event that happened at a frame.
     ///
     /// Inside a simulation the event lives and falls with the frame being simulated, whatever
     /// `frame` says. Outside of one it is written once `frame` is confirmed.
@@ -71,7 +71,7 @@ impl EpisodeRecord {
     }
 
     /// The simulation of `frame` starts: events that an earlier simulation of it or of a later
-    /// frame raised are forgotten. Called before the game's own systems.
+    /// frame raised are dropped. Called before the game's own systems.
     pub fn begin_frame(&mut self, frame: Frame) {
         // Nearly always the newest events are older than this frame; then nothing moves.
         self.pending
@@ -94,7 +94,7 @@ impl EpisodeRecord {
         std::mem::take(&mut self.annotations)
     }
 
-    /// Forgets the events that were not confirmed before their episode ended.
+    /// Drops the events that were not confirmed before their episode ended.
     pub(crate) fn drop_events(&mut self) {
         self.pending.clear();
     }

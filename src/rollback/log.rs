@@ -1,5 +1,4 @@
-//! Owns the one resource that observers write: the trace, and which session it belongs to. Never
-//! writes a message or touches the session.
+//! The one resource that observers write: the trace, and which session it belongs to.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,9 +16,9 @@ pub struct TraceLog<C: Config> {
     trace: Trace<C::Input>,
     kind: SessionKind,
     /// The kind that the facts taken so far end in.
-    told: SessionKind,
+    reported: SessionKind,
     by_hand: bool,
-    /// This session has too many players to be observed, and it was said.
+    /// This session has too many players to be observed, and the warning is logged.
     refused: bool,
     /// A tick of a session that the trace has not begun yet.
     early_tick: Option<Duration>,
@@ -34,7 +33,7 @@ impl<C: Config> Default for TraceLog<C> {
         Self {
             trace: Trace::default(),
             kind: SessionKind::P2P,
-            told: SessionKind::P2P,
+            reported: SessionKind::P2P,
             by_hand: false,
             refused: false,
             early_tick: None,
@@ -45,7 +44,8 @@ impl<C: Config> Default for TraceLog<C> {
 }
 
 impl<C: Config> TraceLog<C> {
-    /// Begins an episode of a P2P session: `players_local[handle]` tells who is on this peer.
+    /// Begins an episode of a P2P session: `players_local[handle]` says whether that player is
+    /// on this peer.
     ///
     /// Call it before the session's first step. From the first call on, episodes are delimited by
     /// hand: a `Session` that comes or goes neither begins nor closes one.
@@ -97,11 +97,11 @@ impl<C: Config> TraceLog<C> {
         &mut self.trace
     }
 
-    /// Takes the facts told so far; `into` is empty. Tells the kind of session that the first of
-    /// them are about: a `Began` among them names another.
+    /// Takes the facts so far into `into`, which must be empty. Returns the kind of session that the
+    /// first of them are about: a `Began` among them names another.
     pub(super) fn swap_facts(&mut self, into: &mut VecDeque<Fact<C::Input>>) -> SessionKind {
         self.trace.swap_facts(into);
-        std::mem::replace(&mut self.told, self.kind)
+        std::mem::replace(&mut self.reported, self.kind)
     }
 
     /// Whether a session that is there should begin an episode.

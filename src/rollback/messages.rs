@@ -1,5 +1,4 @@
-//! Owns the Bevy messages about rollbacks, stalls, desyncs and ggrs's own events. Never reads a
-//! session or writes a message itself.
+//! The Bevy messages about rollbacks, stalls, desyncs and ggrs's own events.
 
 use std::time::Duration;
 
@@ -8,11 +7,29 @@ use bevy::prelude::*;
 use super::cause::{Cause, Evidence, Via};
 use super::trace::{Fact, Frame, Misprediction, RollbackRecord, SessionKind};
 
-/// The ordered stream of everything that the trace tells: what metrics are folded from.
+/// The ordered stream of everything that the trace reports, which metrics are folded from.
 impl<I: Send + Sync + 'static> Message for Fact<I> {}
 
-/// A rollback ran and corrected something. A [`Message`], 0..n per update, one per rollback.
-#[derive(Message, Clone, Debug, PartialEq)]
+/// Read this message to react to a rollback that ran and corrected something: 0..n per update, one
+/// per rollback.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::rollback::RollbackCompleted;
+///
+/// fn log_rollbacks(mut rollbacks: MessageReader<RollbackCompleted<u8>>) {
+///     for rollback in rollbacks.read() {
+///         info!(
+///             "{} frames deep, because of {:?} of player {}",
+///             rollback.rollback_frames, rollback.cause, rollback.player
+///         );
+///     }
+/// }
+/// # let mut app = App::new();
+/// # app.add_message::<RollbackCompleted<u8>>().add_systems(Update, log_rollbacks);
+/// # app.update();
+/// ```
+#[derive(Message, Reflect, Clone, Debug, PartialEq)]
 pub struct RollbackCompleted<I: Send + Sync + 'static> {
     /// The kind of session it ran in. Only P2P sessions guess inputs, so no other has one.
     pub session: SessionKind,
@@ -40,11 +57,12 @@ pub struct RollbackCompleted<I: Send + Sync + 'static> {
     pub resimulated_frames: u32,
     /// From the load to the end of the last frame simulated again.
     pub resim_time: Duration,
-    /// Why the input was late, as far as it is known now: [`CauseRevised`] tells of a better reason.
+    /// Why the input was late, as far as it is known now. A [`CauseRevised`] may follow.
     pub cause: Cause,
     /// Ticks from the first simulation of `frame` until its input was known.
     pub late_by_frames: u32,
-    /// The route in use when the rollback ran. The episode's file tells how the input itself came.
+    /// The route in use when the rollback ran. The episode's file holds the path of the
+    /// input itself.
     pub via: Via,
     /// What was known of the player's link when the rollback ran.
     pub evidence: Evidence,
@@ -53,15 +71,9 @@ pub struct RollbackCompleted<I: Send + Sync + 'static> {
 }
 
 impl<I: Clone + Send + Sync + 'static> RollbackCompleted<I> {
-    /// The message about one record, with its cause and what that was decided from.
+    /// The message about one record. `timestamp` is its time in Unix milliseconds.
     #[must_use]
-    pub fn new(
-        record: &RollbackRecord<I>,
-        session: SessionKind,
-        (cause, evidence): (Cause, Evidence),
-        via: Via,
-        timestamp: u64,
-    ) -> Self {
+    pub fn new(record: &RollbackRecord<I>, session: SessionKind, timestamp: u64) -> Self {
         Self {
             session,
             rollback_id: record.id,
@@ -76,18 +88,33 @@ impl<I: Clone + Send + Sync + 'static> RollbackCompleted<I> {
             loaded_frame: record.loaded_frame,
             resimulated_frames: record.resimulated,
             resim_time: record.resim_time,
-            cause,
+            cause: record.cause,
             late_by_frames: record.late_by_frames,
-            via,
-            evidence,
+            via: record.via,
+            evidence: record.evidence,
             also_mispredicted: record.also.clone(),
         }
     }
 }
 
-/// What came after a rollback tells a better reason for it: the packet that seemed lost was overtaken,
-/// or its whole path was given up. A [`Message`], 0..n per update.
-#[derive(Message, Clone, Copy, Debug, PartialEq)]
+/// Read this message if you show causes: packets after a rollback revised its cause, for example
+/// because the packet that seemed lost was only overtaken, or because its whole path was given up.
+/// 0..n per update, within a second of the rollback.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::rollback::CauseRevised;
+///
+/// fn log_revisions(mut revised: MessageReader<CauseRevised>) {
+///     for revision in revised.read() {
+///         info!("rollback {}: {:?}", revision.rollback_id, revision.cause);
+///     }
+/// }
+/// # let mut app = App::new();
+/// # app.add_message::<CauseRevised>().add_systems(Update, log_revisions);
+/// # app.update();
+/// ```
+#[derive(Message, Reflect, Clone, Copy, Debug, PartialEq)]
 pub struct CauseRevised {
     /// Number of the rollback in the running episode.
     pub rollback_id: u64,
@@ -97,10 +124,22 @@ pub struct CauseRevised {
     pub evidence: Evidence,
 }
 
-/// A state was loaded and simulated forward again without correcting anything, as sparse saving
-/// and sync tests do: never a rollback, whatever [`session`](Self::session) says. A [`Message`],
-/// 0..n per update.
-#[derive(Message, Clone, Copy, Debug, PartialEq, Eq)]
+/// Read this message to see reloads that corrected nothing: sparse saving and sync tests load a state
+/// and simulate it forward again. It is no rollback, whatever [`session`](Self::session) says. 0..n
+/// per update.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::rollback::RollbackReloaded;
+///
+/// fn count_reloads(mut reloads: MessageReader<RollbackReloaded>, mut count: Local<usize>) {
+///     *count += reloads.read().count();
+/// }
+/// # let mut app = App::new();
+/// # app.add_message::<RollbackReloaded>().add_systems(Update, count_reloads);
+/// # app.update();
+/// ```
+#[derive(Message, Reflect, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RollbackReloaded {
     /// The kind of session that reloaded: a sync test does so in every frame.
     pub session: SessionKind,
@@ -114,8 +153,23 @@ pub struct RollbackReloaded {
     pub resim_time: Duration,
 }
 
-/// A run of ticks without a new frame ended. A [`Message`], 0..n per update.
-#[derive(Message, Clone, Copy, Debug, PartialEq, Eq)]
+/// Read this message to react to a stall that is over: a run of ticks without a new frame, because
+/// an input was missing. 0..n per update.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::rollback::StallEnded;
+///
+/// fn log_stalls(mut stalls: MessageReader<StallEnded>) {
+///     for stall in stalls.read() {
+///         info!("frame {} waited {} ticks: {:?}", stall.frame, stall.ticks, stall.cause);
+///     }
+/// }
+/// # let mut app = App::new();
+/// # app.add_message::<StallEnded>().add_systems(Update, log_stalls);
+/// # app.update();
+/// ```
+#[derive(Message, Reflect, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StallEnded {
     /// The kind of session that stalled. A spectator reads no inputs, so its waiting is none.
     pub session: SessionKind,
@@ -129,9 +183,23 @@ pub struct StallEnded {
     pub cause: Cause,
 }
 
-/// Two peers of a P2P session computed different states for a confirmed frame; what a sync test
-/// finds is `bevy_ggrs`'s `SyncTestMismatch`. A [`Message`], 0..n per update.
-#[derive(Message, Clone, Debug, PartialEq, Eq)]
+/// Read this message to react to a desync: two peers of a P2P session computed different states for
+/// a confirmed frame. What a sync test finds is `bevy_ggrs`'s `SyncTestMismatch`. 0..n per update.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::rollback::DesyncDetected;
+///
+/// fn log_desyncs(mut desyncs: MessageReader<DesyncDetected>) {
+///     for desync in desyncs.read() {
+///         error!("frame {} differs from players {:?}", desync.frame, desync.players);
+///     }
+/// }
+/// # let mut app = App::new();
+/// # app.add_message::<DesyncDetected>().add_systems(Update, log_desyncs);
+/// # app.update();
+/// ```
+#[derive(Message, Reflect, Clone, Debug, PartialEq, Eq)]
 pub struct DesyncDetected {
     /// When this peer noticed.
     pub at: Duration,
@@ -145,25 +213,41 @@ pub struct DesyncDetected {
     pub players: Vec<usize>,
 }
 
-/// Something that a ggrs session told about its peers. A [`Message`], 0..n per update.
+/// Read this message instead of `session.events()`: an event of the ggrs session. 0..n per update.
 ///
-/// ggrs's event queue can be drained once only, and the observer does it: read these instead of
-/// `session.events()`, whose oldest events are lost beyond 100.
-#[derive(Message, Clone, Debug, PartialEq, Eq)]
+/// ggrs's event queue can be drained once only, and the observer does it in every update, before the
+/// queue drops its oldest events at 100.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind};
+///
+/// fn log_losses(mut events: MessageReader<SessionEvent>) {
+///     for event in events.read() {
+///         if event.kind == SessionEventKind::Disconnected {
+///             info!("players {:?} are gone", event.players);
+///         }
+///     }
+/// }
+/// # let mut app = App::new();
+/// # app.add_message::<SessionEvent>().add_systems(Update, log_losses);
+/// # app.update();
+/// ```
+#[derive(Message, Reflect, Clone, Debug, PartialEq, Eq)]
 pub struct SessionEvent {
-    /// The kind of session that told it; sync tests tell nothing.
+    /// The kind of session it comes from; sync tests have no events.
     pub session: SessionKind,
     /// When it was drained.
     pub at: Duration,
-    /// Handles of the players on the peer concerned; empty when it is about nobody in particular,
-    /// or about the host of a spectator.
+    /// Handles of the players on the peer concerned; empty when it concerns no single peer, or
+    /// the host of a spectator.
     pub players: Vec<usize>,
     /// What happened.
     pub kind: SessionEventKind,
 }
 
-/// What a ggrs session told, with its numbers as they came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happened in the ggrs session, with ggrs's own numbers.
+#[derive(Reflect, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEventKind {
     /// A round trip of the handshake succeeded.
     Synchronizing {
@@ -181,7 +265,7 @@ pub enum SessionEventKind {
         /// Time until the peer is declared gone.
         disconnect_timeout: Duration,
     },
-    /// The peer was heard of again.
+    /// Packets of the peer arrive again.
     NetworkResumed,
     /// This peer runs ahead of the others.
     WaitRecommendation {

@@ -1,8 +1,8 @@
-//! Owns the systems inside ggrs's schedules: each notes one mark in [`TraceLog`], and the frame
-//! being simulated in the game's [`EpisodeRecord`]. Never writes anything else.
+//! The systems inside ggrs's schedules: each records one mark in [`TraceLog`], and the simulated
+//! frame in the game's [`EpisodeRecord`]. They write nothing else.
 //!
 //! They run for every simulated frame, so each is one system that asks for few resources: in a
-//! small game a system and a resource cost more than what is noted.
+//! small game a system and a resource cost more than what they record.
 
 use bevy::prelude::*;
 use bevy_ggrs::ggrs::Config;
@@ -12,7 +12,7 @@ use super::EpisodeRecord;
 use super::log::TraceLog;
 use crate::clock::LabClock;
 
-/// The log reads the same clock as everybody else, whichever the app brought.
+/// The log reads the same clock as the rest of the lab, whichever the app inserted.
 pub(super) fn follow_clock<C: Config>(mut log: ResMut<TraceLog<C>>, clock: Res<LabClock>) {
     log.follow(&clock);
 }
@@ -23,7 +23,7 @@ pub(super) fn tick<C: Config>(
     frame: Res<RollbackFrameCount>,
     confirmed: Res<ConfirmedFrameCount>,
 ) {
-    // Several steps can share one update: what the step before this one confirmed is told first.
+    // Several steps can share one update: what the step before this one confirmed comes first.
     log.tick(frame.0, confirmed.0);
 }
 

@@ -1,6 +1,6 @@
-//! Owns the pure fold from frame marks (inputs read, state loaded, frame advanced, state saved,
-//! frames confirmed) to ordered facts: rollbacks, judged predictions, stalls, confirmed frames.
-//! Never reads a clock or Bevy, and never influences what it observes.
+//! The pure fold from frame marks (inputs read, state loaded, frame advanced, state saved, frames
+//! confirmed) to ordered facts: rollbacks, judged predictions, stalls, confirmed frames. It reads
+//! neither a clock nor the world.
 
 use std::collections::{VecDeque, vec_deque};
 use std::time::Duration;
@@ -9,9 +9,10 @@ mod facts;
 mod judge;
 mod ring;
 
-pub use facts::{Fact, Inputs, Known, Misprediction, Outcome, RollbackRecord, SessionKind};
+pub use facts::{AppliedInputs, Fact, Known, Misprediction, Outcome, RollbackRecord, SessionKind};
 use ring::{Guess, Ring, Slot};
 
+use rollback_lab_link::cause::{Cause, Evidence, Via};
 pub use rollback_lab_link::frame::{Frame, MAX_PLAYERS};
 
 /// Frames remembered. ggrs holds at most 128 inputs per player, so no prediction window with its
@@ -61,7 +62,7 @@ pub struct Trace<I> {
     facts: VecDeque<Fact<I>>,
     /// Newest frame simulated.
     newest: Frame,
-    /// Newest frame told as confirmed.
+    /// Newest frame reported as confirmed.
     settled: Frame,
     /// Ticks of this episode so far.
     ticks: u64,
@@ -125,7 +126,8 @@ impl<I> Default for Trace<I> {
 }
 
 impl<I: Copy + PartialEq> Trace<I> {
-    /// Starts an episode of a P2P session: `players[handle]` tells who is local, everything counts from frame 0.
+    /// Starts an episode of a P2P session: `players[handle]` says whether that player is local, and
+    /// everything counts from frame 0.
     /// An episode still open is closed first.
     ///
     /// # Errors
@@ -134,7 +136,7 @@ impl<I: Copy + PartialEq> Trace<I> {
         self.begin_as(SessionKind::P2P, players, now)
     }
 
-    /// The same for a session of another kind, which its `Began` tells.
+    /// The same for a session of another kind, which `Began` carries.
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
@@ -171,7 +173,7 @@ impl<I: Copy + PartialEq> Trace<I> {
         Ok(())
     }
 
-    /// Ends the episode: a stall still going on is told, open predictions stay open.
+    /// Ends the episode: a running stall is reported, open predictions stay open.
     pub fn close(&mut self, now: Duration) {
         if !self.active {
             return;
@@ -226,7 +228,7 @@ impl<I: Copy + PartialEq> Trace<I> {
             return;
         }
         let mut known = [Known::Confirmed; MAX_PLAYERS];
-        let inputs = Inputs::collect(inputs.into_iter().enumerate().map(
+        let inputs = AppliedInputs::collect(inputs.into_iter().enumerate().map(
             |(player, (input, how))| {
                 if let Some(slot) = known.get_mut(player) {
                     *slot = how;
@@ -264,8 +266,8 @@ impl<I: Copy + PartialEq> Trace<I> {
         }
     }
 
-    /// The step is over, and ggrs holds every input up to frame `confirmed`: closes hits, tells
-    /// the frames that are final now.
+    /// The step is over, and ggrs holds every input up to frame `confirmed`: closes hits and
+    /// reports the frames that are final now.
     ///
     /// `confirmed` must be what ggrs knew when this step's requests were made (`bevy_ggrs`'s
     /// `ConfirmedFrameCount`): a later poll may raise it before the frames are simulated again.
@@ -280,12 +282,12 @@ impl<I: Copy + PartialEq> Trace<I> {
         }
     }
 
-    /// Takes the facts told so far, oldest first.
+    /// Takes the facts reported so far, oldest first.
     pub fn drain(&mut self) -> vec_deque::Drain<'_, Fact<I>> {
         self.facts.drain(..)
     }
 
-    /// Takes all of them at once: `into`, which should be empty, is what the next ones go to.
+    /// Takes all of them at once: `into` must be empty and receives the next ones.
     pub fn swap_facts(&mut self, into: &mut VecDeque<Fact<I>>) {
         std::mem::swap(&mut self.facts, into);
     }
@@ -293,7 +295,7 @@ impl<I: Copy + PartialEq> Trace<I> {
     fn first_simulation(
         &mut self,
         frame: Frame,
-        inputs: Inputs<I>,
+        inputs: AppliedInputs<I>,
         known: [Known; MAX_PLAYERS],
         now: Duration,
     ) {
@@ -363,7 +365,12 @@ impl<I: Copy + PartialEq> Trace<I> {
 
     fn end_stall(&mut self) {
         if let Some(Stall { frame, at, ticks }) = self.stall.take() {
-            self.facts.push_back(Fact::Stalled { frame, at, ticks });
+            self.facts.push_back(Fact::Stalled {
+                frame,
+                at,
+                ticks,
+                cause: Cause::Unknown,
+            });
         }
     }
 
@@ -406,6 +413,13 @@ impl<I: Copy + PartialEq> Trace<I> {
             disconnect: first.is_none(),
             first_simulated_at: slot.first_at,
             late_by_frames: self.ticks_since(slot),
+            cause: if first.is_none() {
+                Cause::Disconnect
+            } else {
+                Cause::Unknown
+            },
+            via: Via::Unknown,
+            evidence: Evidence::default(),
         }));
         self.rollbacks += 1;
     }
@@ -434,7 +448,7 @@ impl<I> Trace<I> {
         self.newest
     }
 
-    /// The newest frame told as confirmed, -1 before the first.
+    /// The newest frame reported as confirmed, -1 before the first.
     #[must_use]
     pub fn confirmed_frame(&self) -> Frame {
         self.settled
@@ -457,14 +471,14 @@ impl<I> Trace<I> {
         Some(self.ring.get(frame)?.first_at)
     }
 
-    /// The stall going on, if there is one; it is told as a fact when it ends.
+    /// The running stall, if there is one. It becomes a fact when it ends.
     #[must_use]
     pub fn open_stall(&self) -> Option<Stall> {
         self.stall
     }
 
     /// Inputs of confirmed frames that changed afterwards. Zero unless ggrs or the game's setup is
-    /// at fault; each is told as a fact too.
+    /// at fault; each is reported as a fact too.
     #[must_use]
     pub fn confirmed_changed(&self) -> u64 {
         self.confirmed_changed

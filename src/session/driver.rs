@@ -21,8 +21,8 @@ use super::margin::MarginWatch;
 use super::room::RoomView;
 use super::routes::PendingRoutes;
 use super::{
-    EpisodeStarted, EpisodeStarting, HistoryDigest, ReadyForEpisode, SessionError, SessionFailed,
-    SessionPhase, SessionSettings, episode,
+    EpisodeStarted, EpisodeStarting, ReadyForEpisode, SessionError, SessionFailed, SessionPhase,
+    SessionSettings, episode,
 };
 use crate::clock::LabClock;
 use crate::rollback::SessionEvent;
@@ -296,7 +296,6 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
         match trigger {
             Trigger::Starting(starting) => {
                 episode::reset(world, starting.number, starting.seed);
-                world.insert_resource(HistoryDigest::default());
                 world.trigger(starting);
             }
             Trigger::Started(started) => world.trigger(started),

@@ -6,6 +6,7 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::Cause;
 use rollback_lab_record::causes::finalise;
 
+use rollback_lab_record::Cause;
 use rollback_lab_test_kit::lab::{Hub, checked, frame, lab_peer, play, play_under, run_until};
 
 fn config() -> LabConfig {
@@ -32,7 +33,7 @@ fn a_stall_tells_that_the_other_game_stood_still() {
     let frozen_out = &documents[0][0].frames;
     assert!(frozen_out.stalled > 5, "{:?}", frozen_out.stalls);
     let longest = frozen_out.stalls.iter().max_by_key(|stall| stall.ticks);
-    assert_eq!(longest.map(|stall| stall.cause.as_str()), Some("peerStall"));
+    assert_eq!(longest.map(|stall| stall.cause), Some(Cause::PeerStall));
 }
 
 #[test]

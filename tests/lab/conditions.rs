@@ -5,13 +5,14 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_link::conditions::Conditions;
 
+use rollback_lab_record::{Path, Via};
 use rollback_lab_test_kit::lab::{Hub, frame, lab_peer, play, play_under};
 
 #[test]
 fn the_file_tells_what_was_realised_of_every_condition() {
     let spec = "latency=20ms,burst=10%/4,duplicate=5%,reorder=5%/40ms,rate=200kbit";
     for file in play_under(spec, 3_600, 2) {
-        let realised = &file.quality.conditions.realised["direct"];
+        let realised = &file.quality.conditions.realised[&Path::Direct];
         let share = |part: u64| part as f64 / realised.offered as f64;
         assert!(realised.offered > 3_000, "{realised:?}");
         assert!((0.07..0.13).contains(&share(realised.lost)), "{realised:?}");
@@ -32,10 +33,14 @@ fn the_file_tells_what_was_realised_of_every_condition() {
 #[test]
 fn a_cut_of_one_players_packets_for_a_second_is_survived_and_told() {
     let files = play_under("latency=10ms; p0:direct:cut=5s..6s", 900, 2);
-    let cut = |player: usize, path: &str| files[player].quality.conditions.realised[path].cut;
-    assert!(cut(0, "direct") > 30, "{}", cut(0, "direct"));
+    let cut = |player: usize, path: Path| files[player].quality.conditions.realised[&path].cut;
+    assert!(cut(0, Path::Direct) > 30, "{}", cut(0, Path::Direct));
     assert_eq!(
-        (cut(0, "relay"), cut(1, "direct"), cut(1, "relay")),
+        (
+            cut(0, Path::Relay),
+            cut(1, Path::Direct),
+            cut(1, Path::Relay)
+        ),
         (0, 0, 0)
     );
     for file in &files {
@@ -50,7 +55,7 @@ fn a_path_too_slow_for_the_game_is_left_for_the_relay() {
     // A packet of some 60 bytes every tick is 29 kbit/s.
     for file in play_under("latency=10ms; direct:rate=20kbit", 1_800, 2) {
         assert_eq!(file.quality.p2p_fallback_triggered, Some(true));
-        assert_eq!(file.connection.route_type.as_deref(), Some("relay"));
+        assert_eq!(file.connection.route_type, Some(Via::Relay));
     }
 }
 

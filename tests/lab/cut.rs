@@ -6,6 +6,7 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, RollbackEvent, Via};
 use bevy_rollback_lab::session::SetHidden;
 use bevy_rollback_lab::transport::LabNet;
+use rollback_lab_record::{RouteCause, RouteState};
 use rollback_lab_test_kit::lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
 
 struct Cut {
@@ -87,9 +88,9 @@ fn no_frame_stalls_inside_the_budget_at_any_phase_of_the_cut() {
                             edge = [edge, margin].into_iter().flatten().reduce(f64::max);
                         }
                         assert!(fell_back(&document), "the route is promoted: {what}");
-                        let cause = document.quality.fallback_cause.as_deref();
+                        let cause = document.quality.fallback_cause;
                         assert!(
-                            matches!(cause, Some("dead" | "peerPromoted")),
+                            matches!(cause, Some(RouteCause::Dead | RouteCause::PeerPromoted)),
                             "for its death or the peer's word of it, not {cause:?}: {what}"
                         );
                     }
@@ -168,9 +169,13 @@ fn a_wifi_spike_is_doubted_and_never_promoted() {
             .quality
             .route_changes
             .iter()
-            .map(|c| c.to.as_str())
+            .map(|c| c.to)
             .collect();
-        assert_eq!(changes, ["suspect", "direct"], "doubt, then trust again");
+        assert_eq!(
+            changes,
+            [RouteState::Suspect, RouteState::Direct],
+            "doubt, then trust again"
+        );
         let both = document
             .quality
             .both_paths_ms
@@ -210,7 +215,8 @@ fn a_healed_path_is_never_returned_to() {
             .last()
             .expect("the route changed");
         assert_eq!(
-            last.to, "relay",
+            last.to,
+            RouteState::Relay,
             "promotion is final under the default policy"
         );
     }
@@ -232,10 +238,10 @@ fn when_the_relay_dies_too_the_healed_direct_path_carries_the_match() {
             .quality
             .route_changes
             .iter()
-            .map(|c| c.to.as_str())
+            .map(|c| c.to)
             .collect();
         assert!(
-            states.contains(&"survival"),
+            states.contains(&RouteState::Survival),
             "both paths are used as survival: {states:?}"
         );
     }
@@ -311,8 +317,8 @@ fn a_policy_that_allows_it_returns_to_a_path_that_stayed_good_for_fifteen_second
             .last()
             .expect("the route changed");
         assert_eq!(
-            (last.to.as_str(), last.cause.as_str()),
-            ("direct", "returned")
+            (last.to, last.cause),
+            (RouteState::Direct, RouteCause::Returned)
         );
         let healed = 400;
         assert!(

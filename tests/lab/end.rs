@@ -18,6 +18,7 @@ use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{IDLE_EPOCH, SendFailed};
 use rollback_lab_link::wire::{DatagramKind, Header, Path};
+use rollback_lab_record::EndReason;
 use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 
 fn config() -> LabConfig {
@@ -48,7 +49,7 @@ fn failure(peer: &LabPeer) -> Option<SessionError> {
     session.failure().cloned()
 }
 
-fn end_reason(peer: &LabPeer) -> Option<String> {
+fn end_reason(peer: &LabPeer) -> Option<EndReason> {
     let [trail] = &peer.sessions()[..] else {
         panic!("one trail");
     };
@@ -79,9 +80,9 @@ fn an_end_that_only_one_peer_sees_is_a_desync_and_hangs_nobody() {
         failure(&peers[1]),
         Some(SessionError::Desync { frame: end })
     );
-    assert_eq!(end_reason(&peers[1]).as_deref(), Some("desync"));
+    assert_eq!(end_reason(&peers[1]), Some(EndReason::Desync));
     let cut = &peers[1].episodes()[0].episode;
-    assert_eq!(cut.end_reason.as_deref(), Some("desync"));
+    assert_eq!(cut.end_reason, Some(EndReason::Desync));
     assert_eq!((cut.end_frame, cut.is_partial), (end, true));
     assert!(matches!(
         failure(&peers[0]),
@@ -199,7 +200,7 @@ fn a_peer_that_vanishes_is_gone_after_35_seconds_without_a_word_of_the_server() 
         failure(&peers[0]).unwrap().to_string(),
         "player 1 is gone: nothing came from it for 35 s"
     );
-    assert_eq!(end_reason(&peers[0]).as_deref(), Some("peerLeft"));
+    assert_eq!(end_reason(&peers[0]), Some(EndReason::PeerLeft));
 }
 
 #[test]
@@ -254,7 +255,7 @@ fn a_peer_in_the_room_that_never_greets_is_given_up_after_30_seconds() {
         "player 1 did not answer within 30s"
     );
     run_until(&mut peers, frame(60), 5, |_| false);
-    assert_eq!(end_reason(&peers[0]).as_deref(), Some("neverConnected"));
+    assert_eq!(end_reason(&peers[0]), Some(EndReason::NeverConnected));
 }
 
 /// A server that takes the connection and says nothing.
@@ -299,7 +300,7 @@ fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
         "the server of room room did not assign an id within 20s; \
          is `rollback-lab serve` running there?"
     );
-    assert_eq!(end_reason(&peers[0]).as_deref(), Some("serverLost"));
+    assert_eq!(end_reason(&peers[0]), Some(EndReason::ServerLost));
 }
 
 /// What observers saw of the session while they ran.

@@ -7,6 +7,7 @@ use bevy_rollback_lab::metrics::EpisodeRecord;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
 use bevy_rollback_lab::transport::LabNet;
+use rollback_lab_record::{EndReason, Path};
 use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 
 fn config() -> LabConfig {
@@ -78,7 +79,7 @@ fn episodes_end_on_confirmed_state_and_leave_nothing_behind() {
             ours.rollbacks.count > 0,
             "40 ms of round trip without delay cause rollbacks"
         );
-        let realised = &ours.quality.conditions.realised["direct"];
+        let realised = &ours.quality.conditions.realised[&Path::Direct];
         let direct = &ours.quality.paths[0];
         let sent = direct.datagrams.sent;
         assert!(
@@ -103,7 +104,7 @@ fn episodes_end_on_confirmed_state_and_leave_nothing_behind() {
     assert_eq!(seeds.len(), 4, "every episode has its own seed");
     let goals = first
         .iter()
-        .filter(|d| d.episode.end_reason.as_deref() == Some("goal"))
+        .filter(|d| d.episode.end_reason == Some(EndReason::from("goal")))
         .count();
     assert!(
         goals > 0,
@@ -193,7 +194,7 @@ fn the_session_document_tells_every_phase_and_file() {
                 "one session document; what was written before everybody was known is superseded"
             );
         };
-        assert_eq!(session.end_reason.as_deref(), Some("completed"));
+        assert_eq!(session.end_reason, Some(EndReason::Completed));
         assert_eq!(
             session.episodes,
             [

@@ -17,11 +17,12 @@ use bevy::state::app::StatesPlugin;
 use bevy_ggrs::{RollbackFrameCount, Session};
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::sink::{RecordSink, Storage};
-use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
+use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument, WriteError};
 use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind, SessionKind};
 use bevy_rollback_lab::session::{PeerNotice, SessionError};
 use bevy_rollback_lab::transport::network::NetEvent;
 use rollback_lab_link::wire::relay::Notice;
+use rollback_lab_record::EndReason;
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::lab::{
     Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until,
@@ -92,7 +93,7 @@ fn trail(peer: &LabPeer) -> SessionDocument {
     trails.remove(0)
 }
 
-fn end_reason(peer: &LabPeer) -> String {
+fn end_reason(peer: &LabPeer) -> EndReason {
     trail(peer).end_reason.unwrap()
 }
 
@@ -164,7 +165,7 @@ fn a_mismatch_names_the_field_and_both_values() {
             }
         }
         for peer in &peers {
-            assert_eq!(end_reason(peer), "refused", "{field}");
+            assert_eq!(end_reason(peer), EndReason::Refused, "{field}");
             assert!(peer.episodes().is_empty(), "{field}: nothing was played");
         }
     }
@@ -186,8 +187,8 @@ fn a_peer_that_waits_for_more_players_is_not_waited_for_for_ever() {
             ..
         }
     ));
-    assert_eq!(end_reason(&peers[0]), "neverConnected");
-    assert_eq!(end_reason(&peers[1]), "waitTimeout");
+    assert_eq!(end_reason(&peers[0]), EndReason::NeverConnected);
+    assert_eq!(end_reason(&peers[1]), EndReason::WaitTimeout);
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn the_wait_for_players_ends_and_tells_how_many_came() {
         );
     }
     for peer in &peers {
-        assert_eq!(end_reason(peer), "waitTimeout");
+        assert_eq!(end_reason(peer), EndReason::WaitTimeout);
     }
 }
 
@@ -223,7 +224,7 @@ fn without_any_path_a_peer_is_given_up_after_15_seconds() {
         );
     }
     for peer in &peers {
-        assert_eq!(end_reason(peer), "neverConnected");
+        assert_eq!(end_reason(peer), EndReason::NeverConnected);
     }
 }
 
@@ -247,7 +248,7 @@ fn the_servers_refusal_reaches_the_game_in_its_own_words() {
         matches!(errors[0], SessionError::RoomRefused { code: 4001, .. }),
         "the code is there for programs"
     );
-    assert_eq!(end_reason(&peers[0]), "refused");
+    assert_eq!(end_reason(&peers[0]), EndReason::Refused);
 }
 
 #[test]
@@ -265,7 +266,7 @@ fn a_server_lost_before_everybody_met_ends_the_session() {
         "{text}"
     );
     assert!(text.contains("the server closed the connection"), "{text}");
-    assert_eq!(end_reason(&peers[0]), "serverLost");
+    assert_eq!(end_reason(&peers[0]), EndReason::ServerLost);
 }
 
 #[test]
@@ -309,17 +310,17 @@ fn an_unreachable_server_is_named_with_the_way_out() {
     let [document] = documents.as_slice() else {
         panic!("one trail, not {}", documents.len());
     };
-    assert_eq!(document.end_reason.as_deref(), Some("serverLost"));
+    assert_eq!(document.end_reason, Some(EndReason::ServerLost));
 }
 
 /// The one episode of a peer, cut short, in order.
-fn partial(peer: &LabPeer, reason: &str) -> EpisodeDocument {
+fn partial(peer: &LabPeer, reason: EndReason) -> EpisodeDocument {
     let episodes = peer.episodes();
     let [episode] = episodes.as_slice() else {
         panic!("one partial file, not {}", episodes.len());
     };
     assert!(episode.episode.is_partial);
-    assert_eq!(episode.episode.end_reason.as_deref(), Some(reason));
+    assert_eq!(episode.episode.end_reason, Some(reason));
     assert_eq!(check_episode(episode), []);
     episode.clone()
 }
@@ -345,12 +346,12 @@ fn leaving_mid_episode_is_told_at_once_and_leaves_a_partial_file_on_both_sides()
     assert_eq!(error.to_string(), "player 1 is gone: it left");
     staying.step(frame(60));
 
-    let left = partial(&staying, "peerLeft");
-    let quit = partial(&peers[0], "localQuit");
+    let left = partial(&staying, EndReason::PeerLeft);
+    let quit = partial(&peers[0], EndReason::LocalQuit);
     assert!(left.episode.end_frame >= 110, "{}", left.episode.end_frame);
     assert!(quit.episode.end_frame >= 110, "{}", quit.episode.end_frame);
-    assert_eq!(end_reason(&staying), "peerLeft");
-    assert_eq!(end_reason(&peers[0]), "localQuit");
+    assert_eq!(end_reason(&staying), EndReason::PeerLeft);
+    assert_eq!(end_reason(&peers[0]), EndReason::LocalQuit);
     assert_eq!(trail(&peers[0]).episodes, ["episode-0.player-1.json"]);
     checked(&[staying, peers.remove(0)]);
 }
@@ -374,7 +375,7 @@ fn an_app_that_exits_mid_episode_leaves_its_file_on_disk() {
         .expect("the episode is on disk when the last update is over");
     let document = EpisodeDocument::parse(&std::fs::read_to_string(episode).unwrap()).unwrap();
     assert!(document.episode.is_partial);
-    assert_eq!(document.episode.end_reason.as_deref(), Some("localQuit"));
+    assert_eq!(document.episode.end_reason, Some(EndReason::LocalQuit));
     assert_eq!(check_episode(&document), []);
 }
 
@@ -394,7 +395,7 @@ fn a_peer_that_leaves_between_meeting_and_playing_ends_the_session() {
     peers.truncate(1);
     let errors = until_failed(&mut peers, Duration::from_secs(1));
     assert_eq!(errors[0].to_string(), "player 1 is gone: it left");
-    assert_eq!(end_reason(&peers[0]), "peerLeft");
+    assert_eq!(end_reason(&peers[0]), EndReason::PeerLeft);
     assert!(peers[0].episodes().is_empty(), "no frame was played");
 }
 
@@ -418,8 +419,8 @@ fn the_servers_word_that_a_peer_is_gone_counts_once_both_paths_are_silent() {
         SessionError::PeerGone { player: 1, .. }
     ));
     peers[0].step(frame(60));
-    partial(&peers[0], "peerLeft");
-    assert_eq!(end_reason(&peers[0]), "peerLeft");
+    partial(&peers[0], EndReason::PeerLeft);
+    assert_eq!(end_reason(&peers[0]), EndReason::PeerLeft);
 }
 
 #[test]
@@ -442,7 +443,7 @@ fn a_peer_that_ggrs_gave_up_ends_the_session() {
         SessionError::PeerGone { player: 1, .. }
     ));
     alone[0].step(frame(60));
-    partial(&alone[0], "peerLeft");
+    partial(&alone[0], EndReason::PeerLeft);
 }
 
 #[test]
@@ -459,7 +460,7 @@ fn a_handshake_that_never_ends_is_given_up_and_begins_nothing_later() {
     hub.faults(|faults| faults.game_dead = false);
     run_until(&mut peers, frame(60), 60, |_| false);
     for peer in &peers {
-        assert_eq!(end_reason(peer), "neverConnected");
+        assert_eq!(end_reason(peer), EndReason::NeverConnected);
         assert!(peer.episodes().is_empty(), "no frame was played");
         let world = peer.app.world();
         assert!(!world.contains_resource::<Session<TestConfig>>());
@@ -480,7 +481,7 @@ fn a_greeting_that_comes_before_the_roster_is_kept() {
     }
     play(&mut peers, frame(60), 3_000);
     for peer in &peers {
-        assert_eq!(end_reason(peer), "completed");
+        assert_eq!(end_reason(peer), EndReason::Completed);
     }
 }
 
@@ -538,7 +539,7 @@ fn a_full_disk_keeps_the_episode_in_memory_until_retried() {
     let short = || config().frame_limit(60);
     let mut peers = vec![peer(&hub, short(), 1), peer(&hub, short(), 2)];
     let sink = RecordSink::with_storage(Box::new(disk.clone())).unwrap();
-    let outcomes: Arc<Mutex<Vec<Result<PathBuf, String>>>> = Arc::default();
+    let outcomes: Arc<Mutex<Vec<Result<PathBuf, WriteError>>>> = Arc::default();
     let kept = outcomes.clone();
     peers[0]
         .app
@@ -554,7 +555,7 @@ fn a_full_disk_keeps_the_episode_in_memory_until_retried() {
         told,
         "the end of the episode is told although its file is not there"
     );
-    let error = outcomes.lock().unwrap()[0].clone().unwrap_err();
+    let error = outcomes.lock().unwrap()[0].clone().unwrap_err().to_string();
     assert!(error.contains("kept in memory"), "{error}");
     assert!(error.contains("RecordSink::retry"), "{error}");
     assert!(disk.files.lock().unwrap().is_empty());
@@ -597,7 +598,7 @@ fn a_lost_server_is_told_and_the_match_goes_on_directly() {
         assert_eq!(episodes[0].episode.end_frame, 300);
         assert_eq!(episodes[0].frames.stalled, 0);
     }
-    assert_eq!(end_reason(&peers[0]), "completed");
+    assert_eq!(end_reason(&peers[0]), EndReason::Completed);
 }
 
 /// A folder of its own below the system's temporary one, gone with the test.

@@ -2,6 +2,7 @@
 
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
+use rollback_lab_record::EndReason;
 use rollback_lab_test_kit::lab::{Hub, frame, lab_peer, play};
 
 fn ten_healthy_minutes(fps: u32) {
@@ -27,7 +28,7 @@ fn ten_healthy_minutes(fps: u32) {
             panic!("one episode, one file, not {}", episodes.len());
         };
         assert_eq!(episode.episode.end_frame, frames as i32);
-        assert_eq!(episode.episode.end_reason.as_deref(), Some("frameLimit"));
+        assert_eq!(episode.episode.end_reason, Some(EndReason::FrameLimit));
         // Peers pass the barrier up to a round trip apart, and the first one waits for the other.
         let stalled: Vec<_> = episode
             .frames

@@ -258,7 +258,7 @@ fn malformed(episode: &EpisodeDocument, path: Path) -> BTreeMap<String, u64> {
         .quality
         .paths
         .iter()
-        .find(|record| record.path == path.as_str())
+        .find(|record| record.path == path)
         .expect("every path stands in the file");
     record.datagrams.malformed.clone()
 }

@@ -7,6 +7,7 @@
 
 use bevy_rollback_lab::record::EpisodeDocument;
 
+use rollback_lab_record::RouteCause;
 use rollback_lab_test_kit::lab::play_under;
 
 /// Plays 40 seconds.
@@ -15,27 +16,27 @@ fn played(conditions: &str) -> Vec<EpisodeDocument> {
 }
 
 /// The file of the peer that decided by its own evidence.
-fn decided<'a>(files: &'a [EpisodeDocument], cause: &str) -> &'a EpisodeDocument {
+fn decided<'a>(files: &'a [EpisodeDocument], cause: RouteCause) -> &'a EpisodeDocument {
     let causes: Vec<_> = files
         .iter()
-        .map(|file| file.quality.fallback_cause.as_deref().unwrap())
+        .map(|file| file.quality.fallback_cause.unwrap())
         .collect();
     assert!(
         causes
             .iter()
-            .all(|told| [cause, "peerPromoted"].contains(told)),
+            .all(|told| [cause, RouteCause::PeerPromoted].contains(told)),
         "{causes:?}"
     );
     let own = files
         .iter()
-        .find(|file| file.quality.fallback_cause.as_deref() == Some(cause));
+        .find(|file| file.quality.fallback_cause == Some(cause));
     own.unwrap()
 }
 
 #[test]
 fn a_lossy_path_is_left_and_the_file_says_why() {
     let files = played("latency=10ms; direct:loss=30%");
-    let quality = &decided(&files, "lossy").quality;
+    let quality = &decided(&files, RouteCause::Lossy).quality;
     let trigger = quality.fallback_trigger.as_ref().unwrap();
     assert!(
         ["bothPathsMs", "bothPathsOf10sMs", "lossRunsOf10s"].contains(&trigger.metric.as_str()),

@@ -24,6 +24,7 @@ use rollback_lab_link::link::LinkSettings;
 use rollback_lab_link::route::{RouteCause, RouteState};
 use rollback_lab_record::check::{check_episode, check_pair};
 
+use rollback_lab_record::{RouteState, Via};
 use rollback_lab_test_kit::lab::{
     Hub, Keys, LabPeer, TestConfig, add_walkers, frame, lab_peer, run_until, spawn_walkers,
 };
@@ -194,10 +195,14 @@ fn a_games_own_session_outlives_its_direct_path() {
         assert_eq!(document.frames.total, 400);
         let (quality, inputs) = (&document.quality, &document.inputs);
         assert_eq!(quality.p2p_fallback_triggered, Some(true));
-        let told: Vec<_> = quality.route_changes.iter().map(|of| &of.to[..]).collect();
-        assert_eq!(told, ["suspect", "relay"], "the file tells of the cut");
+        let told: Vec<_> = quality.route_changes.iter().map(|of| of.to).collect();
+        assert_eq!(
+            told,
+            [RouteState::Suspect, RouteState::Relay],
+            "the file tells of the cut"
+        );
         assert!(inputs.sent_via_p2p > Some(0) && inputs.sent_via_relay > Some(0));
-        assert_eq!(document.connection.route_type.as_deref(), Some("relay"));
+        assert_eq!(document.connection.route_type, Some(Via::Relay));
     }
     for peer in &peers {
         let to: Vec<_> = told(peer)

@@ -7,6 +7,7 @@ use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use bevy_rollback_lab::transport::LabNet;
 use bevy_rollback_lab::transport::network::NetEvent;
 use rollback_lab_link::wire::relay::Notice;
+use rollback_lab_record::{EndReason, Via};
 use rollback_lab_test_kit::lab::{
     Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until,
 };
@@ -37,10 +38,10 @@ fn stalls_once_all_play(document: &EpisodeDocument) -> Vec<i32> {
     frames.filter(|frame| *frame >= 20).collect()
 }
 
-fn routes(document: &EpisodeDocument) -> Vec<(usize, &str)> {
+fn routes(document: &EpisodeDocument) -> Vec<(usize, Via)> {
     let peers = document.connection.peers.iter();
     peers
-        .map(|peer| (peer.player_id, peer.route.as_deref().unwrap_or_default()))
+        .map(|peer| (peer.player_id, peer.route.unwrap_or_default()))
         .collect()
 }
 
@@ -77,9 +78,9 @@ fn one_pair_that_lost_its_path_is_relayed_and_the_other_pairs_stay_direct() {
                 (
                     player,
                     if Some(player) == lost {
-                        "relay"
+                        Via::Relay
                     } else {
-                        "direct"
+                        Via::Direct
                     },
                 )
             })
@@ -92,16 +93,16 @@ fn one_pair_that_lost_its_path_is_relayed_and_the_other_pairs_stay_direct() {
             changes.iter().all(|change| Some(change.player_id) == lost),
             "only the pair that lost its path changes routes: {changes:?}"
         );
-        let worst = document.connection.route_type.as_deref();
+        let worst = document.connection.route_type;
         let relayed = document.inputs.sent_via_relay.unwrap();
         let both = document.inputs.sent_via_both.unwrap();
         if lost.is_some() {
-            assert_eq!(worst, Some("relay"), "the worst route in use");
+            assert_eq!(worst, Some(Via::Relay), "the worst route in use");
             assert_eq!(document.quality.p2p_fallback_triggered, Some(true));
             // Frames 150 to 419, of which one peer's inputs took both paths while in doubt.
             assert!((240..=272).contains(&(relayed + both)), "{relayed} {both}");
         } else {
-            assert_eq!(worst, Some("direct"));
+            assert_eq!(worst, Some(Via::Direct));
             assert_eq!(document.quality.p2p_fallback_triggered, Some(false));
             assert_eq!((relayed, both), (0, 0), "player {local}");
         }
@@ -119,7 +120,11 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
         assert_eq!(document.episode.end_frame, 420);
         assert_eq!(document.sync.status, SyncStatus::Verified);
         assert_eq!(stalls_once_all_play(document), [0; 0]);
-        assert!(routes(document).iter().all(|(_, route)| *route == "relay"));
+        assert!(
+            routes(document)
+                .iter()
+                .all(|(_, route)| *route == Via::Relay)
+        );
     }
 }
 
@@ -130,7 +135,7 @@ fn left_behind(peer: &LabPeer) -> (EpisodeDocument, String) {
         panic!("one partial file, not {}", episodes.len());
     };
     assert!(episode.episode.is_partial);
-    assert_eq!(episode.episode.end_reason.as_deref(), Some("peerLeft"));
+    assert_eq!(episode.episode.end_reason, Some(EndReason::PeerLeft));
     let session = peer.app.world().resource::<LabSession<TestConfig>>();
     (
         episode.clone(),

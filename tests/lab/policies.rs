@@ -2,6 +2,7 @@
 
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::transport::LabNet;
+use rollback_lab_record::Via;
 use rollback_lab_test_kit::lab::{Hub, LabPeer, frame, lab_peer, play, run_until};
 
 const FRAMES: u32 = 300;
@@ -32,7 +33,7 @@ fn relay_only_sends_every_input_over_the_relay() {
             "no input goes peer to peer"
         );
         assert!(document.inputs.sent_via_relay > Some(290));
-        assert_eq!(document.connection.route_type.as_deref(), Some("relay"));
+        assert_eq!(document.connection.route_type, Some(Via::Relay));
         assert_eq!(
             document.quality.p2p_fallback_triggered,
             Some(false),

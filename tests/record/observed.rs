@@ -11,6 +11,7 @@ use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::metrics::SessionMetrics;
 use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{ActionRuns, EpisodeDocument};
+use rollback_lab_record::EndReason;
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::observed::{
     Duel, STEP, Settings, TestConfig, Told, Witness, game_by, spectator,
@@ -25,7 +26,7 @@ const RECORDED: Settings = Settings {
     watched: false,
 };
 
-/// The files of an app, each without a broken identity.
+/// The files of an app, each without a broken invariant.
 fn files(app: &App) -> Vec<EpisodeDocument> {
     let files = app.world().resource::<RecordSink>().files();
     let documents = files.values().map(|bytes| {
@@ -53,10 +54,7 @@ fn an_observed_game_tells_its_prediction_window_and_claims_no_input_delay() {
     let [document] = &documents[..] else {
         panic!("one file, not {}", documents.len());
     };
-    assert_eq!(
-        document.episode.end_reason.as_deref(),
-        Some("sessionRemoved")
-    );
+    assert_eq!(document.episode.end_reason, Some(EndReason::SessionRemoved));
     assert_eq!(document.episode.max_prediction_frames, 8);
     assert!(document.episode.input_delay_frames.is_empty());
     let changes = &document.inputs.local_changes;
@@ -262,7 +260,7 @@ fn an_app_that_exits_is_the_reason_in_the_file() {
     let documents = files(&duel.apps[0]);
     let reasons: Vec<_> = documents
         .iter()
-        .map(|document| document.episode.end_reason.as_deref())
+        .map(|document| document.episode.end_reason.clone())
         .collect();
-    assert_eq!(reasons, [Some("appExit")]);
+    assert_eq!(reasons, [Some(EndReason::AppExit)]);
 }

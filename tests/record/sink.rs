@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bevy_rollback_lab::record::sink::{Document, FolderStorage, RecordSink, SinkEvent, Storage};
-use bevy_rollback_lab::record::{EpisodeDocument, Session, SessionDocument};
+use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument, SessionMeta};
 use rollback_lab_test_kit::recorded;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -56,10 +56,10 @@ fn episode() -> EpisodeDocument {
 }
 
 fn session(waited_ms: f64) -> SessionDocument {
-    let session = Session {
+    let session = SessionMeta {
         session_id: "00c0ffee".to_owned(),
         local_player_id: Some(0),
-        ..Session::default()
+        ..SessionMeta::default()
     };
     SessionDocument {
         waited_ms: Some(waited_ms),
@@ -78,7 +78,14 @@ fn an_episode_lands_whole_under_its_session() {
     let path = folder.0.join("00c0ffee/episode-0.player-0.json");
     let text = std::fs::read_to_string(&path).unwrap();
     let bytes = text.len() as u64;
-    assert_eq!(events[0], SinkEvent::Written { path, bytes });
+    let SinkEvent::Written {
+        path: written,
+        bytes: size,
+    } = &events[0]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((written, *size), (&path, bytes));
     assert_eq!(EpisodeDocument::parse(&text).unwrap(), document);
     assert_eq!(
         folder.files(),
@@ -129,15 +136,16 @@ fn a_folder_replaced_by_a_file_keeps_the_document_until_retry() {
     std::fs::write(&out, "in the way").unwrap();
     sink.write(episode());
     let events = sink.flush(SOON);
-    let [SinkEvent::Failed { path, error }] = &events[..] else {
+    let [SinkEvent::Failed(error)] = &events[..] else {
         panic!("{events:?}");
     };
+    let path = error.path();
     assert!(
         path.ends_with("00c0ffee/episode-0.player-0.json"),
         "{path:?}"
     );
     assert!(
-        error.contains("RecordSink::retry"),
+        error.to_string().contains("RecordSink::retry"),
         "the way to retry is named: {error}"
     );
     assert_eq!((sink.kept(), sink.is_idle()), (1, true));
@@ -211,7 +219,7 @@ fn a_full_disk_loses_nothing_and_the_newest_version_wins() {
     assert!(
         events
             .iter()
-            .all(|event| matches!(event, SinkEvent::Failed { .. }))
+            .all(|event| matches!(event, SinkEvent::Failed(_)))
     );
     assert_eq!(
         sink.kept(),
@@ -258,10 +266,7 @@ fn a_write_that_breaks_off_leaves_no_half_file() {
     let mut sink = RecordSink::open(&out).unwrap();
     sink.write(episode());
     let events = sink.flush(SOON);
-    assert!(
-        matches!(&events[..], [SinkEvent::Failed { .. }]),
-        "{events:?}"
-    );
+    assert!(matches!(&events[..], [SinkEvent::Failed(_)]), "{events:?}");
     assert_eq!(sink.kept(), 1);
 }
 

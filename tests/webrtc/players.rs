@@ -7,6 +7,7 @@ use std::time::Duration;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, RouteChangeRecord};
 use rollback_lab_record::check::check_episode;
+use rollback_lab_record::{EndReason, RouteCause, RouteState, Via};
 use rollback_lab_test_kit::agreed::{
     UNSEEN_SUSPECTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
 };
@@ -33,10 +34,10 @@ fn player(outcome: &Outcome) -> usize {
 }
 
 /// The route at the end of the episode to every other player.
-fn routes(outcome: &Outcome) -> BTreeMap<usize, &str> {
+fn routes(outcome: &Outcome) -> BTreeMap<usize, Via> {
     let peers = file(outcome).connection.peers.iter();
     peers
-        .map(|peer| (peer.player_id, peer.route.as_deref().unwrap_or_default()))
+        .map(|peer| (peer.player_id, peer.route.unwrap_or_default()))
         .collect()
 }
 
@@ -48,10 +49,10 @@ fn changes(outcome: &Outcome) -> &[RouteChangeRecord] {
 fn failovers(outcome: &Outcome) -> Vec<&RouteChangeRecord> {
     let to_relay = changes(outcome)
         .iter()
-        .filter(|change| change.to == "relay");
+        .filter(|change| change.to == RouteState::Relay);
     // The relay that came back after its own silence was the route before.
     to_relay
-        .filter(|change| change.from != "survival")
+        .filter(|change| change.from != RouteState::Survival)
         .collect()
 }
 
@@ -64,10 +65,12 @@ fn assert_stayed_direct(outcome: &Outcome, to: usize, disturbed: bool) {
         .filter(|change| change.player_id == to)
         .collect();
     assert!(
-        about_it.iter().all(|change| change.to != "relay"),
+        about_it.iter().all(|change| change.to != RouteState::Relay),
         "player {player} gave up its healthy path to player {to}: {about_it:#?}"
     );
-    let suspects = about_it.iter().filter(|change| change.to == "suspect");
+    let suspects = about_it
+        .iter()
+        .filter(|change| change.to == RouteState::Suspect);
     assert!(
         disturbed || suspects.count() <= UNSEEN_SUSPECTS,
         "player {player} doubts its healthy path to player {to} on a quiet machine: {about_it:#?}"
@@ -78,7 +81,7 @@ fn assert_stayed_direct(outcome: &Outcome, to: usize, disturbed: bool) {
             None,
             "player {player} sends no game packet to player {to} over the relay in state Direct"
         );
-        assert_eq!(routes(outcome)[&to], "direct");
+        assert_eq!(routes(outcome)[&to], Via::Direct);
     }
 }
 
@@ -88,7 +91,7 @@ fn three_players_play_peer_to_peer_and_all_their_files_agree() {
     for episode in agreed(&outcomes, 1).concat() {
         assert_eq!(episode.episode.end_frame, 240);
         assert_eq!(episode.connection.peers.len(), 2);
-        assert_eq!(episode.connection.route_type.as_deref(), Some("direct"));
+        assert_eq!(episode.connection.route_type, Some(Via::Direct));
         assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));
     }
     for outcome in &outcomes {
@@ -126,7 +129,7 @@ fn a_pair_that_loses_its_path_is_relayed_while_the_other_pairs_stay_direct() {
         }
         let episode = file(outcome);
         let (quality, inputs) = (&episode.quality, &episode.inputs);
-        let worst = episode.connection.route_type.as_deref();
+        let worst = episode.connection.route_type;
         let quiet = |other: &usize| changes(outcome).iter().all(|c| c.player_id != *other);
         let sent = [
             inputs.sent_via_p2p,
@@ -135,27 +138,29 @@ fn a_pair_that_loses_its_path_is_relayed_while_the_other_pairs_stay_direct() {
         ];
         let [p2p, relay, both] = sent.map(|count| count.expect("the lab's transport counts"));
         let Some(&lost) = others.iter().find(|other| lost(**other)) else {
-            assert_eq!(worst, Some("direct"), "player {own}");
+            assert_eq!(worst, Some(Via::Direct), "player {own}");
             assert_eq!(quality.p2p_fallback_triggered, Some(false));
             assert_eq!(relay, 0, "player {own} never sends by relay alone");
             assert!(both == 0 || !others.iter().all(quiet));
             continue;
         };
-        assert_eq!(worst, Some("relay"), "the worst route in use");
+        assert_eq!(worst, Some(Via::Relay), "the worst route in use");
         let details = episode.connection.connection_details.as_ref();
         assert_eq!(details.map(|of| of.player_id), Some(lost));
-        assert_eq!(routes(outcome)[&lost], "relay");
+        assert_eq!(routes(outcome)[&lost], Via::Relay);
         let failovers = failovers(outcome);
         let [failover] = failovers.as_slice() else {
             panic!("fallback is final: {failovers:#?}");
         };
         assert_eq!(failover.player_id, lost);
-        assert!(["dead", "peerPromoted"].contains(&failover.cause.as_str()));
+        assert!([RouteCause::Dead, RouteCause::PeerPromoted].contains(&failover.cause));
         assert_eq!(quality.p2p_fallback_frame, Some(failover.frame));
         assert!(outcome.relayed_game_to[&lost] > 0);
         // From the promotion on the relay alone, in doubt before it both paths.
         let after = u64::from(end).saturating_sub(failover.frame as u64);
-        let survived = changes(outcome).iter().any(|c| c.to == "survival");
+        let survived = changes(outcome)
+            .iter()
+            .any(|c| c.to == RouteState::Survival);
         assert!(
             survived || relay.abs_diff(after) <= 10,
             "player {own} sent {relay} inputs by relay alone, {after} frames follow the promotion"
@@ -178,7 +183,7 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
     let outcomes = play_all(4, 300, script);
     for episode in agreed(&outcomes, 1).concat() {
         assert_eq!(episode.episode.end_frame, 300);
-        assert_eq!(episode.connection.route_type.as_deref(), Some("relay"));
+        assert_eq!(episode.connection.route_type, Some(Via::Relay));
         let at = episode.quality.p2p_fallback_frame;
         assert!(
             at.is_some_and(|at| (150..240).contains(&at)),
@@ -188,7 +193,10 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
     for outcome in &outcomes {
         let routes = routes(outcome);
         assert_eq!(routes.len(), 3);
-        assert!(routes.values().all(|route| *route == "relay"), "{routes:?}");
+        assert!(
+            routes.values().all(|route| *route == Via::Relay),
+            "{routes:?}"
+        );
         let failovers = failovers(outcome);
         assert_eq!(failovers.len(), 3, "each pair once: {failovers:#?}");
         assert_eq!(outcome.relayed_game_to.len(), 3, "everybody is relayed to");
@@ -199,7 +207,7 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
 /// The file of a peer who stayed when this player left: cut short for that reason, in order, and
 /// naming who it was.
 fn left_by(outcome: &Outcome, gone: usize) -> &EpisodeDocument {
-    let episode = partial(outcome, "peerLeft");
+    let episode = partial(outcome, EndReason::PeerLeft);
     assert_eq!(outcome.phase, SessionPhase::Failed);
     let failure = outcome.failure.as_deref().unwrap_or_default();
     assert!(
@@ -211,11 +219,11 @@ fn left_by(outcome: &Outcome, gone: usize) -> &EpisodeDocument {
     episode
 }
 
-fn partial<'a>(outcome: &'a Outcome, reason: &str) -> &'a EpisodeDocument {
+fn partial<'a>(outcome: &'a Outcome, reason: EndReason) -> &'a EpisodeDocument {
     let episode = file(outcome);
     assert_eq!(check_episode(episode), []);
     assert!(episode.episode.is_partial);
-    assert_eq!(episode.episode.end_reason.as_deref(), Some(reason));
+    assert_eq!(episode.episode.end_reason.as_ref(), Some(&reason));
     assert!(
         episode.episode.end_frame > 60,
         "the file holds the match until then, not {} frames",
@@ -224,7 +232,7 @@ fn partial<'a>(outcome: &'a Outcome, reason: &str) -> &'a EpisodeDocument {
     let trails: Vec<_> = outcome
         .trails
         .iter()
-        .map(|trail| trail.end_reason.as_deref())
+        .map(|trail| trail.end_reason.clone())
         .collect();
     assert_eq!(trails, [Some(reason)]);
     episode
@@ -249,7 +257,7 @@ fn a_player_who_quits_ends_the_match_of_both_others_and_all_files_agree() {
     let [stay @ .., left] = outcomes.as_slice() else {
         panic!("three peers");
     };
-    let mut files = vec![partial(left, "localQuit")];
+    let mut files = vec![partial(left, EndReason::LocalQuit)];
     for outcome in stay {
         files.push(left_by(outcome, player(left)));
         let after = outcome.stopped.saturating_duration_since(left.stopped);

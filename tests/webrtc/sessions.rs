@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bevy_rollback_lab::prelude::*;
 use rollback_lab_record::check::check_episode;
+use rollback_lab_record::{EndReason, RouteCause, RouteState, Via};
 use rollback_lab_test_kit::agreed::{
     UNSEEN_SUSPECTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
 };
@@ -24,7 +25,7 @@ fn a_healthy_match_goes_peer_to_peer() {
     server.shutdown();
     for file in agreed(&outcomes, 1).concat() {
         assert_eq!(file.episode.end_frame, 240);
-        assert_eq!(file.episode.end_reason.as_deref(), Some("frameLimit"));
+        assert_eq!(file.episode.end_reason, Some(EndReason::FrameLimit));
     }
     for outcome in &outcomes {
         assert_eq!(outcome.relay, Some(true));
@@ -32,7 +33,7 @@ fn a_healthy_match_goes_peer_to_peer() {
         let [episode] = outcome.episodes.as_slice() else {
             panic!("one episode");
         };
-        let suspects = outcome.changes_to("suspect");
+        let suspects = outcome.changes_to(RouteState::Suspect);
         if suspects.is_empty() {
             assert_eq!(
                 outcome.relayed_game_packets, 0,
@@ -47,7 +48,7 @@ fn a_healthy_match_goes_peer_to_peer() {
             );
         }
         assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));
-        assert_eq!(episode.connection.route_type.as_deref(), Some("direct"));
+        assert_eq!(episode.connection.route_type, Some(Via::Direct));
     }
     assert_no_stall(&outcomes, "a healthy match does not stall");
 }
@@ -74,23 +75,34 @@ fn a_cut_direct_path_stalls_no_frame_and_promotes_both_peers() {
         assert_eq!(quality.p2p_fallback_triggered, Some(true));
         let at = quality.p2p_fallback_frame.unwrap();
         assert!((150..240).contains(&at), "promoted at {at}, cut at 150");
-        causes.push(quality.fallback_cause.clone().unwrap());
-        assert_eq!(outcome.changes_to("relay").len(), 1, "fallback is final");
+        causes.push(quality.fallback_cause.unwrap());
+        assert_eq!(
+            outcome.changes_to(RouteState::Relay).len(),
+            1,
+            "fallback is final"
+        );
         assert!(
             !quality
                 .route_changes
                 .iter()
-                .any(|change| change.from == "relay" && change.to == "direct"),
+                .any(|change| change.from == RouteState::Relay && change.to == RouteState::Direct),
             "nobody returns"
         );
-        assert_eq!(episode.connection.route_type.as_deref(), Some("relay"));
+        assert_eq!(episode.connection.route_type, Some(Via::Relay));
         assert!(episode.inputs.sent_via_relay > Some(0));
         assert!(outcome.relayed_game_packets > 0);
     }
     assert_no_stall(&outcomes, "the cut stalls no frame");
-    let told = |cause: &str| causes.iter().filter(|c| *c == cause).count();
-    assert!(told("dead") >= 1, "its own evidence, not only: {causes:?}");
-    assert_eq!(told("dead") + told("peerPromoted"), 2, "{causes:?}");
+    let told = |cause: RouteCause| causes.iter().filter(|c| **c == cause).count();
+    assert!(
+        told(RouteCause::Dead) >= 1,
+        "its own evidence, not only: {causes:?}"
+    );
+    assert_eq!(
+        told(RouteCause::Dead) + told(RouteCause::PeerPromoted),
+        2,
+        "{causes:?}"
+    );
 }
 
 #[test]
@@ -117,7 +129,7 @@ fn three_episodes_follow_each_other_in_one_session() {
             (ours.episode.episode_num, ours.episode.end_frame, reason)
         })
         .collect();
-    let end = |number, frame, reason: &str| (number, frame, reason.to_owned());
+    let end = |number, frame, reason: &str| (number, frame, EndReason::from(reason));
     assert_eq!(
         ends,
         [
@@ -153,12 +165,12 @@ fn a_player_who_quits_is_missed_at_once() {
     assert!(failure.contains("is gone"), "{failure}");
     let after = stays.stopped.saturating_duration_since(left.stopped);
     assert!(after < Duration::from_secs(5), "noticed after {after:?}");
-    for (outcome, reason) in [(stays, "peerLeft"), (left, "localQuit")] {
+    for (outcome, reason) in [(stays, EndReason::PeerLeft), (left, EndReason::LocalQuit)] {
         let [episode] = outcome.episodes.as_slice() else {
             panic!("one partial file, not {}", outcome.episodes.len());
         };
         assert!(episode.episode.is_partial);
-        assert_eq!(episode.episode.end_reason.as_deref(), Some(reason));
+        assert_eq!(episode.episode.end_reason, Some(reason));
         assert_eq!(check_episode(episode), []);
     }
     every_pair_agrees(&[&stays.episodes[0], &left.episodes[0]]);
@@ -194,8 +206,12 @@ fn on_a_stock_server_the_match_is_played_without_a_relay() {
         assert_eq!(outcome.told_no_relay, 1, "told once that nothing relays");
         assert_eq!(outcome.relay, Some(false));
         assert_eq!(outcome.relayed_game_packets, 0);
-        for state in ["provisional", "relay", "survival"] {
-            assert_eq!(outcome.changes_to(state), [""; 0], "nothing is promoted");
+        for state in [
+            RouteState::Provisional,
+            RouteState::Relay,
+            RouteState::Survival,
+        ] {
+            assert_eq!(outcome.changes_to(state), [], "nothing is promoted");
         }
         let episode = &outcome.episodes[0];
         assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));

@@ -373,7 +373,7 @@ impl FileReport {
         self.faults.extend(found.iter().map(|violation| FileFault {
             check,
             with_player: with,
-            invariant: Some(violation.identity),
+            invariant: Some(violation.invariant),
             message: violation.to_string(),
         }));
     }

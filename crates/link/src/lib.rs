@@ -146,5 +146,6 @@ pub mod frame;
 pub mod ggrs_wire;
 mod health;
 pub mod link;
+mod path;
 pub mod route;
 pub mod wire;

@@ -30,13 +30,14 @@
 //! # Ok::<(), rollback_lab_link::wire::WireError>(())
 //! ```
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 pub mod clock;
 pub(crate) mod control;
 mod message;
 pub mod relay;
 
+pub use crate::path::Path;
 pub(crate) use message::decode_control;
 pub use message::{ByeReason, ControlMessage, FieldMismatch, Hello, encode_control};
 
@@ -58,53 +59,6 @@ const SILENCE_UNIT_MICROS: u128 = 4_000;
 const HOLD_UNIT_MICROS: u128 = 16;
 /// Hold code of a header that echoes nothing.
 const NO_ECHO: u16 = u16::MAX;
-
-/// One of the two ways a datagram can travel to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Path {
-    /// The data channel between the peers (possibly through TURN).
-    Direct,
-    /// Binary frames on the server's websocket.
-    Relay,
-}
-
-impl Path {
-    /// Both paths, in the order of [`Path::index`].
-    pub const ALL: [Self; 2] = [Self::Direct, Self::Relay];
-
-    /// Position of this path in per-path arrays.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Direct => 0,
-            Self::Relay => 1,
-        }
-    }
-
-    /// The path that is not this one.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Direct => Self::Relay,
-            Self::Relay => Self::Direct,
-        }
-    }
-
-    /// Name in logs and files.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Relay => "relay",
-        }
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// What a datagram holds behind its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

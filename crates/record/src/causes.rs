@@ -1,23 +1,23 @@
-//! Owns the last word about a rollback's cause, once the file of the player whose input was late is at
-//! hand too: what its packets could only suggest, that file tells. Pure; it changes no document.
+//! Decides causes again from both files: the file of the player whose input was late shows what its
+//! packets could only suggest.
 
-use super::{EpisodeDocument, RollbackEvent};
+use super::{EpisodeDocument, RollbackEvent, RouteCause};
 use rollback_lab_link::cause::{Cause, Evidence, decide};
 
-/// A promotion this long after an input was due explains its loss.
-const PROMOTED_WITHIN_US: u64 = 1_000_000;
+/// A failover this long after an input was due explains its loss.
+const FAILED_OVER_WITHIN_US: u64 = 1_000_000;
 /// Shortest gap between two frames that is a stall: two frames at 60 Hz.
 const GAP_MIN_US: u64 = 33_000;
 
 /// The cause of `event`, of a file of one peer, by the file of the player `event.playerId`.
 ///
-/// That player's own file tells when it simulated the frame that the input was pressed in, when its
+/// That player's own file holds when it simulated the frame that the input was pressed in, when its
 /// window was hidden and when it left the direct path. A file that does not reach so far, or is not
 /// that player's, leaves the cause as it was decided live.
 #[must_use]
 pub fn finalise(event: &RollbackEvent, theirs: &EpisodeDocument) -> Cause {
-    let settled = matches!(event.cause, Cause::Disconnect | Cause::RouteChange);
-    if settled || theirs.session.local_player_id != Some(event.player_id) {
+    let decided = matches!(event.cause, Cause::Disconnect | Cause::RouteChange);
+    if decided || theirs.session.local_player_id != Some(event.player_id) {
         return event.cause;
     }
     let Some(sent) = sent(event, theirs) else {
@@ -97,12 +97,11 @@ fn sent(event: &RollbackEvent, theirs: &EpisodeDocument) -> Option<Sent> {
 }
 
 fn left_direct_path(theirs: &EpisodeDocument, at_us: u64) -> bool {
-    let soon = at_us..=at_us.saturating_add(PROMOTED_WITHIN_US);
+    let soon = at_us..=at_us.saturating_add(FAILED_OVER_WITHIN_US);
     let changes = &theirs.quality.route_changes;
     changes.iter().any(|change| {
-        let direct = matches!(change.from.as_str(), "direct" | "suspect");
-        let dead = matches!(change.cause.as_str(), "dead" | "closed");
-        direct && dead && change.to == "relay" && soon.contains(&change.at_us)
+        let dead = matches!(change.cause, RouteCause::Dead | RouteCause::Closed);
+        dead && change.is_fallback() && soon.contains(&change.at_us)
     })
 }
 
@@ -117,7 +116,7 @@ fn hidden(theirs: &EpisodeDocument, from_us: u64, to_us: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Period, RouteChangeRecord};
+    use crate::{Period, RouteChangeRecord, RouteState};
 
     /// A file of player 1 whose frames came every 16.7 ms, but for 200 ms before frame 50.
     fn theirs() -> EpisodeDocument {
@@ -187,15 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_before_their_promotion_is_the_path_that_died() {
+    fn a_loss_before_their_failover_is_the_path_that_died() {
         let mut theirs = theirs();
         theirs.quality.route_changes.push(RouteChangeRecord {
             player_id: 0,
             frame: 40,
             at_us: 1_600_000,
-            from: "suspect".to_owned(),
-            to: "relay".to_owned(),
-            cause: "dead".to_owned(),
+            from: RouteState::Suspect,
+            to: RouteState::Relay,
+            cause: RouteCause::Dead,
             metric: "directSilenceMs".to_owned(),
             value: None,
             threshold: None,
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_their_file_does_not_tell_stays_as_it_was() {
+    fn what_their_file_does_not_hold_stays_as_it_was() {
         let mut theirs = theirs();
         let disconnect = late(52, Cause::Disconnect, false);
         assert_eq!(finalise(&disconnect, &theirs), Cause::Disconnect);

@@ -1,5 +1,30 @@
-//! Owns the identities that every file and every pair of files must satisfy, recomputed from what
-//! is listed and never from totals alone. Pure; it judges documents, it never changes them.
+//! Checks the invariants of one file and of a pair of files. Everything is recomputed from what is
+//! listed, not from totals.
+//!
+//! ```
+//! use rollback_lab_record::{EpisodeDocument, check};
+//!
+//! # let text = include_str!("../tests/golden/episode.json");
+//! let mut document = EpisodeDocument::parse(text)?;
+//! assert!(check::check_episode(&document).is_empty());
+//!
+//! document.rollbacks.count += 1;
+//! let violation = &check::check_episode(&document)[0];
+//! assert_eq!((violation.invariant, violation.path.as_str()), (2, "rollbacks.count"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | invariant | what |
+//! |---|---|
+//! | 1 | frames, ticks and stalls add up |
+//! | 2 | rollbacks add up to their totals, by cause too |
+//! | 3 | predictions are hits, misses, voided or open |
+//! | 4 | what a rollback corrected is the confirmed input |
+//! | 5 | inputs add up over the paths that carried them |
+//! | 6 | nothing lies beyond the end, and everything below it is there |
+//! | 7 | a fallback is explained by a route change, and conditions add up |
+//! | 8 | the history digest is that of the listed inputs; two peers' files agree |
+//! | 9 | causes follow from their evidence, clocks from their samples |
 
 use std::fmt;
 
@@ -8,18 +33,18 @@ use serde_json::Value;
 use super::{EpisodeDocument, RollbackEvent};
 
 mod content;
-mod ledger;
 mod measured;
 mod pair;
+mod totals;
 
 pub use pair::check_pair;
 
 /// A rule that a document breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Number of the identity: 1 to 7 of one file, 8 of its history and of a pair, 9 of what follows
+    /// Number of the invariant: 1 to 7 of one file, 8 of its history and of a pair, 9 of what follows
     /// from the measurements beside it.
-    pub identity: u8,
+    pub invariant: u8,
     /// Where, as a path of keys.
     pub path: String,
     /// What stands there.
@@ -31,28 +56,28 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            identity,
+            invariant,
             path,
             found,
             expected,
         } = self;
         write!(
             f,
-            "identity {identity}: {path} is {found}, expected {expected}"
+            "invariant {invariant}: {path} is {found}, expected {expected}"
         )
     }
 }
 
-/// Checks identities 1 to 7, that `historyDigest` is the one of what is listed, and that causes and
+/// Checks invariants 1 to 7, that `historyDigest` is the one of what is listed, and that causes and
 /// clocks follow from their evidence. An empty list is a file in order.
 #[must_use]
 pub fn check_episode(document: &EpisodeDocument) -> Vec<Violation> {
     let mut found = Findings::default();
-    ledger::frames_add_up(document, &mut found);
-    ledger::rollbacks_add_up(document, &mut found);
-    ledger::predictions_add_up(document, &mut found);
+    totals::frames_add_up(document, &mut found);
+    totals::rollbacks_add_up(document, &mut found);
+    totals::predictions_add_up(document, &mut found);
     content::corrections_are_confirmed(document, &mut found);
-    content::carriers_add_up(document, &mut found);
+    content::send_paths_add_up(document, &mut found);
     content::nothing_lies_beyond_the_end(document, &mut found);
     content::fallback_is_explained(document, &mut found);
     content::realised_conditions_add_up(document, &mut found);
@@ -69,40 +94,40 @@ impl Findings {
     /// Says so unless both are equal; `rule` explains the expected value.
     fn same<T: PartialEq + fmt::Debug>(
         &mut self,
-        identity: u8,
+        invariant: u8,
         path: impl Into<String>,
         found: T,
         expected: T,
         rule: &str,
     ) {
         if found != expected {
-            self.add(identity, path, &found, format!("{expected:?} ({rule})"));
+            self.add(invariant, path, &found, format!("{expected:?} ({rule})"));
         }
     }
 
     /// Says so unless it holds.
     fn holds(
         &mut self,
-        identity: u8,
+        invariant: u8,
         path: impl Into<String>,
         found: impl fmt::Debug,
         holds: bool,
         rule: &str,
     ) {
         if !holds {
-            self.add(identity, path, &found, rule.to_owned());
+            self.add(invariant, path, &found, rule.to_owned());
         }
     }
 
     fn add(
         &mut self,
-        identity: u8,
+        invariant: u8,
         path: impl Into<String>,
         found: &dyn fmt::Debug,
         expected: String,
     ) {
         self.0.push(Violation {
-            identity,
+            invariant,
             path: path.into(),
             found: format!("{found:?}"),
             expected,

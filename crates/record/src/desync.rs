@@ -1,12 +1,12 @@
-//! Owns the desync bundle: what one peer kept of the states around the first frame in which two
-//! peers differed, and the comparison of two such halves. Never decides that there is a desync.
+//! The desync bundle: what one peer kept of the states around the first frame in which two peers
+//! differed, and the comparison of two such halves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DocumentError, Hex64, Schema, Session, Software};
+use super::{DocumentError, Hex64, Schema, SessionMeta, Software};
 
 /// `schema.name` of a desync bundle.
 pub const DESYNC_SCHEMA: &str = "bevy_rollback_lab.desync";
@@ -25,7 +25,7 @@ pub struct DesyncBundle {
     /// What ran.
     pub software: Software,
     /// Who played.
-    pub session: Session,
+    pub session: SessionMeta,
     /// `sessionId` and number, as in the episode's file.
     pub episode_id: String,
     /// Counts from 0 within the lab session.
@@ -74,7 +74,7 @@ pub struct FrameInputs {
     pub inputs: Vec<Value>,
 }
 
-/// What two halves of a desync tell together.
+/// What two halves of a desync show together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     /// Newest frame that both kept before the states differ. `None` if they never agree.
@@ -207,9 +207,9 @@ mod tests {
                 version: super::super::SCHEMA_VERSION.to_owned(),
             },
             software: Software::default(),
-            session: Session {
+            session: SessionMeta {
                 local_player_id: Some(player),
-                ..Session::default()
+                ..SessionMeta::default()
             },
             episode_id: String::from("s.0"),
             episode_num: 0,
@@ -252,22 +252,22 @@ mod tests {
                 (30, json!({"ball": {"x": 8}})),
             ],
         );
-        let told = ours.compare(&theirs).unwrap();
-        assert_eq!(told.last_equal_frame, Some(10));
-        assert_eq!(told.first_differing_frame, Some(20));
+        let compared = ours.compare(&theirs).unwrap();
+        assert_eq!(compared.last_equal_frame, Some(10));
+        assert_eq!(compared.first_differing_frame, Some(20));
         assert_eq!(
-            told.differences,
+            compared.differences,
             [
                 ("/ball/a~1b".to_owned(), [Some(json!(1)), None]),
                 ("/ball/x".to_owned(), [Some(json!(2)), Some(json!(3))]),
                 ("/list/1".to_owned(), [Some(json!(2)), None]),
             ]
         );
-        assert!(told.differing_inputs.is_empty());
+        assert!(compared.differing_inputs.is_empty());
     }
 
     #[test]
-    fn inputs_that_differ_are_told_apart_from_a_simulation_that_does() {
+    fn inputs_that_differ_are_distinguished_from_a_simulation_that_does() {
         let ours = half(0, &[(20, json!(1))]);
         let mut theirs = half(1, &[(20, json!(2))]);
         theirs.inputs[0].inputs[1] = json!("jump");

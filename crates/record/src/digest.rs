@@ -1,5 +1,5 @@
-//! Owns the history digest: one number for everything that decided an episode. Pure; what enters
-//! it stands in the file, so anybody can compute it again.
+//! The history digest: one number for everything that decided an episode. All that enters it stands
+//! in the file, so that any reader can compute it again.
 //!
 //! The chain, with `‖` for concatenation and LE for little endian:
 //!
@@ -61,7 +61,7 @@ impl HistoryDigest {
 }
 
 /// A digest from runs of inputs, one list of `(input, count)` per player, for frames `0..frames`
-/// or as far as every list reaches. `hash` tells the exported hash of a frame's state.
+/// or as far as every list reaches. `hash` returns the exported hash of a frame's state.
 #[must_use]
 pub fn of_runs(
     players: &[Vec<(Value, u32)>],

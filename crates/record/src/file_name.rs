@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{DesyncBundle, EpisodeDocument, Session, SessionDocument};
+use crate::{DesyncBundle, EpisodeDocument, SessionDocument, SessionMeta};
 
 impl EpisodeDocument {
     /// Where its file belongs below the output folder: `<sessionId>/episode-<n>.player-<k>.json`.
-    /// Without a local player it ends in `.spectator.json`.
+    /// Without a local player it has no player part: `episode-<n>.json`.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         let stem = format!("episode-{}", self.episode.episode_num);
@@ -16,7 +16,7 @@ impl EpisodeDocument {
 
 impl SessionDocument {
     /// Where its file belongs below the output folder: `<sessionId>/session.player-<k>.json`.
-    /// Without a local player it ends in `.spectator.json`.
+    /// Without a local player it has no player part: `session.json`.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         file_path(&self.session, "session")
@@ -31,14 +31,14 @@ impl DesyncBundle {
     }
 }
 
-fn file_path(session: &Session, stem: &str) -> PathBuf {
-    let who = session
+fn file_path(session: &SessionMeta, stem: &str) -> PathBuf {
+    let player = session
         .local_player_id
-        .map_or("spectator".to_owned(), |player| format!("player-{player}"));
-    Path::new(&folder_name(&session.session_id)).join(format!("{stem}.{who}.json"))
+        .map_or(String::new(), |player| format!(".player-{player}"));
+    Path::new(&folder_name(&session.session_id)).join(format!("{stem}{player}.json"))
 }
 
-/// A session id as a folder name: what a path could read as more than a name is replaced.
+/// A session id as a folder name: characters that have a meaning in a path are replaced.
 fn folder_name(session_id: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let name: String = session_id

@@ -1,13 +1,11 @@
-//! Owns the categories of an episode file that name it: schema, episode, clock. Never anything
-//! that is counted while frames run.
+//! The categories of an episode file that name it: schema, episode, clock.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Hex64;
-use crate::PeerClock;
+use crate::{EndReason, Hex64, PeerClock};
 
 /// `schema`: the format of this file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +22,7 @@ pub struct Schema {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Episode {
+pub struct EpisodeInfo {
     /// `sessionId` and number.
     pub episode_id: String,
     /// Counts from 0 within the lab session.
@@ -37,7 +35,7 @@ pub struct Episode {
     /// of frames simulated so far.
     pub end_frame: i32,
     /// Why it ended. `null` while it runs.
-    pub end_reason: Option<String>,
+    pub end_reason: Option<EndReason>,
     /// Whether the episode was still running, or was cut off, when this was written.
     pub is_partial: bool,
     /// The study's name for this trial.

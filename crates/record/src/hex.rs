@@ -1,5 +1,5 @@
-//! Owns the textual form of 64-bit values. JavaScript and R lose integers beyond 53 bits, so
-//! hashes, digests and seeds stand in the files as sixteen hex digits.
+//! The textual form of 64-bit values. JavaScript and R lose integers beyond 53 bits, so hashes,
+//! digests and seeds stand in the files as sixteen hex digits.
 
 use std::fmt;
 

@@ -1,5 +1,20 @@
-//! Owns the merged document: one episode from every peer's file, on one clock. Pure; it keeps both
-//! peers' evidence side by side and never changes what a file says.
+//! Merges the files of one episode into one document on one clock. What each peer observed stays side
+//! by side; nothing that a file says is changed.
+//!
+//! ```
+//! use rollback_lab_record::{EpisodeDocument, merge::merge};
+//!
+//! # let text = include_str!("../tests/golden/episode.json");
+//! # let files = [EpisodeDocument::parse(text)?];
+//! let merged = merge(&files)?;
+//! for peer in &merged.clock.peers {
+//!     println!("player {}: {} us, by {:?}", peer.player_id, peer.offset_us, peer.method);
+//! }
+//! for rollback in &merged.rollbacks {
+//!     println!("{} us: {:?}", rollback.at_us, rollback.cause);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 
@@ -16,7 +31,7 @@ pub use document::{
     Agreement, Background, Claim, MERGED_SCHEMA, MERGED_VERSION, MergeError, MergedClock,
     MergedEpisode, MergedPeer, MergedRollback, MergedSession, MergedTimes, Observed,
 };
-pub use sender::SenderView;
+pub use sender::{RouteLabel, SenderView};
 
 /// A file and how its times become those of the one clock.
 struct Placed<'a> {
@@ -134,7 +149,7 @@ fn session(placed: &[Placed<'_>], document: &EpisodeDocument) -> MergedSession {
         room: session.room.clone(),
         study_id: session.study_id.clone(),
         group_id: session.group_id.clone(),
-        route_policy: session.route_policy.clone(),
+        route_policy: session.route_policy,
         players: session
             .players
             .iter()

@@ -1,10 +1,12 @@
-//! Owns the static facts of an episode, as plain data that whoever starts it fills in. The parts
-//! with a category of their own in the file are written as they stand here. Never counts anything.
+//! The static facts of an episode, as plain data that the code which starts it fills in. The parts
+//! with a category of their own in the file are written unchanged.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use rollback_lab_link::route::RoutePolicy;
 
 /// Everything about an episode that is known when it begins.
 ///
@@ -14,7 +16,7 @@ pub struct EpisodeMeta {
     /// What runs.
     pub software: Software,
     /// Who plays, and under which agreement.
-    pub session: Session,
+    pub session: SessionMeta,
     /// Counts from 0 within the lab session.
     pub episode_num: u32,
     /// Seed of the episode; the same on every peer.
@@ -50,8 +52,6 @@ pub struct EpisodeMeta {
     /// Whether the session runs over the lab's transport. Without it, what only a transport can
     /// count is `null` in the file.
     pub has_transport: bool,
-    /// Whether every comparison of hashes is told, and not only those that fail.
-    pub tells_hash_matches: bool,
     /// Length of a time in the background after which the session ends, in milliseconds.
     pub focus_timeout_ms: Option<f64>,
 }
@@ -87,7 +87,7 @@ pub struct Software {
     pub ggrs: Option<String>,
     /// Target triple, or architecture and operating system.
     pub target: String,
-    /// Browser family and major version only, so that nobody is recognised by it.
+    /// Browser family and major version only, so that no participant is recognised by it.
     pub browser: Option<String>,
 }
 
@@ -95,7 +95,7 @@ pub struct Software {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Session {
+pub struct SessionMeta {
     /// The lab session; the same on every peer.
     pub session_id: String,
     /// The room's name, when there is one.
@@ -111,7 +111,7 @@ pub struct Session {
     /// The agreement given before play.
     pub consent: Option<Consent>,
     /// `p2p-first`, `p2p-only`, `relay-only` or `dual-path`.
-    pub route_policy: Option<String>,
+    pub route_policy: Option<RoutePolicy>,
     /// Who sat behind each handle.
     pub players: Vec<Player>,
 }
@@ -131,7 +131,7 @@ pub struct Consent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Kind {
+pub enum PlayerKind {
     /// A person.
     #[default]
     Human,
@@ -141,7 +141,7 @@ pub enum Kind {
     Replay,
 }
 
-impl Kind {
+impl PlayerKind {
     /// The name in the exported file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -160,8 +160,8 @@ impl Kind {
 pub struct Player {
     /// The ggrs player handle.
     pub player_id: usize,
-    /// Human, bot or replay. `null` when nobody said.
-    pub kind: Option<Kind>,
+    /// Human, bot or replay. `null` when it is not known.
+    pub kind: Option<PlayerKind>,
     /// Name of a bot's policy.
     pub policy_name: Option<String>,
     /// Version of a bot's policy.

@@ -1,10 +1,14 @@
-//! Owns the categories about paths and what travelled on them: connection, inputs, quality,
-//! latency. No IP address stands in any of them.
+//! The categories about paths and what travelled on them: connection, inputs, quality, latency. No IP
+//! address stands in any of them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use rollback_lab_link::cause::Via;
+use rollback_lab_link::route::{RouteCause, RouteState};
+use rollback_lab_link::wire::Path;
 
 use super::Hex64;
 
@@ -15,11 +19,30 @@ use super::Hex64;
 pub struct Connection {
     /// Worst route in use during the episode: `direct` before `turn` before `relay`.
     #[serde(rename = "type")]
-    pub route_type: Option<String>,
+    pub route_type: Option<Via>,
     /// The peer that `type` speaks of.
     pub connection_details: Option<ConnectionDetails>,
     /// One entry per remote player.
     pub peers: Vec<ConnectionPeer>,
+}
+
+/// What kind of ICE candidate one side of a direct path uses (RFC 8445, section 5.1.1). No address
+/// stands in any file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
+pub enum CandidateType {
+    /// An address of the machine itself.
+    Host,
+    /// An address that a STUN server reported. Written as `srflx`.
+    #[serde(rename = "srflx")]
+    ServerReflexive,
+    /// An address that the other peer reported. Written as `prflx`.
+    #[serde(rename = "prflx")]
+    PeerReflexive,
+    /// An address of a TURN server.
+    Relay,
 }
 
 /// The connection behind `connection.type`.
@@ -29,10 +52,10 @@ pub struct Connection {
 pub struct ConnectionDetails {
     /// The remote player.
     pub player_id: usize,
-    /// ICE candidate type on this side (`host`, `srflx`, `prflx`, `relay`).
-    pub local_candidate_type: Option<String>,
-    /// ICE candidate type on the other side.
-    pub remote_candidate_type: Option<String>,
+    /// ICE candidate type on this side. `null` without a direct path.
+    pub local_candidate_type: Option<CandidateType>,
+    /// ICE candidate type on the other side. `null` without a direct path.
+    pub remote_candidate_type: Option<CandidateType>,
 }
 
 /// The route to one remote player.
@@ -43,13 +66,21 @@ pub struct ConnectionPeer {
     /// The remote player.
     pub player_id: usize,
     /// Route at the end of the episode: `direct`, `turn` or `relay`.
-    pub route: Option<String>,
+    pub route: Option<Via>,
     /// ICE candidate types, ours then theirs. Empty when there is no direct path.
-    pub candidate_types: Vec<String>,
+    pub candidate_types: Vec<CandidateType>,
     /// From being named by the server to a usable path.
     pub connect_ms: Option<f64>,
     /// Whether the episode began on the relay.
     pub started_on_relay: Option<bool>,
+}
+
+impl ConnectionPeer {
+    /// Whether the direct path leads through a TURN server on either side.
+    #[must_use]
+    pub fn has_turn(&self) -> bool {
+        self.candidate_types.contains(&CandidateType::Relay)
+    }
 }
 
 /// `inputs`: what was pressed, and how it travelled. Counts are `null` without the lab's transport.
@@ -119,7 +150,7 @@ pub struct Quality {
     #[serde(rename = "p2pFallbackFrame")]
     pub p2p_fallback_frame: Option<i32>,
     /// Why.
-    pub fallback_cause: Option<String>,
+    pub fallback_cause: Option<RouteCause>,
     /// The measurement that decided it.
     pub fallback_trigger: Option<FallbackTrigger>,
     /// Every transition of every route, in order.
@@ -129,8 +160,8 @@ pub struct Quality {
     /// Time left over when a lost path is replaced; negative means a stall.
     pub failover_margin_ms: FailoverMargin,
     /// Network conditions asked for, and what came of them.
-    pub conditions: Conditions,
-    /// Whether a promotion ended a condition of the direct path.
+    pub conditions: ConditionsRecord,
+    /// Whether a failover ended a condition of the direct path. `null` without the lab's transport.
     pub condition_interrupted: Option<bool>,
     /// Counters, one entry per remote player and path.
     pub paths: Vec<PathRecord>,
@@ -165,17 +196,25 @@ pub struct RouteChangeRecord {
     /// When.
     pub at_us: u64,
     /// State before.
-    pub from: String,
+    pub from: RouteState,
     /// State after.
-    pub to: String,
+    pub to: RouteState,
     /// Why.
-    pub cause: String,
+    pub cause: RouteCause,
     /// Name of the measurement, with unit.
     pub metric: String,
     /// The measured value.
     pub value: Option<f64>,
     /// The value it crossed.
     pub threshold: Option<f64>,
+}
+
+impl RouteChangeRecord {
+    /// Whether this is a fallback: see [`RouteState::falls_back_to`].
+    #[must_use]
+    pub const fn is_fallback(&self) -> bool {
+        self.from.falls_back_to(self.to)
+    }
 }
 
 /// Time left over when a lost path is replaced.
@@ -193,13 +232,13 @@ pub struct FailoverMargin {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Conditions {
+pub struct ConditionsRecord {
     /// As written in the settings. `null` when none were asked for.
     pub spec: Option<String>,
     /// Seed of their randomness.
     pub seed: Option<Hex64>,
     /// What came of them, by path.
-    pub realised: BTreeMap<String, ConditionRealised>,
+    pub realised: BTreeMap<Path, ConditionRealised>,
 }
 
 /// Counters of one path to one remote player, over the episode.
@@ -210,7 +249,7 @@ pub struct PathRecord {
     /// The remote player.
     pub player_id: usize,
     /// `direct` or `relay`.
-    pub path: String,
+    pub path: Path,
     /// Datagrams of every kind.
     pub datagrams: Datagrams,
     /// Bytes sent, headers included.

@@ -1,5 +1,5 @@
-//! Owns the categories about frames: timeline, rollbacks, frames, and the game's own data, with
-//! the small ones about interruptions beside them.
+//! The categories about frames: timeline, rollbacks, frames, the game's own data, and the small ones
+//! about interruptions.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Timeline {
     /// First simulation of every frame 0..`endFrame`, each rounded to 100 microseconds.
     pub frame_at_us: TimesUs,
     /// How often each frame was the newest one on screen, as `[times, frames]` runs from frame 0
-    /// on; 0 is a frame nobody saw. `null` when nothing was drawn or it was not measured.
+    /// on; 0 is a frame that was not drawn. `null` when nothing was drawn or it was not measured.
     pub drawn_frames: Option<Vec<(u32, u32)>>,
     /// How late each remote player's inputs came.
     pub lateness: Vec<Lateness>,
@@ -155,7 +155,8 @@ pub struct AlsoMispredicted {
     pub actual_action: Value,
 }
 
-/// `frames`: the ledger.
+/// `frames`: how many frames were simulated, predicted and waited for. The numbers add up:
+/// [`check`](crate::check) recomputes them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -206,7 +207,7 @@ pub struct StallRecord {
     /// When it began.
     pub at_us: u64,
     /// Why, or `unknown`.
-    pub cause: String,
+    pub cause: Cause,
 }
 
 /// Quantiles of the time between frames. `null` with fewer than two frames.
@@ -269,15 +270,15 @@ pub struct Disconnection {
     pub reason: Option<String>,
 }
 
-/// `focusLoss`: times the game was in the background. Empty and `null` where nobody watched, as in
-/// a game without a window.
+/// `focusLoss`: times the game was in the background. Empty and `null` where it was not measured,
+/// as in a game without a window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FocusLoss {
     /// Every period, in order.
     pub background_periods: Vec<Period>,
-    /// Every period in which another player's game was in the background, as its peer told.
+    /// Every period in which another player's game was in the background, as its peer reported.
     #[serde(default)]
     pub peer_background_periods: Vec<PeerPeriod>,
     /// Sum of `backgroundPeriods`.
@@ -297,9 +298,9 @@ pub struct FocusLoss {
 pub struct PeerPeriod {
     /// The player.
     pub player_id: usize,
-    /// When this peer was told of its start, in Unix milliseconds.
+    /// When the report of its start arrived, in Unix milliseconds.
     pub start: u64,
-    /// When it was told of its end. `null` if it lasted beyond the episode.
+    /// When the report of its end arrived. `null` if it lasted beyond the episode.
     pub end: Option<u64>,
     /// Length, up to the end of the episode.
     pub duration_ms: f64,

@@ -1,10 +1,10 @@
-//! Owns the session document: the trail a lab session leaves from joining on, so that attrition
-//! shows even when no episode was played.
+//! The session document: the trail that a lab session leaves from joining on, so that attrition shows
+//! even when no episode was played.
 
 use serde::{Deserialize, Serialize};
 
 use super::{SCHEMA_VERSION, SESSION_SCHEMA, Schema};
-use crate::{Session, Software};
+use crate::{EndReason, SessionMeta, Software};
 
 /// The content of `session.player-<k>.json`, rewritten at each step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct SessionDocument {
     /// What ran.
     pub software: Software,
     /// Who played, as far as it is known yet.
-    pub session: Session,
+    pub session: SessionMeta,
     /// Unix milliseconds at which `atUs` is 0.
     pub origin_unix_ms: u64,
     /// Every phase entered, in order.
@@ -27,7 +27,7 @@ pub struct SessionDocument {
     pub episodes: Vec<String>,
     /// `completed`, `frameLimit`, `waitTimeout`, `neverConnected`, `peerLeft`, `localQuit`,
     /// `focusTimeout`, `desync`, `refused` or `serverLost`. `null` while the session lives.
-    pub end_reason: Option<String>,
+    pub end_reason: Option<EndReason>,
 }
 
 /// One phase entered.
@@ -44,7 +44,7 @@ pub struct Phase {
 impl SessionDocument {
     /// A document of a session that has just begun.
     #[must_use]
-    pub fn new(software: Software, session: Session, origin_unix_ms: u64) -> Self {
+    pub fn new(software: Software, session: SessionMeta, origin_unix_ms: u64) -> Self {
         Self {
             schema: Schema {
                 name: SESSION_SCHEMA.to_owned(),

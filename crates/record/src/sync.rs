@@ -1,4 +1,4 @@
-//! Owns the category `sync`: whether the peers simulated the same.
+//! The category `sync`: whether the peers simulated the same.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{Desync, Hex64};
 pub struct SyncReport {
     /// Hashes of confirmed states.
     pub hashes: Hashes,
-    /// Comparisons with another peer's hash. `null` when the session tells none.
+    /// Comparisons with another peer's hash. `null` when the session does not report each one.
     pub hash_verifications: Option<u64>,
     /// Those that were equal.
     pub hash_matches: Option<u64>,

@@ -1,8 +1,25 @@
-//! Owns the flat tables made of the exported files: what a cell, a column and a table are, and the
-//! list of all tables. Never opens a document, never judges one, and changes no number.
+//! Flat tables of all files, as CSV and Parquet, with a data dictionary.
 //!
-//! Every column is defined once, with its name, unit, meaning and the way it is read off a
-//! document ([`ALL`]); the writers and the data dictionary are made of that list.
+//! Every column is defined once, with its name, unit, meaning and the way it is read off a document
+//! ([`ALL`]); the writers and the dictionary are made of that list.
+//!
+//! ```
+//! use rollback_lab_record::EpisodeDocument;
+//! use rollback_lab_record::tables::{ALL, Source};
+//!
+//! # let text = include_str!("../tests/golden/episode.json");
+//! let document = EpisodeDocument::parse(text)?;
+//! let rollbacks = ALL.iter().find(|table| table.name == "rollbacks").expect("a table");
+//! let mut rows = 0;
+//! rollbacks.rows(Source::Episode(&document), &mut |_cells| {
+//!     rows += 1;
+//!     Ok(())
+//! })?;
+//! assert_eq!(rows, document.rollbacks.count);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`TableFiles`] writes all of them into a folder.
 
 use std::borrow::Cow;
 use std::io;
@@ -24,7 +41,7 @@ mod sessions;
 
 pub use export::{Formats, TableFiles, Written};
 
-/// Every table, in the order in which they are told.
+/// Every table, in the order of the data dictionary.
 pub const ALL: [&Table; 10] = [
     &sessions::SESSIONS,
     &episodes::EPISODES,
@@ -38,7 +55,8 @@ pub const ALL: [&Table; 10] = [
     &network::LATENCY,
 ];
 
-/// One table: a row begins with the five key columns.
+/// A table: its rows begin with the five key columns. Read them with [`rows`](Table::rows), or write
+/// all tables with [`TableFiles`].
 #[derive(Debug)]
 pub struct Table {
     /// Name of its files, without the ending.
@@ -56,7 +74,7 @@ pub struct Column {
     /// Its name; the one in the JSON wherever the meaning is the same.
     pub name: &'static str,
     /// What its cells hold.
-    pub kind: Kind,
+    pub kind: ColumnKind,
     /// Unit of a number; `-` where there is none.
     pub unit: &'static str,
     /// What it says, and when it is empty.
@@ -65,7 +83,7 @@ pub struct Column {
 
 /// What the cells of a column hold. Every cell may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     /// A signed 64-bit integer.
     Int,
     /// A 64-bit floating-point number.
@@ -76,7 +94,7 @@ pub enum Kind {
     Flag,
 }
 
-impl Kind {
+impl ColumnKind {
     /// The name in the data dictionary.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -119,7 +137,7 @@ pub type Emit<'e> = dyn FnMut(&[Cell<'_>]) -> Result<(), TableError> + 'e;
 #[non_exhaustive]
 pub enum TableError {
     /// A file could not be created, written or renamed.
-    #[error("{}: {source}", path.display())]
+    #[error("table file {} could not be written: {source}", path.display())]
     File {
         /// Which one.
         path: PathBuf,
@@ -127,10 +145,10 @@ pub enum TableError {
         source: io::Error,
     },
     /// A row could not be written as CSV.
-    #[error("CSV: {0}")]
+    #[error("row could not be written as CSV: {0}")]
     Csv(#[from] ::csv::Error),
     /// Rows could not be written as Parquet.
-    #[error("Parquet: {0}")]
+    #[error("rows could not be written as Parquet: {0}")]
     Parquet(#[from] ::parquet::errors::ParquetError),
 }
 
@@ -243,37 +261,37 @@ macro_rules! table {
             columns: &[
                 $crate::tables::Column {
                     name: "studyId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Study, as the settings name it. Empty if they do not.",
                 },
                 $crate::tables::Column {
                     name: "groupId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Group of participants, as the settings name it. Empty if they do not.",
                 },
                 $crate::tables::Column {
                     name: "sessionId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Lab session; the same in the files of all its peers.",
                 },
                 $crate::tables::Column {
                     name: "episodeId",
-                    kind: $crate::tables::Kind::Text,
+                    kind: $crate::tables::ColumnKind::Text,
                     unit: "-",
                     meaning: "Episode: session and number. Empty in the table of sessions.",
                 },
                 $crate::tables::Column {
                     name: "playerId",
-                    kind: $crate::tables::Kind::Int,
+                    kind: $crate::tables::ColumnKind::Int,
                     unit: "-",
                     meaning: "Player whose file this row is read off. Empty if no player was local.",
                 },
                 $($crate::tables::Column {
                     name: $column,
-                    kind: $crate::tables::Kind::$kind,
+                    kind: $crate::tables::ColumnKind::$kind,
                     unit: $unit,
                     meaning: $meaning,
                 },)*

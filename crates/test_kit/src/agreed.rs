@@ -5,6 +5,7 @@
     reason = "shared by several test binaries, none of which uses all of it"
 )]
 
+use rollback_lab_record::EndReason;
 use std::time::Duration;
 
 use bevy_rollback_lab::prelude::*;
@@ -55,9 +56,13 @@ pub fn agreed(outcomes: &[Outcome], episodes: usize) -> Vec<Vec<&EpisodeDocument
         let ended: Vec<_> = outcome
             .trails
             .iter()
-            .map(|trail| trail.end_reason.as_deref())
+            .map(|trail| trail.end_reason.clone())
             .collect();
-        assert_eq!(ended, [Some("completed")], "one trail, with its end");
+        assert_eq!(
+            ended,
+            [Some(EndReason::Completed)],
+            "one trail, with its end"
+        );
     }
     let files = |episode: usize| outcomes.iter().map(move |peer| &peer.episodes[episode]);
     let all: Vec<Vec<_>> = (0..episodes)

@@ -1,5 +1,5 @@
 //! Owns the two files the tests work with: the golden one and that of its opponent, who saw no
-//! input late. Both satisfy every identity and agree with each other.
+//! input late. Both satisfy every invariant and agree with each other.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -420,9 +420,7 @@ impl World {
 impl Peer {
     /// The first promotion that took a direct path away.
     pub fn fallback(&self) -> Option<&RouteChange> {
-        let failover =
-            |change: &&RouteChange| change.to == RouteState::Relay && change.cause.is_fallback();
-        self.changes.iter().find(failover)
+        self.changes.iter().find(|change| change.is_fallback())
     }
 
     /// This peer's clock at a moment of the world.

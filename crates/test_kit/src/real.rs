@@ -6,6 +6,7 @@
     reason = "shared by several test binaries, none of which uses all of it"
 )]
 
+use rollback_lab_record::{RouteCause, RouteState};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,12 +82,12 @@ pub struct Outcome {
 
 impl Outcome {
     /// Transitions of all episodes to `state`, with their causes.
-    pub fn changes_to(&self, state: &str) -> Vec<String> {
+    pub fn changes_to(&self, state: RouteState) -> Vec<RouteCause> {
         self.episodes
             .iter()
             .flat_map(|episode| &episode.quality.route_changes)
             .filter(|change| change.to == state)
-            .map(|change| change.cause.clone())
+            .map(|change| change.cause)
             .collect()
     }
 }

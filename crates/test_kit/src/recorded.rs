@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use bevy_rollback_lab::metrics::{Carrier, EpisodeMeta, Session, SessionMetrics};
-use bevy_rollback_lab::rollback::trace::{Known, Trace};
+use bevy_rollback_lab::metrics::{EndReason, EpisodeMeta, SessionMeta, SessionMetrics};
+use bevy_rollback_lab::rollback::trace::{Fact, Known, RollbackRecord, Trace};
+use rollback_lab_link::link::SentBy;
+use rollback_lab_record::{Path, RoutePolicy};
 use serde::Serialize;
 
 /// The input of the modelled game.
@@ -31,6 +33,8 @@ pub struct Plan {
     /// One in so many frames changes a button.
     pub change_every: u32,
     pub disconnect: Option<(usize, u32)>,
+    /// The path that brings the remote inputs. `None` if it is not measured.
+    pub path: Option<Path>,
 }
 
 impl Default for Plan {
@@ -46,6 +50,7 @@ impl Default for Plan {
             spread: 2,
             change_every: 20,
             disconnect: None,
+            path: Some(Path::Direct),
         }
     }
 }
@@ -89,12 +94,12 @@ fn pressed(plan: &Plan) -> Vec<Vec<Pad>> {
 
 pub fn meta(plan: &Plan) -> EpisodeMeta {
     EpisodeMeta {
-        session: Session {
+        session: SessionMeta {
             session_id: "00c0ffee".to_owned(),
             player_ids: (0..plan.players).collect(),
             local_player_id: Some(plan.local),
-            route_policy: Some("p2p-first".to_owned()),
-            ..Session::default()
+            route_policy: Some(RoutePolicy::P2pFirst),
+            ..SessionMeta::default()
         },
         fps: 60,
         input_delay_frames: (0..plan.players).map(|player| (player, 0)).collect(),
@@ -109,6 +114,15 @@ pub fn meta(plan: &Plan) -> EpisodeMeta {
 
 /// Plays one episode into the metrics; it is left open, with frames beyond `plan.frames`.
 pub fn play(plan: &Plan, metrics: &mut SessionMetrics<Pad>) {
+    play_with(plan, metrics, |_| ());
+}
+
+/// The same with what the observer decides about every rollback.
+pub fn play_with(
+    plan: &Plan,
+    metrics: &mut SessionMetrics<Pad>,
+    mut decide: impl FnMut(&mut RollbackRecord<Pad>),
+) {
     let actual = pressed(plan);
     let mut net = Random(plan.net_seed);
     let mut trace = Trace::<Pad>::default();
@@ -123,6 +137,10 @@ pub fn play(plan: &Plan, metrics: &mut SessionMetrics<Pad>) {
     let mut states = vec![0_u64];
     let mut gone = vec![i32::MAX; plan.players];
     trace.saved(0, Some(0));
+    let direct = SentBy {
+        direct: true,
+        relay: false,
+    };
     let mut ticks = 0_u32;
     while used.len() < (plan.frames + plan.overrun) as usize {
         ticks += 1;
@@ -202,8 +220,10 @@ pub fn play(plan: &Plan, metrics: &mut SessionMetrics<Pad>) {
         }
         trace.settle(confirmed.min(used.len() as i32 - 1));
         for player in (0..plan.players).filter(|&player| player != plan.local) {
-            metrics.record_sent(player, 0, current, Carrier::P2p);
-            metrics.record_received(player, 0, known[player], Carrier::P2p);
+            metrics.record_sent(player, 0, current, direct);
+            if let Some(path) = plan.path {
+                metrics.record_received(player, 0, known[player], path);
+            }
         }
         if ticks.is_multiple_of(60) {
             for player in (0..plan.players).filter(|&player| player != plan.local) {
@@ -211,7 +231,10 @@ pub fn play(plan: &Plan, metrics: &mut SessionMetrics<Pad>) {
                 metrics.record_margin(player, 12.0 + f64::from(net.below(100)) / 10.0);
             }
         }
-        for fact in trace.drain() {
+        for mut fact in trace.drain() {
+            if let Fact::RollbackRan(record) = &mut fact {
+                decide(record);
+            }
             metrics.fold(&fact);
         }
         metrics.record_drawn();
@@ -241,6 +264,6 @@ pub fn finished(plan: &Plan) -> SessionMetrics<Pad> {
     let mut metrics = SessionMetrics::default();
     metrics.begin(meta(plan));
     play(plan, &mut metrics);
-    metrics.close(Some(plan.frames as i32), Some("frameLimit"), false);
+    metrics.close(Some(plan.frames as i32), Some(EndReason::FrameLimit), false);
     metrics
 }

@@ -1,84 +1,75 @@
-//! Owns the categories about paths and interruptions: connection, inputs, quality, latency,
+//! Builds the categories about paths and interruptions: connection, inputs, quality, latency,
 //! reconnection, focus loss.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::*;
 use super::{Cut, action_runs};
-use crate::metrics::{Carrier, LinkReport, LossNote, PathReport, explains, micros};
+use crate::metrics::{LinkReport, LossNote, explains, micros};
+use rollback_lab_link::link::SentBy;
+use rollback_lab_record::{
+    ActionRuns, ConditionsRecord, Connection, ConnectionDetails, Disconnection, FailoverMargin,
+    FallbackTrigger, FocusLoss, Hex64, Inputs, Latency, LatencySample, LocalChange, Path,
+    PeerPeriod, Period, Quality, Reconnection, RouteChangeRecord, RouteState, Summary, Via,
+};
 
 impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     pub(super) fn connection(&self) -> Connection {
         let links = &self.of.links;
         let worst = links
-            .iter()
-            .filter_map(|(&player, link)| Some((self.worst_route(player, link)?, player, link)))
+            .values()
+            .filter_map(|link| Some((self.worst_route(link)?, link)))
             // The first of equals, hence the reversed order.
             .rev()
-            .max_by_key(|(route, _, _)| badness(route));
+            .max_by_key(|(route, _)| *route);
         Connection {
-            route_type: worst.map(|(route, _, _)| route.to_owned()),
-            connection_details: worst.map(|(_, player_id, link)| ConnectionDetails {
-                player_id,
-                local_candidate_type: link.candidate_types.as_ref().map(|types| types.0.clone()),
-                remote_candidate_type: link.candidate_types.as_ref().map(|types| types.1.clone()),
+            route_type: worst.map(|(route, _)| route),
+            connection_details: worst.map(|(_, link)| ConnectionDetails {
+                player_id: link.connection.player_id,
+                local_candidate_type: link.connection.candidate_types.first().copied(),
+                remote_candidate_type: link.connection.candidate_types.get(1).copied(),
             }),
-            peers: links
-                .iter()
-                .map(|(&player_id, link)| ConnectionPeer {
-                    player_id,
-                    route: link.route.map(str::to_owned),
-                    candidate_types: link
-                        .candidate_types
-                        .iter()
-                        .flat_map(|(ours, theirs)| [ours.clone(), theirs.clone()])
-                        .collect(),
-                    connect_ms: link.connect_time.map(millis),
-                    started_on_relay: link.started_on_relay,
-                })
-                .collect(),
+            peers: links.values().map(|link| link.connection.clone()).collect(),
         }
     }
 
     /// The worst route towards a player over the whole episode.
-    fn worst_route(&self, player: usize, link: &LinkReport) -> Option<&'static str> {
+    fn worst_route(&self, link: &LinkReport) -> Option<Via> {
+        let player = link.connection.player_id;
         let mut changes = self.of.routes.iter();
-        let failed_over = changes.any(|(of, _, note)| *of == player && note.to == "relay");
-        if failed_over || link.started_on_relay == Some(true) {
-            Some("relay")
+        let relayed =
+            changes.any(|(of, _, change)| *of == player && change.to == RouteState::Relay);
+        if relayed || link.connection.started_on_relay == Some(true) {
+            Some(Via::Relay)
         } else {
-            link.route
+            link.connection.route
         }
     }
 
     pub(super) fn inputs(&self) -> Inputs {
         let of = self.of;
         let measured = of.meta.has_transport;
-        let sent = |by| -> u64 {
+        let sent = |direct, relay| -> u64 {
+            let by = SentBy { direct, relay };
             of.remote_players()
                 .map(|player| of.sent[player].count(by, self.end))
                 .sum()
         };
-        let received = |by| -> u64 {
+        let received = |path| -> u64 {
             of.remote_players()
-                .map(|player| of.received[player].count(by, self.end))
+                .map(|player| of.received[player].count(Some(path), self.end))
                 .sum()
         };
-        let (p2p, relay, both) = (
-            sent(Carrier::P2p),
-            sent(Carrier::Relay),
-            sent(Carrier::Both),
-        );
+        let (p2p, relay, both) = (sent(true, false), sent(false, true), sent(true, true));
         let all = u64::from(self.end) * of.remote_players().count() as u64;
         Inputs {
             sent_via_p2p: measured.then_some(p2p),
             sent_via_relay: measured.then_some(relay),
             sent_via_both: measured.then_some(both),
             unsent: measured.then(|| all - p2p - relay - both),
-            received_via_p2p: measured.then(|| received(Carrier::P2p)),
-            received_via_relay: measured.then(|| received(Carrier::Relay)),
+            received_via_p2p: measured.then(|| received(Path::Direct)),
+            received_via_relay: measured.then(|| received(Path::Relay)),
             action_labels: of.meta.action_labels.clone(),
             local_changes: self.local_changes(),
             confirmed: (0..of.players)
@@ -91,7 +82,7 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     }
 
     /// Frame 0 counts as a change only if its input was read, that is without input delay. With an
-    /// unknown delay nobody knows when an input was read.
+    /// unknown delay it cannot be known when an input was read.
     fn local_changes(&self) -> Vec<LocalChange> {
         let sampled: Vec<u64> = self.of.sampled_at.iter().collect();
         let mut changes = Vec::new();
@@ -140,25 +131,25 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
         Quality {
             p2p_fallback_triggered: measured.then_some(fallback.is_some()),
             p2p_fallback_frame: fallback.map(|&(_, frame, _)| frame),
-            fallback_cause: fallback.map(|(_, _, note)| note.cause.to_owned()),
-            fallback_trigger: fallback.map(|(_, _, note)| FallbackTrigger {
-                metric: note.metric.to_owned(),
-                value: finite(note.value),
-                threshold: finite(note.threshold),
+            fallback_cause: fallback.map(|(_, _, change)| change.cause),
+            fallback_trigger: fallback.map(|(_, _, change)| FallbackTrigger {
+                metric: change.metric.to_owned(),
+                value: finite(change.value),
+                threshold: finite(change.threshold),
             }),
             route_changes: of
                 .routes
                 .iter()
-                .map(|&(player_id, frame, note)| RouteChangeRecord {
+                .map(|&(player_id, frame, change)| RouteChangeRecord {
                     player_id,
                     frame,
-                    at_us: micros(note.at),
-                    from: note.from.to_owned(),
-                    to: note.to.to_owned(),
-                    cause: note.cause.to_owned(),
-                    metric: note.metric.to_owned(),
-                    value: finite(note.value),
-                    threshold: finite(note.threshold),
+                    at_us: micros(change.at),
+                    from: change.from,
+                    to: change.to,
+                    cause: change.cause,
+                    metric: change.metric.to_owned(),
+                    value: finite(change.value),
+                    threshold: finite(change.threshold),
                 })
                 .collect(),
             failover_feasible: margin.as_ref().and_then(|margin| Some(margin.min? >= 0.0)),
@@ -166,17 +157,17 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
                 min: margin.as_ref().and_then(|margin| margin.min),
                 median: margin.as_ref().and_then(|margin| margin.median),
             },
-            conditions: Conditions {
+            conditions: ConditionsRecord {
                 spec,
                 seed,
-                realised: of
-                    .condition_realised
-                    .iter()
-                    .map(|(&path, realised)| (path.to_owned(), realised.clone()))
-                    .collect(),
+                realised: of.condition_realised.clone(),
             },
             condition_interrupted: measured.then_some(of.condition_interrupted),
-            paths: self.paths(),
+            paths: of
+                .links
+                .values()
+                .flat_map(|link| link.paths.iter().cloned())
+                .collect(),
             direct_send_failures: linked.then(|| {
                 of.links
                     .values()
@@ -186,21 +177,6 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
             both_paths_ms: linked
                 .then(|| of.links.values().map(|link| millis(link.both_paths)).sum()),
         }
-    }
-
-    fn paths(&self) -> Vec<PathRecord> {
-        let mut paths = Vec::new();
-        for (&player_id, link) in &self.of.links {
-            let reports = [("direct", &link.direct), ("relay", &link.relay)];
-            for (path, report) in reports {
-                paths.extend(
-                    report
-                        .as_ref()
-                        .map(|report| record(player_id, path, report)),
-                );
-            }
-        }
-        paths
     }
 
     pub(super) fn latency(&self) -> Latency {
@@ -228,9 +204,10 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     pub(super) fn reconnection(&self) -> Reconnection {
         Reconnection {
             disconnections: self.of.disconnections.iter().map(loss).collect(),
-            attempts: self.of.reconnect_attempts,
-            total_pause_duration_ms: millis(self.of.paused),
-            resumes: self.of.resumes.iter().map(loss).collect(),
+            // No connection resumes yet: a lost player is gone.
+            attempts: 0,
+            total_pause_duration_ms: 0.0,
+            resumes: Vec::new(),
         }
     }
 
@@ -265,20 +242,8 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
             period_count: watched.then_some(periods.len() as u64),
             background_periods: periods,
             timeout_ms: self.of.meta.focus_timeout_ms,
-            was_timeout_triggered: watched.then_some(self.of.focus_timeout),
+            was_timeout_triggered: watched.then_some(false),
         }
-    }
-}
-
-fn record(player_id: usize, path: &str, report: &PathReport) -> PathRecord {
-    PathRecord {
-        player_id,
-        path: path.to_owned(),
-        datagrams: report.datagrams.clone(),
-        bytes_sent: report.bytes_sent,
-        bytes_received: report.bytes_received,
-        rtt_ms: report.rtt_ms.clone(),
-        jitter_ms: report.jitter_ms.clone(),
     }
 }
 
@@ -288,14 +253,6 @@ fn loss(note: &LossNote) -> Disconnection {
         frame: note.frame,
         at_us: micros(note.at),
         reason: note.reason.clone(),
-    }
-}
-
-fn badness(route: &str) -> u8 {
-    match route {
-        "direct" => 0,
-        "turn" => 1,
-        _ => 2,
     }
 }
 
@@ -311,7 +268,7 @@ fn millis(duration: Duration) -> f64 {
     micros(duration) as f64 / 1000.0
 }
 
-/// Microseconds of a round trip tell nothing, and digits cost space.
+/// A round trip is not known more finely, and digits cost space.
 fn tenths(ms: f32) -> f64 {
     (f64::from(ms) * 10.0).round() / 10.0
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::*;
 use super::Cut;
-use crate::metrics::{Carrier, RollbackRow, input_json};
+use crate::metrics::{RollbackRow, input_json, micros};
+use rollback_lab_record::{AlsoMispredicted, Path, RollbackEvent, Rollbacks, Via};
 
 impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     pub(super) fn rollbacks(&self) -> Rollbacks {
@@ -53,14 +53,14 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
             actual_action: record.actual.as_ref().map(input_json),
             timestamp: self.unix_ms(record.at),
             rollback_id: record.id,
-            at_us: crate::metrics::micros(record.at),
+            at_us: micros(record.at),
             loaded_frame: record.loaded_frame,
             resimulated_frames: record.resimulated,
-            resim_time_us: crate::metrics::micros(record.resim_time),
-            cause: row.cause,
+            resim_time_us: micros(record.resim_time),
+            cause: record.cause,
             late_by_frames: record.late_by_frames,
             via: self.via(row),
-            evidence: row.evidence.rounded(),
+            evidence: record.evidence.rounded(),
             also_mispredicted: also
                 .filter(|pair| self.keeps(pair.frame))
                 .map(|pair| AlsoMispredicted {
@@ -73,26 +73,25 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
         }
     }
 
-    /// The path of the first copy of the corrected input: it may have come by another one than the
-    /// route in use. That route stands in where no copy was seen.
+    /// The path of the first copy of the corrected input, which may be another one than the route in
+    /// use. Where no copy was seen it is that route.
     fn via(&self, row: &RollbackRow<I>) -> Via {
         let (player, frame) = (row.record.player, row.record.frame);
         let received = self.of.received.get(player);
-        let came = u32::try_from(frame)
+        let path = u32::try_from(frame)
             .ok()
-            .and_then(|frame| received?.at(frame));
-        match came {
-            Some(Carrier::Relay) => Via::Relay,
-            Some(Carrier::P2p) if row.via == Via::Turn || self.has_turn(player) => Via::Turn,
-            Some(Carrier::P2p) => Via::Direct,
-            Some(Carrier::Both | Carrier::Nothing) | None => row.via,
+            .and_then(|frame| received?.at(frame)?);
+        match path {
+            Some(Path::Relay) => Via::Relay,
+            Some(Path::Direct) if row.record.via == Via::Turn || self.has_turn(player) => Via::Turn,
+            Some(Path::Direct) => Via::Direct,
+            None => row.record.via,
         }
     }
 
-    /// Whether the peer-to-peer path to `player` led through a TURN server.
+    /// Whether the direct path to `player` led through a TURN server.
     fn has_turn(&self, player: usize) -> bool {
         let link = self.of.links.get(&player);
-        let types = link.and_then(|link| link.candidate_types.as_ref());
-        types.is_some_and(|(ours, theirs)| ours == "relay" || theirs == "relay")
+        link.is_some_and(|link| link.connection.has_turn())
     }
 }

@@ -1,4 +1,4 @@
-//! Owns where files go: a folder, or memory. A file is there whole or not at all.
+//! Where files go: a folder, or memory. A file is there whole or not at all.
 
 use std::collections::BTreeMap;
 #[cfg(not(target_arch = "wasm32"))]
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A place for whole files.
 pub trait Storage: Send + Sync {
-    /// Stores a file under a relative path, replacing an older one, and tells where it is.
+    /// Stores a file under a relative path, replacing an older one, and returns where it is.
     ///
     /// # Errors
     /// When it could not be stored; then no part of it is there, and an older one is as it was.
@@ -67,7 +67,7 @@ impl FolderStorage {
     /// Makes the folder and tries it with a small file.
     ///
     /// # Errors
-    /// What the system says when it cannot be made or written.
+    /// The system's error when it cannot be made or written.
     pub fn probed(folder: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = folder.into();
         fs::create_dir_all(&folder)?;
@@ -75,7 +75,7 @@ impl FolderStorage {
         write_and_sync(&probe, b"probe")
             .and_then(|()| fs::remove_file(&probe))
             .inspect_err(|_| {
-                // The cause of the failure is told; a probe that stays behind harms nobody.
+                // Best effort: the failure itself is returned, and an empty probe does no harm.
                 let _ = fs::remove_file(&probe);
             })?;
         Ok(Self { folder })
@@ -114,8 +114,7 @@ impl Storage for FolderStorage {
     }
 }
 
-/// A name beside the target that nobody else uses: peers on one machine, or in one process, share
-/// the folder.
+/// A unique name beside the target: peers on one machine, or in one process, share the folder.
 #[cfg(not(target_arch = "wasm32"))]
 fn temporary(target: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);

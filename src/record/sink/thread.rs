@@ -1,4 +1,4 @@
-//! Owns the writer thread: documents in, their fates out. Never touches a frame's time.
+//! The writer thread: documents in, outcomes out.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,7 +10,7 @@ use super::{Job, Outcome, Writer};
 
 pub(super) struct Thread {
     jobs: Option<Sender<Job>>,
-    /// Behind a lock only because a resource must be shareable; nobody ever waits for it.
+    /// Behind a lock only because a resource must be `Sync`; it is not contended.
     outcomes: Mutex<Receiver<Outcome>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -18,13 +18,13 @@ pub(super) struct Thread {
 impl Thread {
     pub(super) fn start(mut writer: Writer) -> io::Result<Self> {
         let (jobs, todo) = mpsc::channel::<Job>();
-        let (tell, outcomes) = mpsc::channel();
+        let (finished, outcomes) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("rollback-lab-record".to_owned())
             .spawn(move || {
                 for job in todo {
-                    // Nobody listens any more once the sink is being dropped.
-                    let _ = tell.send(writer.process(job));
+                    // The receiver is gone once the sink is being dropped.
+                    let _ = finished.send(writer.process(job));
                 }
             })?;
         Ok(Self {
@@ -57,12 +57,12 @@ impl Thread {
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // Without senders the thread ends once everything handed over is done.
+        // Without senders the thread ends once every queued job is done.
         self.jobs = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            bevy::log::error!("the writer thread of the records panicked");
+            bevy::log::error!("the record's writer thread panicked; its last files may be missing");
         }
     }
 }

@@ -1,12 +1,15 @@
-//! Owns the vocabulary of the trace: what it is told and what it tells. Never decides anything.
+//! The vocabulary of the trace: the marks it takes and the facts it emits.
 
 use std::ops::Deref;
 use std::time::Duration;
 
+use bevy::prelude::Reflect;
+
 use super::{Frame, MAX_PLAYERS};
+use rollback_lab_link::cause::{Cause, Evidence, Via};
 
 /// What kind of ggrs session an episode is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Reflect)]
 pub enum SessionKind {
     /// Players on several peers: the only kind whose rollbacks are real.
     #[default]
@@ -35,18 +38,18 @@ pub enum Outcome {
     Hit,
     /// It was not; a rollback corrected it.
     Miss,
-    /// Nobody will ever know: the player was disconnected before that frame.
+    /// It cannot be known: the player was disconnected before that frame.
     Voided,
 }
 
 /// One input per player handle, at most [`MAX_PLAYERS`], without an allocation.
 #[derive(Clone, Copy, Debug)]
-pub struct Inputs<I> {
+pub struct AppliedInputs<I> {
     values: [I; MAX_PLAYERS],
     len: u8,
 }
 
-impl<I: Copy> Inputs<I> {
+impl<I: Copy> AppliedInputs<I> {
     /// Collects the inputs of handles 0, 1, ...; `None` without any or beyond [`MAX_PLAYERS`].
     pub fn collect(inputs: impl IntoIterator<Item = I>) -> Option<Self> {
         let mut inputs = inputs.into_iter();
@@ -67,7 +70,7 @@ impl<I: Copy> Inputs<I> {
     }
 }
 
-impl<I> Deref for Inputs<I> {
+impl<I> Deref for AppliedInputs<I> {
     type Target = [I];
 
     fn deref(&self) -> &[I] {
@@ -75,14 +78,14 @@ impl<I> Deref for Inputs<I> {
     }
 }
 
-impl<I: PartialEq> PartialEq for Inputs<I> {
+impl<I: PartialEq> PartialEq for AppliedInputs<I> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
 /// A frame-player pair that was simulated with a wrong guess and corrected.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Reflect)]
 pub struct Misprediction<I> {
     /// The frame whose input was guessed.
     pub frame: Frame,
@@ -127,6 +130,13 @@ pub struct RollbackRecord<I> {
     /// Ticks from the first simulation of `frame` until its input was known: frames at the
     /// session's rate, stalled ones included, hence at least `current_frame - frame`.
     pub late_by_frames: u32,
+    /// Why the input was late. The trace knows no links: it sets [`Cause::Disconnect`] or
+    /// [`Cause::Unknown`], and the observer decides the cause before anybody reads the fact.
+    pub cause: Cause,
+    /// The route in use when the rollback ran. Decided with the cause.
+    pub via: Via,
+    /// What the cause was decided from.
+    pub evidence: Evidence,
 }
 
 impl<I> RollbackRecord<I> {
@@ -139,8 +149,8 @@ impl<I> RollbackRecord<I> {
 
 /// What happened, in the order in which it became certain.
 ///
-/// The trace does not know where an episode ends: it tells frames beyond the end too, and whoever
-/// folds the facts leaves them out.
+/// The trace does not know where an episode ends: it emits facts about frames beyond the end too,
+/// and the fold leaves them out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact<I> {
     /// An episode began: everything after it belongs to frames from 0.
@@ -201,7 +211,7 @@ pub enum Fact<I> {
         /// The input that was applied in the end; the default input when voided.
         actual: I,
         /// Ticks from the first simulation of the frame until the input was known. For a hit this
-        /// is when every player's input of the frame was known, which is all that ggrs tells.
+        /// is when every player's input of the frame was known, which is all that ggrs exposes.
         late: u32,
     },
     /// A rollback ran and corrected something.
@@ -226,13 +236,24 @@ pub enum Fact<I> {
         at: Duration,
         /// Stalled ticks, at least 1.
         ticks: u32,
+        /// Why the input that the frame waited for was late. Decided like the cause of a rollback.
+        cause: Cause,
+    },
+    /// Later packets revised the cause of a rollback. The trace itself emits none of these.
+    CauseRevised {
+        /// Number of the rollback in the episode.
+        id: u64,
+        /// The cause now.
+        cause: Cause,
+        /// What it was decided from.
+        evidence: Evidence,
     },
     /// A frame is final on this peer. Every frame once, in order.
     Confirmed {
         /// The frame.
         frame: Frame,
         /// The input applied, for every player.
-        inputs: Inputs<I>,
+        inputs: AppliedInputs<I>,
         /// One bit per handle: the players who were gone.
         disconnected: u32,
         /// Checksum of the state before this frame's input, if it was saved.

@@ -1,17 +1,17 @@
-//! Owns the judgement of inputs: what a frame simulated again says about the inputs used before,
-//! and what is final when a frame is confirmed. Never counts ticks or frames.
+//! The judgement of inputs: what a frame simulated again says about the inputs used before, and
+//! what is final when a frame is confirmed.
 
 use std::time::Duration;
 
 use super::ring::Slot;
-use super::{Fact, Frame, Inputs, Known, MAX_PLAYERS, Misprediction, Outcome, Trace, bits};
+use super::{AppliedInputs, Fact, Frame, Known, MAX_PLAYERS, Misprediction, Outcome, Trace, bits};
 
 impl<I: Copy + PartialEq> Trace<I> {
     /// A frame simulated once more, with the inputs known now.
     pub(super) fn simulation_again(
         &mut self,
         frame: Frame,
-        inputs: &Inputs<I>,
+        inputs: &AppliedInputs<I>,
         known: &[Known; MAX_PLAYERS],
         now: Duration,
     ) {
@@ -67,7 +67,7 @@ impl<I: Copy + PartialEq> Trace<I> {
             }
             (None, _) if before == value && known_before == how => {}
             (None, Known::Disconnected) if frame > self.settled => {
-                self.record_voided(frame, player)
+                self.record_voided(frame, player);
             }
             (None, _) => {
                 self.confirmed_changed += 1;

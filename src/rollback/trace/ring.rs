@@ -1,9 +1,9 @@
-//! Owns the bounded memory of a trace: the last frames as they were simulated, and the last
-//! saves. Never allocates after the first frame.
+//! The bounded memory of a trace: the last frames as they were simulated, and the last saves. It
+//! allocates in the first frame only.
 
 use std::time::Duration;
 
-use super::{FRAMES_REMEMBERED, Frame, Inputs, Known, MAX_PLAYERS};
+use super::{AppliedInputs, FRAMES_REMEMBERED, Frame, Known, MAX_PLAYERS};
 
 /// A prediction that is not judged yet.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Slot<I> {
     /// The tick of the first simulation, counted from 1.
     pub first_tick: u64,
     pub first_at: Duration,
-    pub inputs: Inputs<I>,
+    pub inputs: AppliedInputs<I>,
     pub known: [Known; MAX_PLAYERS],
     pub guesses: [Option<Guess<I>>; MAX_PLAYERS],
 }

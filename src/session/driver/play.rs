@@ -10,10 +10,11 @@ use ggrs::{Config, Frame};
 
 use super::LabSession;
 use crate::clock::LabClock;
+use crate::metrics::SessionMetrics;
 use crate::rollback::TraceLog;
 use crate::session::episode::EndFlags;
 use crate::session::margin::{advice, margins};
-use crate::session::{EpisodeFinalized, EpisodeStopped, HistoryDigest, SessionError, SessionPhase};
+use crate::session::{EpisodeFinalized, EpisodeStopped, SessionError, SessionPhase};
 use crate::transport::LabNet;
 use rollback_lab_link::link::Link;
 use rollback_lab_link::wire::ControlMessage;
@@ -122,7 +123,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             && let Some(end_frame) = self.stop
         {
             // The record has closed the episode in the update that stopped it.
-            let digest = world.resource::<HistoryDigest>().0.unwrap_or(NO_DIGEST);
+            let digest = world
+                .get_resource::<SessionMetrics<C::Input>>()
+                .and_then(|metrics| metrics.digest_at(end_frame))
+                .unwrap_or(NO_DIGEST);
             self.send_to_all(
                 net,
                 &ControlMessage::Ended {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use rollback_lab_record::merge::{Agreement, MergedClock, MergedEpisode, MergedPeer};
-use rollback_lab_record::{Cause, Frames};
+use rollback_lab_record::merge::{Agreement, MergedClock, MergedEpisode, MergedPeer, RouteLabel};
+use rollback_lab_record::{Cause, EndReason, Frames, RouteCause, RoutePolicy, RouteState};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -25,11 +25,11 @@ pub(super) struct EpisodeData {
     group_id: Option<String>,
     trial_label: Option<String>,
     condition: BTreeMap<String, Value>,
-    route_policy: Option<String>,
+    route_policy: Option<RoutePolicy>,
     fps: u32,
     max_prediction: u32,
     frames: i32,
-    end_reason: Option<String>,
+    end_reason: Option<EndReason>,
     missing: Vec<usize>,
     clock: MergedClock,
     agreement: Agreement,
@@ -65,7 +65,7 @@ struct PeerData {
 #[derive(Serialize)]
 struct RouteData {
     to: usize,
-    segments: Vec<(f64, f64, String)>,
+    segments: Vec<(f64, f64, RouteLabel)>,
 }
 
 #[derive(Serialize)]
@@ -91,7 +91,7 @@ struct StallData {
     ms: f64,
     ticks: u64,
     frame: i32,
-    cause: String,
+    cause: Cause,
 }
 
 #[derive(Serialize)]
@@ -99,9 +99,9 @@ struct ChangeData {
     at: f64,
     frame: i32,
     to: usize,
-    from: String,
-    state: String,
-    cause: String,
+    from: RouteState,
+    state: RouteState,
+    cause: RouteCause,
     metric: String,
     value: Option<f64>,
     threshold: Option<f64>,
@@ -127,7 +127,7 @@ pub(super) fn episode(merged: &MergedEpisode) -> EpisodeData {
         group_id: merged.session.group_id.clone(),
         trial_label: merged.episode.trial_label.clone(),
         condition: merged.episode.condition.clone(),
-        route_policy: merged.session.route_policy.clone(),
+        route_policy: merged.session.route_policy,
         fps: merged.episode.fps,
         max_prediction: merged.episode.max_prediction_frames,
         frames: merged.episode.end_frame,
@@ -205,7 +205,7 @@ fn of_peer(merged: &MergedEpisode, peer: &MergedPeer, to_ms: f64) -> PeerData {
                 ms: stall.event.ticks as f64 * tick_ms,
                 ticks: stall.event.ticks,
                 frame: stall.event.frame,
-                cause: stall.event.cause.clone(),
+                cause: stall.event.cause,
             })
             .collect(),
         rtt: thinned(&rtt, |sample| sample.1),
@@ -255,9 +255,9 @@ fn changes(merged: &MergedEpisode, own: usize) -> Vec<ChangeData> {
             at: ms(change.at_us),
             frame: change.event.frame,
             to: change.event.player_id,
-            from: change.event.from.clone(),
-            state: change.event.to.clone(),
-            cause: change.event.cause.clone(),
+            from: change.event.from,
+            state: change.event.to,
+            cause: change.event.cause,
             metric: change.event.metric.clone(),
             value: change.event.value,
             threshold: change.event.threshold,
@@ -280,8 +280,10 @@ fn routes(merged: &MergedEpisode, peer: &MergedPeer, times: &[f64], to_ms: f64) 
                         && change.event.player_id == route.player_id
                 })
                 .collect();
-            let first = changes.first().map(|change| change.event.from.clone());
-            let mut state = first.or_else(|| route.route.clone());
+            let first = changes
+                .first()
+                .map(|change| RouteLabel::State(change.event.from));
+            let mut state = first.or(route.route.map(RouteLabel::InUse));
             let mut since = start;
             let mut segments = Vec::new();
             for change in changes {
@@ -289,7 +291,7 @@ fn routes(merged: &MergedEpisode, peer: &MergedPeer, times: &[f64], to_ms: f64) 
                 if let Some(state) = state.filter(|_| at > since) {
                     segments.push((since, at, state));
                 }
-                state = Some(change.event.to.clone());
+                state = Some(RouteLabel::State(change.event.to));
                 since = at;
             }
             if let Some(state) = state {

@@ -239,7 +239,7 @@ fn a_failover_of_the_peer_is_followed() {
         (change.to, change.cause),
         (RouteState::Relay, RouteCause::PeerPromoted)
     );
-    assert!(change.cause.is_fallback());
+    assert!(change.is_fallback());
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_direct_path_that_heals_after_five_seconds_is_not_failed_back_to() {
     assert_eq!(world.failovers(), 2, "one failover per peer");
     for peer in &world.peers {
         let fallback = peer.fallback().unwrap();
-        assert!(fallback.cause.is_fallback());
+        assert!(fallback.is_fallback());
         assert!(!peer.link.p2p_healthy());
     }
     assert_eq!(world.stalls(), 0);

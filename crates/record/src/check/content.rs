@@ -1,11 +1,11 @@
-//! Owns identities 4 to 7 and the history of one file: what is listed is confirmed, complete,
-//! inside the episode, explained and digested.
+//! Invariants 4 to 7 and the history of one file: what is listed is confirmed, complete, inside the
+//! episode, explained and digested.
 
 use serde_json::Value;
 
 use super::{Correction, Findings, corrections, end};
 use crate::digest;
-use crate::{ActionRuns, EpisodeDocument, SyncStatus};
+use crate::{ActionRuns, EpisodeDocument, RoutePolicy, RouteState, SyncStatus};
 use rollback_lab_link::cause::Cause;
 
 pub(super) fn corrections_are_confirmed(document: &EpisodeDocument, found: &mut Findings) {
@@ -79,7 +79,7 @@ pub(super) fn corrections_are_confirmed(document: &EpisodeDocument, found: &mut 
     }
 }
 
-pub(super) fn carriers_add_up(document: &EpisodeDocument, found: &mut Findings) {
+pub(super) fn send_paths_add_up(document: &EpisodeDocument, found: &mut Findings) {
     let inputs = &document.inputs;
     let peers = document.timeline.lateness.len() as u64;
     let all = end(document) * peers;
@@ -213,7 +213,7 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
     let failed_over = quality
         .route_changes
         .iter()
-        .any(|change| change.to == "relay");
+        .any(|change| change.to == RouteState::Relay);
     found.holds(
         7,
         "quality.p2pFallbackTriggered",
@@ -226,26 +226,26 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
     let suspected = quality
         .route_changes
         .iter()
-        // A doubt that the episode began with is told by its end.
-        .flat_map(|change| [&change.from, &change.to])
-        .any(|route| route != "direct" && route != "connecting");
+        // A route that was suspect when the episode began shows in the change that ends it.
+        .flat_map(|change| [change.from, change.to])
+        .any(RouteState::uses_relay);
     let began = document
         .connection
         .peers
         .iter()
         .any(|peer| peer.started_on_relay == Some(true));
-    let policy = document.session.route_policy.as_deref();
-    let wanted = matches!(policy, Some("relay-only" | "dual-path"));
+    let policy = document.session.route_policy;
+    let wanted = policy.is_some_and(RoutePolicy::prefers_relay);
     found.holds(
         7,
         "inputs.sentViaRelay + sentViaBoth",
         relayed,
         relayed == 0 || suspected || began || wanted,
-        "0 unless routeChanges tells of a suspect",
+        "0 unless routeChanges lists a suspect",
     );
 }
 
-/// Files of version 1.0 told of the sum alone.
+/// Files of version 1.0 hold the sum alone.
 pub(super) fn realised_conditions_add_up(document: &EpisodeDocument, found: &mut Findings) {
     if document.schema.version == "1.0" {
         return;

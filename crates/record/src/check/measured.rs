@@ -1,5 +1,5 @@
-//! Owns what follows from measurements in the same file: the cause of a rollback from its evidence,
-//! the offset of a clock from its samples.
+//! Invariant 9: what follows from measurements in the same file. The cause of a rollback follows from
+//! its evidence, the offset of a clock from its samples.
 
 use super::Findings;
 use crate::EpisodeDocument;

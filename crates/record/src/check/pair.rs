@@ -1,11 +1,11 @@
-//! Owns identity 8 for two files: what two peers wrote about the same episode must agree.
+//! Invariant 8 for two files: what two peers wrote about the same episode must agree.
 
 use serde_json::Value;
 
 use super::{Findings, Violation, end};
 use crate::{EpisodeDocument, SyncStatus};
 
-/// Checks identity 8: two peers' files about one episode agree on every frame that both confirmed.
+/// Checks invariant 8: two peers' files about one episode agree on every frame that both confirmed.
 ///
 /// Hashes and digests may differ only if one of the files says `disputed`; inputs never.
 #[must_use]
@@ -159,13 +159,13 @@ fn reported_digest_is_the_real_one(
     let Some(player) = other.session.local_player_id else {
         return;
     };
-    let told = mine
+    let reported = mine
         .sync
         .peer_history_digest
         .get(&player)
         .copied()
         .flatten();
-    if let Some(told) = told
+    if let Some(reported) = reported
         && !other.episode.is_partial
         && end(mine) == end(other)
     {
@@ -173,7 +173,7 @@ fn reported_digest_is_the_real_one(
         found.same(
             8,
             path,
-            told,
+            reported,
             other.sync.history_digest,
             "the digest in that peer's file",
         );

@@ -1,6 +1,6 @@
-//! Owns how far one peer's clock is from another's, from what their files say: from exchanged
-//! timestamps or from the order in which inputs must have been sent and received, whichever is less
-//! uncertain, else from the wall clocks. Pure; every answer says which it is and how uncertain.
+//! How far one peer's clock is from another's: from exchanged timestamps or from the order in which
+//! inputs must have been sent and received, whichever is less uncertain, else from the wall clocks.
+//! Every answer carries its method and its uncertainty.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub enum ClockMethod {
     Exchange,
     /// From inputs: none is received before it was sent, in either direction.
     InputOrder,
-    /// From the wall clocks of both computers, which nobody vouches for.
+    /// From the wall clocks of both computers, which are not synchronized by the lab.
     WallClock,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn offset(reference: File<'_>, peer: File<'_>) -> PeerOffset {
         .unwrap_or_else(|| wall_clock(reference, peer))
 }
 
-/// From the file with the smaller uncertainty; each tells of the other's clock against its own.
+/// From the file with the smaller uncertainty; each measures the other's clock against its own.
 fn exchanged(reference: File<'_>, peer: File<'_>) -> Option<PeerOffset> {
     let theirs = clock_of(peer.1, reference.0).map(|clock| {
         // Measured there: what is to be added to its own times to get the reference's.

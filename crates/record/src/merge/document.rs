@@ -1,12 +1,12 @@
-//! Owns the shape of a merged document, and why files make none. It decides nothing.
+//! The shape of a merged document, and why files make none.
 
 use serde::{Deserialize, Serialize};
 
 use super::{PeerOffset, SenderView};
 use crate::{
-    ActionRuns, Cause, Conditions, ConnectionPeer, CustomEvent, Desync, Episode, Frames, Hex64,
-    LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, Schema, Software,
-    StallRecord, SyncStatus,
+    ActionRuns, Cause, ConditionsRecord, ConnectionPeer, CustomEvent, Desync, EpisodeInfo, Frames,
+    Hex64, LatencySample, Lateness, Player, RollbackEvent, RouteChangeRecord, RoutePolicy, Schema,
+    Software, StallRecord, SyncStatus,
 };
 
 /// `schema.name` of a merged document.
@@ -25,10 +25,10 @@ pub struct MergedEpisode {
     /// Who played, and whose file is missing.
     pub session: MergedSession,
     /// How it was set up and how it ended, by the file of the reference player.
-    pub episode: Episode,
+    pub episode: EpisodeInfo,
     /// The one clock, and how far each peer's is from it.
     pub clock: MergedClock,
-    /// Whether the files tell one history.
+    /// Whether the files agree on one history.
     pub agreement: Agreement,
     /// The input applied at every frame, by the file that confirmed most.
     pub confirmed: Vec<ActionRuns>,
@@ -64,7 +64,7 @@ pub struct MergedSession {
     /// Group of participants.
     pub group_id: Option<String>,
     /// How packets chose their path.
-    pub route_policy: Option<String>,
+    pub route_policy: Option<RoutePolicy>,
     /// Every player, by what each one's own file says.
     pub players: Vec<Player>,
     /// Players whose file was not given.
@@ -84,7 +84,7 @@ pub struct MergedClock {
     pub peers: Vec<PeerOffset>,
 }
 
-/// Whether the files tell one history.
+/// Whether the files agree on one history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -123,10 +123,10 @@ pub struct MergedPeer {
     pub software: Software,
     /// Whether its file was closed by a confirmed end.
     pub is_partial: bool,
-    /// The ledger of frames.
+    /// Its frames, predictions and stalls.
     pub frames: Frames,
     /// Artificial network conditions of its own packets.
-    pub conditions: Conditions,
+    pub conditions: ConditionsRecord,
     /// Routes to the others at the end.
     pub routes: Vec<ConnectionPeer>,
     /// First simulation of every frame, on the one clock: the first time, then the distances.
@@ -151,7 +151,7 @@ pub struct MergedTimes {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Observed<T> {
-    /// The player whose file tells it.
+    /// The player whose file holds it.
     pub observer_id: usize,
     /// When, on the one clock.
     pub at_us: i64,
@@ -168,7 +168,7 @@ pub struct MergedRollback {
     pub observer_id: usize,
     /// When the correction ran, on the one clock.
     pub at_us: i64,
-    /// Why the input was late, with the sender's file at hand: the observer's own word is
+    /// Why the input was late, with the sender's file at hand: what the observer decided is
     /// `event.cause`, see `record::causes::finalise`.
     pub cause: Cause,
     /// As the observer's file has it, its evidence included.

@@ -1,4 +1,4 @@
-//! Owns the tables as CSV: a header, an empty field for an empty cell. Never decides what a row is.
+//! The tables as CSV: a header, an empty field for an empty cell.
 
 use std::fmt::Write as _;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! Owns the data dictionary: every column of every table with its unit and meaning, generated from
-//! the definitions that the tables are written by. Never says anything that they do not.
+//! The data dictionary: every column of every table with its unit and meaning, generated from the
+//! definitions that the tables are written by.
 
 use super::{ALL, Table, TableError};
 

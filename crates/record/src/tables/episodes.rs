@@ -1,5 +1,5 @@
-//! Owns the table of episodes: what the other tables are grouped by, and the totals to compare
-//! their rows with. Never opens a document.
+//! The table of episodes: what the other tables are grouped by, and the totals to compare their rows
+//! with.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ table! {
     "trialLabel" Text ["-"] "The study's name for this trial." = episode.trial_label.as_ref();
     "condition" Text ["JSON"] "The experimental condition, as the study names it." = map(&episode.condition);
     "conditionsSpec" Text ["-"] "Artificial network conditions of this peer. Empty if none." = document.quality.conditions.spec.as_ref();
-    "routePolicy" Text ["-"] "p2p-first, p2p-only, relay-only or dual-path." = document.session.route_policy.as_ref();
+    "routePolicy" Text ["-"] "p2p-first, p2p-only, relay-only or dual-path." = document.session.route_policy.map(crate::RoutePolicy::as_str);
     "players" Int ["players"] "Players of the episode." = document.inputs.confirmed.len();
     "seed" Text ["hex"] "Seed of the episode." = episode.seed;
     "fps" Int ["Hz"] "Frames per second the session was built for." = episode.fps;
@@ -24,7 +24,7 @@ table! {
     "maxPredictionFrames" Int ["frames"] "ggrs's prediction window." = episode.max_prediction_frames;
     "predictor" Text ["-"] "How missing inputs were predicted." = episode.predictor.as_ref();
     "endFrame" Int ["frames"] "Length of the episode in frames." = episode.end_frame;
-    "endReason" Text ["-"] "Why it ended." = episode.end_reason.as_ref();
+    "endReason" Text ["-"] "Why it ended." = episode.end_reason.as_ref().map(crate::EndReason::as_str);
     "isPartial" Flag ["-"] "Whether it was still running, or cut off." = episode.is_partial;
     "originUnixMs" Int ["ms since 1970"] "The moment of atUs = 0 on this peer." = document.clock.origin_unix_ms;
     "startAtUs" Int ["us"] "First simulation of frame 0, since originUnixMs." = document.timeline.frame_at_us.first;
@@ -42,20 +42,20 @@ table! {
     "frameTimeP50Us" Int ["us"] "Median time between frames." = document.frames.frame_time_us.p50;
     "frameTimeP99Us" Int ["us"] "99th percentile of it." = document.frames.frame_time_us.p99;
     "frameTimeMaxUs" Int ["us"] "Largest." = document.frames.frame_time_us.max;
-    "connectionType" Text ["-"] "Worst route in use: direct, turn or relay." = document.connection.route_type.as_ref();
+    "connectionType" Text ["-"] "Worst route in use: direct, turn or relay." = document.connection.route_type.map(crate::Via::as_str);
     "sentViaP2P" Int ["inputs"] "Local inputs first sent directly alone." = document.inputs.sent_via_p2p;
     "sentViaRelay" Int ["inputs"] "Local inputs first sent by the relay alone." = document.inputs.sent_via_relay;
     "sentViaBoth" Int ["inputs"] "Local inputs first sent on both paths at once." = document.inputs.sent_via_both;
     "p2pFallbackTriggered" Flag ["-"] "Whether a route became relay. Empty without the lab's transport." = document.quality.p2p_fallback_triggered;
     "p2pFallbackFrame" Int ["frame"] "The next frame to simulate when it did." = document.quality.p2p_fallback_frame;
-    "fallbackCause" Text ["-"] "Why." = document.quality.fallback_cause.as_ref();
+    "fallbackCause" Text ["-"] "Why." = document.quality.fallback_cause.map(crate::RouteCause::as_str);
     "failoverFeasible" Flag ["-"] "Whether a lost path could be replaced without a stall all the time." = document.quality.failover_feasible;
     "bothPathsMs" Float ["ms"] "Time during which packets went on both paths." = document.quality.both_paths_ms;
     "rttMedianMs" Float ["ms"] "Median of the latency samples." = document.latency.median_ms;
     "rttMaxMs" Float ["ms"] "Largest of them." = document.latency.max_ms;
-    "backgroundMs" Float ["ms"] "Time in the background. Empty where nobody watched." = document.focus_loss.total_background_ms;
+    "backgroundMs" Float ["ms"] "Time in the background. Empty where it was not measured." = document.focus_loss.total_background_ms;
     "hashMismatches" Int ["hashes"] "sync.p2pHashMismatches." = document.sync.p2p_hash_mismatches;
-    "kind" Text ["-"] "human, bot or replay. Empty if nobody said." = kind(document);
+    "kind" Text ["-"] "human, bot or replay. Empty if it is not known." = kind(document);
     "policyName" Text ["-"] "Name of a bot's policy." = own(document).and_then(|player| player.policy_name.as_ref());
     "pseudonym" Text ["-"] "The player's pseudonym." = own(document).and_then(|player| player.pseudonym.as_ref());
     "displayHz" Float ["Hz"] "Refresh rate of the screen. Empty when headless." = document.display.refresh_hz;
@@ -72,7 +72,7 @@ fn own(document: &EpisodeDocument) -> Option<&crate::Player> {
 }
 
 fn kind(document: &EpisodeDocument) -> Option<&'static str> {
-    own(document)?.kind.map(crate::Kind::as_str)
+    own(document)?.kind.map(crate::PlayerKind::as_str)
 }
 
 /// A map as JSON; empty if the study named nothing.

@@ -1,4 +1,4 @@
-//! Owns reading runs and deltas back into one value per frame. Never judges whether they are whole.
+//! Reads runs and deltas back into one value per frame.
 
 use crate::{EpisodeDocument, LocalChange, TimesUs};
 

@@ -1,5 +1,5 @@
-//! Owns the folder of tables: a file per table and format, written row by row, and the dictionary
-//! beside them. A table is there whole or not at all. Never opens a document.
+//! The folder of tables: a file per table and format, written row by row, and the dictionary beside
+//! them. A table is there whole or not at all.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -1,4 +1,4 @@
-//! Owns the tables about frames: rollbacks, frames, stalls and hashes. Never opens a document.
+//! The tables about frames: rollbacks, frames, stalls and hashes.
 
 use super::{expand, table};
 
@@ -36,7 +36,7 @@ table! {
     "frame" Int ["frame"] "Counts from 0." = row.frame;
     "atUs" Int ["us"] "First simulation, since clock.originUnixMs of this peer, rounded to 100 us." = row.at_us;
     "frameTimeUs" Int ["us"] "Since the first simulation of the frame before. Empty for frame 0." = row.frame_time_us;
-    "drawnTimes" Int ["pictures"] "How often it was the newest frame on screen. Empty if not measured." = row.drawn_times;
+    "drawnTimes" Int ["rendered frames"] "How often it was the newest frame on screen. Empty if not measured." = row.drawn_times;
     "lateFrames" Int ["frames"] "How late the latest remote input of this frame came; 0 was in time. Empty if none came." = row.late_frames;
     "latePlayers" Int ["players"] "Remote players whose input was not there in time." = row.late_players;
     "missingPlayers" Int ["players"] "Remote players whose input never came, or had not when the episode closed." = row.missing_players;
@@ -51,7 +51,7 @@ table! {
     "frame" Int ["frame"] "The frame that had to wait." = stall.frame;
     "ticks" Int ["ticks"] "How long, in ticks of the session's rate." = stall.ticks;
     "atUs" Int ["us"] "When it began, since clock.originUnixMs of this peer." = stall.at_us;
-    "cause" Text ["-"] "Why, or unknown." = &stall.cause;
+    "cause" Text ["-"] "Why, or unknown." = stall.cause.as_str();
 }
 
 table! {

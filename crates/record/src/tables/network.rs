@@ -1,5 +1,4 @@
-//! Owns the tables about inputs and the paths they took: inputs, lateness, routes and latency.
-//! Never opens a document.
+//! The tables about inputs and the paths they took: inputs, lateness, routes and latency.
 
 use super::{expand, table};
 
@@ -34,9 +33,9 @@ table! {
     "remotePlayerId" Int ["-"] "The player at the other end." = change.player_id;
     "frame" Int ["frame"] "The next frame to simulate at that moment." = change.frame;
     "atUs" Int ["us"] "When, since clock.originUnixMs of this peer." = change.at_us;
-    "from" Text ["-"] "State before." = &change.from;
-    "to" Text ["-"] "State after." = &change.to;
-    "cause" Text ["-"] "Why." = &change.cause;
+    "from" Text ["-"] "State before." = change.from.as_str();
+    "to" Text ["-"] "State after." = change.to.as_str();
+    "cause" Text ["-"] "Why." = change.cause.as_str();
     "metric" Text ["-"] "The measurement that decided, with its unit in the name." = &change.metric;
     "value" Float ["as metric"] "What was measured." = change.value;
     "threshold" Float ["as metric"] "What it crossed." = change.threshold;

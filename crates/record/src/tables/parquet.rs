@@ -1,5 +1,4 @@
-//! Owns the tables as Parquet: every column optional, rows buffered up to one row group. Never
-//! decides what a row is.
+//! The tables as Parquet: every column optional, rows buffered up to one row group.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use ::parquet::schema::types::{Type, TypePtr};
 
-use super::{Cell, Column, Kind, Table, TableError};
+use super::{Cell, Column, ColumnKind, Table, TableError};
 
 /// Rows of one row group: what a table holds in memory, whatever the number of files. Large enough
 /// for readers to skip by, small enough for ten tables at once.
@@ -87,10 +86,10 @@ impl Buffer {
         Self {
             present: Vec::new(),
             values: match column.kind {
-                Kind::Int => Values::Int(Vec::new()),
-                Kind::Float => Values::Float(Vec::new()),
-                Kind::Text => Values::Text(Vec::new()),
-                Kind::Flag => Values::Flag(Vec::new()),
+                ColumnKind::Int => Values::Int(Vec::new()),
+                ColumnKind::Float => Values::Float(Vec::new()),
+                ColumnKind::Text => Values::Text(Vec::new()),
+                ColumnKind::Flag => Values::Flag(Vec::new()),
             },
         }
     }
@@ -156,10 +155,10 @@ impl Buffer {
 fn schema(table: &Table) -> Result<TypePtr, ParquetError> {
     let fields = table.columns.iter().map(|column| {
         let (physical, logical) = match column.kind {
-            Kind::Int => (Physical::INT64, None),
-            Kind::Float => (Physical::DOUBLE, None),
-            Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
-            Kind::Flag => (Physical::BOOLEAN, None),
+            ColumnKind::Int => (Physical::INT64, None),
+            ColumnKind::Float => (Physical::DOUBLE, None),
+            ColumnKind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
+            ColumnKind::Flag => (Physical::BOOLEAN, None),
         };
         Type::primitive_type_builder(column.name, physical)
             .with_repetition(Repetition::OPTIONAL)

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
-use rollback_lab_record::EpisodeDocument;
-use rollback_lab_record::tables::{ALL, Cell, Formats, Kind, Source, Table, TableFiles};
+use rollback_lab_record::tables::{ALL, Cell, ColumnKind, Formats, Source, Table, TableFiles};
+use rollback_lab_record::{Cause, EpisodeDocument};
 
 use rollback_lab_test_kit::files::{folder, golden, opponent, session};
 
@@ -93,7 +93,7 @@ fn rows_add_up_to_the_totals_of_the_file() {
         frame: 7,
         ticks: 3,
         at_us: 1,
-        cause: "unknown".into(),
+        cause: Cause::Unknown,
     };
     stalled.frames.stalls = vec![stall];
     stalled.frames.stalled = 3;
@@ -138,10 +138,10 @@ fn every_table_has_a_row_of_the_keys_and_of_its_own_columns() {
                 assert_eq!(cells.len(), table.columns.len(), "{}", table.name);
                 for (column, cell) in table.columns.iter().zip(cells) {
                     let kind = match cell {
-                        Cell::Int(_) => Kind::Int,
-                        Cell::Float(_) => Kind::Float,
-                        Cell::Text(_) => Kind::Text,
-                        Cell::Flag(_) => Kind::Flag,
+                        Cell::Int(_) => ColumnKind::Int,
+                        Cell::Float(_) => ColumnKind::Float,
+                        Cell::Text(_) => ColumnKind::Text,
+                        Cell::Flag(_) => ColumnKind::Flag,
                     };
                     assert_eq!(kind, column.kind, "{}.{}", table.name, column.name);
                 }

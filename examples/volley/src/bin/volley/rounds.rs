@@ -141,7 +141,8 @@ fn cut_direct(
 }
 
 fn keep_file(ended: On<EpisodeEnded>, outcome: Res<SharedOutcome>) {
-    outcome.change(|outcome| outcome.files.push(ended.file.clone()));
+    let file = ended.file.clone().map_err(|error| error.to_string());
+    outcome.change(|outcome| outcome.files.push(file));
 }
 
 fn keep_failure(failed: On<SessionFailed>, outcome: Res<SharedOutcome>) {

@@ -1,4 +1,4 @@
-//! Owns identities 1 to 3: frames, rollbacks and predictions add up.
+//! Invariants 1 to 3: frames, rollbacks and predictions add up.
 
 use std::collections::BTreeSet;
 

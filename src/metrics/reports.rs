@@ -1,73 +1,42 @@
-//! Owns what session and transport add to the running episode: causes, routes, carriers, round
-//! trips, comparisons, interruptions. A note without a running episode is left out.
+//! What session and transport report about the running episode: routes, send paths, round trips,
+//! digests, interruptions. A report without a running episode is left out.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{
-    Carrier, ConditionRealised, DesyncNote, Display, Episode, LinkReport, LiveNumbers, LossNote,
-    PeerClock, RouteNote, SessionMetrics,
-};
-use crate::rollback::trace::{Frame, MAX_PLAYERS};
-use rollback_lab_link::cause::{Cause, Evidence, Via};
+use super::compact::Runs;
+use super::{DesyncNote, EpisodeData, LinkReport, LiveNumbers, LossNote, SessionMetrics};
+use crate::rollback::trace::Frame;
+use rollback_lab_link::link::SentBy;
+use rollback_lab_link::route::RouteChange;
+use rollback_lab_record::{ConditionRealised, Display, Path, PeerClock};
 
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
-    /// Why the rollback with this id (of the running or the last episode) had to run.
-    pub fn record_cause(&mut self, rollback_id: u64, cause: Cause, via: Via, evidence: Evidence) {
-        let episode = self.current.as_mut().or(self.finished.last_mut());
-        let rollbacks = episode
-            .into_iter()
-            .flat_map(|episode| &mut episode.rollbacks);
-        if let Some(row) = rollbacks.rev().find(|row| row.record.id == rollback_id) {
-            row.cause = cause;
-            row.via = via;
-            row.evidence = evidence;
-        }
-    }
-
-    /// What came later tells a better reason for the rollback with this id.
-    pub fn revise_cause(&mut self, rollback_id: u64, cause: Cause, evidence: Evidence) {
-        let episode = self.current.as_mut().or(self.finished.last_mut());
-        let rollbacks = episode
-            .into_iter()
-            .flat_map(|episode| &mut episode.rollbacks);
-        if let Some(row) = rollbacks.rev().find(|row| row.record.id == rollback_id) {
-            row.cause = cause;
-            let frames_ahead = row.evidence.frames_ahead;
-            row.evidence = Evidence {
-                frames_ahead,
-                ..evidence
-            };
-        }
-    }
-
-    /// Why the newest stall at this frame (of the running or the last episode) happened.
-    pub fn record_stall_cause(&mut self, frame: Frame, cause: &'static str) {
-        self.edit_newest(|episode| {
-            let mut stalls = episode.stalls.iter_mut().rev();
-            if let Some(stall) = stalls.find(|stall| stall.frame == frame) {
-                stall.cause = Some(cause);
+    /// A datagram to `player` carried the local inputs of frames `first..=newest` over the paths
+    /// `by`. Frames that an earlier datagram carried stay as they are; frames before `first` that
+    /// none carried count as unsent.
+    pub fn record_sent(&mut self, player: usize, first: Frame, newest: Frame, by: SentBy) {
+        self.edit(|episode| {
+            if let Some(runs) = episode.sent.get_mut(player) {
+                extend(runs, first, newest, SentBy::default(), by);
             }
         });
     }
 
-    /// A datagram to `player` carried the local inputs of frames `first..=newest`. Frames that an
-    /// earlier datagram carried already are left as they are; frames before `first` that none did
-    /// were sent by nothing.
-    pub fn record_sent(&mut self, player: usize, first: Frame, newest: Frame, by: Carrier) {
-        self.edit(|episode| carry(&mut episode.sent, player, first, newest, by));
-    }
-
-    /// The first copy of `player`'s inputs of frames `first..=newest` came; frames known already
-    /// are left as they are.
-    pub fn record_received(&mut self, player: usize, first: Frame, newest: Frame, by: Carrier) {
-        self.edit(|episode| carry(&mut episode.received, player, first, newest, by));
+    /// The first copy of `player`'s inputs of frames `first..=newest` arrived over `path`. Frames
+    /// known already stay as they are.
+    pub fn record_received(&mut self, player: usize, first: Frame, newest: Frame, path: Path) {
+        self.edit(|episode| {
+            if let Some(runs) = episode.received.get_mut(player) {
+                extend(runs, first, newest, None, Some(path));
+            }
+        });
     }
 
     /// The route to `player` changed; `frame` is the next one to simulate.
-    pub fn record_route(&mut self, player: usize, frame: Frame, note: RouteNote) {
-        self.edit(|episode| episode.routes.push((player, frame, note)));
+    pub fn record_route(&mut self, player: usize, frame: Frame, change: RouteChange) {
+        self.edit(|episode| episode.routes.push((player, frame, change)));
     }
 
     /// The round trip to `player` over the route in use, about once a second.
@@ -87,39 +56,30 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
-    /// The link to `player` as it stands, in the running episode or the one that just ended; the
-    /// last report counts.
-    pub fn link(&mut self, player: usize, report: LinkReport) {
+    /// A link as it stands, in the running episode or the one that just ended. The last report of
+    /// a player counts.
+    pub fn record_link(&mut self, report: LinkReport) {
         self.edit_newest(|episode| {
-            episode.links.insert(player, report);
+            episode.links.insert(report.connection.player_id, report);
         });
     }
 
-    /// What this peer's conditions did on a path (`direct` or `relay`); the last report counts.
-    pub fn record_conditions(&mut self, path: &'static str, realised: ConditionRealised) {
+    /// What this peer's conditions did on a path. The last report of a path counts.
+    pub fn record_conditions(&mut self, path: Path, realised: ConditionRealised) {
         self.edit_newest(|episode| {
             episode.condition_realised.insert(path, realised);
         });
     }
 
-    /// A promotion ended a condition of the direct path.
+    /// A failover ended a condition of the direct path.
     pub fn record_condition_interrupted(&mut self) {
         self.edit(|episode| episode.condition_interrupted = true);
     }
 
-    /// This peer's clock against another's; the last report counts.
+    /// This peer's clock against another's. The last report of a player counts.
     pub fn record_clock(&mut self, clock: PeerClock) {
         self.edit(|episode| {
             episode.peer_clocks.insert(clock.player_id, clock);
-        });
-    }
-
-    /// `player`'s hash of this frame's state is the same as ours.
-    pub fn record_hash_match(&mut self, player: usize, frame: Frame) {
-        self.edit(|episode| {
-            episode.hash_matches += 1;
-            let through = episode.matched_through.entry(player).or_insert(frame);
-            *through = frame.max(*through);
         });
     }
 
@@ -131,9 +91,9 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
-    /// `player` ended the episode at `end_frame` with this history digest.
+    /// `player`'s peer ended the episode at `end_frame` with this history digest.
     pub fn record_peer_digest(&mut self, player: usize, end_frame: Frame, digest: u64) {
-        // The word of a peer may come while this one has closed the episode already.
+        // A peer's digest may arrive after this peer has closed the episode.
         if let Some(episode) = self.current.as_mut().or(self.finished.last_mut()) {
             episode.peer_digests.insert(player, (end_frame, digest));
         }
@@ -152,26 +112,8 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         });
     }
 
-    /// The connection to `player` (or to the server) is back.
-    pub fn record_resumed(&mut self, player: Option<usize>, at: Duration) {
-        self.edit(|episode| {
-            let note = loss(episode, player, at, None);
-            episode.resumes.push(note);
-        });
-    }
-
-    /// An attempt to come back was made.
-    pub fn record_reconnect_attempt(&mut self) {
-        self.edit(|episode| episode.reconnect_attempts += 1);
-    }
-
-    /// The game stood still for this long because of a lost connection.
-    pub fn record_paused(&mut self, duration: Duration) {
-        self.edit(|episode| episode.paused += duration);
-    }
-
-    /// Somebody watches whether the game is in the background. Without this, or one of the notes
-    /// below, the file claims nothing about it.
+    /// The app reports when the game is in the background. Without this, or one of the reports
+    /// below, `focusLoss` of the file is `null`.
     pub fn record_focus_watched(&mut self) {
         self.edit(|episode| episode.focus_watched = true);
     }
@@ -200,38 +142,30 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         });
     }
 
-    /// Another player's peer told that its game went into the background.
+    /// Another player's peer reported that its game went into the background.
     pub fn record_peer_hidden(&mut self, player: usize, at: Duration) {
         self.edit(|episode| {
-            let mut told = episode.peer_background.iter();
-            if !told.any(|&(of, _, end)| of == player && end.is_none()) {
+            let mut periods = episode.peer_background.iter();
+            if !periods.any(|&(of, _, end)| of == player && end.is_none()) {
                 episode.peer_background.push((player, at, None));
             }
         });
     }
 
-    /// Another player's peer told that its game came back from the background.
+    /// Another player's peer reported that its game came back from the background.
     pub fn record_peer_visible(&mut self, player: usize, at: Duration) {
         self.edit(|episode| {
-            let mut told = episode.peer_background.iter_mut();
-            let open = told.find(|(of, _, end)| *of == player && end.is_none());
+            let mut periods = episode.peer_background.iter_mut();
+            let open = periods.find(|(of, _, end)| *of == player && end.is_none());
             if let Some((_, _, end)) = open {
                 *end = Some(at);
             }
         });
     }
 
-    /// The game was in the background longer than allowed.
-    pub fn record_focus_timeout(&mut self) {
-        self.edit(|episode| {
-            episode.focus_watched = true;
-            episode.focus_timeout = true;
-        });
-    }
-
-    /// The newest frame was drawn. Never called when headless.
+    /// The newest frame was drawn. A headless game makes no such report.
     pub fn record_drawn(&mut self) {
-        self.edit(Episode::record_drawn);
+        self.edit(EpisodeData::record_drawn);
     }
 
     /// The screen that the game is drawn on; the last report counts.
@@ -244,7 +178,7 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     }
 
     /// The running episode, or one that ended and is not written yet.
-    fn edit_newest(&mut self, edit: impl FnOnce(&mut Episode<I>)) {
+    fn edit_newest(&mut self, edit: impl FnOnce(&mut EpisodeData<I>)) {
         let pending = self.pending().next().is_some();
         let ended = self.finished.last_mut().filter(|_| pending);
         if let Some(newest) = self.current.as_mut().or(ended) {
@@ -252,36 +186,24 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
-    fn edit(&mut self, edit: impl FnOnce(&mut Episode<I>)) {
+    fn edit(&mut self, edit: impl FnOnce(&mut EpisodeData<I>)) {
         if let Some(current) = &mut self.current {
             edit(current);
         }
     }
 }
 
-fn carry(
-    runs: &mut [super::compact::Runs<Carrier>; MAX_PLAYERS],
-    player: usize,
-    first: Frame,
-    newest: Frame,
-    by: Carrier,
-) {
-    let (Some(runs), Ok(first), Ok(newest)) = (
-        runs.get_mut(player),
-        u32::try_from(first),
-        u32::try_from(newest),
-    ) else {
+/// Extends `runs` by `value` up to `newest`, filling frames before `first` with `gap`.
+fn extend<T: Copy + PartialEq>(runs: &mut Runs<T>, first: Frame, newest: Frame, gap: T, value: T) {
+    let (Ok(first), Ok(newest)) = (u32::try_from(first), u32::try_from(newest)) else {
         return;
     };
-    runs.push_many(
-        Carrier::Nothing,
-        first.min(newest + 1).saturating_sub(runs.len()),
-    );
-    runs.push_many(by, (newest + 1).saturating_sub(runs.len()));
+    runs.push_many(gap, first.min(newest + 1).saturating_sub(runs.len()));
+    runs.push_many(value, (newest + 1).saturating_sub(runs.len()));
 }
 
 fn loss<I: Copy + PartialEq>(
-    episode: &Episode<I>,
+    episode: &EpisodeData<I>,
     player: Option<usize>,
     at: Duration,
     reason: Option<&str>,
@@ -294,7 +216,7 @@ fn loss<I: Copy + PartialEq>(
     }
 }
 
-impl<I: Copy + PartialEq> Episode<I> {
+impl<I: Copy + PartialEq> EpisodeData<I> {
     pub(crate) fn live(&self) -> LiveNumbers {
         let end = self.end_frame();
         let below = |frame: Frame| i64::from(frame) < i64::from(end);
@@ -305,13 +227,17 @@ impl<I: Copy + PartialEq> Episode<I> {
         let (hits, misses) = (count(|row| row.hit), count(|row| row.missed));
         let rollbacks = || self.rollbacks.iter().filter(|row| below(row.record.frame));
         let stalls = || {
-            let told = self.stalls.iter().copied();
-            told.chain(self.open_stall())
+            let closed = self.stalls.iter().copied();
+            closed
+                .chain(self.open_stall())
                 .filter(|stall| below(stall.frame) || self.end.is_none())
         };
-        let sent = |by| -> u64 { self.sent.iter().map(|runs| runs.count(by, end)).sum() };
-        let p2p = sent(Carrier::P2p);
-        let carried = p2p + sent(Carrier::Relay) + sent(Carrier::Both);
+        let sent = |direct, relay| -> u64 {
+            let by = SentBy { direct, relay };
+            self.sent.iter().map(|runs| runs.count(by, end)).sum()
+        };
+        let p2p = sent(true, false);
+        let carried = p2p + sent(false, true) + sent(true, true);
         LiveNumbers {
             frames: end,
             confirmed_frames: self.confirmed_frames.min(end),
@@ -332,13 +258,15 @@ impl<I: Copy + PartialEq> Episode<I> {
         }
     }
 
-    /// The first promotion after play began.
-    pub(crate) fn fallback(&self) -> Option<&(usize, Frame, RouteNote)> {
-        self.routes.iter().find(|(_, _, note)| note.is_fallback())
+    /// The first fallback after play began.
+    pub(crate) fn fallback(&self) -> Option<&(usize, Frame, RouteChange)> {
+        self.routes
+            .iter()
+            .find(|(_, _, change)| change.is_fallback())
     }
 }
 
-impl<I: Copy + PartialEq + Serialize> Episode<I> {
+impl<I: Copy + PartialEq + Serialize> EpisodeData<I> {
     /// The history digest over the first `frames` frames, as far as they are confirmed.
     pub(crate) fn digest(&self, frames: u32) -> u64 {
         let runs: Vec<Vec<_>> = (0..self.players)
