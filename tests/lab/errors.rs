@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_ggrs::{RollbackFrameCount, Session};
+use bevy_rollback_lab::internals::sink::{RecordSink, Storage};
+use bevy_rollback_lab::internals::transport::network::NetEvent;
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::sink::{RecordSink, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
 use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind, SessionKind};
 use bevy_rollback_lab::session::{PeerNotice, SessionError};
-use bevy_rollback_lab::transport::network::NetEvent;
 use rollback_lab_link::wire::relay::Notice;
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::lab::{

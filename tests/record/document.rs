@@ -4,10 +4,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use bevy_rollback_lab::metrics::{
-    Carrier, EpisodeRecord, LinkReport, PathReport, RouteNote, SessionMetrics,
-};
-use bevy_rollback_lab::record::sink::Document;
+use bevy_rollback_lab::internals::metrics::{Carrier, LinkReport, PathReport, RouteNote};
+use bevy_rollback_lab::internals::sink::Document;
+use bevy_rollback_lab::metrics::{EpisodeRecord, SessionMetrics};
 use bevy_rollback_lab::record::{
     Cause, DocumentError, EpisodeDocument, Evidence, Hex64, PeerClock, SessionDocument, SyncStatus,
     Via,

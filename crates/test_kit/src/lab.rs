@@ -19,12 +19,12 @@ use bevy_ggrs::{
     RollbackApp, RollbackFrameCount, Session,
 };
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::sink::RecordSink;
+use bevy_rollback_lab::internals::transport::network::{NetEvent, Network};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
-use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{LinkSettings, SendFailed};
 use rollback_lab_link::wire::relay::{Member, Roster};

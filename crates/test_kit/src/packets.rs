@@ -16,10 +16,11 @@ use bevy_ggrs::GgrsConfig;
 use bevy_ggrs::ggrs::{Message as GgrsMessage, NonBlockingSocket, P2PSession};
 use bevy_ggrs::ggrs::{PlayerType, SessionBuilder};
 use bevy_matchbox::matchbox_socket::{CandidatePair, Packet, PeerId};
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
-use bevy_rollback_lab::transport::network::{NetEvent, Network};
-use bevy_rollback_lab::transport::{
-    EpisodeBounds, InputArrival, InputDeparture, LabNet, LabSocket,
+use bevy_rollback_lab::internals::transport::network::{NetEvent, Network};
+use bevy_rollback_lab::internals::transport::{
+    EpisodeBounds, InputArrival, InputDeparture, LabSocket,
 };
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use rollback_lab_link::conditions::Conditions;

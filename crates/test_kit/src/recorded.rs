@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use bevy_rollback_lab::metrics::{Carrier, EpisodeMeta, Session, SessionMetrics};
-use bevy_rollback_lab::rollback::trace::{Known, Trace};
+use bevy_rollback_lab::internals::metrics::Carrier;
+use bevy_rollback_lab::internals::trace::{Known, Trace};
+use bevy_rollback_lab::metrics::{EpisodeMeta, Session, SessionMetrics};
 use serde::Serialize;
 
 /// The input of the modelled game.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::Session;
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::rollback::{CauseRevised, RollbackCompleted};
-use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_link::cause::Cause;
 use rollback_lab_link::conditions::Conditions;
 
