@@ -1,6 +1,27 @@
 //! What this repository's own tests, benches and test kit reach into. **No semver**: anything here
 //! changes or goes without notice. Behind the feature `unstable-internals`.
 
+/// What each layer gets of a configuration.
+#[cfg(feature = "matchbox")]
+pub mod config {
+    use rollback_lab_link::link::LinkSettings;
+
+    use crate::config::LabConfig;
+    use crate::transport::MatchboxSettings;
+
+    /// Every link's part.
+    #[must_use]
+    pub fn link_settings(config: &LabConfig) -> LinkSettings {
+        config.link_settings()
+    }
+
+    /// The network's part.
+    #[must_use]
+    pub fn matchbox_settings(config: &LabConfig) -> MatchboxSettings {
+        config.matchbox_settings()
+    }
+}
+
 /// Driving a world through frames without a session.
 pub mod offline {
     pub use crate::offline::driver::*;

@@ -19,6 +19,7 @@ use bevy_ggrs::{
     RollbackApp, RollbackFrameCount, Session,
 };
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::internals::config::link_settings;
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::internals::sink::RecordSink;
@@ -352,7 +353,7 @@ pub fn lab_peer_with(
     let net = LabNet::new(
         hub.join(),
         clock.clone(),
-        config.link_settings(),
+        link_settings(&config),
         &Conditions::parse(&config.conditions).unwrap(),
         seed,
     );

@@ -16,6 +16,7 @@ use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::internals::config::{link_settings, matchbox_settings};
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::internals::sink::RecordSink;
@@ -116,10 +117,10 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
     let clock = LabClock::real();
     let witness = Arc::new(Counts::default());
     let network = Witness {
-        inner: MatchboxNetwork::open(config.matchbox_settings(), clock.clone()),
+        inner: MatchboxNetwork::open(matchbox_settings(&config), clock.clone()),
         counts: witness.clone(),
     };
-    let link = config.link_settings();
+    let link = link_settings(&config);
     let net = LabNet::new(network, clock.clone(), link, &Conditions::default(), seed);
     let mut app = App::new();
     app.insert_resource(clock)
