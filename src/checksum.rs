@@ -103,8 +103,12 @@ mod tests {
             Phase::Rally { hits: 4 },
             Phase::Serve,
         );
-        let ([plain_32, fixed_32], [plain_64, fixed_64]) = (hashed_bytes::<4>(&state), hashed_bytes::<8>(&state));
-        assert_ne!(plain_32, plain_64, "`Hash` alone differs: that is why this exists");
+        let ([plain_32, fixed_32], [plain_64, fixed_64]) =
+            (hashed_bytes::<4>(&state), hashed_bytes::<8>(&state));
+        assert_ne!(
+            plain_32, plain_64,
+            "`Hash` alone differs: that is why this exists"
+        );
         assert_eq!(fixed_32, fixed_64);
     }
 }

@@ -199,6 +199,10 @@ mod tests {
         };
         assert_eq!(smallest_step_us(fine), 1);
         assert_eq!(smallest_step_us(|| Duration::ZERO), u16::MAX);
-        assert_eq!(LabClock::real().step_us(), 1, "native clocks count in nanoseconds");
+        assert_eq!(
+            LabClock::real().step_us(),
+            1,
+            "native clocks count in nanoseconds"
+        );
     }
 }

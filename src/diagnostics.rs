@@ -9,8 +9,8 @@ use ggrs::Config;
 
 mod live_stats;
 
-pub use live_stats::{LinkStats, LiveStats, TickStats};
 pub(crate) use live_stats::{KeepLiveStats, LiveStatsPlugin, LiveStatsSystems};
+pub use live_stats::{LinkStats, LiveStats, TickStats};
 
 /// Deepest rollback of the update in frames, 0 without one.
 pub const ROLLBACK_DEPTH: DiagnosticPath = DiagnosticPath::const_new("rollback_lab/rollback_depth");

@@ -114,9 +114,8 @@ impl<C: Config> Plugin for LabHudPlugin<C> {
             )
             .add_systems(
                 PostUpdate,
-                (write_text, show_desync_banner, draw_graph).run_if(
-                    resource_exists::<LiveStats>.and_then(any_with_component::<Hud>),
-                ),
+                (write_text, show_desync_banner, draw_graph)
+                    .run_if(resource_exists::<LiveStats>.and_then(any_with_component::<Hud>)),
             );
     }
 }
@@ -137,7 +136,9 @@ fn show_or_hide(world: &mut World) {
             .get_resource_mut::<Assets<Image>>()
             .map(|mut images| images.add(graph::image()));
         let Some(image) = image else {
-            warn_once!("the HUD is not shown: the app has no `Assets<Image>`; add Bevy's image plugin");
+            warn_once!(
+                "the HUD is not shown: the app has no `Assets<Image>`; add Bevy's image plugin"
+            );
             return;
         };
         world.init_resource::<LiveStats>();

@@ -154,7 +154,6 @@
 //! | [`SessionEvent`](rollback::SessionEvent) | message | o w | ggrs reported something; read these, not `session.events()` |
 //! | [`RouteChanged`](session::RouteChanged) | message | r w | the packets to a peer take another path |
 //! | [`PeerNotice`](session::PeerNotice) | message | r w | a peer hid its tab, left, or the server was lost |
-//! | [`EpisodeStopped`](session::EpisodeStopped) | message | w | the simulation of an episode ended here |
 //! | [`EpisodeStarting`] | event | w | the world is empty: spawn it from this seed |
 //! | [`EpisodeStarted`](session::EpisodeStarted) | event | w | every peer is synchronized, frames run |
 //! | [`EpisodeEnded`](record::EpisodeEnded) | event | o w | the document of an episode is complete, its file written |

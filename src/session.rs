@@ -9,7 +9,7 @@ mod evidence;
 mod focus;
 mod input;
 mod lab_room;
-pub(crate) mod lobby;
+mod lobby;
 mod margin;
 mod room;
 mod routes;

@@ -238,10 +238,7 @@ impl<C: Config> Plugin for LiveStatsPlugin<C> {
                     .after(RollbackLabSystems::Record)
                     .run_if(resource_exists::<LiveStats>),
             )
-            .add_systems(
-                PreUpdate,
-                update_live_stats::<C>.in_set(LiveStatsSystems),
-            );
+            .add_systems(PreUpdate, update_live_stats::<C>.in_set(LiveStatsSystems));
     }
 }
 

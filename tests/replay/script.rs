@@ -125,7 +125,7 @@ fn a_settled_frame_is_loaded_by_no_later_rollback() {
     let script = script_of::<TestConfig>(&document).unwrap();
     let mut settled = 0;
     for frame in 0..=script.frames() as i32 {
-        if !script.is_settled(frame) {
+        if !script.is_final(frame) {
             continue;
         }
         settled += 1;

@@ -19,9 +19,9 @@ use bevy_ggrs::{
     RollbackApp, RollbackFrameCount, Session,
 };
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
-use bevy_rollback_lab::internals::config::link_settings;
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::config::link_settings;
 use bevy_rollback_lab::internals::sink::RecordSink;
 use bevy_rollback_lab::internals::transport::network::{NetEvent, Network};
 use bevy_rollback_lab::prelude::*;
