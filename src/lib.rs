@@ -158,7 +158,7 @@
 //! | [`EpisodeStarted`](session::EpisodeStarted) | event | w | every peer is synchronized, frames run |
 //! | [`EpisodeEnded`](record::EpisodeEnded) | event | o w | the document of an episode is complete, its file written |
 //! | [`DesyncRecorded`](record::DesyncRecorded) | event | o w | the states around a desync were recorded, see [`DesyncApp`](record::DesyncApp) |
-//! | [`SessionDocumentChanged`](record::SessionDocumentChanged) | event | w | the session document has a new line |
+//! | [`SessionDocumentChanged`](record::SessionDocumentChanged) | event | w | the session document changed |
 //! | [`SessionFailed`](session::SessionFailed) | event | r w | there will be no match; the error names the way out |
 //!
 //! A game triggers [`ReadyForEpisode`](session::ReadyForEpisode) to start an episode by itself
@@ -204,8 +204,9 @@
 //! ```
 //!
 //! `rollback-lab verify`, `report`, `tables` and `merge` read the files on the command line;
-//! [`replay::check`] simulates a file again and compares every state hash; [`replay::ReplayPlugin`]
-//! shows it in the game's own window.
+//! [`replay::check`] simulates a file again and compares every state hash; [`ReplayPlugin`] shows it.
+//!
+//! [`ReplayPlugin`]: replay::ReplayPlugin
 //!
 //! # Tools for a game's author
 //!
@@ -246,10 +247,9 @@
 //!
 //! # Read on
 //!
-//! The repository's `README.md` starts with a 60-second run, `docs/` holds the reference of files,
-//! conditions, routes and pages, and `ARCHITECTURE.md` explains the code in the order of the data:
-//! transport, session, rollback, metrics, record. The routes' state machine is the crate
-//! `rollback_lab_link`; the files' types and checks are `rollback_lab_record`.
+//! `README.md` starts with a 60-second run; `docs/` is the reference of files, conditions, routes and
+//! pages; `ARCHITECTURE.md` follows the data through the code. The routes' state machine is the crate
+//! `rollback_lab_link`, the files' types and checks are `rollback_lab_record`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(

@@ -31,7 +31,7 @@ pub struct InputTiming {
 
 /// One change of the local input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceNote {
+pub(crate) struct DeviceNote {
     /// When the game found it.
     pub seen_at: Duration,
     /// Which device.

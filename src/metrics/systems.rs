@@ -11,7 +11,7 @@ use crate::rollback::{DesyncDetected, Verdict, Verdicts};
 ///
 /// Runs in [`PreUpdate`] after the trace is drained, so that whoever closes an episode later in
 /// the update closes it on complete numbers, and once more in [`Last`] when the app exits.
-pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
+pub(crate) fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     facts: Res<Messages<Fact<I>>>,
     desyncs: Res<Messages<DesyncDetected>>,
     mut verdicts: ResMut<Verdicts>,

@@ -266,7 +266,7 @@ fn hand_over<C: Config>(
 
 /// What runs, as far as this build knows it.
 #[must_use]
-pub fn software(game: &str, version: &str) -> crate::metrics::Software {
+pub(crate) fn software(game: &str, version: &str) -> crate::metrics::Software {
     crate::metrics::Software {
         library: format!("bevy_rollback_lab {}", env!("CARGO_PKG_VERSION")),
         game: game.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bevy::prelude::Reflect;
+use bevy::prelude::{Reflect, ReflectDefault};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ use super::trace::Frame;
 /// One thing told, of a session that plays.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Why a rollback ran: [`RollbackCompleted`](super::RollbackCompleted).
     Rollback {
         /// Its number in the episode.
@@ -44,17 +44,17 @@ pub enum Verdict {
 /// What the last update told; whoever folds it takes it, and what nobody took is forgotten in the
 /// next one.
 #[derive(Resource, Clone, Debug, Default)]
-pub struct Verdicts(pub(crate) Vec<Verdict>);
+pub(crate) struct Verdicts(pub(crate) Vec<Verdict>);
 
 impl Verdicts {
     /// Takes what was told, in its order.
-    pub fn drain(&mut self) -> std::vec::Drain<'_, Verdict> {
+    pub(crate) fn drain(&mut self) -> std::vec::Drain<'_, Verdict> {
         self.0.drain(..)
     }
 
     /// Whether nothing was told.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
