@@ -9,7 +9,7 @@ use std::time::Duration;
 use bevy::platform::time::Instant;
 use bevy::prelude::*;
 
-/// Tells the time since the lab session's origin on this peer.
+/// The time since the lab session's origin on this peer.
 ///
 /// The lab's plugins insert [`LabClock::real`]; a test inserts [`LabClock::manual`] before it adds
 /// them and plays in virtual time. A game reads it for the times that it gives to
@@ -56,7 +56,7 @@ impl LabClock {
         }
     }
 
-    /// A clock that stands still until [`advance`](Self::advance) is called.
+    /// A clock that moves only when [`advance`](Self::advance) is called.
     #[must_use]
     pub fn manual(origin_unix_ms: u64) -> Self {
         Self {
@@ -151,7 +151,7 @@ fn smallest_step_us(mut now: impl FnMut() -> Duration) -> u16 {
         }
     }
     let micros = smallest.as_nanos().div_ceil(1_000).max(1);
-    // A clock that did not move is too coarse for any measurement: the largest step says so.
+    // A clock that did not move is too coarse for any measurement: report the largest step.
     u16::try_from(micros).unwrap_or(u16::MAX)
 }
 

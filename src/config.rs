@@ -105,7 +105,7 @@ pub struct LabConfig {
     pub ice_servers: Vec<String>,
     /// User name for the TURN servers. Default: none.
     pub ice_username: Option<String>,
-    /// Credential for the TURN servers. Default: none. `Debug` prints it, files never hold it.
+    /// Credential for the TURN servers. Default: none. Not written to files; `Debug` prints it.
     #[reflect(ignore)]
     pub ice_credential: Option<String>,
     /// How long to wait for the other players. Default: 120 s.
@@ -116,14 +116,14 @@ pub struct LabConfig {
     pub game: String,
     /// Version of the game, at most 64 bytes. Default: `0`.
     pub game_version: String,
-    /// What the files say about the study. Default: nothing.
+    /// The study, as recorded in the files. Default: nothing.
     pub study: StudyConfig,
     /// The game's own settings, by name; `episode.config` of every file. Default: none.
     #[reflect(ignore)]
     pub game_config: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What every file of this peer says about the study. All of it is optional.
+/// Describes the study in every file of this peer. All of it is optional.
 ///
 /// ```
 /// use bevy_rollback_lab::config::{PlayerKind, StudyConfig};
@@ -162,7 +162,7 @@ pub struct StudyConfig {
     pub policy_name: Option<String>,
     /// Version of the policy, if a bot plays. Default: none.
     pub policy_version: Option<String>,
-    /// Digest of the policy (of its weights, say), if a bot plays. Default: none.
+    /// Digest of the policy (for example of its weights), if a bot plays. Default: none.
     pub policy_digest: Option<String>,
 }
 
@@ -303,7 +303,7 @@ impl LabConfig {
         /// Sets how long to wait for the other players. Default: 120 s. Then the session fails with
         /// [`SessionError::WaitTimeout`](crate::session::SessionError::WaitTimeout).
         wait_timeout: Duration,
-        /// Sets what the files say about the study. Default: nothing.
+        /// Describes the study in every file. Default: nothing.
         study: StudyConfig,
         /// Sets the addresses of STUN and TURN servers, such as `stun:stun.example.org:3478`.
         /// Default: none, which suits one machine or a local network. Peers behind home routers need

@@ -34,7 +34,7 @@ impl<C> Default for LabDisplayPlugin<C> {
 
 /// Whether updates are not rendered although the window is visible. Default: false.
 ///
-/// Set it where the window does not tell, as `WebPlugin` does for a hidden tab and for updates
+/// Set it where the window does not show it, as `WebPlugin` does for a hidden tab and for updates
 /// between two rendered frames.
 ///
 /// ```

@@ -3,12 +3,10 @@
 //!
 //! Add this crate to a [`bevy_ggrs`] game and get
 //!
-//! - a Bevy message for **every rollback**: frame, player, predicted and actual input, why the input
-//!   came late, what the correction cost;
+//! - a Bevy message for **every rollback**: predicted and actual input, why it came late, what it cost;
 //! - **one JSON file per peer and episode**, complete, checkable against itself and against the other
 //!   peers' files, and replayable in the game;
-//! - **a match that survives**: inputs go peer to peer; when the direct path degrades, the same packets
-//!   go through a relay, without the game noticing.
+//! - **a match that survives**: when the direct path degrades, the same packets go through a relay.
 //!
 //! # Which set-up fits
 //!
@@ -22,8 +20,7 @@
 //! | seeds, episodes, compared settings | no | no | yes |
 //! | runnable example | `observe_existing` | `lab_socket` | `minimal`, `headless_duel` |
 //!
-//! The re-exports [`bevy_ggrs`], [`bevy_matchbox`] and [`ggrs`] are the versions that this crate was
-//! built with. Use them, and versions cannot disagree.
+//! Use the re-exports [`bevy_ggrs`], [`bevy_matchbox`] and [`ggrs`], so that versions cannot disagree.
 //!
 //! ## Observers only
 //!
@@ -73,7 +70,11 @@
 //!     commands.insert_resource(LocalInputs::<Config>(inputs));
 //! }
 //!
-//! fn step(inputs: Res<PlayerInputs<Config>>, mut players: Query<&mut Position>, mut episode: ResMut<Episode>) {
+//! fn step(
+//!     inputs: Res<PlayerInputs<Config>>,
+//!     mut players: Query<&mut Position>,
+//!     mut episode: ResMut<Episode>,
+//! ) {
 //!     for mut position in &mut players {
 //!         position.1 += i32::from(inputs[position.0].0);
 //!         if position.1 > 1_000 {
@@ -204,9 +205,7 @@
 //! ```
 //!
 //! `rollback-lab verify`, `report`, `tables` and `merge` read the files on the command line;
-//! [`replay::check`] simulates a file again and compares every state hash; [`ReplayPlugin`] shows it.
-//!
-//! [`ReplayPlugin`]: replay::ReplayPlugin
+//! [`replay`] plays a file again, on screen or headless with every state hash compared.
 //!
 //! # Tools for a game's author
 //!
@@ -242,8 +241,8 @@
 //!   known. **prediction window**: how many frames may be predicted.
 //! - **rollback**: a state is loaded and its frames are simulated again with corrected inputs.
 //!   **depth**: how many. **stall**: a tick in which no new frame could be simulated.
-//! - **desync**: two peers computed different states of a confirmed frame.
-//! - **player handle**: ggrs's number of a player, from 0. **player slot**: a handle with its peer.
+//! - **desync**: two peers computed different states of a confirmed frame. **player slot**: a player
+//!   handle (ggrs's number of a player, from 0) with its peer.
 //!
 //! # Read on
 //!

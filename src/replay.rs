@@ -23,7 +23,7 @@ pub use report::{Difference, DifferenceKind, ReplayReport};
 pub(crate) use script::{Script, Step};
 pub use script::{ScriptError, View};
 
-/// Frames per second of a file that does not say: `bevy_ggrs`'s default.
+/// Frames per second of a file without them: `bevy_ggrs`'s default.
 const DEFAULT_FPS: u32 = 60;
 
 /// The script of a document; predictions come from the predictor of the game's config.

@@ -42,10 +42,10 @@ pub struct LinkStats {
     /// State of the route. `None` without the lab's transport.
     #[reflect(ignore)]
     pub route: Option<RouteState>,
-    /// Where game packets go. `Unknown` if the game's own transport does not say.
+    /// Where game packets go. `Unknown` if the game's own transport does not report it.
     #[reflect(ignore)]
     pub via: Via,
-    /// Why the route changed last. `None` if it never did, or without the lab's transport.
+    /// Why the route changed last. `None` if it did not yet, or without the lab's transport.
     #[reflect(ignore)]
     pub cause: Option<RouteCause>,
     /// Round trip over the route in use, in milliseconds.

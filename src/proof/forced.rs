@@ -259,10 +259,10 @@ impl<C: Config> ForcedRollbacks<C> {
     /// The same inputs, with those of one player replaced by another one.
     fn mispredicted(&self, right: &[Vec<C::Input>], random: &mut Random) -> Vec<Vec<C::Input>> {
         let player = random.below(self.players as u64) as usize;
-        let guess = (self.input)(random.next());
+        let wrong_input = (self.input)(random.next());
         let mut wrong = right.to_vec();
         for inputs in &mut wrong {
-            inputs[player] = guess;
+            inputs[player] = wrong_input;
         }
         wrong
     }

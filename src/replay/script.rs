@@ -57,7 +57,7 @@ pub struct Script<I> {
     /// Per frame: whether its first state is its last, because no later rollback loads an earlier one.
     finals: Vec<bool>,
     players: usize,
-    /// When each frame was first simulated; empty if the file does not say.
+    /// When each frame was first simulated; empty if the file has no times.
     at_us: Vec<u64>,
     /// Per player, how late each input came; empty for a local one.
     lateness: Vec<Vec<Option<u32>>>,

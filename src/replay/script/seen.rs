@@ -136,7 +136,7 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
             Some((by, _)) if *by <= event => (confirmed(), Known::Confirmed),
             None if self.is_known(frame, player, at) => (confirmed(), Known::Confirmed),
             _ => {
-                let last = correction.map_or_else(confirmed, |(_, guess)| guess.clone());
+                let last = correction.map_or_else(confirmed, |(_, prediction)| prediction.clone());
                 let until = correction.map_or(self.events.len(), |(by, _)| *by);
                 let revised_again = (event + 1..until).any(|later| {
                     let later_at = self.ticks_of(later);
@@ -237,8 +237,8 @@ fn corrections<I: DeserializeOwned>(
             .iter()
             .map(|pair| (pair.frame, pair.player_id, &pair.predicted_action));
         for (frame, player, predicted) in own.into_iter().chain(also) {
-            let guess = decode(predicted, player)?;
-            corrections.insert((frame, player), (index, guess));
+            let prediction = decode(predicted, player)?;
+            corrections.insert((frame, player), (index, prediction));
         }
     }
     Ok(corrections)
