@@ -1,5 +1,5 @@
 //! Owns the observation of a `bevy_ggrs` session from outside: observers that note what ggrs makes
-//! the world do, and the systems that turn the notes into messages. Observers write [`TraceLog`],
+//! the world do, and the systems that turn the notes into messages. Observers write `TraceLog`,
 //! tell the game's [`EpisodeRecord`] which frame is simulated, and change nothing else; nothing
 //! here runs in `GgrsSchedule`, and no message is written inside a rollback schedule.
 
