@@ -50,10 +50,10 @@ use bevy_ggrs::{
     Rollback, RollbackApp, RollbackFrameCount, RollbackFrameRate, Session,
 };
 use bevy_matchbox::prelude::PeerId;
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::metrics::SessionMetrics;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::EpisodeDocument;
-use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_record::check::{check_episode, check_pair};
 use rollback_lab_server::{LabServer, ServerSettings};
 use serde::{Deserialize, Serialize};

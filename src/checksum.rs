@@ -1,4 +1,4 @@
-//! Owns a hash of game state that is the same on every target. Never decides what is hashed.
+//! [`portable_hash`]: a hash of game state that is equal natively and in a browser.
 
 use std::hash::{Hash, Hasher};
 
@@ -6,13 +6,14 @@ use bevy_ggrs::checksum_hasher;
 
 /// Hashes `value` to the same number natively and in a browser.
 ///
-/// For `checksum_component` and `checksum_resource` of `bevy_ggrs`, wherever a browser plays against
-/// a desktop. `checksum_component_with_hash` uses `Hash` as it is, and that hashes `usize`, the
-/// variant of an enum and the length of an array or a `Vec` at the width of a pointer: 4 bytes on
-/// wasm32, 8 on a desktop. Two equal worlds then report a desync.
+/// Give it to `checksum_component` and `checksum_resource` of `bevy_ggrs` in a game that browsers and
+/// native peers play together. `checksum_component_with_hash` uses `Hash` directly, and that hashes
+/// `usize`, the variant of an enum and the length of an array or a `Vec` at the width of a pointer:
+/// 4 bytes on wasm32, 8 on a 64-bit platform. Two equal worlds then report a desync.
 ///
-/// What it cannot mend: a slice, an array or a `Vec` *of* `usize` or `isize` writes its memory as it
-/// lies (keep such state as `u32` or `u64`), and floats whose last bits differ between platforms.
+/// Two differences remain: a slice, an array or a `Vec` *of* `usize` or `isize` is hashed as raw
+/// memory (keep such state as `u32` or `u64`), and floats may differ in their last bits between
+/// platforms.
 ///
 /// ```
 /// use bevy::prelude::*;
@@ -33,7 +34,7 @@ pub fn portable_hash<T: Hash>(value: &T) -> u64 {
     hasher.finish()
 }
 
-/// Widens what has the width of a pointer.
+/// Hashes integers of a pointer's width as 64 bits.
 struct FixedWidth<H>(H);
 
 impl<H: Hasher> Hasher for FixedWidth<H> {
@@ -58,7 +59,7 @@ impl<H: Hasher> Hasher for FixedWidth<H> {
 mod tests {
     use super::*;
 
-    /// A hasher of a machine whose pointers have `N` bytes, which shows what it was fed.
+    /// A hasher of a machine whose pointers have `N` bytes; it keeps the bytes it gets.
     struct Pointers<const N: usize>(Vec<u8>);
 
     impl<const N: usize> Hasher for Pointers<N> {
@@ -85,7 +86,7 @@ mod tests {
         Rally { hits: u8 },
     }
 
-    fn fed<const N: usize>(value: &impl Hash) -> [Vec<u8>; 2] {
+    fn hashed_bytes<const N: usize>(value: &impl Hash) -> [Vec<u8>; 2] {
         let mut plain = Pointers::<N>(Vec::new());
         value.hash(&mut plain);
         let mut fixed = FixedWidth(Pointers::<N>(Vec::new()));
@@ -102,8 +103,12 @@ mod tests {
             Phase::Rally { hits: 4 },
             Phase::Serve,
         );
-        let ([plain_32, fixed_32], [plain_64, fixed_64]) = (fed::<4>(&state), fed::<8>(&state));
-        assert_ne!(plain_32, plain_64, "`Hash` alone differs: that is the trap");
+        let ([plain_32, fixed_32], [plain_64, fixed_64]) =
+            (hashed_bytes::<4>(&state), hashed_bytes::<8>(&state));
+        assert_ne!(
+            plain_32, plain_64,
+            "`Hash` alone differs: that is why this exists"
+        );
         assert_eq!(fixed_32, fixed_64);
     }
 }

@@ -1,5 +1,6 @@
-//! Owns the lab clock: monotonic time since the session's origin, and the wall-clock stamp of
-//! that origin. Never read by a pure room; edges read it and pass `now` on.
+//! [`LabClock`]: monotonic time since the session's origin, and the wall-clock time of that origin.
+//!
+//! Read it at the edges (systems, sockets) and pass `now` on: decisions take the time as an argument.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +9,11 @@ use std::time::Duration;
 use bevy::platform::time::Instant;
 use bevy::prelude::*;
 
-/// Monotonic time since the lab session's origin on this peer.
+/// The time since the lab session's origin on this peer.
 ///
-/// Cheap to clone; every clone shows the same time. Tests use [`LabClock::manual`] to run in
-/// virtual time.
+/// The lab's plugins insert [`LabClock::real`]; a test inserts [`LabClock::manual`] before it adds
+/// them and plays in virtual time. A game reads it for the times that it gives to
+/// [`InputTiming`](crate::metrics::InputTiming). Clones are cheap and show the same time.
 ///
 /// ```
 /// use bevy_rollback_lab::clock::LabClock;
@@ -22,7 +24,9 @@ use bevy::prelude::*;
 /// assert_eq!(clock.now(), Duration::from_millis(16));
 /// assert_eq!(clock.unix_ms(), 1_700_000_000_016);
 /// ```
-#[derive(Resource, Clone, Debug)]
+#[derive(Resource, Reflect, Clone, Debug)]
+#[reflect(opaque)]
+#[reflect(Resource, Clone, Debug, Default)]
 pub struct LabClock {
     source: Source,
     origin_unix_us: u64,
@@ -52,7 +56,7 @@ impl LabClock {
         }
     }
 
-    /// A clock that stands still until [`advance`](Self::advance) is called.
+    /// A clock that moves only when [`advance`](Self::advance) is called.
     #[must_use]
     pub fn manual(origin_unix_ms: u64) -> Self {
         Self {
@@ -85,27 +89,28 @@ impl LabClock {
         self.origin_unix_us / 1_000
     }
 
-    /// The same in microseconds, as finely as the platform tells: a browser in whole milliseconds.
+    /// Wall-clock time of the origin, in Unix microseconds. A browser knows whole milliseconds only.
     #[must_use]
     pub fn origin_unix_us(&self) -> u64 {
         self.origin_unix_us
     }
 
-    /// The steps in which the clock counts, in microseconds, at least 1. Browsers count in 5 to 1,000
-    /// against timing attacks (High Resolution Time, section 7); it is measured once.
+    /// Resolution of the clock in microseconds, at least 1. Browsers reduce it to 5 to 1,000 against
+    /// timing attacks ([High Resolution Time, section 7](https://www.w3.org/TR/hr-time-3/#sec-security));
+    /// there it is measured once per page.
     #[must_use]
     pub fn step_us(&self) -> u16 {
         self.step_us
     }
 
-    /// Origin plus monotonic time, in Unix milliseconds: it never steps with the wall clock.
+    /// Origin plus monotonic time, in Unix milliseconds. Does not follow when the wall clock is set.
     #[must_use]
     pub fn unix_ms(&self) -> u64 {
         let since = u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX);
         self.origin_unix_ms().saturating_add(since)
     }
 
-    /// Whether time only moves when told to.
+    /// Whether time moves with [`advance`](Self::advance) only.
     #[must_use]
     pub fn is_manual(&self) -> bool {
         matches!(self.source, Source::Manual(_))
@@ -126,15 +131,15 @@ fn platform_step_us() -> u16 {
     })
 }
 
-/// The smallest of the first steps that a clock is seen to take, in whole microseconds.
+/// The smallest of the first steps of a clock, in whole microseconds.
 #[cfg(any(target_arch = "wasm32", test))]
 fn smallest_step_us(mut now: impl FnMut() -> Duration) -> u16 {
-    /// A few, for a browser may stretch one at random.
+    /// Several, because browsers may stretch a step at random.
     const STEPS: u32 = 8;
-    /// Some ten milliseconds of looking, if the clock stands still.
-    const LOOKS: u32 = 200_000;
+    /// About ten milliseconds of reading a clock that does not move.
+    const MAX_READS: u32 = 200_000;
     let (mut last, mut smallest, mut steps) = (now(), Duration::MAX, 0);
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_READS {
         let next = now();
         if next > last {
             smallest = smallest.min(next - last);
@@ -146,7 +151,7 @@ fn smallest_step_us(mut now: impl FnMut() -> Duration) -> u16 {
         }
     }
     let micros = smallest.as_nanos().div_ceil(1_000).max(1);
-    // A clock that was not seen to move counts in steps that no offset can be told by.
+    // A clock that did not move is too coarse for any measurement: report the largest step.
     u16::try_from(micros).unwrap_or(u16::MAX)
 }
 
@@ -176,13 +181,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_step_of_a_clock_is_the_smallest_that_it_takes() {
-        // A browser that stretches every third step at random.
-        let mut looks = 0_u64;
+    fn the_resolution_of_a_clock_is_its_smallest_step() {
+        // A browser that stretches every third step.
+        let mut reads = 0_u64;
         let steps = [100, 100, 200];
         let coarse = || {
-            looks += 1;
-            let whole = looks / 7;
+            reads += 1;
+            let whole = reads / 7;
             let us: u64 = (0..whole).map(|step| steps[step as usize % 3]).sum();
             Duration::from_micros(us)
         };
@@ -194,6 +199,10 @@ mod tests {
         };
         assert_eq!(smallest_step_us(fine), 1);
         assert_eq!(smallest_step_us(|| Duration::ZERO), u16::MAX);
-        assert_eq!(LabClock::real().step_us(), 1, "natively it is nanoseconds");
+        assert_eq!(
+            LabClock::real().step_us(),
+            1,
+            "native clocks count in nanoseconds"
+        );
     }
 }

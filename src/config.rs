@@ -1,5 +1,7 @@
-//! Owns [`LabConfig`], the one run-time configuration of a lab session, and its validation.
-//! It composes the settings of the rooms below it and never reads a clock or a socket.
+//! [`LabConfig`], the run-time configuration of a lab session, and its validation.
+//!
+//! Each layer gets its own part of it: `session_settings`, `link_settings`, `record_settings`,
+//! `matchbox_settings`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,108 +19,169 @@ use rollback_lab_link::wire::{Hello, WIRE_VERSION};
 
 pub use crate::metrics::PlayerKind;
 
-/// Most players of one episode: handles and rosters are fixed-size up to here.
+/// Most players of one episode: player handles are 0 to 3.
 pub const MAX_PLAYERS: usize = crate::rollback::trace::MAX_PLAYERS;
 
-/// Run-time configuration of a lab session.
+/// Address of a server started with `rollback-lab serve` on the same machine.
+const LOCAL_SERVER: &str = "ws://127.0.0.1:3536";
+/// Longest name of a room in bytes: the server's own limit.
+const MAX_ROOM_BYTES: usize = 64;
+/// Longest name and version of a game in bytes: they travel in the first message between peers.
+const MAX_GAME_BYTES: usize = 64;
+
+/// Configures a lab session: where to meet, how to play, what to record.
 ///
-/// Built in the order it reads, checked once when the plugin is added:
+/// Give it to [`RollbackLabPlugins::new`](crate::RollbackLabPlugins::new), which checks it with
+/// [`validate`](Self::validate). While the app runs it is a resource, for reading: changes have no
+/// effect.
 ///
 /// ```
-/// use bevy_rollback_lab::config::LabConfig;
+/// use bevy_rollback_lab::config::{LabConfig, PlayerKind, StudyConfig};
 ///
 /// let config = LabConfig::new("ws://127.0.0.1:3536", "my-room")
 ///     .players(2)
 ///     .input_delay(2)
-///     .frame_limit(1800);
+///     .frame_limit(1_800) // half a minute at 60 frames per second
+///     .episodes(3)
+///     .game("pong", "1.2.0")
+///     .study(StudyConfig {
+///         study_id: Some("pilot".into()),
+///         player_kind: PlayerKind::Human,
+///         ..StudyConfig::default()
+///     });
 /// assert!(config.validate().is_ok());
-/// assert!(LabConfig::new("http://127.0.0.1", "my-room").validate().is_err());
+///
+/// let refused = LabConfig::new("http://127.0.0.1", "my-room").validate().unwrap_err();
+/// assert!(refused.to_string().contains("ws://"));
 /// ```
-#[derive(Resource, Clone, Debug)]
+///
+/// # What peers must agree on
+///
+/// Peers compare their settings before the first episode, and a difference fails the session with
+/// [`SessionError::Mismatch`](crate::session::SessionError::Mismatch): [`players`](field@Self::players),
+/// [`fps`](field@Self::fps), [`input_delay`](field@Self::input_delay),
+/// [`max_prediction`](field@Self::max_prediction), [`desync_interval`](field@Self::desync_interval),
+/// [`frame_limit`](field@Self::frame_limit), [`episodes`](field@Self::episodes),
+/// [`seed`](field@Self::seed), [`route_policy`](field@Self::route_policy),
+/// [`return_to_direct`](field@Self::return_to_direct), [`game`](field@Self::game),
+/// [`game_version`](Self::game_version), [`game_config`](Self::game_config). Everything else is each
+/// peer's own.
+#[derive(Resource, Reflect, Clone, Debug)]
+#[reflect(Resource, Clone, Debug, Default)]
 pub struct LabConfig {
-    /// Address of the signaling server, `ws://` or `wss://`, without the room.
+    /// Address of the server, `ws://` or `wss://`, without the room. Default of
+    /// [`LabConfig::default`]: `ws://127.0.0.1:3536`.
     pub server: String,
-    /// Name of the room: 1 to 64 letters, digits, `-`, `_` or `.`.
+    /// Name of the room: 1 to 64 letters, digits, `-`, `_` or `.`. Peers that name the same room
+    /// meet.
     pub room: String,
-    /// Number of players, 1 to [`MAX_PLAYERS`]. Defaults to 2.
+    /// Number of players, 1 to [`MAX_PLAYERS`]. Default: 2.
     pub players: usize,
-    /// Game frames per second, 1 to 240. Defaults to 60. Every peer must say the same.
+    /// Game frames per second, 1 to 240. Default: 60.
     pub fps: u32,
-    /// Frames between reading a local input and applying it, 0 to 16. Defaults to 2.
+    /// Input delay in frames, 0 to 16. Default: 2.
     pub input_delay: u32,
-    /// Prediction window in frames, 1 to 32. Defaults to 8, which allows 7 predicted frames.
+    /// Prediction window in frames, 1 to 32. Default: 8.
     pub max_prediction: u32,
-    /// Frames between the checksums that peers compare. Defaults to 10.
+    /// Frames between the checksums that peers compare, 1 to 600. Default: 10.
     pub desync_interval: u32,
-    /// Frame at which an episode ends at the latest. Defaults to none.
+    /// Frame at which an episode ends at the latest, 1 to 1,073,741,823. Default: none, the game ends
+    /// its episodes.
     pub frame_limit: Option<u32>,
-    /// Episodes of the lab session; after the last one it is finished. Defaults to none: no end.
+    /// Episodes of the lab session, 1 to 65,535. Default: none, it goes on until a player leaves.
     pub episodes: Option<u32>,
-    /// Whether an episode starts as soon as everybody is ready. Defaults to true; if false, the
-    /// game triggers [`ReadyForEpisode`](crate::session::ReadyForEpisode).
+    /// Whether an episode starts as soon as all players are ready. Default: true.
     pub auto_start: bool,
-    /// Seed of the first episode, the next ones add 1. Defaults to a hash of the session id.
+    /// Seed of the first episode; every following one adds 1. Default: none, a hash of the session id.
     pub seed: Option<u64>,
-    /// Which path game packets take. Defaults to [`RoutePolicy::P2pFirst`].
+    /// Which paths game packets may take. Default: [`RoutePolicy::P2pFirst`].
+    #[reflect(ignore)]
     pub route_policy: RoutePolicy,
-    /// Whether a promoted route may return to a direct path that stayed good for 15 s. Defaults to
-    /// false: fallback is final. Every peer must say the same.
+    /// Whether a route that failed over may fail back to the direct path. Default: false.
     pub return_to_direct: bool,
-    /// Artificial network conditions of what this peer sends, for experiments and tests.
+    /// Artificial network conditions of what this peer sends. Default: empty, none.
     pub conditions: String,
-    /// ICE servers (STUN, TURN). Defaults to none, which suits loopback and a local network.
+    /// Addresses of STUN and TURN servers. Default: none.
     pub ice_servers: Vec<String>,
-    /// User name of the ICE servers.
+    /// User name for the TURN servers. Default: none.
     pub ice_username: Option<String>,
-    /// Credential of the ICE servers.
+    /// Credential for the TURN servers. Default: none. Not written to files; `Debug` prints it.
+    #[reflect(ignore)]
     pub ice_credential: Option<String>,
-    /// How long to wait for the other players. Defaults to 120 s.
+    /// How long to wait for the other players. Default: 120 s.
     pub wait_timeout: Duration,
-    /// Folder of the exported files. Defaults to `exports`; none keeps documents in memory.
+    /// Folder of the exported files; none keeps documents in memory. Default: `exports`.
     pub export_dir: Option<PathBuf>,
-    /// Name of the game, compared between peers. At most 64 bytes.
+    /// Name of the game, at most 64 bytes. Default: `game`.
     pub game: String,
-    /// Version of the game, compared between peers. At most 64 bytes.
+    /// Version of the game, at most 64 bytes. Default: `0`.
     pub game_version: String,
-    /// What stands in the files about the study.
+    /// The study, as recorded in the files. Default: nothing.
     pub study: StudyConfig,
-    /// The game's own settings, exported as `episode.config` and compared between peers.
+    /// The game's own settings, by name; `episode.config` of every file. Default: none.
+    #[reflect(ignore)]
     pub game_config: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Plain settings of a study that stand in every file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Describes the study in every file of this peer. All of it is optional.
+///
+/// ```
+/// use bevy_rollback_lab::config::{PlayerKind, StudyConfig};
+///
+/// let study = StudyConfig {
+///     study_id: Some("cooperation-2".into()),
+///     group_id: Some("dyad-07".into()),
+///     pseudonym: Some("P14".into()),
+///     condition: [("partner".to_owned(), "bot".into())].into_iter().collect(),
+///     player_kind: PlayerKind::Human,
+///     ..StudyConfig::default()
+/// };
+/// assert_eq!(study.consent, None);
+/// ```
+#[derive(Reflect, Clone, Debug, Default, PartialEq, Eq)]
+#[reflect(Clone, Debug, Default, PartialEq)]
 pub struct StudyConfig {
-    /// Identifier of the study.
+    /// Identifier of the study. Default: none.
     pub study_id: Option<String>,
-    /// Identifier of the group (dyad, team).
+    /// Identifier of the group (dyad, team). Default: none.
     pub group_id: Option<String>,
-    /// Label of the trial.
+    /// Label of the trial. Default: none.
     pub trial_label: Option<String>,
-    /// Pseudonym of the local participant. Never the participant's own id.
+    /// Pseudonym of the local participant, such as `P14`; not an id that leads to a person.
+    /// Default: none.
     pub pseudonym: Option<String>,
-    /// Consent: version of the form, and when it was given, in Unix milliseconds.
+    /// Consent: version of the form, and when it was given, in Unix milliseconds. Default: none.
     pub consent: Option<(String, u64)>,
-    /// Experimental condition of the episode: names and values.
+    /// Experimental condition of the episode: names and values. Default: empty.
+    #[reflect(ignore)]
     pub condition: serde_json::Map<String, serde_json::Value>,
-    /// Who plays on this peer. Defaults to a person.
+    /// Who plays on this peer. Default: a person.
+    #[reflect(ignore)]
     pub player_kind: PlayerKind,
-    /// Name of the policy that plays, if a bot does.
+    /// Name of the policy, if a bot plays. Default: none.
     pub policy_name: Option<String>,
-    /// Version of the policy that plays, if a bot does.
+    /// Version of the policy, if a bot plays. Default: none.
     pub policy_version: Option<String>,
-    /// Digest of the policy that plays, if a bot does.
+    /// Digest of the policy (for example of its weights), if a bot plays. Default: none.
     pub policy_digest: Option<String>,
 }
 
-/// A setting that cannot work, named with its value and what would.
+/// A setting that cannot work, with its value and the values that can.
+///
+/// ```
+/// use bevy_rollback_lab::config::{ConfigError, LabConfig};
+///
+/// let error = LabConfig::default().players(9).validate().unwrap_err();
+/// assert!(matches!(error, ConfigError::Range { name: "players", value: 9, .. }));
+/// assert_eq!(error.to_string(), "players is 9, outside 1..=4");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The server address is no websocket address.
     #[error("server {0:?} is no websocket address: it starts with ws:// or wss://")]
     Server(String),
-    /// The room name cannot stand in a path.
+    /// The room name cannot be part of an address.
     #[error("room {0:?} is no room name: 1 to 64 letters, digits, '-', '_' or '.'")]
     Room(String),
     /// A number lies outside its range.
@@ -133,7 +196,7 @@ pub enum ConfigError {
         /// Largest value that works.
         max: u64,
     },
-    /// A text is too long for the peers' greeting.
+    /// A text does not fit into the first message between peers.
     #[error("{name} has {length} bytes, at most {max} fit")]
     TooLong {
         /// The setting.
@@ -143,7 +206,7 @@ pub enum ConfigError {
         /// The most that fits.
         max: usize,
     },
-    /// The network conditions cannot be read.
+    /// The network conditions cannot be parsed.
     #[error("conditions: {0}")]
     Conditions(#[from] ConditionError),
 }
@@ -158,8 +221,17 @@ macro_rules! setters {
     };
 }
 
+impl Default for LabConfig {
+    /// A session of two players in the room `lab` of a server on this machine, as
+    /// `rollback-lab serve` starts it.
+    fn default() -> Self {
+        Self::new(LOCAL_SERVER, "lab")
+    }
+}
+
 impl LabConfig {
-    /// A session of two players at 60 Hz in `room` of the server at `server`.
+    /// A session of two players at 60 frames per second in `room` of the server at `server`
+    /// (`ws://` or `wss://`, without the room).
     #[must_use]
     pub fn new(server: impl Into<String>, room: impl Into<String>) -> Self {
         Self {
@@ -190,73 +262,123 @@ impl LabConfig {
     }
 
     setters! {
-        /// Sets the number of players.
+        /// Sets the number of players, 1 to [`MAX_PLAYERS`]. Default: 2.
+        ///
+        /// The session begins when so many peers are in the room. Every peer plays one of them.
         players: usize,
-        /// Sets the game frames per second.
+        /// Sets the game frames per second, 1 to 240. Default: 60.
+        ///
+        /// Rendering is independent of it. A higher rate shortens the prediction window in time:
+        /// 8 frames are 133 ms at 60 frames per second and 67 ms at 120.
         fps: u32,
-        /// Sets the input delay in frames.
+        /// Sets the input delay in frames, 0 to 16. Default: 2.
+        ///
+        /// A local input is applied so many frames after it was read. Each frame of delay hides one
+        /// frame of latency from the other peers, so rollbacks become fewer and less deep, and the
+        /// own input feels later by 1/[`fps`](Self::fps) s. Two frames at 60 frames per second (33 ms)
+        /// cover about 66 ms of round trip, and leave time for a failover without a stall.
         input_delay: u32,
-        /// Sets the prediction window in frames.
+        /// Sets the prediction window in frames, 1 to 32. Default: 8.
+        ///
+        /// ggrs simulates while less than so many frames are unconfirmed, so 8 allows 7 predicted
+        /// frames; then the game stalls. A larger window tolerates more latency and makes deeper
+        /// rollbacks possible, each of which simulates so many frames in one update.
         max_prediction: u32,
-        /// Sets the frames between compared checksums.
+        /// Sets the frames between the checksums that peers compare, 1 to 600. Default: 10.
+        ///
+        /// A smaller value finds a desync sooner and costs a checksum of all registered state each
+        /// time.
         desync_interval: u32,
-        /// Sets whether episodes start by themselves.
+        /// Sets whether an episode starts as soon as all players are ready. Default: true.
+        ///
+        /// With `false` the game triggers [`ReadyForEpisode`](crate::session::ReadyForEpisode),
+        /// after instructions or a questionnaire for example.
         auto_start: bool,
-        /// Sets the route policy.
+        /// Sets which paths game packets may take. Default: [`RoutePolicy::P2pFirst`], peer to peer
+        /// with the relay as fallback.
         route_policy: RoutePolicy,
-        /// Sets whether a promoted route may return to the direct path.
+        /// Sets whether a route that failed over may fail back to a direct path that stayed good for
+        /// 15 s. Default: false, so that a route does not change back and forth in an experiment.
         return_to_direct: bool,
-        /// Sets how long to wait for the other players.
+        /// Sets how long to wait for the other players. Default: 120 s. Then the session fails with
+        /// [`SessionError::WaitTimeout`](crate::session::SessionError::WaitTimeout).
         wait_timeout: Duration,
-        /// Sets what stands in the files about the study.
+        /// Describes the study in every file. Default: nothing.
         study: StudyConfig,
-        /// Sets the addresses of STUN and TURN servers.
+        /// Sets the addresses of STUN and TURN servers, such as `stun:stun.example.org:3478`.
+        /// Default: none, which suits one machine or a local network. Peers behind home routers need
+        /// a STUN server for a direct path.
         ice_servers: Vec<String>,
     }
 
-    /// Ends every episode at `frames` at the latest.
+    /// Sets user name and credential for the TURN servers of [`ice_servers`](Self::ice_servers).
+    /// Default: none.
+    #[must_use]
+    pub fn ice_login(mut self, username: impl Into<String>, credential: impl Into<String>) -> Self {
+        self.ice_username = Some(username.into());
+        self.ice_credential = Some(credential.into());
+        self
+    }
+
+    /// Ends every episode after `frames` frames at the latest, 1 to 1,073,741,823. Default: no limit.
+    ///
+    /// The game may end an episode earlier with [`Episode::end`](crate::session::Episode::end).
     #[must_use]
     pub fn frame_limit(mut self, frames: u32) -> Self {
         self.frame_limit = Some(frames);
         self
     }
 
-    /// Finishes the lab session after `episodes` episodes.
+    /// Finishes the lab session after `episodes` episodes, 1 to 65,535. Default: it goes on until a
+    /// player leaves.
     #[must_use]
     pub fn episodes(mut self, episodes: u32) -> Self {
         self.episodes = Some(episodes);
         self
     }
 
-    /// Sets the seed of the first episode.
+    /// Sets the seed of the first episode; every following one adds 1. Default: a hash of the session
+    /// id, which is different in every lab session and the same on every peer.
+    ///
+    /// It also seeds the [`conditions`](Self::conditions).
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Sets the network conditions, for example `latency=50ms,jitter=10ms,loss=15%`.
+    /// Degrades what this peer sends, for experiments and tests: `latency=50ms,jitter=10ms,loss=15%`.
+    /// Default: nothing.
+    ///
+    /// Each peer shapes its own packets, so `latency=50ms` on both is a round trip of 100 ms more.
+    /// The grammar with all keys and presets is in `docs/conditions.md`. The file records the
+    /// conditions and what they did.
     #[must_use]
     pub fn conditions(mut self, spec: impl Into<String>) -> Self {
         self.conditions = spec.into();
         self
     }
 
-    /// Sets the folder of the exported files.
+    /// Sets the folder of the exported files. Default: `exports` in the working folder.
+    ///
+    /// It is created if it is missing. In a browser documents go to the page instead.
     #[must_use]
     pub fn export_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.export_dir = Some(dir.into());
         self
     }
 
-    /// Keeps finished documents in memory instead of writing files.
+    /// Writes no files: documents come with [`EpisodeEnded`](crate::record::EpisodeEnded) alone.
     #[must_use]
     pub fn no_files(mut self) -> Self {
         self.export_dir = None;
         self
     }
 
-    /// Names the game and its version; peers that differ refuse each other.
+    /// Sets name and version of the game, at most 64 bytes each. Default: `game`, `0`.
+    ///
+    /// Peers with different games or versions refuse each other. Change the version whenever the
+    /// simulation changes.
     #[must_use]
     pub fn game(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
         self.game = name.into();
@@ -264,36 +386,67 @@ impl LabConfig {
         self
     }
 
-    /// Checks every setting.
+    /// Records one of the game's own settings in `episode.config` of every file. Peers must agree on
+    /// all of them.
+    ///
+    /// ```
+    /// use bevy_rollback_lab::config::LabConfig;
+    ///
+    /// let config = LabConfig::default().game_setting("ballSpeed", 1.5);
+    /// assert_ne!(config.config_digest(), LabConfig::default().config_digest());
+    /// ```
+    #[must_use]
+    pub fn game_setting(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.game_config.insert(name.into(), value.into());
+        self
+    }
+
+    /// Checks every setting. [`RollbackLabPlugins`](crate::RollbackLabPlugins) does so when it is
+    /// added; call it earlier to show the error to the person who made the settings.
     ///
     /// # Errors
-    /// The first setting that cannot work.
+    /// The first setting that cannot work, with the values that can.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if !self.server.starts_with("ws://") && !self.server.starts_with("wss://") {
             return Err(ConfigError::Server(self.server.clone()));
         }
         let room_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if self.room.is_empty() || self.room.len() > 64 || !self.room.chars().all(room_char) {
+        let room_length = 1..=MAX_ROOM_BYTES;
+        if !room_length.contains(&self.room.len()) || !self.room.chars().all(room_char) {
             return Err(ConfigError::Room(self.room.clone()));
         }
+        self.validate_ranges()?;
+        for (name, text) in [("game", &self.game), ("game_version", &self.game_version)] {
+            if text.len() > MAX_GAME_BYTES {
+                return Err(ConfigError::TooLong {
+                    name,
+                    length: text.len(),
+                    max: MAX_GAME_BYTES,
+                });
+            }
+        }
+        Conditions::parse(&self.conditions)?;
+        Ok(())
+    }
+
+    fn validate_ranges(&self) -> Result<(), ConfigError> {
+        // Half of what a frame number holds: sums of two frames stay in range.
+        let max_frames = i32::MAX as u64 / 2;
+        let frame_limit = u64::from(self.frame_limit.unwrap_or(1));
+        // An episode is numbered by 16 bits on the wire.
+        let episodes = u64::from(self.episodes.unwrap_or(1));
         let ranges = [
             ("players", self.players as u64, 1, MAX_PLAYERS as u64),
             ("fps", u64::from(self.fps), 1, 240),
             ("input_delay", u64::from(self.input_delay), 0, 16),
             ("max_prediction", u64::from(self.max_prediction), 1, 32),
             ("desync_interval", u64::from(self.desync_interval), 1, 600),
-            (
-                "frame_limit",
-                u64::from(self.frame_limit.unwrap_or(1)),
-                1,
-                i32::MAX as u64 / 2,
-            ),
-            (
-                "episodes",
-                u64::from(self.episodes.unwrap_or(1)),
-                1,
-                u64::from(u16::MAX),
-            ),
+            ("frame_limit", frame_limit, 1, max_frames),
+            ("episodes", episodes, 1, u64::from(u16::MAX)),
         ];
         for (name, value, min, max) in ranges {
             if value < min || value > max {
@@ -305,20 +458,10 @@ impl LabConfig {
                 });
             }
         }
-        for (name, text) in [("game", &self.game), ("game_version", &self.game_version)] {
-            if text.len() > 64 {
-                return Err(ConfigError::TooLong {
-                    name,
-                    length: text.len(),
-                    max: 64,
-                });
-            }
-        }
-        Conditions::parse(&self.conditions)?;
         Ok(())
     }
 
-    /// What peers must agree on, as they say it to each other.
+    /// What peers compare in their first message.
     fn hello(&self) -> Hello {
         // Validated: every number below fits its field.
         Hello {
@@ -336,8 +479,9 @@ impl LabConfig {
         }
     }
 
-    /// Hash of everything else that must be the same on every peer: the game's own settings, the
-    /// frame limit, the number of episodes and a configured seed. 16 hex digits in the files.
+    /// Hash of what must be the same on every peer and is not compared by itself: the game's own
+    /// settings, the frame limit, the number of episodes, a configured seed, whether failback is
+    /// allowed. `episode.configDigest` of the files, in 16 hex digits.
     #[must_use]
     pub fn config_digest(&self) -> u64 {
         let shared = serde_json::json!({
@@ -350,9 +494,8 @@ impl LabConfig {
         seahash::hash(shared.to_string().as_bytes())
     }
 
-    /// The part that the session owns.
-    #[must_use]
-    pub fn session_settings(&self) -> SessionSettings {
+    /// The session's part.
+    pub(crate) fn session_settings(&self) -> SessionSettings {
         SessionSettings {
             room: self.room.clone(),
             players: self.players,
@@ -369,9 +512,8 @@ impl LabConfig {
         }
     }
 
-    /// The part that every link owns.
-    #[must_use]
-    pub fn link_settings(&self) -> LinkSettings {
+    /// Every link's part.
+    pub(crate) fn link_settings(&self) -> LinkSettings {
         LinkSettings {
             policy: self.route_policy,
             fps: self.fps,
@@ -381,16 +523,15 @@ impl LabConfig {
         }
     }
 
-    /// The part that the record owns.
-    #[must_use]
-    pub fn record_settings(&self) -> RecordSettings {
+    /// The record's part.
+    pub(crate) fn record_settings(&self) -> RecordSettings {
         RecordSettings {
             export_dir: self.export_dir.clone(),
             template: self.episode_template(),
         }
     }
 
-    /// What is known of every episode before anybody is met.
+    /// What is known of every episode before the peers have met.
     fn episode_template(&self) -> EpisodeMeta {
         let study = &self.study;
         EpisodeMeta {
@@ -431,16 +572,14 @@ impl LabConfig {
         }
     }
 
-    /// Seed of the conditions' randomness: the configured one, or a hash of the room.
-    #[must_use]
-    pub fn conditions_seed(&self) -> u64 {
+    /// Seed of the network conditions: [`seed`](field@Self::seed), or a hash of the room's name.
+    pub(crate) fn conditions_seed(&self) -> u64 {
         self.seed
             .unwrap_or_else(|| seahash::hash(self.room.as_bytes()))
     }
 
-    /// The part that the real network owns.
-    #[must_use]
-    pub fn matchbox_settings(&self) -> MatchboxSettings {
+    /// The network's part.
+    pub(crate) fn matchbox_settings(&self) -> MatchboxSettings {
         let server = self.server.trim_end_matches('/');
         let mut settings =
             MatchboxSettings::new(format!("{server}/{}?players={}", self.room, self.players));

@@ -1,5 +1,4 @@
-//! Owns what is known of the screen: which frames were drawn, and the display they were drawn on.
-//! It reads windows and monitors and never draws anything itself.
+//! [`LabDisplayPlugin`]: which frames were rendered, and on what display.
 
 use std::marker::PhantomData;
 
@@ -10,11 +9,21 @@ use ggrs::Config;
 use crate::metrics::{Display, SessionMetrics};
 use crate::rollback::RollbackLabSystems;
 
-/// Notes which frames were on screen, and on what display, in the file of the episode.
+/// Records in the episode's file which frames were rendered, and on what display.
 ///
-/// For a game with a primary window, beside the lab's or the observers' plugins. An update draws
-/// the newest frame unless the window is hidden, has no area, or is covered as far as the platform
-/// tells; how long the display takes to show it is not measured.
+/// Add it to a game with a primary window, beside [`RollbackLabPlugins`](crate::RollbackLabPlugins) or
+/// [`RollbackObserverPlugins`](crate::RollbackObserverPlugins). An update renders the newest frame
+/// unless the window is hidden, has no area, is covered (where the platform reports it), or
+/// [`NotDrawn`] is set. How long the display takes to show it is not measured.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::bevy_ggrs::GgrsConfig;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// # let mut app = App::new();
+/// app.add_plugins(LabDisplayPlugin::<GgrsConfig<u8>>::default());
+/// ```
 pub struct LabDisplayPlugin<C>(PhantomData<fn() -> C>);
 
 impl<C> Default for LabDisplayPlugin<C> {
@@ -23,14 +32,30 @@ impl<C> Default for LabDisplayPlugin<C> {
     }
 }
 
-/// Who else knows that nothing is drawn says so here, as `WebPlugin` does: updates of a hidden tab,
-/// and those between two slow pictures, are drawn by nobody.
-#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whether updates are not rendered although the window is visible. Default: false.
+///
+/// Set it where the window does not show it, as `WebPlugin` does for a hidden tab and for updates
+/// between two rendered frames.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::display::NotDrawn;
+///
+/// fn render_every_other_update(mut odd: Local<bool>, mut not_drawn: ResMut<NotDrawn>) {
+///     *odd = !*odd;
+///     not_drawn.0 = *odd;
+/// }
+/// # let mut app = App::new();
+/// # app.init_resource::<NotDrawn>().add_systems(Update, render_every_other_update).update();
+/// ```
+#[derive(Resource, Reflect, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[reflect(Resource, Clone, Debug, Default, PartialEq)]
 pub struct NotDrawn(pub bool);
 
 impl<C: Config> Plugin for LabDisplayPlugin<C> {
     fn build(&self, app: &mut App) {
         app.init_resource::<NotDrawn>()
+            .register_type::<NotDrawn>()
             .add_message::<WindowOccluded>()
             .add_systems(
                 Last,
@@ -41,23 +66,23 @@ impl<C: Config> Plugin for LabDisplayPlugin<C> {
     }
 }
 
-/// Bevy draws what the world holds at the end of an update.
+/// Runs in [`Last`]: Bevy renders what the world holds at the end of an update.
 fn record_drawn<C: Config>(
     windows: Query<(Entity, &Window, Option<&OnMonitor>), With<PrimaryWindow>>,
     monitors: Query<&Monitor>,
-    mut covers: MessageReader<WindowOccluded>,
-    mut covered: Local<bool>,
-    elsewhere: Res<NotDrawn>,
+    mut occlusions: MessageReader<WindowOccluded>,
+    mut occluded: Local<bool>,
+    not_drawn: Res<NotDrawn>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
 ) {
     let Ok((entity, window, monitor)) = windows.single() else {
         return;
     };
-    for cover in covers.read().filter(|cover| cover.window == entity) {
-        *covered = cover.occluded;
+    for occlusion in occlusions.read().filter(|of| of.window == entity) {
+        *occluded = occlusion.occluded;
     }
     let (width, height) = (window.physical_width(), window.physical_height());
-    let drawn = window.visible && !*covered && !elsewhere.0 && width > 0 && height > 0;
+    let drawn = window.visible && !*occluded && !not_drawn.0 && width > 0 && height > 0;
     if !metrics.is_running() {
         return;
     }

@@ -1,5 +1,5 @@
-//! Owns the overlay: it appears with a key, shows the vitals of the session, and leaves nothing
-//! behind when it goes. Never counts anything and never touches the session.
+//! [`LabHudPlugin`]: an overlay with the live numbers of the session. Hidden, it has no entity and no
+//! asset.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -9,29 +9,41 @@ use bevy::input::common_conditions::input_just_pressed;
 use bevy::prelude::*;
 use ggrs::Config;
 
-use crate::diagnostics::{KeepVitals, LiveStats, LiveStatsPlugin, VitalsSystems, is_watched};
+use crate::diagnostics::{KeepLiveStats, LiveStats, LiveStatsPlugin, LiveStatsSystems};
 
 mod graph;
 mod panel;
 
 use graph::GraphImage;
-use panel::{Alarm, Words};
+use panel::{DesyncBanner, StatsText};
 
-/// Text that changes faster than this cannot be read.
-const REWRITE: Duration = Duration::from_millis(200);
+/// How often the text is rewritten: numbers that change faster cannot be read.
+const REWRITE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// An overlay with the routes, the rollbacks and the health of a session of `C`.
+/// Shows the routes, rollbacks and stalls of a session of `C` over the game; F3 shows and hides it.
 ///
-/// For any Bevy app with a window and Bevy's UI, beside the lab's or the observers' plugins; F3
-/// shows and hides it, and so does [`HudShown`]. Hidden it has no entity, no asset and no running
-/// system but the look at that key.
-pub struct RollbackLabHudPlugin<C> {
+/// Add it to an app with a window and Bevy's UI, beside
+/// [`RollbackLabPlugins`](crate::RollbackLabPlugins) or
+/// [`RollbackObserverPlugins`](crate::RollbackObserverPlugins). [`HudShown`] shows and hides it too.
+/// While it is hidden, only the check of the key runs.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::bevy_ggrs::GgrsConfig;
+/// use bevy_rollback_lab::prelude::*;
+///
+/// # let mut app = App::new();
+/// app.add_plugins(
+///     LabHudPlugin::<GgrsConfig<u8>>::default().with_key(KeyCode::F1).shown(true),
+/// );
+/// ```
+pub struct LabHudPlugin<C> {
     key: KeyCode,
     shown: bool,
     config: PhantomData<fn() -> C>,
 }
 
-impl<C> Default for RollbackLabHudPlugin<C> {
+impl<C> Default for LabHudPlugin<C> {
     fn default() -> Self {
         Self {
             key: KeyCode::F3,
@@ -41,15 +53,15 @@ impl<C> Default for RollbackLabHudPlugin<C> {
     }
 }
 
-impl<C> RollbackLabHudPlugin<C> {
-    /// Toggled by `key` instead of F3.
+impl<C> LabHudPlugin<C> {
+    /// Sets the key that shows and hides the overlay. Default: F3.
     #[must_use]
     pub fn with_key(mut self, key: KeyCode) -> Self {
         self.key = key;
         self
     }
 
-    /// Shown from the start, or not. Defaults to false.
+    /// Sets whether the overlay is shown from the start. Default: false.
     #[must_use]
     pub fn shown(mut self, shown: bool) -> Self {
         self.shown = shown;
@@ -57,20 +69,36 @@ impl<C> RollbackLabHudPlugin<C> {
     }
 }
 
-/// Whether the HUD is to be seen. A game may set it, for a button or a gesture.
-#[derive(Resource, Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether the HUD is shown. Set it for a button or a gesture.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::hud::HudShown;
+///
+/// fn toggle_hud(mut shown: ResMut<HudShown>) {
+///     shown.0 = !shown.0;
+/// }
+/// # let mut app = App::new();
+/// # app.insert_resource(HudShown(false)).add_systems(Update, toggle_hud).update();
+/// # assert!(app.world().resource::<HudShown>().0);
+/// ```
+#[derive(Resource, Reflect, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[reflect(Resource, Clone, Debug, Default, PartialEq)]
 pub struct HudShown(pub bool);
 
-/// The root of everything that the HUD draws.
-#[derive(Component)]
+/// Marks the root entity of the HUD.
+#[derive(Component, Reflect, Clone, Copy, Debug, Default)]
+#[reflect(Component, Clone, Debug, Default)]
 pub struct Hud;
 
-impl<C: Config> Plugin for RollbackLabHudPlugin<C> {
+impl<C: Config> Plugin for LabHudPlugin<C> {
     fn build(&self, app: &mut App) {
         if !app.is_plugin_added::<LiveStatsPlugin<C>>() {
             app.add_plugins(LiveStatsPlugin::<C>::default());
         }
         app.insert_resource(HudShown(self.shown))
+            .register_type::<HudShown>()
+            .register_type::<Hud>()
             .add_systems(
                 PreUpdate,
                 (
@@ -82,12 +110,12 @@ impl<C: Config> Plugin for RollbackLabHudPlugin<C> {
                 )
                     .chain()
                     .after(InputSystems)
-                    .before(VitalsSystems),
+                    .before(LiveStatsSystems),
             )
             .add_systems(
                 PostUpdate,
-                (write_words, sound_alarm, draw_graph)
-                    .run_if(is_watched.and_then(any_with_component::<Hud>)),
+                (write_text, show_desync_banner, draw_graph)
+                    .run_if(resource_exists::<LiveStats>.and_then(any_with_component::<Hud>)),
             );
     }
 }
@@ -108,7 +136,9 @@ fn show_or_hide(world: &mut World) {
             .get_resource_mut::<Assets<Image>>()
             .map(|mut images| images.add(graph::image()));
         let Some(image) = image else {
-            warn_once!("the HUD needs Bevy's images: it is not shown");
+            warn_once!(
+                "the HUD is not shown: the app has no `Assets<Image>`; add Bevy's image plugin"
+            );
             return;
         };
         world.init_resource::<LiveStats>();
@@ -118,40 +148,43 @@ fn show_or_hide(world: &mut World) {
         for hud in present {
             world.despawn(hud);
         }
-        // The image goes with its last handle.
+        // The image is freed with its last handle.
         world.remove_resource::<GraphImage>();
-        if !world.contains_resource::<KeepVitals>() {
+        if !world.contains_resource::<KeepLiveStats>() {
             world.remove_resource::<LiveStats>();
         }
     }
     world.flush();
 }
 
-fn write_words(
+fn write_text(
     live_stats: Res<LiveStats>,
     time: Res<Time<Real>>,
     mut next: Local<Duration>,
-    mut words: Query<&mut Text, With<Words>>,
-    fresh: Query<(), Added<Words>>,
+    mut texts: Query<&mut Text, With<StatsText>>,
+    added: Query<(), Added<StatsText>>,
 ) {
-    if time.elapsed() < *next && fresh.is_empty() {
+    if time.elapsed() < *next && added.is_empty() {
         return;
     }
-    *next = time.elapsed() + REWRITE;
-    for mut text in &mut words {
+    *next = time.elapsed() + REWRITE_INTERVAL;
+    for mut text in &mut texts {
         panel::write(&live_stats, &mut text.0);
     }
 }
 
-fn sound_alarm(live_stats: Res<LiveStats>, mut alarms: Query<&mut Node, With<Alarm>>) {
+fn show_desync_banner(
+    live_stats: Res<LiveStats>,
+    mut banners: Query<&mut Node, With<DesyncBanner>>,
+) {
     let display = if live_stats.desyncs > 0 {
         Display::Flex
     } else {
         Display::None
     };
-    for mut alarm in &mut alarms {
-        if alarm.display != display {
-            alarm.display = display;
+    for mut banner in &mut banners {
+        if banner.display != display {
+            banner.display = display;
         }
     }
 }
@@ -167,6 +200,6 @@ fn draw_graph(
     if let Some(mut image) = images.get_mut(&image.0)
         && let Some(pixels) = &mut image.data
     {
-        graph::paint(live_stats.columns().copied(), pixels);
+        graph::paint(live_stats.history().copied(), pixels);
     }
 }

@@ -9,23 +9,23 @@ use serde_json::Value;
 mod compact;
 mod episode;
 mod input_timing;
-mod link;
+pub(crate) mod link;
 mod pending;
 mod reports;
 mod systems;
 
-pub use crate::rollback::{EpisodeRecord, EventNote};
-pub use input_timing::{DeviceNote, InputTiming};
-pub use link::{DesyncNote, LinkReport};
+pub use crate::rollback::EpisodeRecord;
+pub use input_timing::InputTiming;
 pub use rollback_lab_record::{
     ConditionRealised, Consent, Datagrams, Display, EndReason, EpisodeMeta, PeerClock, Player,
     PlayerKind, SessionMeta, Software, Summary,
 };
-pub use systems::fold_metrics;
 
 pub(crate) use compact::micros;
 pub(crate) use episode::{EpisodeData, LossNote, NOT_COME, RollbackRow, Row};
-pub(crate) use input_timing::explains;
+pub(crate) use input_timing::{DeviceNote, explains};
+pub(crate) use link::{DesyncNote, LinkReport};
+pub(crate) use systems::fold_metrics;
 
 use crate::rollback::DesyncDetected;
 use crate::rollback::trace::{Fact, Frame, SessionKind};

@@ -1,6 +1,5 @@
-//! Owns a game's world without a match: the plugin that stands in for a session's, the set-up of an
-//! episode, and the [`Driver`] that runs `bevy_ggrs`'s schedules by hand. Never reads a file, and
-//! never decides which inputs are played.
+//! A game's world without a session, for replays and proofs: [`OfflinePlugin`] brings the resources and
+//! schedules that a game's systems expect, and a driver runs `bevy_ggrs`'s schedules by hand.
 
 use std::marker::PhantomData;
 
@@ -12,15 +11,25 @@ use crate::clock::LabClock;
 use crate::metrics::InputTiming;
 use crate::rollback::EpisodeRecord;
 
-mod driver;
+pub(crate) mod driver;
 
-pub use driver::Driver;
+pub(crate) use driver::Driver;
 
-/// What a game's systems expect of a lab session, without one: ggrs's schedules, the rolled-back
-/// `Episode`, [`EpisodeRecord`], [`InputTiming`]. It opens no network and writes no file.
+/// Provides what a game's systems expect of a lab session, without a network and without files:
+/// ggrs's schedules, the rolled-back `Episode`, [`EpisodeRecord`], [`InputTiming`].
 ///
-/// Replays and forced rollbacks add it by themselves. Add it by hand, before the game's own
-/// plugins, where these read the world while they are built.
+/// [`ReplayPlugin`](crate::replay::ReplayPlugin), [`replay::check`](crate::replay::check) and
+/// [`ForcedRollbacks`](crate::proof::ForcedRollbacks) add it. Add it yourself, before the game's own
+/// plugins, if those need these resources while they are built.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::bevy_ggrs::GgrsConfig;
+/// use bevy_rollback_lab::offline::OfflinePlugin;
+///
+/// let mut app = App::new();
+/// app.add_plugins((MinimalPlugins, OfflinePlugin::<GgrsConfig<u8>>::default()));
+/// ```
 pub struct OfflinePlugin<C>(PhantomData<fn() -> C>);
 
 impl<C> Default for OfflinePlugin<C> {
@@ -42,27 +51,27 @@ impl<C: Config> Plugin for OfflinePlugin<C> {
     }
 }
 
-/// How an episode begins.
+/// How an episode without a session begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EpisodeSetup {
+pub(crate) struct EpisodeSetup {
     /// Id of the lab session that it belonged to.
-    pub session_id: String,
+    pub(crate) session_id: String,
     /// Number of the episode, from 0.
-    pub number: u32,
-    /// Its seed. Without one the game sets its world up itself when the app starts, as an observed
-    /// game does, and no event is triggered.
-    pub seed: Option<u64>,
+    pub(crate) number: u32,
+    /// Its seed. `None` for a game that spawns its world when the app starts, as an observed game
+    /// does: then no event is triggered.
+    pub(crate) seed: Option<u64>,
     /// Number of players.
-    pub players: usize,
+    pub(crate) players: usize,
     /// Handle of the local player.
-    pub local_player: PlayerHandle,
+    pub(crate) local_player: PlayerHandle,
     /// Game frames per second.
-    pub fps: u32,
-    /// Whether rolled-back entities that are there are despawned first, as between two episodes.
-    pub clear: bool,
+    pub(crate) fps: u32,
+    /// Whether existing rolled-back entities are despawned first, as between two episodes.
+    pub(crate) clear: bool,
 }
 
-/// Prepares an app that never ran: its plugins are completed and its start-up systems run.
+/// Prepares an app that has not run: completes its plugins and runs its start-up systems.
 pub(crate) fn start_app<C: Config>(app: &mut App) {
     if !app.is_plugin_added::<OfflinePlugin<C>>() {
         app.add_plugins(OfflinePlugin::<C>::default());
@@ -73,8 +82,8 @@ pub(crate) fn start_app<C: Config>(app: &mut App) {
 }
 
 /// Sets the world up for an episode as a match does, and triggers `EpisodeStarting`.
-pub fn start_episode(world: &mut World, setup: &EpisodeSetup) {
-    // ggrs takes no session without frames per second.
+pub(crate) fn start_episode(world: &mut World, setup: &EpisodeSetup) {
+    // ggrs refuses a session with 0 frames per second.
     world.insert_resource(RollbackFrameRate(setup.fps.max(1) as usize));
     #[cfg(feature = "matchbox")]
     lab::start(world, setup);
@@ -83,12 +92,13 @@ pub fn start_episode(world: &mut World, setup: &EpisodeSetup) {
 
 #[cfg(feature = "matchbox")]
 mod lab {
-    use super::*;
-
+    use bevy::prelude::*;
     use bevy::state::app::StatesPlugin;
     use bevy_matchbox::matchbox_socket::PeerId;
+    use ggrs::PlayerHandle;
     use uuid::Uuid;
 
+    use super::EpisodeSetup;
     use crate::session::{
         self, Episode, EpisodeStarting, EpisodeStopped, PeerNotice, PlayerSlot, RouteChanged,
         SessionInfo, SessionPhase,
@@ -118,7 +128,7 @@ mod lab {
         }
         let player_slot = |handle: PlayerHandle| PlayerSlot {
             handle,
-            // Nobody is there; the handles are.
+            // There is no peer behind the handle: any distinct id will do.
             peer: PeerId(Uuid::from_u128(handle as u128)),
             local: handle == setup.local_player,
         };

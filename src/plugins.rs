@@ -1,4 +1,4 @@
-//! Owns the plugin groups: what a user adds, as a table of contents. No logic of its own.
+//! The plugin groups: what a game adds.
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -10,24 +10,42 @@ use ggrs::Config;
 use crate::record::RecordPlugin;
 use crate::rollback::ObservePlugin;
 
-/// Observers, metrics and export for a `bevy_ggrs` game that exists, with any transport.
+/// Records every rollback of a `bevy_ggrs` game that exists, with any transport.
 ///
-/// An episode is the life of the game's ggrs session; it is closed when the session is removed
-/// or the app exits.
+/// Add it after `GgrsPlugin`. It writes the messages of [`rollback`](crate::rollback), triggers
+/// [`EpisodeEnded`](crate::record::EpisodeEnded), and leaves one file per ggrs session: an episode is
+/// the life of the `Session` resource, and ends when that is removed or the app exits. Drains
+/// `session.events()`: read [`SessionEvent`](crate::rollback::SessionEvent) instead.
+///
+/// ```no_run
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::bevy_ggrs::{GgrsConfig, GgrsPlugin};
+/// use bevy_rollback_lab::prelude::*;
+///
+/// type Config = GgrsConfig<u8>;
+///
+/// App::new()
+///     .add_plugins((MinimalPlugins, GgrsPlugin::<Config>::default()))
+///     .add_plugins(RollbackObserverPlugins::<Config>::new("study/files"))
+///     .add_observer(|ended: On<EpisodeEnded>| {
+///         info!("{} rollbacks", ended.summary.rollbacks);
+///     })
+///     .run();
+/// ```
 pub struct RollbackObserverPlugins<C: Config> {
     export_dir: Option<PathBuf>,
     config: PhantomData<fn() -> C>,
 }
 
 impl<C: Config> Default for RollbackObserverPlugins<C> {
-    /// Files go to `exports` in the working folder.
+    /// Writes files to `exports` in the working folder.
     fn default() -> Self {
         Self::new("exports")
     }
 }
 
 impl<C: Config> RollbackObserverPlugins<C> {
-    /// Files go to `export_dir`.
+    /// Writes files to `export_dir`, which is created if it is missing.
     #[must_use]
     pub fn new(export_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -36,7 +54,7 @@ impl<C: Config> RollbackObserverPlugins<C> {
         }
     }
 
-    /// Documents stay in memory.
+    /// Writes no files: documents come with [`EpisodeEnded`](crate::record::EpisodeEnded) alone.
     #[must_use]
     pub fn in_memory() -> Self {
         Self {
@@ -59,33 +77,66 @@ pub use lab::RollbackLabPlugins;
 
 #[cfg(feature = "matchbox")]
 mod lab {
-    use super::*;
+    use std::marker::PhantomData;
 
+    use bevy::app::PluginGroupBuilder;
+    use bevy::prelude::*;
     use bevy_ggrs::GgrsPlugin;
     use bevy_matchbox::matchbox_socket::PeerId;
+    use ggrs::Config;
 
     use crate::clock::LabClock;
     use crate::config::LabConfig;
     use crate::record::LabRecordPlugin;
+    use crate::rollback::ObservePlugin;
     use crate::session::SessionPlugin;
     use crate::transport::LabNet;
     use rollback_lab_link::conditions::Conditions;
 
-    /// The whole: rooms, routes, episodes, observers, files.
+    /// Plays a lab session: room, routes, episodes, rollback messages, files.
     ///
-    /// Adds [`GgrsPlugin`] itself. The game adds its rollback state, `ReadInputs` and
-    /// `GgrsSchedule` systems, and spawns its world on
-    /// [`EpisodeStarting`](crate::session::EpisodeStarting).
+    /// Adds `GgrsPlugin` itself; the app brings `StatesPlugin` (or `DefaultPlugins`). The game adds
+    /// its rollback state, its systems in `ReadInputs` and `GgrsSchedule`, and spawns its world on
+    /// [`EpisodeStarting`](crate::session::EpisodeStarting). It ends an episode with
+    /// [`Episode::end`](crate::session::Episode::end) or
+    /// [`LabConfig::frame_limit`](method@crate::config::LabConfig::frame_limit).
+    ///
+    /// ```no_run
+    /// use bevy::{prelude::*, state::app::StatesPlugin};
+    /// use bevy_rollback_lab::bevy_ggrs::GgrsConfig;
+    /// use bevy_rollback_lab::prelude::*;
+    ///
+    /// type Config = GgrsConfig<u8, PeerId>;
+    ///
+    /// App::new()
+    ///     .add_plugins((MinimalPlugins, StatesPlugin))
+    ///     .add_plugins(RollbackLabPlugins::<Config>::new(
+    ///         LabConfig::new("ws://127.0.0.1:3536", "my-room").frame_limit(1_800).episodes(2),
+    ///     ))
+    ///     .add_observer(|starting: On<EpisodeStarting>| {
+    ///         info!("episode {} begins with seed {}", starting.number, starting.seed);
+    ///     })
+    ///     .add_observer(|failed: On<SessionFailed>| error!("{}", failed.error))
+    ///     .run();
+    /// ```
     ///
     /// # Panics
-    /// Adding it with a configuration that [`LabConfig::validate`] refuses, with that error.
+    /// Adding it with a configuration that [`LabConfig::validate`] refuses, with that error; with a
+    /// folder that cannot be written; or to a game whose input does not fit into a datagram.
     pub struct RollbackLabPlugins<C: Config<Address = PeerId>> {
         lab: LabConfig,
         config: PhantomData<fn() -> C>,
     }
 
+    impl<C: Config<Address = PeerId>> Default for RollbackLabPlugins<C> {
+        /// Plays with [`LabConfig::default`]: two players on a server on this machine.
+        fn default() -> Self {
+            Self::new(LabConfig::default())
+        }
+    }
+
     impl<C: Config<Address = PeerId>> RollbackLabPlugins<C> {
-        /// A lab session by `config`.
+        /// Plays a lab session with this configuration.
         #[must_use]
         pub fn new(config: LabConfig) -> Self {
             Self {
@@ -109,7 +160,7 @@ mod lab {
         }
     }
 
-    /// Opens the network at start-up, unless the app brought its own [`LabNet`].
+    /// Opens the network when the app starts, unless the app brings its own [`LabNet`].
     struct NetworkPlugin {
         lab: LabConfig,
     }
@@ -117,19 +168,15 @@ mod lab {
     impl Plugin for NetworkPlugin {
         fn build(&self, app: &mut App) {
             app.insert_resource(self.lab.clone())
-                .add_systems(PreStartup, open_network);
+                .register_type::<LabConfig>()
+                .add_systems(
+                    PreStartup,
+                    open_network.run_if(not(resource_exists::<LabNet>)),
+                );
         }
     }
 
-    fn open_network(
-        lab: Res<LabConfig>,
-        clock: Res<LabClock>,
-        present: Option<Res<LabNet>>,
-        mut commands: Commands,
-    ) {
-        if present.is_some() {
-            return;
-        }
+    fn open_network(lab: Res<LabConfig>, clock: Res<LabClock>, mut commands: Commands) {
         let conditions = Conditions::parse(&lab.conditions).unwrap_or_default();
         commands.insert_resource(LabNet::open(
             lab.matchbox_settings(),

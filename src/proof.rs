@@ -1,6 +1,6 @@
-//! Owns tests of a game's determinism that a game author runs: forced rollbacks at every frame
-//! ([`ForcedRollbacks`]), and the names of what differs in a sync test ([`SyncTestNamesPlugin`]).
-//! Never part of a match.
+//! Tests of a game's determinism, for its author: [`ForcedRollbacks`] rolls back at every frame and
+//! names the state that was not restored; [`SyncTestNamesPlugin`] names what differs in a ggrs sync
+//! test. Both belong in the game's test suite, not in a match.
 
 mod forced;
 mod hints;
@@ -9,5 +9,5 @@ mod parts;
 mod synctest;
 
 pub use forced::{ForcedReport, ForcedRollbacks};
-pub use hints::{Divergence, How, Suspicion};
+pub use hints::{Comparison, Divergence, Pitfall};
 pub use synctest::{DesyncFound, SyncTestNamesPlugin};

@@ -9,12 +9,15 @@ mod lab;
 #[cfg(feature = "matchbox")]
 mod links;
 mod recorder;
-pub mod sink;
+pub(crate) mod sink;
 mod snapshots;
 
 #[cfg(feature = "matchbox")]
-pub use lab::{LabRecordPlugin, RecordSettings, SessionDocumentChanged};
-pub use recorder::{EpisodeEnded, RecordPlugin, software};
+pub use lab::SessionDocumentChanged;
+#[cfg(feature = "matchbox")]
+pub(crate) use lab::{LabRecordPlugin, RecordSettings};
+pub(crate) use recorder::software;
+pub use recorder::{EpisodeEnded, RecordPlugin};
 pub use sink::WriteError;
 pub use snapshots::{DesyncApp, DesyncRecorded};
 

@@ -1,7 +1,9 @@
-//! Owns playing an episode file back in the game that it is of: headless against every state hash
-//! of the file ([`check`]), or at a pace one can watch ([`ReplayPlugin`]), as the canonical history
-//! or as the participant saw it. Never writes a file, and needs no code in the game: its world is
-//! set up by the same `EpisodeStarting` as in a match.
+//! Plays an episode file back in the game that recorded it: headless, comparing every state hash of
+//! the file ([`check`]), or on screen ([`ReplayPlugin`]).
+//!
+//! Either plays the confirmed inputs ([`View::Canonical`]), or what the participant saw, predictions
+//! and rollbacks included ([`View::AsSeen`]). The game needs no code for it: its world is set up by
+//! the same `EpisodeStarting` as in a match.
 
 use bevy::prelude::*;
 use ggrs::{Config, InputPredictor, InputStatus};
@@ -13,20 +15,21 @@ use crate::rollback::trace::Known;
 mod check;
 mod play;
 mod report;
-mod script;
+pub(crate) mod script;
 
 pub use check::check;
 pub use play::{Replay, ReplayPlugin};
-pub use report::{Difference, Found, ReplayReport};
-pub use script::{Script, ScriptError, Step, View};
+pub use report::{Difference, DifferenceKind, ReplayReport};
+pub(crate) use script::{Script, Step};
+pub use script::{ScriptError, View};
 
-/// Frames per second of a file that tells none; `bevy_ggrs`'s default.
+/// Frames per second of a file without them: `bevy_ggrs`'s default.
 const DEFAULT_FPS: u32 = 60;
 
-/// The script of a document, guesses computed by the predictor of the game's config.
+/// The script of a document; predictions come from the predictor of the game's config.
 ///
 /// # Errors
-/// [`ScriptError`] when inputs are missing or belong to another game.
+/// [`ScriptError`] if inputs are missing or belong to another game.
 pub fn script_of<C: Config>(document: &EpisodeDocument) -> Result<Script<C::Input>, ScriptError> {
     Script::read(document, C::InputPredictor::predict)
 }
@@ -55,15 +58,15 @@ fn status(known: Known) -> InputStatus {
     }
 }
 
-/// Plays steps in a world, and tells the checksum of every state that had to be saved.
-struct Stage<C: Config> {
+/// Plays steps in a world, and passes on the checksum of every saved state.
+struct Playback<C: Config> {
     driver: Driver<C>,
-    /// Per frame 0..=frames: its state is saved whenever it is reached.
+    /// Per frame 0..=frames: whether its state is saved when it is reached.
     saved: Vec<bool>,
     simulated: u64,
 }
 
-impl<C: Config> Stage<C> {
+impl<C: Config> Playback<C> {
     fn new(driver: Driver<C>, saved: Vec<bool>) -> Self {
         Self {
             driver,
@@ -72,24 +75,24 @@ impl<C: Config> Stage<C> {
         }
     }
 
-    /// Plays one step.
+    /// Plays one step; `on_saved` gets frame and checksum of every state that was saved.
     fn play(
         &mut self,
         world: &mut World,
         step: &Step<C::Input>,
-        mut told: impl FnMut(i32, Option<u128>),
+        mut on_saved: impl FnMut(i32, Option<u128>),
     ) {
         match step {
             Step::Advance { inputs, .. } => {
-                self.save(world, &mut told);
+                self.save(world, &mut on_saved);
                 self.advance(world, inputs);
             }
             Step::Rollback { load, inputs, .. } => {
                 self.driver.load(world, *load);
                 for (index, inputs) in inputs.iter().enumerate() {
-                    // As in ggrs: the state that was just loaded is not saved again.
+                    // As in ggrs, a state that was just loaded is not saved again.
                     if index > 0 {
-                        self.save(world, &mut told);
+                        self.save(world, &mut on_saved);
                     }
                     self.advance(world, inputs);
                 }
@@ -103,19 +106,19 @@ impl<C: Config> Stage<C> {
         self.simulated += 1;
     }
 
-    fn save(&mut self, world: &mut World, told: &mut impl FnMut(i32, Option<u128>)) {
+    fn save(&mut self, world: &mut World, on_saved: &mut impl FnMut(i32, Option<u128>)) {
         let frame = self.driver.frame();
         let wanted = usize::try_from(frame)
             .ok()
             .and_then(|at| self.saved.get(at));
         if wanted.copied().unwrap_or(false) {
             let checksum = self.driver.save(world);
-            told(frame, checksum);
+            on_saved(frame, checksum);
         }
     }
 }
 
-/// Marks the states that a later step loads.
+/// Marks the states that rollbacks load.
 fn mark_loads<I>(steps: &[Step<I>], saved: &mut [bool]) {
     for step in steps {
         if let Step::Rollback { load, .. } = step

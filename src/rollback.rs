@@ -18,18 +18,19 @@ use crate::clock::LabClock;
 
 mod drain;
 mod episode_record;
-mod log;
-pub mod messages;
+pub(crate) mod log;
+mod messages;
 mod observe;
-pub mod trace;
+pub(crate) mod trace;
 
-pub use episode_record::{EpisodeRecord, EventNote};
-pub use log::TraceLog;
+pub use episode_record::EpisodeRecord;
+pub(crate) use episode_record::EventNote;
+pub(crate) use log::TraceLog;
 pub use messages::{
     CauseRevised, DesyncDetected, RollbackCompleted, RollbackReloaded, SessionEvent,
     SessionEventKind, StallEnded,
 };
-pub use trace::SessionKind;
+pub use trace::{Misprediction, SessionKind};
 
 /// Order your own systems against the lab's: they run in this order in [`PreUpdate`] after ggrs's
 /// steps, and once more in [`Last`] of the update in which the app exits.
@@ -54,8 +55,8 @@ pub struct Links(pub cause::LinkEvidence);
 ///
 /// Sessions of every kind are observed, and every message says which kind it is about
 /// ([`SessionKind`]): a sync test reloads in every frame and a spectator never does, and neither
-/// has a rollback. An episode is the life of the `Session` resource, unless [`TraceLog::begin`] and
-/// [`TraceLog::close`] delimit it. Drains `session.events()`: read [`SessionEvent`] instead.
+/// has a rollback. An episode is the life of the `Session` resource, unless a lab session delimits it.
+/// Drains `session.events()`: read [`SessionEvent`] instead.
 pub struct ObservePlugin<C: Config>(PhantomData<C>);
 
 impl<C: Config> Default for ObservePlugin<C> {

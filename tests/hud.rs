@@ -30,7 +30,7 @@ fn watched() -> Vec<LabPeer> {
             app.add_plugins(AssetPlugin::default())
                 .init_asset::<Image>()
                 .init_resource::<ButtonInput<KeyCode>>()
-                .add_plugins(RollbackLabHudPlugin::<TestConfig>::default());
+                .add_plugins(LabHudPlugin::<TestConfig>::default());
         }),
         lab_peer(&hub, config(), 2),
     ]
@@ -98,7 +98,7 @@ fn hidden_it_has_no_entity_no_image_and_no_numbers_and_the_key_brings_it_and_tak
     let (_, images, counted) = cost(&mut peers[0]);
     assert_eq!((images, counted), (before.1 + 1, true));
     let live_stats = peers[0].app.world().resource::<LiveStats>();
-    assert!(live_stats.columns().any(|column| column.depth > 0));
+    assert!(live_stats.history().any(|tick| tick.depth > 0));
     let painted = peers[0]
         .app
         .world()

@@ -10,7 +10,8 @@ use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::prelude::*;
 use bevy_ggrs::{LocalInputs, LocalPlayers, RollbackOrdered};
 use bevy_rollback_lab::proof::{
-    DesyncFound, Divergence, ForcedReport, ForcedRollbacks, How, Suspicion, SyncTestNamesPlugin,
+    Comparison, DesyncFound, Divergence, ForcedReport, ForcedRollbacks, Pitfall,
+    SyncTestNamesPlugin,
 };
 
 type Config = GgrsConfig<u8>;
@@ -163,8 +164,8 @@ fn an_unregistered_resource_is_named() {
     assert!(names(&divergence, "Position"), "{divergence}");
     let wind = std::any::type_name::<Wind>().to_owned();
     assert_eq!(
-        divergence.suspicions,
-        [Suspicion::UnregisteredResource(wind.clone())]
+        divergence.pitfalls,
+        [Pitfall::UnregisteredResource(wind.clone())]
     );
     let message = divergence.to_string();
     assert!(
@@ -195,10 +196,7 @@ fn an_unregistered_component_is_named() {
     });
     assert!(names(&divergence, "Position"), "{divergence}");
     let fuel = std::any::type_name::<Fuel>().to_owned();
-    assert_eq!(
-        divergence.suspicions,
-        [Suspicion::UnregisteredComponent(fuel)]
-    );
+    assert_eq!(divergence.pitfalls, [Pitfall::UnregisteredComponent(fuel)]);
 }
 
 #[test]
@@ -219,7 +217,7 @@ fn a_result_that_depends_on_query_order_is_told_as_such() {
     });
     assert!(names(&divergence, "Score"), "{divergence}");
     assert!(
-        matches!(divergence.suspicions[..], [Suspicion::QueryOrder { frame }] if frame <= divergence.frame),
+        matches!(divergence.pitfalls[..], [Pitfall::QueryOrder { frame }] if frame <= divergence.frame),
         "{divergence}"
     );
 }
@@ -265,7 +263,7 @@ fn a_local_is_told_as_hidden_state() {
         );
     });
     assert!(names(&divergence, "Position"), "{divergence}");
-    assert_eq!(divergence.suspicions, [Suspicion::HiddenState]);
+    assert_eq!(divergence.pitfalls, [Pitfall::HiddenState]);
     assert!(divergence.to_string().contains("`Local`"));
 }
 
@@ -286,7 +284,7 @@ fn a_local_that_only_the_first_simulation_saw_empty_is_caught() {
         );
     });
     assert_eq!(divergence.frame, 1);
-    assert_eq!(divergence.suspicions, [Suspicion::IncompleteSnapshot]);
+    assert_eq!(divergence.pitfalls, [Pitfall::IncompleteSnapshot]);
 }
 
 #[test]
@@ -306,8 +304,8 @@ fn the_order_of_a_hash_map_shows_without_a_rollback() {
         );
     });
     assert!(names(&divergence, "Position"), "{divergence}");
-    assert_eq!(divergence.how, How::TwoRuns);
-    assert_eq!(divergence.suspicions, [Suspicion::Chance]);
+    assert_eq!(divergence.comparison, Comparison::TwoRuns);
+    assert_eq!(divergence.pitfalls, [Pitfall::Randomness]);
     assert!(divergence.to_string().contains("`HashMap`"));
 }
 

@@ -20,7 +20,7 @@ use bevy_matchbox::matchbox_socket::{
 };
 use bevy_rollback_lab::{
     clock::LabClock,
-    transport::websocket::{
+    internals::transport::websocket::{
         ConnectError, RelaySendError, ServerConnection, ServerEvent, SignalingSettings, Urgency,
         spawn_network,
     },

@@ -9,9 +9,11 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::LabNet;
+use bevy_rollback_lab::internals::config::{link_settings, matchbox_settings};
+use bevy_rollback_lab::internals::transport::MatchboxNetwork;
+use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
-use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::route::RouteState;
@@ -44,12 +46,12 @@ pub(crate) fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
         .no_files();
     let tapped = Arc::new(Tapped::default());
     let network = Tap {
-        inner: MatchboxNetwork::open(config.matchbox_settings(), rules.clock.clone()),
+        inner: MatchboxNetwork::open(matchbox_settings(&config), rules.clock.clone()),
         cut: rules.cut.clone(),
         rules: rules.clone(),
         tapped: tapped.clone(),
     };
-    let link = config.link_settings();
+    let link = link_settings(&config);
     let clear = Conditions::default();
     let net = LabNet::new(network, rules.clock.clone(), link, &clear, rules.seed);
 

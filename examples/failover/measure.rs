@@ -8,7 +8,7 @@ use bevy::prelude::*;
 use bevy_ggrs::RollbackFrameCount;
 use bevy_rollback_lab::RollbackLabSystems;
 use bevy_rollback_lab::clock::LabClock;
-use bevy_rollback_lab::rollback::trace::Fact;
+use bevy_rollback_lab::internals::trace::Fact;
 use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind};
 
 use volley::input::VolleyInput;

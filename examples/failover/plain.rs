@@ -13,7 +13,7 @@ use bevy_matchbox::matchbox_socket::{
     PeerId, RtcIceServerConfig, WebRtcChannel, WebRtcSocket, WebRtcSocketBuilder,
 };
 use bevy_rollback_lab::RollbackObserverPlugins;
-use bevy_rollback_lab::transport::websocket::spawn_network;
+use bevy_rollback_lab::internals::transport::websocket::spawn_network;
 use ggrs::{Message, NonBlockingSocket, P2PSession};
 
 use crate::Rules;

@@ -12,9 +12,9 @@ use bevy::state::app::StatesPlugin;
 use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::RollbackFrameCount;
 use bevy_matchbox::matchbox_socket::PeerId;
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::config::{LabConfig, PlayerKind, StudyConfig};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::transport::LabNet;
 
 use crate::progress::SharedStatus;
 use volley::bot::policy::{POLICY_NAME, POLICY_VERSION};

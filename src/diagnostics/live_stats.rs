@@ -1,5 +1,5 @@
-//! Owns the newest numbers of a running session in the shape that a person looks at: a row per
-//! tick, a line per peer. One fold over the trace's facts, run only while somebody watches.
+//! The newest numbers of a running session for a display: one entry per tick, one per peer. A fold
+//! over the trace's facts, which runs only while the resource is present.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -11,6 +11,7 @@ use ggrs::{Config, Frame};
 use crate::metrics::SessionMetrics;
 use crate::rollback::trace::{Fact, MAX_PLAYERS, Outcome};
 use crate::rollback::{Links, RollbackLabSystems};
+use crate::{RouteCause, RouteState, Via};
 
 #[cfg_attr(feature = "matchbox", path = "live_stats/lab.rs")]
 #[cfg_attr(not(feature = "matchbox"), path = "live_stats/observed.rs")]
@@ -18,50 +19,96 @@ mod links;
 
 use links::LinkSource;
 
-/// One tick, as a column of a graph.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Column {
-    /// Depth of the rollback that ran in it, in frames. Zero when none did.
+/// What happened in one tick of ggrs.
+#[derive(Reflect, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[reflect(Clone, Debug, Default, PartialEq)]
+pub struct TickStats {
+    /// Depth of the deepest rollback in frames, 0 without one.
     pub depth: u32,
-    /// No new frame could be simulated in it.
+    /// Whether no new frame could be simulated.
     pub stalled: bool,
-    /// Predictions judged right in it.
+    /// Predictions that turned out correct.
     pub hits: u32,
-    /// Predictions judged wrong in it.
+    /// Predictions that turned out wrong.
     pub misses: u32,
 }
 
-/// The link to one remote player.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LinkVitals {
+/// The link to one remote player, as of the last update that ran a tick.
+#[derive(Reflect, Clone, Copy, Debug, PartialEq)]
+#[reflect(Clone, Debug, PartialEq)]
+pub struct LinkStats {
     /// The remote player's handle.
     pub player: usize,
-    /// Where game packets go: `direct`, `turn`, `relay`, or a state between them.
-    pub route: &'static str,
-    /// Why the route changed last.
-    pub cause: Option<&'static str>,
-    /// Round trip over the route in use.
+    /// State of the route. `None` without the lab's transport.
+    #[reflect(ignore)]
+    pub route: Option<RouteState>,
+    /// Where game packets go. `Unknown` if the game's own transport does not report it.
+    #[reflect(ignore)]
+    pub via: Via,
+    /// Why the route changed last. `None` if it did not yet, or without the lab's transport.
+    #[reflect(ignore)]
+    pub cause: Option<RouteCause>,
+    /// Round trip over the route in use, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Deviation of the delay of its packets.
+    /// Variation of the delay of its packets, in milliseconds.
     pub jitter_ms: Option<f64>,
-    /// Failover margin.
+    /// Failover margin in milliseconds. `None` without the lab's transport.
     pub margin_ms: Option<f64>,
-    /// The peer says that its tab or window is hidden.
+    /// Whether the peer reports a hidden tab or window.
     pub hidden: bool,
 }
 
-/// The newest numbers. Present while the HUD is shown or diagnostics are fed.
-#[derive(Resource, Clone, Debug, Default)]
+impl LinkStats {
+    /// Whether game packets travel peer to peer alone, as far as it is known.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        match self.route {
+            Some(route) => route == RouteState::Direct,
+            None => self.via != Via::Relay,
+        }
+    }
+
+    /// The route for a display: its state, or `turn` for a direct path through a TURN server.
+    #[must_use]
+    pub fn route_name(&self) -> &'static str {
+        match (self.route, self.via) {
+            (Some(RouteState::Direct), Via::Turn) => Via::Turn.as_str(),
+            (Some(route), _) => route.as_str(),
+            (None, via) => via.as_str(),
+        }
+    }
+}
+
+/// The newest numbers of a session. Present while the HUD is shown or
+/// [`LabDiagnosticsPlugin`](super::LabDiagnosticsPlugin) is added.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::diagnostics::LiveStats;
+///
+/// fn show(stats: Option<Res<LiveStats>>) {
+///     let Some(stats) = stats else { return };
+///     let (deepest, stalled) = stats.worst();
+///     info!("deepest rollback {deepest}, {stalled} stalled ticks");
+///     for link in &stats.links {
+///         info!("player {}: {}", link.player, link.route_name());
+///     }
+/// }
+/// # let mut app = App::new();
+/// # app.init_resource::<LiveStats>().add_systems(Update, show).update();
+/// ```
+#[derive(Resource, Reflect, Clone, Debug, Default)]
+#[reflect(Resource, Clone, Debug, Default)]
 pub struct LiveStats {
-    columns: VecDeque<Column>,
+    history: VecDeque<TickStats>,
     /// The newest frame simulated.
     pub frame: Option<Frame>,
     /// The newest frame whose inputs are all known.
     pub confirmed_frame: Option<Frame>,
     /// Frames by which this peer runs ahead of the others, by ggrs's own estimate.
     pub frames_ahead: Option<i32>,
-    /// One per remote player, by handle.
-    pub links: Vec<LinkVitals>,
+    /// One per remote player, in order of handles.
+    pub links: Vec<LinkStats>,
     /// Comparisons of state hashes that failed in this episode.
     pub desyncs: u64,
     /// Deepest rollback of the last update that ran a tick.
@@ -72,42 +119,44 @@ pub struct LiveStats {
 }
 
 impl LiveStats {
-    /// Ticks remembered: four seconds at 60 Hz.
-    pub const COLUMNS: usize = 240;
+    /// Ticks remembered: four seconds at 60 frames per second.
+    pub const TICKS: usize = 240;
 
-    /// The last ticks, oldest first, at most [`COLUMNS`](Self::COLUMNS).
-    pub fn columns(&self) -> impl ExactSizeIterator<Item = &Column> {
-        self.columns.iter()
+    /// The last ticks, oldest first, at most [`TICKS`](Self::TICKS).
+    pub fn history(&self) -> impl ExactSizeIterator<Item = &TickStats> {
+        self.history.iter()
     }
 
-    /// Ticks that the last update ran.
+    /// Ticks that ran in the last update.
     #[must_use]
     pub fn ticks(&self) -> u32 {
         self.update_ticks
     }
 
-    /// Frames simulated beyond the confirmed one; zero while inputs are known before their frame is
-    /// simulated, as with an input delay that covers the way.
+    /// Frames simulated beyond the confirmed one; 0 while inputs arrive before their frame is
+    /// simulated, as with an input delay that covers the latency.
     #[must_use]
     pub fn unconfirmed(&self) -> Option<Frame> {
         Some((self.frame? - self.confirmed_frame?).max(0))
     }
 
-    /// Share of right predictions among those judged in the columns.
+    /// Share of correct predictions, 0 to 1, among those judged in the [`history`](Self::history).
+    /// `None` if none was.
     #[must_use]
     pub fn prediction_hit_rate(&self) -> Option<f64> {
-        let (hits, misses) = self.columns.iter().fold((0, 0), |(hits, misses), column| {
-            (hits + column.hits, misses + column.misses)
+        let (hits, misses) = self.history.iter().fold((0, 0), |(hits, misses), tick| {
+            (hits + tick.hits, misses + tick.misses)
         });
         let judged = hits + misses;
         (judged > 0).then(|| f64::from(hits) / f64::from(judged))
     }
 
-    /// Deepest rollback and stalled ticks in the columns.
+    /// Depth of the deepest rollback in frames, and the number of stalled ticks, in the
+    /// [`history`](Self::history).
     #[must_use]
     pub fn worst(&self) -> (u32, usize) {
-        let depths = self.columns.iter().map(|column| column.depth);
-        let stalled = self.columns.iter().filter(|column| column.stalled).count();
+        let depths = self.history.iter().map(|tick| tick.depth);
+        let stalled = self.history.iter().filter(|tick| tick.stalled).count();
         (depths.max().unwrap_or(0), stalled)
     }
 
@@ -115,63 +164,63 @@ impl LiveStats {
     pub(crate) fn fold<I>(&mut self, fact: &Fact<I>) {
         match fact {
             Fact::Began { .. } => {
-                self.columns.clear();
+                self.history.clear();
                 self.frame = None;
             }
             Fact::Tick { .. } => {
-                if self.columns.len() == Self::COLUMNS {
-                    self.columns.pop_front();
+                if self.history.len() == Self::TICKS {
+                    self.history.pop_front();
                 }
-                self.columns.push_back(Column {
+                self.history.push_back(TickStats {
                     stalled: true,
-                    ..Column::default()
+                    ..TickStats::default()
                 });
                 self.update_ticks += 1;
             }
             Fact::FrameAdvanced { frame, .. } => {
                 self.frame = Some(*frame);
-                self.newest(|column| column.stalled = false);
+                self.newest(|tick| tick.stalled = false);
             }
             Fact::RollbackRan(record) => {
                 let depth = record.rollback_frames();
-                self.newest(|column| column.depth = depth.max(column.depth));
+                self.newest(|tick| tick.depth = depth.max(tick.depth));
             }
-            Fact::Judged { outcome, .. } => self.newest(|column| match outcome {
-                Outcome::Hit => column.hits += 1,
-                Outcome::Miss => column.misses += 1,
+            Fact::Judged { outcome, .. } => self.newest(|tick| match outcome {
+                Outcome::Hit => tick.hits += 1,
+                Outcome::Miss => tick.misses += 1,
                 Outcome::Voided => {}
             }),
             _ => {}
         }
     }
 
-    /// The facts of one update are folded.
+    /// Sums the ticks of this update up, once all its facts are folded.
     fn sum_up(&mut self) {
-        let ran = self.columns.iter().rev().take(self.update_ticks as usize);
-        let (depth, stalled) = ran.fold((0, 0), |(depth, stalled), column| {
-            (column.depth.max(depth), stalled + u32::from(column.stalled))
+        let ran = self.history.iter().rev().take(self.update_ticks as usize);
+        let (depth, stalled) = ran.fold((0, 0), |(depth, stalled), tick| {
+            (tick.depth.max(depth), stalled + u32::from(tick.stalled))
         });
         if self.update_ticks > 0 {
             (self.update_depth, self.update_stalled) = (depth, stalled);
         }
     }
 
-    fn newest(&mut self, change: impl FnOnce(&mut Column)) {
-        if let Some(column) = self.columns.back_mut() {
-            change(column);
+    fn newest(&mut self, change: impl FnOnce(&mut TickStats)) {
+        if let Some(tick) = self.history.back_mut() {
+            change(tick);
         }
     }
 }
 
-/// Says that the vitals stay when the HUD is hidden.
+/// Keeps [`LiveStats`] in the world while the HUD is hidden.
 #[derive(Resource, Default)]
-pub(crate) struct KeepVitals;
+pub(crate) struct KeepLiveStats;
 
-/// Where the vitals are taken. Runs in [`PreUpdate`] after the metrics are folded.
+/// Updates [`LiveStats`], in [`PreUpdate`] after the metrics are folded.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct VitalsSystems;
+pub(crate) struct LiveStatsSystems;
 
-/// Takes the vitals of a session of `C` while the resource is there.
+/// Updates [`LiveStats`] from a session of `C` while the resource is present.
 pub(crate) struct LiveStatsPlugin<C>(PhantomData<fn() -> C>);
 
 impl<C> Default for LiveStatsPlugin<C> {
@@ -182,22 +231,18 @@ impl<C> Default for LiveStatsPlugin<C> {
 
 impl<C: Config> Plugin for LiveStatsPlugin<C> {
     fn build(&self, app: &mut App) {
-        app.configure_sets(
-            PreUpdate,
-            VitalsSystems
-                .after(RollbackLabSystems::Record)
-                .run_if(is_watched),
-        )
-        .add_systems(PreUpdate, take_live_stats::<C>.in_set(VitalsSystems));
+        app.register_type::<LiveStats>()
+            .configure_sets(
+                PreUpdate,
+                LiveStatsSystems
+                    .after(RollbackLabSystems::Record)
+                    .run_if(resource_exists::<LiveStats>),
+            )
+            .add_systems(PreUpdate, update_live_stats::<C>.in_set(LiveStatsSystems));
     }
 }
 
-/// Whether anybody wants the numbers.
-pub(crate) fn is_watched(live_stats: Option<Res<LiveStats>>) -> bool {
-    live_stats.is_some()
-}
-
-fn take_live_stats<C: Config>(
+fn update_live_stats<C: Config>(
     mut facts: MessageReader<Fact<C::Input>>,
     mut live_stats: ResMut<LiveStats>,
     metrics: Option<Res<SessionMetrics<C::Input>>>,
@@ -220,16 +265,17 @@ fn take_live_stats<C: Config>(
     source.read(&mut live_stats.links);
 }
 
-/// The links as a game's own transport described them to the observers.
-fn observed_links(observed: Option<&Links>, links: &mut Vec<LinkVitals>) {
+/// Adds the links as a game's own transport described them to the observers.
+fn observed_links(observed: Option<&Links>, links: &mut Vec<LinkStats>) {
     let Some(observed) = observed else {
         return;
     };
     links.extend((0..MAX_PLAYERS).filter_map(|player| {
         let link = observed.get(player)?;
-        Some(LinkVitals {
+        Some(LinkStats {
             player,
-            route: link.via.as_str(),
+            route: None,
+            via: link.via,
             cause: None,
             rtt_ms: link.evidence.rtt_ms,
             jitter_ms: link.evidence.jitter_ms,
@@ -290,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_is_a_column_with_its_rollback_or_its_stall() {
+    fn a_tick_keeps_its_rollback_or_its_stall() {
         let mut live_stats = LiveStats::default();
         for fact in [
             tick(),
@@ -302,18 +348,18 @@ mod tests {
         ] {
             live_stats.fold(&fact);
         }
-        let columns: Vec<_> = live_stats
-            .columns()
-            .map(|column| (column.depth, column.stalled))
+        let ticks: Vec<_> = live_stats
+            .history()
+            .map(|tick| (tick.depth, tick.stalled))
             .collect();
-        assert_eq!(columns, [(0, false), (3, false), (0, true)]);
+        assert_eq!(ticks, [(0, false), (3, false), (0, true)]);
         live_stats.sum_up();
         assert_eq!((live_stats.update_depth, live_stats.update_stalled), (3, 1));
         assert_eq!(live_stats.worst(), (3, 1));
     }
 
     #[test]
-    fn the_hit_rate_forgets_what_left_the_graph() {
+    fn the_hit_rate_is_that_of_the_remembered_ticks() {
         let mut live_stats = LiveStats::default();
         assert_eq!(live_stats.prediction_hit_rate(), None, "nothing was judged");
         live_stats.fold(&tick());
@@ -321,10 +367,10 @@ mod tests {
         live_stats.fold(&judged(Outcome::Hit));
         live_stats.fold(&judged(Outcome::Voided));
         assert_eq!(live_stats.prediction_hit_rate(), Some(0.5));
-        for _ in 0..LiveStats::COLUMNS {
+        for _ in 0..LiveStats::TICKS {
             live_stats.fold(&tick());
         }
-        assert_eq!(live_stats.columns().len(), LiveStats::COLUMNS);
+        assert_eq!(live_stats.history().len(), LiveStats::TICKS);
         assert_eq!(live_stats.prediction_hit_rate(), None);
     }
 }

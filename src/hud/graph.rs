@@ -1,30 +1,29 @@
-//! Owns the picture of the last ticks: a column per tick, the newest on the right. Pure but for the
-//! image that holds it; never counts anything.
+//! The graph of the last ticks: one column of pixels per tick, the newest on the right.
 
 use bevy::asset::RenderAssetUsages;
 use bevy::image::ImageSampler;
 use bevy::prelude::*;
 use bevy::render::render_resource::{Extent3d, TextureDimension, TextureFormat};
 
-use crate::diagnostics::{Column, LiveStats};
+use crate::diagnostics::{LiveStats, TickStats};
 
 /// A pixel per tick.
-pub(super) const WIDTH: usize = LiveStats::COLUMNS;
+pub(super) const WIDTH: usize = LiveStats::TICKS;
 /// Pixels per frame of depth.
-const FRAME: usize = 4;
-/// Depth at the upper edge: twice the usual prediction window; deeper ones end there.
-const DEPTH: usize = 16;
-/// A line, and the bars above it.
-pub(super) const HEIGHT: usize = FRAME * DEPTH + 1;
-/// Bytes of a pixel.
+const FRAME_PIXELS: usize = 4;
+/// Depth at the upper edge: twice the usual prediction window. Deeper bars are cut off there.
+const MAX_DEPTH: usize = 16;
+/// The base line, and the bars above it.
+pub(super) const HEIGHT: usize = FRAME_PIXELS * MAX_DEPTH + 1;
+/// Bytes of a pixel: RGBA.
 const PIXEL: usize = 4;
 
 const EMPTY: [u8; PIXEL] = [0, 0, 0, 90];
 /// A line at every fourth frame of depth.
 const GRID: [u8; PIXEL] = [255, 255, 255, 34];
-const FLOOR: [u8; PIXEL] = [255, 255, 255, 110];
+const BASE_LINE: [u8; PIXEL] = [255, 255, 255, 110];
 const ROLLBACK: [u8; PIXEL] = [255, 196, 61, 255];
-/// Beyond half of the picture a correction is hard to overlook in the game.
+/// From half of the graph on: such a correction is hard to overlook in the game.
 const DEEP: [u8; PIXEL] = [255, 122, 69, 255];
 const STALL: [u8; PIXEL] = [239, 71, 111, 210];
 
@@ -32,7 +31,7 @@ const STALL: [u8; PIXEL] = [239, 71, 111, 210];
 #[derive(Resource)]
 pub(super) struct GraphImage(pub Handle<Image>);
 
-/// An empty picture.
+/// An empty graph.
 pub(super) fn image() -> Image {
     let size = Extent3d {
         width: WIDTH as u32,
@@ -50,23 +49,23 @@ pub(super) fn image() -> Image {
     image
 }
 
-/// Paints the columns, oldest first, against the right edge. Pixels are RGBA by rows from the top.
-pub(super) fn paint(columns: impl ExactSizeIterator<Item = Column>, pixels: &mut [u8]) {
-    let empty = WIDTH.saturating_sub(columns.len());
-    let nothing = std::iter::repeat_n(Column::default(), empty);
-    for (x, column) in nothing.chain(columns).enumerate() {
-        let bar = (column.depth as usize).min(DEPTH) * FRAME;
+/// Paints ticks, oldest first, aligned to the right edge. Pixels are RGBA by rows from the top.
+pub(super) fn paint(ticks: impl ExactSizeIterator<Item = TickStats>, pixels: &mut [u8]) {
+    let empty = WIDTH.saturating_sub(ticks.len());
+    let nothing = std::iter::repeat_n(TickStats::default(), empty);
+    for (x, tick) in nothing.chain(ticks).enumerate() {
+        let bar = (tick.depth as usize).min(MAX_DEPTH) * FRAME_PIXELS;
         for y in 0..HEIGHT {
             let height = HEIGHT - 1 - y;
             let color = if height == 0 {
-                FLOOR
-            } else if height <= bar && column.depth as usize > DEPTH / 2 {
+                BASE_LINE
+            } else if height <= bar && tick.depth as usize > MAX_DEPTH / 2 {
                 DEEP
             } else if height <= bar {
                 ROLLBACK
-            } else if column.stalled {
+            } else if tick.stalled {
                 STALL
-            } else if height.is_multiple_of(4 * FRAME) {
+            } else if height.is_multiple_of(4 * FRAME_PIXELS) {
                 GRID
             } else {
                 EMPTY
@@ -83,9 +82,9 @@ pub(super) fn paint(columns: impl ExactSizeIterator<Item = Column>, pixels: &mut
 mod tests {
     use super::*;
 
-    fn painted(columns: &[Column]) -> Vec<u8> {
+    fn painted(ticks: &[TickStats]) -> Vec<u8> {
         let mut pixels = vec![0; WIDTH * HEIGHT * PIXEL];
-        paint(columns.iter().copied(), &mut pixels);
+        paint(ticks.iter().copied(), &mut pixels);
         pixels
     }
 
@@ -96,27 +95,27 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_tick_stands_on_the_right_and_a_bar_is_as_high_as_the_rollback_is_deep() {
-        let rollback = Column {
+    fn the_newest_tick_is_on_the_right_and_a_bar_is_as_high_as_its_rollback_is_deep() {
+        let rollback = TickStats {
             depth: 3,
-            ..Column::default()
+            ..TickStats::default()
         };
-        let pixels = painted(&[rollback, Column::default()]);
+        let pixels = painted(&[rollback, TickStats::default()]);
         assert_eq!(pixel(&pixels, 0, 1), EMPTY);
-        assert_eq!(pixel(&pixels, 1, 3 * FRAME), ROLLBACK);
-        assert_eq!(pixel(&pixels, 1, 3 * FRAME + 1), EMPTY);
+        assert_eq!(pixel(&pixels, 1, 3 * FRAME_PIXELS), ROLLBACK);
+        assert_eq!(pixel(&pixels, 1, 3 * FRAME_PIXELS + 1), EMPTY);
         assert_eq!(pixel(&pixels, 2, 1), EMPTY);
     }
 
     #[test]
     fn a_stall_fills_its_column_and_the_deepest_rollback_stays_inside() {
-        let stalled = Column {
+        let stalled = TickStats {
             stalled: true,
-            ..Column::default()
+            ..TickStats::default()
         };
-        let deep = Column {
+        let deep = TickStats {
             depth: 99,
-            ..Column::default()
+            ..TickStats::default()
         };
         let pixels = painted(&[stalled, deep]);
         assert_eq!(pixel(&pixels, 1, HEIGHT - 1), STALL);

@@ -1,11 +1,11 @@
-//! Owns the panel of the HUD: its nodes and its words. Never decides when it is seen.
+//! The panel of the HUD: its nodes and its text.
 
 use std::fmt::Write;
 
 use bevy::prelude::*;
 
 use super::{Hud, graph};
-use crate::diagnostics::{LinkVitals, LiveStats};
+use crate::diagnostics::{LinkStats, LiveStats};
 
 /// Above everything that a game is likely to draw.
 const LAYER: i32 = i32::MAX - 32;
@@ -16,13 +16,13 @@ const RED: Color = Color::srgb(0.85, 0.15, 0.25);
 /// Logical pixels on screen per pixel of the graph.
 const GRAPH_SCALE: f32 = 1.5;
 
-/// The text with the numbers.
+/// Marks the text with the numbers.
 #[derive(Component)]
-pub(super) struct Words;
+pub(super) struct StatsText;
 
-/// The line that says that the peers' states differ.
+/// Marks the line that reports a desync.
 #[derive(Component)]
-pub(super) struct Alarm;
+pub(super) struct DesyncBanner;
 
 /// Builds the panel.
 pub(super) fn spawn(commands: &mut Commands, image: &Handle<Image>) {
@@ -43,7 +43,7 @@ pub(super) fn spawn(commands: &mut Commands, image: &Handle<Image>) {
             ..default()
         },
         children![
-            (Words, Text::default(), font(13.0), TextColor(INK)),
+            (StatsText, Text::default(), font(13.0), TextColor(INK)),
             (
                 ImageNode::new(image.clone()),
                 Node {
@@ -58,7 +58,7 @@ pub(super) fn spawn(commands: &mut Commands, image: &Handle<Image>) {
                 TextColor(FAINT),
             ),
             (
-                Alarm,
+                DesyncBanner,
                 Text::new("DESYNC: the peers computed different states"),
                 font(15.0),
                 TextColor(Color::WHITE),
@@ -76,7 +76,7 @@ pub(super) fn spawn(commands: &mut Commands, image: &Handle<Image>) {
 /// Writes the numbers into `text`.
 pub(super) fn write(live_stats: &LiveStats, text: &mut String) {
     text.clear();
-    // A string takes everything.
+    // Writing to a `String` cannot fail.
     let _ = write_lines(live_stats, text);
 }
 
@@ -90,7 +90,7 @@ fn write_lines(live_stats: &LiveStats, text: &mut String) -> std::fmt::Result {
     let (deepest, stalled) = live_stats.worst();
     writeln!(
         text,
-        "frame {:>6}  confirmed {:>6}  open {:>2}",
+        "frame {:>6}  confirmed {:>6}  unconfirmed {:>2}",
         number(live_stats.frame),
         number(live_stats.confirmed_frame),
         number(live_stats.unconfirmed()),
@@ -111,9 +111,8 @@ fn write_lines(live_stats: &LiveStats, text: &mut String) -> std::fmt::Result {
     )
 }
 
-fn write_link(link: &LinkVitals, text: &mut String) -> std::fmt::Result {
-    let LinkVitals { player, route, .. } = link;
-    write!(text, "player {player}: {route}")?;
+fn write_link(link: &LinkStats, text: &mut String) -> std::fmt::Result {
+    write!(text, "player {}: {}", link.player, link.route_name())?;
     if let Some(cause) = link.cause {
         write!(text, " ({cause})")?;
     }
@@ -140,17 +139,19 @@ fn ms(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{RouteCause, RouteState, Via};
 
     #[test]
-    fn the_words_name_every_peer_with_its_route_and_the_reason_of_its_last_change() {
+    fn the_text_names_every_peer_with_its_route_and_the_cause_of_its_last_change() {
         let mut live_stats = LiveStats::default();
         live_stats.frame = Some(120);
         live_stats.confirmed_frame = Some(116);
         live_stats.frames_ahead = Some(1);
-        live_stats.links.push(LinkVitals {
+        live_stats.links.push(LinkStats {
             player: 1,
-            route: "relay",
-            cause: Some("dead"),
+            route: Some(RouteState::Relay),
+            via: Via::Relay,
+            cause: Some(RouteCause::Dead),
             rtt_ms: Some(41.26),
             jitter_ms: Some(2.0),
             margin_ms: None,
@@ -158,13 +159,13 @@ mod tests {
         });
         let mut text = String::from("old");
         write(&live_stats, &mut text);
-        for words in [
+        for expected in [
             "player 1: relay (dead) [hidden]",
             "rtt 41.3 ms  jitter 2.0 ms  failover margin -",
-            "confirmed    116  open  4",
+            "confirmed    116  unconfirmed  4",
             "frames ahead  +1  predictions right -",
         ] {
-            assert!(text.contains(words), "{text:?} says {words:?}");
+            assert!(text.contains(expected), "{text:?} contains {expected:?}");
         }
         assert!(!text.contains("old"));
     }

@@ -32,7 +32,7 @@ pub struct InputTiming {
 
 /// One change of the local input.
 #[derive(Reflect, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceNote {
+pub(crate) struct DeviceNote {
     /// When the game read it.
     pub seen_at: Duration,
     /// Which device.

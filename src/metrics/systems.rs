@@ -10,7 +10,7 @@ use crate::rollback::trace::Fact;
 ///
 /// Runs in [`PreUpdate`] after the trace is drained, so that a system that closes an episode later
 /// in the update closes it on complete numbers, and once more in [`Last`] when the app exits.
-pub fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
+pub(crate) fn fold_metrics<I: Copy + PartialEq + Send + Sync + 'static>(
     facts: Res<Messages<Fact<I>>>,
     desyncs: Res<Messages<DesyncDetected>>,
     mut metrics: ResMut<SessionMetrics<I>>,

@@ -1,5 +1,4 @@
-//! Owns running `bevy_ggrs`'s schedules without a session: save, load, advance with given inputs.
-//! Never decides what comes next.
+//! Runs `bevy_ggrs`'s schedules without a session: save, load, advance with given inputs.
 
 use bevy::ecs::schedule::ScheduleLabel;
 use bevy::prelude::*;
@@ -10,10 +9,10 @@ use bevy_ggrs::{
 };
 use ggrs::{Config, Frame, InputStatus, PlayerHandle, PlayerType, SessionBuilder};
 
-/// Drives a world through frames, as a session's requests would.
+/// Drives a world through frames as the requests of a ggrs session would.
 ///
-/// Every call puts the frame counts of `bevy_ggrs` in place first: without a session it resets them
-/// itself whenever a step is due.
+/// Every call sets the frame counts of `bevy_ggrs` first: without a session `bevy_ggrs` resets them
+/// whenever a step is due.
 pub struct Driver<C: Config> {
     inputs: Option<PlayerInputs<C>>,
     window: MaxPredictionWindow,
@@ -23,7 +22,7 @@ pub struct Driver<C: Config> {
 }
 
 impl<C: Config> Driver<C> {
-    /// A driver at frame 0 whose world keeps the newest `snapshots` saved states.
+    /// A driver at frame 0 of a world that keeps the newest `snapshots` saved states.
     #[must_use]
     pub fn new(snapshots: usize, local: Vec<PlayerHandle>) -> Self {
         let (inputs, window) = take_from_session::<C>(snapshots.max(MIN_SNAPSHOTS));
@@ -42,12 +41,12 @@ impl<C: Config> Driver<C> {
         self.frame
     }
 
-    /// States before `frame` will not be loaded any more: the world may forget them.
+    /// Confirms frames up to `frame`: the world may drop the states before it.
     pub fn confirm(&mut self, frame: Frame) {
         self.confirmed = frame;
     }
 
-    /// Puts the frame counts in place.
+    /// Sets the frame counts of `bevy_ggrs`.
     pub fn place(&self, world: &mut World) {
         world.insert_resource(RollbackFrameCount(self.frame));
         world.insert_resource(ConfirmedFrameCount(self.confirmed));
@@ -60,7 +59,7 @@ impl<C: Config> Driver<C> {
         }
     }
 
-    /// Saves the state and tells its checksum, if the game computes one.
+    /// Saves the state, and returns its checksum if the game computes one.
     pub fn save(&mut self, world: &mut World) -> Option<u128> {
         self.place(world);
         world.run_schedule(SaveWorld);
@@ -70,7 +69,7 @@ impl<C: Config> Driver<C> {
     /// Loads the state saved before `frame`.
     ///
     /// # Panics
-    /// If that state was not saved, or is not kept any more.
+    /// If that state was not saved, or was dropped.
     pub fn load(&mut self, world: &mut World, frame: Frame) {
         self.frame = frame;
         self.place(world);
@@ -83,16 +82,16 @@ impl<C: Config> Driver<C> {
         world: &mut World,
         inputs: impl IntoIterator<Item = (C::Input, InputStatus)>,
     ) {
-        let mut given = self
+        let mut player_inputs = self
             .inputs
             .take()
             .unwrap_or_else(|| take_from_session::<C>(MIN_SNAPSHOTS).0);
-        given.clear();
-        given.extend(inputs);
+        player_inputs.clear();
+        player_inputs.extend(inputs);
         // As in a session, the count is one ahead of the frame that the inputs belong to.
         self.frame += 1;
         self.place(world);
-        world.insert_resource(given);
+        world.insert_resource(player_inputs);
         world.run_schedule(AdvanceWorld);
         self.inputs = world.remove_resource::<PlayerInputs<C>>();
     }
@@ -100,7 +99,7 @@ impl<C: Config> Driver<C> {
 
 /// ggrs's smallest prediction window that a session of one player can be built with.
 const MIN_SNAPSHOTS: usize = 2;
-/// What `bevy_ggrs` says before the first frame is confirmed.
+/// `ConfirmedFrameCount` before the first frame is confirmed.
 const NOTHING_CONFIRMED: Frame = -1;
 
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
@@ -109,8 +108,8 @@ struct OneStep;
 #[derive(Resource)]
 struct Kept<C: Config>(PlayerInputs<C>);
 
-/// Only `bevy_ggrs` can make these two resources: their fields are private. So a session of one
-/// player takes one step in a world of its own, and what it was given is taken out of that world.
+/// Only `bevy_ggrs` can construct these two resources: their fields are private. So a sync test of one
+/// player runs one step in a world of its own, and both are taken out of that world.
 fn take_from_session<C: Config>(window: usize) -> (PlayerInputs<C>, MaxPredictionWindow) {
     let session = SessionBuilder::<C>::new()
         .with_num_players(1)

@@ -1,6 +1,5 @@
-//! Owns forced rollbacks: a game is played by seeded inputs, at every frame it is thrown back a
-//! random number of frames, mispredicted, thrown back again and simulated as before. Never plays
-//! over a network.
+//! [`ForcedRollbacks`]: plays a game with seeded inputs and rolls it back at every frame, once with a
+//! misprediction and once with the same inputs, whose results must be equal.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -8,7 +7,7 @@ use std::marker::PhantomData;
 use bevy::prelude::*;
 use ggrs::{Config, Frame, InputStatus};
 
-use super::hints::{Divergence, How, Suspicion};
+use super::hints::{Comparison, Divergence, Pitfall};
 use super::names::Names;
 use super::parts::Parts;
 use crate::offline::{Driver, EpisodeSetup, start_app, start_episode};
@@ -19,15 +18,18 @@ mod random;
 
 use random::Random;
 
-/// A test of a game: is the state after every rollback the one that it was before?
+/// Tests whether a game computes the same state again after every rollback.
 ///
-/// The game's app is built twice and played without any rollback first: what differs between
-/// these runs is no matter of rollbacks. Then it is played once more, and after every frame
+/// First two apps play without any rollback: a difference between them has another cause. Then a
+/// third app plays, and after every frame
 ///
-/// 1. a seeded random number of frames is taken back,
-/// 2. they are simulated with a wrong input of one player, as in a misprediction,
-/// 3. they are taken back and simulated with the right inputs, and the checksum of every registered
-///    type is compared with that of the first simulation.
+/// 1. it is rolled back by a seeded random number of frames,
+/// 2. these are simulated with a wrong input of one player, as in a misprediction,
+/// 3. it is rolled back again and simulates them with the right inputs; the checksum of every
+///    registered type must equal that of the first simulation.
+///
+/// A failure names the first frame that differs, the types that differ in it, and the pitfalls that
+/// fit.
 ///
 /// ```
 /// use bevy::prelude::*;
@@ -77,27 +79,27 @@ pub struct ForcedRollbacks<C: Config> {
     config: PhantomData<fn() -> C>,
 }
 
-/// What a game that passed was put through.
+/// What a game that passed was tested with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForcedReport {
     /// Frames played.
     pub frames: u32,
     /// Rollbacks forced, each after a misprediction.
     pub rollbacks: u64,
-    /// Frames simulated in all.
+    /// Frames simulated, the resimulated ones included.
     pub simulated: u64,
-    /// Types whose checksums were compared, `bevy_ggrs`'s count of entities included. With one
-    /// alone the game registered none, and nothing of it was tested.
+    /// Types whose checksums were compared, `bevy_ggrs`'s count of entities included. 1 means that the
+    /// game registered none, so nothing of it was tested: assert that it is larger.
     pub types: usize,
-    /// Most rolled-back entities that lived in one frame.
+    /// Most rolled-back entities in one frame.
     pub most_entities: usize,
 }
 
-/// Frames for which a seeded input is held at most; people do not press a new key every frame.
+/// Most frames for which a seeded input is held: people do not press a new key every frame.
 const LONGEST_HOLD: u64 = 20;
 
 impl<C: Config> ForcedRollbacks<C> {
-    /// A test of two players, 600 frames, up to 8 frames back. `input` makes an input of random
+    /// A test of two players, 600 frames, rolled back by up to 8. `input` makes an input from random
     /// bits; equal seeds play equal games.
     #[must_use]
     pub fn new(seed: u64, input: impl Fn(u64) -> C::Input + 'static) -> Self {
@@ -114,55 +116,55 @@ impl<C: Config> ForcedRollbacks<C> {
         }
     }
 
-    /// Number of players, from 1. Defaults to 2.
+    /// Sets the number of players, at least 1. Default: 2.
     #[must_use]
     pub fn players(mut self, players: usize) -> Self {
         self.players = players.max(1);
         self
     }
 
-    /// Frames to play. Defaults to 600.
+    /// Sets the number of frames to play. Default: 600.
     #[must_use]
     pub fn frames(mut self, frames: u32) -> Self {
         self.frames = frames;
         self
     }
 
-    /// Most frames taken back at once, from 1. Defaults to 8.
+    /// Sets the depth of the deepest rollback in frames, at least 1. Default: 8.
     #[must_use]
     pub fn max_depth(mut self, frames: u32) -> Self {
         self.max_depth = frames.max(1);
         self
     }
 
-    /// Takes exactly so many frames back every time, as a sync test does.
+    /// Rolls back by exactly so many frames every time, as a sync test does. Default: a random depth.
     #[must_use]
     pub fn depth(mut self, frames: u32) -> Self {
         self.fixed_depth = true;
         self.max_depth(frames)
     }
 
-    /// Frames per second, for games that read `Time`. Defaults to 60.
+    /// Sets the frames per second, for games that read `Time`. Default: 60.
     #[must_use]
     pub fn fps(mut self, fps: u32) -> Self {
         self.fps = fps.max(1);
         self
     }
 
-    /// Names `T` in the message, if it is a component or resource that differs or is suspected.
-    /// Needed where Bevy's `debug` feature is off, because Bevy keeps no names then.
+    /// Lets reports name the component or resource `T`. Needed where Bevy's `debug` feature is off:
+    /// without it Bevy keeps no type names.
     #[must_use]
     pub fn name<T: Send + Sync + 'static>(mut self) -> Self {
         self.names.add::<T>();
         self
     }
 
-    /// Puts the game that `build` makes through it. The app holds the game's plugins and a clock
-    /// (`MinimalPlugins`), neither a network nor a window.
+    /// Tests the game that `build` makes: an app with the game's plugins and a clock
+    /// (`MinimalPlugins`), without network and window.
     ///
     /// # Errors
-    /// [`Divergence`]: the first frame that was not the same, the types that differ in it, and the
-    /// pitfalls that fit.
+    /// [`Divergence`]: the first frame that differs, the types that differ in it, and the pitfalls that
+    /// fit.
     pub fn run(&self, build: impl Fn() -> App) -> Result<ForcedReport, Divergence> {
         let inputs = self.inputs();
         let mut first = Run::<C>::new(self, build());
@@ -175,9 +177,9 @@ impl<C: Config> ForcedRollbacks<C> {
                 let named = differing.iter().map(|id| self.names.of(world, *id));
                 return Err(Divergence {
                     frame: frame_of(frame),
-                    how: How::TwoRuns,
+                    comparison: Comparison::TwoRuns,
                     parts: named.collect(),
-                    suspicions: vec![Suspicion::Chance],
+                    pitfalls: vec![Pitfall::Randomness],
                 });
             }
             first.advance(inputs);
@@ -189,7 +191,7 @@ impl<C: Config> ForcedRollbacks<C> {
 
     fn force(&self, mut run: Run<C>, inputs: &[Vec<C::Input>]) -> Result<ForcedReport, Divergence> {
         let mut random = Random::new(self.seed ^ 0xf0_1d);
-        // The first simulation of the newest states: state `frame - i` at place `i` from the back.
+        // The newest states as first simulated: state `current - i` at index `i` from the back.
         let mut seen: VecDeque<Parts> = VecDeque::from([run.save()]);
         let mut rollbacks = 0;
         let mut most_entities = 0;
@@ -254,13 +256,13 @@ impl<C: Config> ForcedRollbacks<C> {
             .collect()
     }
 
-    /// The same inputs, one player's replaced by another one all along.
+    /// The same inputs, with those of one player replaced by another one.
     fn mispredicted(&self, right: &[Vec<C::Input>], random: &mut Random) -> Vec<Vec<C::Input>> {
         let player = random.below(self.players as u64) as usize;
-        let guess = (self.input)(random.next());
+        let wrong_input = (self.input)(random.next());
         let mut wrong = right.to_vec();
         for inputs in &mut wrong {
-            inputs[player] = guess;
+            inputs[player] = wrong_input;
         }
         wrong
     }
@@ -283,7 +285,7 @@ impl<C: Config> Run<C> {
             players: test.players,
             local_player: 0,
             fps: test.fps,
-            // A game without episodes has filled its world when the app started.
+            // A game without episodes has spawned its world when the app started.
             clear: false,
         };
         start_episode(app.world_mut(), &setup);
@@ -314,11 +316,11 @@ impl<C: Config> Run<C> {
         }
     }
 
-    /// Simulates on from a loaded state, and tells every state that comes out.
-    fn resimulate(&mut self, inputs: &[Vec<C::Input>], mut told: impl FnMut(Parts)) {
+    /// Simulates from a loaded state, and passes every resulting state to `each`.
+    fn resimulate(&mut self, inputs: &[Vec<C::Input>], mut each: impl FnMut(Parts)) {
         for inputs in inputs {
             self.advance(inputs);
-            told(self.save());
+            each(self.save());
         }
     }
 }

@@ -1,27 +1,41 @@
-//! Owns what is said about a divergence: where it is, what differs, and which pitfalls fit. Pure
-//! text; it measures nothing.
+//! The report of a divergence: its frame, what differs, and the pitfalls that fit.
 
 use std::fmt;
 
 use ggrs::Frame;
 
-/// The first frame at which a game was not deterministic.
+/// The first frame at which a game was not deterministic. Its text names the types that differ and the
+/// pitfalls that fit, each with its remedy.
+///
+/// ```
+/// use bevy_rollback_lab::proof::{Comparison, Divergence, Pitfall};
+///
+/// let divergence = Divergence {
+///     frame: 12,
+///     comparison: Comparison::Resimulation { from: 10 },
+///     parts: vec!["game::Position".into()],
+///     pitfalls: vec![Pitfall::UnregisteredResource("game::Wind".into())],
+/// };
+/// let text = divergence.to_string();
+/// assert!(text.starts_with("frame 12: `game::Position` differs after resimulation from frame 10"));
+/// assert!(text.contains("register resource `game::Wind`"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Divergence {
     /// The state before this frame is the first that differs.
     pub frame: Frame,
-    /// What was done when it showed.
-    pub how: How,
-    /// Names of the registered types whose checksums differ there.
+    /// Which two simulations were compared.
+    pub comparison: Comparison,
+    /// Names of the registered types whose checksums differ.
     pub parts: Vec<String>,
-    /// What fits, most certain first.
-    pub suspicions: Vec<Suspicion>,
+    /// Pitfalls that fit what was seen, the most certain first.
+    pub pitfalls: Vec<Pitfall>,
 }
 
-/// What two simulations of one frame had in common.
+/// Which two simulations of a frame were compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// Two new apps played the same inputs, and no state was ever loaded.
+pub enum Comparison {
+    /// Two new apps played the same inputs, without any rollback.
     TwoRuns,
     /// A state was loaded, and its frames were simulated again with the same inputs.
     Resimulation {
@@ -30,27 +44,29 @@ pub enum How {
     },
 }
 
-/// A pitfall that fits what was seen.
+/// A common cause of nondeterminism that fits what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Suspicion {
-    /// This resource is written while frames are simulated, and a load does not restore it.
+#[non_exhaustive]
+pub enum Pitfall {
+    /// This resource is written during simulation, and loading a state does not restore it.
     UnregisteredResource(String),
-    /// The same of a component on a rolled-back entity.
+    /// This component of a rolled-back entity is written during simulation, and loading a state does
+    /// not restore it.
     UnregisteredComponent(String),
-    /// Entities that a load brought back are visited in another order.
+    /// After a load, queries visit the entities in another order than before.
     QueryOrder {
-        /// The first state in which they are.
+        /// The first state in which they do.
         frame: Frame,
     },
-    /// The same state and inputs gave two results within one app, and no registered type explains
-    /// it: a `Local`, a static, a cell.
+    /// The same state and inputs give another result each time within one app: a `Local`, a static,
+    /// a cell.
     HiddenState,
-    /// The same state and inputs give the same result again, but another than at first: what is
-    /// loaded is not what was saved.
+    /// Simulating again gives the same result each time, but not the first one: the loaded state is
+    /// not the saved one.
     IncompleteSnapshot,
-    /// The same inputs gave two results in two apps: the order of a `HashMap`, a random number, the
-    /// time of day.
-    Chance,
+    /// The same inputs give different results in two apps: the order of a `HashMap`, a random number,
+    /// the time of day.
+    Randomness,
 }
 
 impl fmt::Display for Divergence {
@@ -61,51 +77,52 @@ impl fmt::Display for Divergence {
             [one] => write!(f, "`{one}` differs")?,
             several => write!(f, "`{}` differ", several.join("`, `"))?,
         }
-        match self.how {
-            How::TwoRuns => {
+        match self.comparison {
+            Comparison::TwoRuns => {
                 f.write_str(" between two runs of the same inputs, without any rollback")?;
             }
-            How::Resimulation { from } => {
+            Comparison::Resimulation { from } => {
                 write!(f, " after resimulation from frame {from}")?;
             }
         }
-        for suspicion in &self.suspicions {
-            write!(f, "\n  {suspicion}")?;
+        for pitfall in &self.pitfalls {
+            write!(f, "\n  {pitfall}")?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Suspicion {
+impl fmt::Display for Pitfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnregisteredResource(name) => write!(
                 f,
-                "resource `{name}` is written while frames are simulated and a load does not \
-                 restore it: rollback_resource_with_copy, _clone or _reflect"
+                "register resource `{name}` with rollback_resource_with_copy, _clone or _reflect: \
+                 it is written during simulation, and loading a state does not restore it"
             ),
             Self::UnregisteredComponent(name) => write!(
                 f,
-                "component `{name}` of a rolled-back entity is written while frames are simulated \
-                 and a load does not restore it: rollback_component_with_copy, _clone or _reflect"
+                "register component `{name}` with rollback_component_with_copy, _clone or \
+                 _reflect: it is written during simulation, and loading a state does not restore it"
             ),
             Self::QueryOrder { frame } => write!(
                 f,
-                "from frame {frame} on queries visit the entities in another order than at first: \
-                 where the order counts, sort by a component or by RollbackOrdered"
+                "from frame {frame} on queries visit the entities in another order than before the \
+                 rollback: where the order matters, sort by a component or by RollbackOrdered"
             ),
             Self::HiddenState => f.write_str(
                 "the same state and inputs give another result each time: a `Local` in \
-                 GgrsSchedule, a static, a cell; keep it in a registered resource",
+                 GgrsSchedule, a static or a cell holds state; keep it in a registered resource",
             ),
             Self::IncompleteSnapshot => f.write_str(
-                "simulating again gives the same result each time, but not the first one: what is \
-                 loaded is not what was saved; a component that is not registered, an entity id \
-                 without MapEntities, or a `Local` that only the first simulation saw empty",
+                "simulating again gives the same result each time, but not the first one, so the \
+                 loaded state is not the saved one: look for a component that is not registered, an \
+                 entity id without MapEntities, or a `Local` that was empty the first time only",
             ),
-            Self::Chance => f.write_str(
-                "chance is at work: the order of a std `HashMap` or `HashSet`, a random number \
-                 without a rolled-back seed, the time of day",
+            Self::Randomness => f.write_str(
+                "two runs of the same inputs differ: look for the iteration order of a std \
+                 `HashMap` or `HashSet`, a random number without a rolled-back seed, or the time of \
+                 day",
             ),
         }
     }

@@ -1,5 +1,5 @@
-//! Owns the names of types: those the author gave, else those Bevy keeps with its `debug` feature.
-//! Never invents one.
+//! The names of types in reports: those the author gave, else those Bevy keeps with its `debug`
+//! feature.
 
 use std::any::{TypeId, type_name};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use bevy_ggrs::ChecksumFlag;
 
 use super::parts::type_of;
 
-/// Names by type. `bevy_ggrs`'s own part, about how many entities there are, has one already.
+/// Names by type. `bevy_ggrs`'s own part of the checksum, the number of entities, has one from the start.
 #[derive(Clone, Debug)]
 pub(super) struct Names(HashMap<TypeId, &'static str>);
 
@@ -18,14 +18,14 @@ impl Default for Names {
     fn default() -> Self {
         let entities = (
             TypeId::of::<ChecksumFlag<Entity>>(),
-            "Entity (how many there are)",
+            "Entity (number of entities)",
         );
         Self(HashMap::from([entities]))
     }
 }
 
 impl Names {
-    /// Names `T`, and the part of the checksum that is about it.
+    /// Names `T` and its part of the checksum.
     pub(super) fn add<T: Send + Sync + 'static>(&mut self) {
         self.0.insert(TypeId::of::<T>(), type_name::<T>());
         self.0
@@ -43,10 +43,10 @@ impl Names {
             .get_info(id)
             .map(|info| info.name().to_string());
         match kept {
-            // Without Bevy's `debug` feature this says so in angle brackets.
+            // Without its `debug` feature Bevy returns a placeholder in angle brackets.
             Some(name) if !name.starts_with('<') => flagged(&name).to_owned(),
             _ => format!(
-                "type {} (name it with `.name::<T>()`, or turn Bevy's `debug` feature on)",
+                "type {} (name it with `.name::<T>()`, or enable Bevy's `debug` feature)",
                 id.index()
             ),
         }

@@ -1,5 +1,4 @@
-//! Owns reading the checksum of every registered type after a save. Never decides what a difference
-//! means.
+//! The checksum of every registered type after a save.
 
 use std::any::TypeId;
 
@@ -10,29 +9,29 @@ use bevy_ggrs::{ChecksumPart, RollbackId, RollbackOrdered};
 /// The checksums of one saved state, and the order in which its entities are iterated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
-    /// By the component that flags each part, in its order.
+    /// Checksums by the component that marks each part, sorted.
     pub(super) sums: Vec<(ComponentId, u128)>,
-    /// Places of the rolled-back entities in the order of their spawning, as a query visits them.
+    /// Spawn order of the rolled-back entities, in the order in which a query visits them.
     pub(super) order: Vec<u64>,
 }
 
 impl Parts {
-    /// Reads the parts that the last save left in the world.
+    /// Reads the parts of the last save.
     pub(super) fn read(world: &mut World) -> Self {
         let mut query = world.query::<(EntityRef, &ChecksumPart)>();
         let part = world.component_id::<ChecksumPart>();
         let mut sums: Vec<(ComponentId, u128)> = query
             .iter(world)
             .filter_map(|(entity, sum)| {
-                // A part is an entity of two components: the sum, and the flag with its type.
-                let mut flags = entity
+                // A part is an entity with two components: the checksum, and a marker with its type.
+                let mut markers = entity
                     .archetype()
                     .components()
                     .iter()
                     .copied()
                     .filter(|id| Some(*id) != part);
-                // One that the game wrote itself may have no flag.
-                Some((flags.next().or(part)?, sum.0))
+                // A part that the game wrote itself may have no marker.
+                Some((markers.next().or(part)?, sum.0))
             })
             .collect();
         sums.sort_unstable();
@@ -47,7 +46,7 @@ impl Parts {
         Self { sums, order }
     }
 
-    /// The flags whose sums differ, those that only one side has among them.
+    /// The parts whose checksums differ, or which only one side has.
     pub(super) fn differing(&self, other: &Self) -> Vec<ComponentId> {
         let only = |a: &Self, b: &Self| -> Vec<ComponentId> {
             let missing = |sum: &&(ComponentId, u128)| !b.sums.contains(sum);

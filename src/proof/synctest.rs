@@ -1,5 +1,5 @@
-//! Owns the names that ggrs's sync test does not tell: which registered type differs in a frame
-//! that it simulated twice. Never changes what the session does.
+//! [`SyncTestNamesPlugin`]: which registered type differs in a frame that a ggrs sync test simulated
+//! twice.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -11,10 +11,11 @@ use ggrs::{Config, Frame};
 use super::names::Names;
 use super::parts::Parts;
 
-/// Names what differs in a sync test of this config.
+/// Names the types that differ in a sync test of this config.
 ///
-/// ggrs's own session says which frame mismatched, and nothing more. The event is triggered once,
-/// for the first frame, after the update in which it was simulated again.
+/// ggrs reports only which frame differs. Add this plugin beside a sync test session and observe
+/// [`DesyncFound`]; it is triggered once, for the first such frame, after the update in which the
+/// frame was simulated again.
 ///
 /// ```
 /// use bevy::prelude::*;
@@ -43,7 +44,7 @@ impl<C> Default for SyncTestNamesPlugin<C> {
 }
 
 impl<C> SyncTestNamesPlugin<C> {
-    /// Names `T`, where Bevy's `debug` feature is off.
+    /// Lets reports name the component or resource `T`. Needed where Bevy's `debug` feature is off.
     #[must_use]
     pub fn name<T: Send + Sync + 'static>(mut self) -> Self {
         self.names.add::<T>();
@@ -51,7 +52,19 @@ impl<C> SyncTestNamesPlugin<C> {
     }
 }
 
-/// A frame of a sync test came out differently when it was simulated again.
+/// A frame of a sync test gave another state when it was simulated again. An [`Event`], at most one per
+/// app.
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::proof::DesyncFound;
+///
+/// fn report(found: On<DesyncFound>) {
+///     error!("frame {}: {}", found.frame, found.parts.join(", "));
+/// }
+/// # let mut app = App::new();
+/// # app.add_observer(report);
+/// ```
 #[derive(Event, Clone, Debug, PartialEq, Eq)]
 pub struct DesyncFound {
     /// The state before this frame differs.
@@ -64,7 +77,7 @@ impl std::fmt::Display for DesyncFound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "frame {}: `{}` differs after resimulation; ForcedRollbacks tells which pitfalls fit",
+            "frame {}: `{}` differs after resimulation; a run of ForcedRollbacks names the pitfalls that fit",
             self.frame,
             self.parts.join("`, `")
         )
@@ -73,25 +86,25 @@ impl std::fmt::Display for DesyncFound {
 
 impl<C: Config> Plugin for SyncTestNamesPlugin<C> {
     fn build(&self, app: &mut App) {
-        app.insert_resource(Seen {
+        app.insert_resource(FirstStates {
             names: self.names.clone(),
             ..default()
         })
         .add_systems(SaveWorld, compare::<C>.after(SaveWorldSystems::Snapshot))
-        .add_systems(PreUpdate, tell.after(RunGgrsSystems));
+        .add_systems(PreUpdate, trigger_found.after(RunGgrsSystems));
     }
 }
 
 /// States kept: ggrs checks fewer frames than its prediction window, whose queue holds 128 inputs.
 const KEPT_STATES: usize = 128;
 
-/// The first version of every state.
+/// The states as they were first simulated.
 #[derive(Resource, Default)]
-struct Seen {
+struct FirstStates {
     names: Names,
     states: VecDeque<(Frame, Parts)>,
     found: Option<DesyncFound>,
-    told: bool,
+    reported: bool,
 }
 
 fn compare<C: Config>(world: &mut World) {
@@ -103,8 +116,8 @@ fn compare<C: Config>(world: &mut World) {
         return;
     }
     let parts = Parts::read(world);
-    world.resource_scope(|world, mut seen: Mut<Seen>| {
-        // State 0 is saved once in a session, so this is a new one.
+    world.resource_scope(|world, mut seen: Mut<FirstStates>| {
+        // State 0 is saved once per session, so this is a new session.
         if frame == 0 {
             seen.states.clear();
         }
@@ -117,7 +130,7 @@ fn compare<C: Config>(world: &mut World) {
             return;
         };
         let differing = first.differing(&parts);
-        if !differing.is_empty() && seen.found.is_none() && !seen.told {
+        if !differing.is_empty() && seen.found.is_none() && !seen.reported {
             let named = differing.iter().map(|id| seen.names.of(world, *id));
             let parts = named.collect();
             seen.found = Some(DesyncFound { frame, parts });
@@ -125,9 +138,9 @@ fn compare<C: Config>(world: &mut World) {
     });
 }
 
-fn tell(mut seen: ResMut<Seen>, mut commands: Commands) {
+fn trigger_found(mut seen: ResMut<FirstStates>, mut commands: Commands) {
     if let Some(found) = seen.bypass_change_detection().found.take() {
-        seen.told = true;
+        seen.reported = true;
         commands.trigger(found);
     }
 }

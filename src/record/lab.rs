@@ -59,7 +59,7 @@ pub struct SessionDocumentChanged {
 
 /// What the record of a lab session needs to know before it begins.
 #[derive(Clone, Debug, Default)]
-pub struct RecordSettings {
+pub(crate) struct RecordSettings {
     /// Folder of the files. `None` keeps them in memory.
     pub export_dir: Option<PathBuf>,
     /// What is known of every episode.
@@ -70,7 +70,7 @@ pub struct RecordSettings {
 ///
 /// # Panics
 /// Adding it with a folder that cannot be written: better before the match than after.
-pub struct LabRecordPlugin<C> {
+pub(crate) struct LabRecordPlugin<C> {
     settings: RecordSettings,
     config: PhantomData<fn() -> C>,
 }
@@ -78,7 +78,7 @@ pub struct LabRecordPlugin<C> {
 impl<C> LabRecordPlugin<C> {
     /// A record by `settings`.
     #[must_use]
-    pub fn new(settings: RecordSettings) -> Self {
+    pub(crate) fn new(settings: RecordSettings) -> Self {
         Self {
             settings,
             config: PhantomData,

@@ -283,7 +283,7 @@ fn queue_ended<C: Config>(
 
 /// What runs, as far as this build knows it.
 #[must_use]
-pub fn software(game: &str, version: &str) -> Software {
+pub(crate) fn software(game: &str, version: &str) -> Software {
     Software {
         library: format!("bevy_rollback_lab {}", env!("CARGO_PKG_VERSION")),
         game: game.to_owned(),

@@ -1,5 +1,4 @@
-//! Owns the headless replay: no clock, no window, every state hash of the file compared. Never
-//! decides what a difference means; it says where the first one is.
+//! [`check`]: a headless replay that compares every state hash of the file.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +6,8 @@ use bevy::prelude::*;
 use ggrs::Config;
 
 use super::{
-    Difference, Found, ReplayReport, Script, ScriptError, Stage, Step, View, mark_loads, script_of,
-    setup_of,
+    Difference, DifferenceKind, Playback, ReplayReport, Script, ScriptError, Step, View,
+    mark_loads, script_of, setup_of,
 };
 use crate::metrics::input_json;
 use crate::offline::{Driver, start_app, start_episode};
@@ -17,13 +16,13 @@ use crate::rollback::EpisodeRecord;
 use crate::rollback::trace::Frame;
 use rollback_lab_record::digest::{self, fold_checksum};
 
-/// Plays a file in an app that never ran, as fast as it can, and compares every state hash,
-/// `initialStateHash` and `historyDigest` with what the file says.
+/// Plays a file as fast as possible, and compares every state hash, `initialStateHash` and
+/// `historyDigest` with those in the file.
 ///
-/// The app holds the game's plugins, but neither a network nor a window; the lab's own part is
-/// added. The same seed, players and local player as in the file are told by `EpisodeStarting`.
-/// With [`View::AsSeen`] every guess and every rollback of the match runs again, and the states
-/// after the corrections are compared.
+/// `app` has not run yet and holds the game's plugins, without network and window;
+/// [`OfflinePlugin`](crate::offline::OfflinePlugin) is added here. `EpisodeStarting` carries the seed,
+/// players and local player of the file. With [`View::AsSeen`] every prediction and every rollback of
+/// the match is played again, and the corrected states are compared.
 ///
 /// ```no_run
 /// use bevy::prelude::*;
@@ -48,7 +47,7 @@ use rollback_lab_record::digest::{self, fold_checksum};
 /// ```
 ///
 /// # Errors
-/// [`ScriptError`] when the file cannot be played in a game of this input.
+/// [`ScriptError`] if the file cannot be played in a game with this input type.
 pub fn check<C: Config>(
     mut app: App,
     document: &EpisodeDocument,
@@ -68,30 +67,32 @@ pub fn check<C: Config>(
     // The first state has a hash of its own.
     saved[0] = true;
     mark_loads(steps, &mut saved);
-    let floors = floors(steps);
+    let floors = earliest_loads(steps);
     let local = vec![setup_of(document).local_player];
-    let mut stage = Stage::new(Driver::<C>::new(deepest(steps) + 2, local), saved);
+    let mut playback = Playback::new(Driver::<C>::new(deepest(steps) + 2, local), saved);
     let mut hashes = BTreeMap::new();
     let mut rollbacks = 0;
     for (step, floor) in steps.iter().zip(floors) {
-        stage.driver.confirm(floor.min(stage.driver.frame()) - 1);
+        playback
+            .driver
+            .confirm(floor.min(playback.driver.frame()) - 1);
         rollbacks += u64::from(matches!(step, Step::Rollback { .. }));
-        stage.play(world, step, |frame, checksum| {
+        playback.play(world, step, |frame, checksum| {
             hashes.insert(frame, checksum.map(fold_checksum));
         });
-        // What the game tells its record is of no use here, and would pile up.
+        // Nothing reads the game's own events here: they would accumulate.
         if let Some(mut record) = world.get_resource_mut::<EpisodeRecord>() {
             record.take_confirmed(Frame::MAX).for_each(drop);
         }
     }
     // A file without a frame still has a first state.
     if steps.is_empty() {
-        let checksum = stage.driver.save(world);
+        let checksum = playback.driver.save(world);
         hashes.insert(0, checksum.map(fold_checksum));
     }
     Ok(ReplayReport {
         frames: script.frames(),
-        simulated: stage.simulated,
+        simulated: playback.simulated,
         rollbacks,
         hashes_checked: compared(document, &hashes).count() as u32,
         first_difference: first_difference::<C>(document, &script, &hashes),
@@ -100,10 +101,10 @@ pub fn check<C: Config>(
     })
 }
 
-/// Per step the earliest state that it or a later one loads.
-fn floors<I>(steps: &[Step<I>]) -> Vec<Frame> {
+/// Per step, the earliest state that it or a later one loads.
+fn earliest_loads<I>(steps: &[Step<I>]) -> Vec<Frame> {
     let mut earliest = Frame::MAX;
-    let mut floors: Vec<Frame> = steps
+    let mut per_step: Vec<Frame> = steps
         .iter()
         .rev()
         .map(|step| {
@@ -113,11 +114,11 @@ fn floors<I>(steps: &[Step<I>]) -> Vec<Frame> {
             earliest
         })
         .collect();
-    floors.reverse();
-    floors
+    per_step.reverse();
+    per_step
 }
 
-/// Frames of the deepest rollback.
+/// Depth of the deepest rollback.
 fn deepest<I>(steps: &[Step<I>]) -> usize {
     let depth = steps.iter().map(|step| match step {
         Step::Advance { .. } => 0,
@@ -134,7 +135,7 @@ fn hashed_frames(document: &EpisodeDocument) -> impl Iterator<Item = usize> {
         .map(move |index| index * every)
 }
 
-/// Every hash of the file that has a counterpart, in order of frames.
+/// Every hash of the file with its counterpart, in order of frames.
 fn compared<'a>(
     document: &'a EpisodeDocument,
     replayed: &'a BTreeMap<Frame, Option<u64>>,
@@ -158,7 +159,7 @@ fn first_difference<C: Config>(
         && first != Some(recorded.0)
     {
         return Some(Difference {
-            found: Found::InitialState,
+            kind: DifferenceKind::InitialState,
             frame: Some(0),
             recorded,
             replayed: first.map(Hex64),
@@ -167,7 +168,7 @@ fn first_difference<C: Config>(
     let state = compared(document, replayed)
         .find(|&(_, recorded, replayed)| replayed != Some(recorded.0))
         .map(|(frame, recorded, replayed)| Difference {
-            found: Found::State,
+            kind: DifferenceKind::State,
             frame: Some(frame),
             recorded,
             replayed: replayed.map(Hex64),
@@ -176,7 +177,7 @@ fn first_difference<C: Config>(
         let recorded = document.sync.history_digest;
         let replayed = history_digest(document, script, replayed);
         (replayed != recorded.0).then_some(Difference {
-            found: Found::HistoryDigest,
+            kind: DifferenceKind::HistoryDigest,
             frame: None,
             recorded,
             replayed: Some(Hex64(replayed)),
@@ -184,7 +185,7 @@ fn first_difference<C: Config>(
     })
 }
 
-/// The digest of what was played: the inputs as this game writes them, the hashes as they came out.
+/// The digest of the replay: inputs as this game serializes them, hashes as computed here.
 fn history_digest<I: Copy + PartialEq + serde::Serialize>(
     document: &EpisodeDocument,
     script: &Script<I>,
@@ -201,7 +202,7 @@ fn history_digest<I: Copy + PartialEq + serde::Serialize>(
     })
 }
 
-/// One player's inputs as runs, each written once.
+/// One player's inputs as runs of equal values.
 fn runs_of<I: Copy + PartialEq + serde::Serialize>(
     script: &Script<I>,
     player: usize,

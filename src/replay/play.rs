@@ -1,5 +1,4 @@
-//! Owns the replay that one watches: its clock, pause, step, seek, speed and view. Never draws, and
-//! never compares a hash.
+//! [`ReplayPlugin`]: a replay on screen, with pause, step, seek, speed and view.
 
 use std::collections::BTreeSet;
 
@@ -7,26 +6,27 @@ use bevy::prelude::*;
 use bevy_ggrs::RunGgrsSystems;
 use ggrs::Config;
 
-use super::{Script, ScriptError, Stage, Step, View, mark_loads, script_of, setup_of};
+use super::{Playback, Script, ScriptError, Step, View, mark_loads, script_of, setup_of};
 use crate::clock::LabClock;
 use crate::offline::{Driver, EpisodeSetup, OfflinePlugin, start_episode};
 use crate::record::EpisodeDocument;
 use crate::rollback::trace::Frame;
 use crate::rollback::{EpisodeRecord, ObservePlugin, RollbackLabSystems, TraceLog};
 
-/// Frames between two kept states, from which a seek starts. A second at 60 Hz: fewer would make a
-/// step back slower than a frame for a game that needs 0.25 ms to simulate one.
+/// Frames between two kept states, from which a seek starts: one second at 60 frames per second. A
+/// step back simulates at most so many frames, 15 ms for a game that needs 0.25 ms per frame.
 const KEEP_EVERY_FRAMES: usize = 60;
-/// Longest time that one update catches up on: a window that was dragged does not jump ahead.
+/// Longest time that one update plays, in seconds: the replay does not jump after a window was dragged.
 const LONGEST_UPDATE_SECONDS: f64 = 0.25;
-/// Speeds outside of this cannot be told from a pause, or from a seek.
+/// Slower looks like a pause, faster like a seek.
 const SPEEDS: std::ops::RangeInclusive<f64> = 0.01..=100.0;
 
-/// Plays one episode file in the game's own app, in place of
-/// [`RollbackLabPlugins`](crate::RollbackLabPlugins) or of a session.
+/// Plays one episode file in the game's own app.
 ///
-/// The game is controlled by the [`Replay`] resource. Rollbacks that are played again are told as
-/// [`RollbackCompleted`](crate::rollback::RollbackCompleted), as in a match.
+/// Add it in place of [`RollbackLabPlugins`](crate::RollbackLabPlugins) or of the game's session, and
+/// control it with the [`Replay`] resource. With [`View::AsSeen`] every rollback is played and written
+/// as [`RollbackCompleted`](crate::rollback::RollbackCompleted), as in a match. It has no `Default`:
+/// there is nothing to play without a file.
 ///
 /// ```no_run
 /// use bevy::prelude::*;
@@ -62,7 +62,7 @@ impl<C: Config> ReplayPlugin<C> {
     /// A replay of this file, running from frame 0 in the canonical view.
     ///
     /// # Errors
-    /// [`ScriptError`] when the file cannot be played in a game of this input.
+    /// [`ScriptError`] if the file cannot be played in a game with this input type.
     pub fn new(document: &EpisodeDocument) -> Result<Self, ScriptError> {
         let script = script_of::<C>(document)?;
         let replay = Replay {
@@ -72,7 +72,7 @@ impl<C: Config> ReplayPlugin<C> {
             speed: 1.0,
             paused: false,
             late: Vec::new(),
-            wish: None,
+            request: None,
         };
         Ok(Self {
             script,
@@ -81,14 +81,14 @@ impl<C: Config> ReplayPlugin<C> {
         })
     }
 
-    /// Begins in this view.
+    /// Sets the view at the start. Default: [`View::Canonical`].
     #[must_use]
     pub fn view(mut self, view: View) -> Self {
         self.replay.view = view;
         self
     }
 
-    /// Begins paused before frame 0.
+    /// Starts paused, before frame 0.
     #[must_use]
     pub fn paused(mut self) -> Self {
         self.replay.paused = true;
@@ -106,6 +106,7 @@ impl<C: Config> Plugin for ReplayPlugin<C> {
         }
         let player = Player::<C>::new(self.script.clone(), self.setup.clone(), self.replay.view);
         app.insert_resource(self.replay.clone())
+            .register_type::<Replay>()
             .insert_resource(player)
             .add_systems(PostStartup, begin::<C>)
             .add_systems(
@@ -117,9 +118,28 @@ impl<C: Config> Plugin for ReplayPlugin<C> {
     }
 }
 
-/// Where a replay stands, and what the person who watches wants of it. What is asked for happens in
-/// the next [`PreUpdate`].
-#[derive(Resource, Clone, Debug, PartialEq)]
+/// Shows where a replay is, and controls it. Requests take effect in the next [`PreUpdate`].
+///
+/// ```
+/// use bevy::prelude::*;
+/// use bevy_rollback_lab::replay::{Replay, View};
+///
+/// fn control(keys: Res<ButtonInput<KeyCode>>, mut replay: ResMut<Replay>) {
+///     if keys.just_pressed(KeyCode::Space) {
+///         replay.toggle();
+///     }
+///     if keys.just_pressed(KeyCode::ArrowLeft) {
+///         replay.step(-1);
+///     }
+///     if keys.just_pressed(KeyCode::KeyV) {
+///         replay.show(View::AsSeen);
+///     }
+/// }
+/// # let mut app = App::new();
+/// # app.add_systems(Update, control);
+/// ```
+#[derive(Resource, Reflect, Clone, Debug, PartialEq)]
+#[reflect(Resource, Clone, Debug, PartialEq)]
 pub struct Replay {
     frame: Frame,
     frames: Frame,
@@ -127,23 +147,24 @@ pub struct Replay {
     speed: f64,
     paused: bool,
     late: Vec<(usize, Option<u32>)>,
-    wish: Option<Wish>,
+    #[reflect(ignore)]
+    request: Option<Request>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Wish {
+enum Request {
     Step(i32),
     Seek(Frame),
 }
 
 impl Replay {
-    /// The state shown is the one before this frame.
+    /// The frame before which the shown state is.
     #[must_use]
     pub fn frame(&self) -> Frame {
         self.frame
     }
 
-    /// Frames of the file.
+    /// Number of frames of the file.
     #[must_use]
     pub fn frames(&self) -> Frame {
         self.frames
@@ -155,88 +176,88 @@ impl Replay {
         self.frame >= self.frames
     }
 
-    /// Which history is played.
+    /// The view that is played.
     #[must_use]
     pub fn view(&self) -> View {
         self.view
     }
 
-    /// Plays another history from the frame shown.
+    /// Switches to another view, from the frame shown.
     pub fn show(&mut self, view: View) {
         self.view = view;
     }
 
-    /// Whether it stands still.
+    /// Whether it is paused. At the end it pauses by itself.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// How late each remote player's input for the newest simulated frame came in the match, in
-    /// frames: 0 in time, `None` never. Told in either view.
+    /// How late each remote player's input for the newest simulated frame came in the match: handle and
+    /// frames, 0 in time, `None` for never. Available in either view.
     #[must_use]
     pub fn lateness(&self) -> &[(usize, Option<u32>)] {
         &self.late
     }
 
-    /// Stands still.
+    /// Pauses.
     pub fn pause(&mut self) {
         self.paused = true;
     }
 
-    /// Goes on.
+    /// Resumes.
     pub fn resume(&mut self) {
         self.paused = false;
     }
 
-    /// Goes on, or stands still.
+    /// Pauses or resumes.
     pub fn toggle(&mut self) {
         self.paused = !self.paused;
     }
 
-    /// Speed; 1 is that of the match.
+    /// Speed as a factor; 1 is that of the match.
     #[must_use]
     pub fn speed(&self) -> f64 {
         self.speed
     }
 
-    /// Plays so many times as fast as the match, between a hundredth and a hundred times.
+    /// Sets the speed as a factor, 0.01 to 100. Default: 1, that of the match. Others are clamped.
     pub fn set_speed(&mut self, speed: f64) {
         if speed.is_finite() {
             self.speed = speed.clamp(*SPEEDS.start(), *SPEEDS.end());
         }
     }
 
-    /// Pauses, so many frames further or back.
+    /// Pauses, and goes so many frames forward, or back if negative.
     pub fn step(&mut self, frames: i32) {
         self.paused = true;
-        let before = match self.wish {
-            Some(Wish::Step(before)) => before,
+        let pending = match self.request {
+            Some(Request::Step(pending)) => pending,
             _ => 0,
         };
-        self.wish = Some(Wish::Step(before.saturating_add(frames)));
+        self.request = Some(Request::Step(pending.saturating_add(frames)));
     }
 
-    /// Shows the state before `frame`.
+    /// Goes to the state before `frame`.
     pub fn seek(&mut self, frame: Frame) {
-        self.wish = Some(Wish::Seek(frame));
+        self.request = Some(Request::Seek(frame));
     }
 }
 
-/// The replay's own side: where in the steps it is, and which states can be loaded.
+/// The position in the steps, and the states that can be loaded.
 #[derive(Resource)]
 struct Player<C: Config> {
     script: Script<C::Input>,
     setup: EpisodeSetup,
-    stage: Stage<C>,
+    playback: Playback<C>,
     view: View,
     /// The next step.
     position: usize,
     /// Seconds since frame 0, in the time of the match.
     clock: f64,
-    /// Frames whose saved state is the canonical one, in either view.
+    /// Per frame: whether its state is kept for seeking. It is the canonical one in either view.
     kept: Vec<bool>,
-    /// Those of them that are saved now.
+    /// The kept states that are saved now.
     stored: BTreeSet<Frame>,
 }
 
@@ -251,7 +272,7 @@ impl<C: Config> Player<C> {
         Self {
             script,
             setup,
-            stage: Stage::new(driver, saved),
+            playback: Playback::new(driver, saved),
             view,
             position: 0,
             clock: 0.0,
@@ -261,10 +282,10 @@ impl<C: Config> Player<C> {
     }
 
     fn frame(&self) -> Frame {
-        self.stage.driver.frame()
+        self.playback.driver.frame()
     }
 
-    /// When `frame` is due, in seconds since frame 0: as it was simulated then, or evenly.
+    /// When `frame` is due, in seconds since frame 0: as in the match, or in even steps.
     fn due(&self, frame: Frame) -> f64 {
         let seen = match (self.script.at_us(0), self.script.at_us(frame)) {
             (Some(first), Some(at)) if self.view == View::AsSeen => Some(at.saturating_sub(first)),
@@ -275,14 +296,14 @@ impl<C: Config> Player<C> {
         })
     }
 
-    /// Plays the next frame, with the corrections that came before it; `false` at the end.
+    /// Plays the next frame, with the rollbacks before it. Returns `false` at the end.
     fn play_frame(&mut self, world: &mut World) -> bool {
         let steps = self.script.steps(self.view);
         let Some(rest) = steps.get(self.position..).filter(|rest| !rest.is_empty()) else {
             return false;
         };
         if let Some(mut log) = world.get_resource_mut::<TraceLog<C>>() {
-            log.tick(self.stage.driver.frame(), -1);
+            log.tick(self.playback.driver.frame(), -1);
         }
         for step in rest {
             self.position += 1;
@@ -290,7 +311,7 @@ impl<C: Config> Player<C> {
             if let Step::Rollback { load, .. } = step {
                 stored.split_off(&(load + 1));
             }
-            self.stage.play(world, step, |frame, _| {
+            self.playback.play(world, step, |frame, _| {
                 stored.split_off(&frame);
                 if kept[frame.unsigned_abs() as usize] {
                     stored.insert(frame);
@@ -306,18 +327,18 @@ impl<C: Config> Player<C> {
         true
     }
 
-    /// Shows the state before `target` as this view first showed it: from the newest kept state
-    /// before it, or on from here.
+    /// Goes to the state before `target` as this view first shows it: from the newest kept state before
+    /// it, or on from here.
     fn seek(&mut self, world: &mut World, target: Frame, from_kept: bool) {
         let last = Frame::try_from(self.script.frames()).unwrap_or(Frame::MAX);
         let target = target.clamp(0, last);
-        // What is skipped is told to nobody.
+        // Skipped frames write no messages.
         end_trace::<C>(world);
         if from_kept || target < self.frame() {
             // The state of `target` itself may be a corrected one: it is simulated, not loaded.
             let before = self.stored.range(..target.max(1)).next_back().copied();
             if let Some(frame) = before {
-                self.stage.driver.load(world, frame);
+                self.playback.driver.load(world, frame);
                 self.stored.split_off(&(frame + 1));
                 self.position = self.step_of(frame);
             }
@@ -336,13 +357,13 @@ impl<C: Config> Player<C> {
     }
 }
 
-/// Every so many frames a settled one, and the first.
+/// Every [`KEEP_EVERY_FRAMES`] frames one whose first state is final.
 fn kept<I>(script: &Script<I>, frames: usize) -> Vec<bool> {
     let mut kept = vec![false; frames + 1];
     let mut last = None;
     for (frame, kept) in kept.iter_mut().enumerate() {
         let far = last.is_none_or(|last| frame >= last + KEEP_EVERY_FRAMES);
-        if far && Frame::try_from(frame).is_ok_and(|frame| script.is_settled(frame)) {
+        if far && Frame::try_from(frame).is_ok_and(|frame| script.is_final(frame)) {
             *kept = true;
             last = Some(frame);
         }
@@ -353,7 +374,7 @@ fn kept<I>(script: &Script<I>, frames: usize) -> Vec<bool> {
 fn begin<C: Config>(world: &mut World) {
     world.resource_scope(|world, player: Mut<Player<C>>| {
         start_episode(world, &player.setup);
-        player.stage.driver.place(world);
+        player.playback.driver.place(world);
         begin_trace::<C>(world, &player.setup);
     });
 }
@@ -365,7 +386,7 @@ fn begin_trace<C: Config>(world: &mut World, setup: &EpisodeSetup) {
         .collect();
     let begun = world.resource_mut::<TraceLog<C>>().begin(&local, now);
     if let Err(error) = begun {
-        warn!("rollbacks of this replay are not told: {error}");
+        warn!("this replay writes no rollback messages: {error}");
     }
 }
 
@@ -381,26 +402,26 @@ fn drive<C: Config>(world: &mut World) {
     });
     world.resource_scope(|world, mut player: Mut<Player<C>>| {
         world.resource_scope(|world, mut replay: Mut<Replay>| {
-            // `bevy_ggrs` has no session and has reset its counts.
-            player.stage.driver.place(world);
+            // `bevy_ggrs` resets its counts while there is no session.
+            player.playback.driver.place(world);
             let player = &mut *player;
             if player.view != replay.view {
                 player.view = replay.view;
                 let frame = player.frame();
                 player.seek(world, frame, true);
             }
-            match replay.wish.take() {
-                Some(Wish::Step(frames)) if frames > 0 => {
+            match replay.request.take() {
+                Some(Request::Step(frames)) if frames > 0 => {
                     for _ in 0..frames {
                         player.play_frame(world);
                     }
                     player.clock = player.due(player.frame());
                 }
-                Some(Wish::Step(frames)) => {
+                Some(Request::Step(frames)) => {
                     let target = player.frame().saturating_add(frames);
                     player.seek(world, target, false);
                 }
-                Some(Wish::Seek(target)) => player.seek(world, target, false),
+                Some(Request::Seek(target)) => player.seek(world, target, false),
                 None if !replay.paused => {
                     player.clock += elapsed * replay.speed;
                     while player.due(player.frame()) <= player.clock && player.play_frame(world) {}

@@ -1,65 +1,78 @@
-//! Owns what a headless replay came to, in numbers and in a sentence. Never plays anything.
+//! The result of a headless replay, in numbers and in a sentence.
 
 use std::fmt;
 
 use crate::record::Hex64;
 use crate::rollback::trace::Frame;
 
-/// What a replay came to.
+/// The result of [`check`](super::check). Its text is a sentence that names the first difference and
+/// its likely cause.
+///
+/// ```
+/// use bevy_rollback_lab::replay::ReplayReport;
+///
+/// fn summary(report: &ReplayReport) -> String {
+///     match &report.first_difference {
+///         Some(difference) => format!("not reproduced: {difference}"),
+///         None if report.is_proven() => format!("{} frames reproduced", report.frames),
+///         None => String::from("the file has no state hashes"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayReport {
-    /// Frames of the file that were played.
+    /// Frames of the file.
     pub frames: u32,
-    /// Frames simulated, those simulated again by rollbacks included.
+    /// Frames simulated, the resimulated ones included.
     pub simulated: u64,
-    /// Rollbacks that ran again. Zero in the canonical view.
+    /// Rollbacks played. 0 in the canonical view.
     pub rollbacks: u64,
     /// State hashes of the file that were compared.
     pub hashes_checked: u32,
-    /// The first thing that came out differently.
+    /// The first difference between file and replay.
     pub first_difference: Option<Difference>,
-    /// `software.target` of the file.
+    /// The target that the file was recorded on: its `software.target`.
     pub recorded_on: String,
-    /// The same of this build.
+    /// The target of this build.
     pub replayed_on: String,
 }
 
 impl ReplayReport {
-    /// Whether at least one state hash was compared, and nothing differed. A game without checksums
-    /// proves nothing.
+    /// Whether at least one state hash was compared and none differed. False for a game without
+    /// checksums.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.hashes_checked > 0 && self.first_difference.is_none()
     }
 }
 
-/// What came out differently.
+/// A difference between a file and its replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// What was compared.
-    pub found: Found,
-    /// The frame that the state comes before; `None` of the digest, which is of all frames. Where
-    /// only every n-th state has a hash, the fault lies in one of the n frames before.
+    pub kind: DifferenceKind,
+    /// The frame before which the state differs. `None` for the digest, which is about all frames. A
+    /// file holds a hash of every n-th state, so the fault is in one of the n frames before.
     pub frame: Option<Frame>,
-    /// What the file says.
+    /// The hash in the file.
     pub recorded: Hex64,
-    /// What came out here; `None` if the game computes no checksum.
+    /// The hash of the replay. `None` if the game computes no checksum.
     pub replayed: Option<Hex64>,
 }
 
-/// What was compared.
+/// What differs between a file and its replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// `episode.initialStateHash`: the world was set up in another way.
+pub enum DifferenceKind {
+    /// `episode.initialStateHash`: the world was set up differently.
     InitialState,
-    /// A value of `sync.hashes`: a frame was simulated in another way.
+    /// A value of `sync.hashes`: a frame was simulated differently.
     State,
-    /// `sync.historyDigest` alone: the inputs are written in another way, or the file was edited.
+    /// `sync.historyDigest` alone: the inputs are serialized differently, or the file was edited.
     HistoryDigest,
 }
 
-impl Found {
-    /// Its name in reports of other kinds.
+impl DifferenceKind {
+    /// Name of this kind in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -80,9 +93,9 @@ impl fmt::Display for ReplayReport {
         } = self;
         write!(f, "{frames} frames, {rollbacks} rollbacks, ")?;
         match &self.first_difference {
-            None if *hashes_checked == 0 => f.write_str(
-                "no state hash to compare: register checksums, or nothing can be proven",
-            ),
+            None if *hashes_checked == 0 => {
+                f.write_str("no state hash to compare: register checksums with `bevy_ggrs`")
+            }
             None => write!(
                 f,
                 "{hashes_checked} state hashes and the history digest agree"
@@ -96,27 +109,26 @@ impl fmt::Display for ReplayReport {
 }
 
 impl ReplayReport {
-    /// What fits the difference, as far as it can be known: a file holds one hash per state, and
-    /// not one per component.
+    /// The likely cause. A file holds one hash per state, so it cannot name a component.
     fn hint(&self, difference: &Difference, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.recorded_on != self.replayed_on {
             return write!(
                 f,
                 "; recorded on {}, replayed on {}: floats (sin, powf) differ between targets, and \
-                 so do hashes of usize, enums and lengths without `portable_hash`",
+                 so do hashes of usize, enums and lengths that `portable_hash` does not compute",
                 self.recorded_on, self.replayed_on
             );
         }
-        f.write_str(match difference.found {
-            Found::InitialState => {
-                "; the world must be spawned from EpisodeStarting alone: seed, players, the order \
-                 of spawns"
+        f.write_str(match difference.kind {
+            DifferenceKind::InitialState => {
+                "; spawn the world from EpisodeStarting alone: the same seed, players and order of \
+                 spawns"
             }
-            Found::State => {
-                "; another version of the game, or state that is not rolled back: a run of \
+            DifferenceKind::State => {
+                "; this is another version of the game, or state is not rolled back: a run of \
                  ForcedRollbacks names the component"
             }
-            Found::HistoryDigest => {
+            DifferenceKind::HistoryDigest => {
                 "; the game writes its inputs differently, or the file was edited"
             }
         })
@@ -125,15 +137,15 @@ impl ReplayReport {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.found, self.frame) {
-            (Found::InitialState, _) => f.write_str("the state before frame 0")?,
-            (Found::State, Some(frame)) => write!(f, "the state before frame {frame}")?,
+        match (self.kind, self.frame) {
+            (DifferenceKind::InitialState, _) => f.write_str("the state before frame 0")?,
+            (DifferenceKind::State, Some(frame)) => write!(f, "the state before frame {frame}")?,
             _ => f.write_str("the history digest")?,
         }
-        write!(f, " differs: the file says {}, the replay ", self.recorded)?;
+        write!(f, " differs: {} in the file, ", self.recorded)?;
         match self.replayed {
-            Some(replayed) => write!(f, "says {replayed}"),
-            None => f.write_str("has no checksum"),
+            Some(replayed) => write!(f, "{replayed} in the replay"),
+            None => f.write_str("no checksum in the replay"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Owns what is played back: an episode file read into steps, as the canonical history and as the
-//! participant saw it. Pure; it simulates nothing.
+//! An episode file as steps to play: the canonical history, and the one that the participant saw.
 
 use std::collections::BTreeMap;
 
+use bevy::prelude::{Reflect, ReflectDefault};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -11,17 +11,24 @@ use crate::rollback::trace::{Frame, Known};
 
 mod seen;
 
-/// Which history is played.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which history of an episode a replay plays.
+///
+/// ```
+/// use bevy_rollback_lab::replay::View;
+///
+/// assert_eq!(View::default(), View::Canonical);
+/// ```
+#[derive(Reflect, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[reflect(Clone, Debug, Default, PartialEq)]
 pub enum View {
-    /// The confirmed inputs alone, every frame once: what every peer agrees on.
+    /// Every frame once, with its confirmed inputs: what all peers agree on.
     #[default]
     Canonical,
-    /// What this peer simulated when it did: guesses first, and every rollback when it came.
+    /// What this peer simulated, when it did: predictions first, and every rollback when it ran.
     AsSeen,
 }
 
-/// One thing that the simulation did.
+/// One step of the simulation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step<I> {
     /// A frame was simulated for the first time.
@@ -31,7 +38,7 @@ pub enum Step<I> {
         /// The inputs used, handles from 0.
         inputs: Vec<(I, Known)>,
     },
-    /// A correction came: a state was loaded, and frames were simulated again.
+    /// A rollback: a state was loaded, and its frames were simulated again.
     Rollback {
         /// `rollbackId` of the event.
         id: u64,
@@ -43,52 +50,54 @@ pub enum Step<I> {
 }
 
 /// One episode file, ready to be played.
-///
-/// ```
-/// use bevy_rollback_lab::record::EpisodeDocument;
-/// use bevy_rollback_lab::replay::{Script, ScriptError};
-///
-/// /// How often a rollback ran, whatever the game's input is.
-/// fn rollbacks(document: &EpisodeDocument) -> Result<usize, ScriptError> {
-///     let script = Script::<serde_json::Value>::read(document, |last| last)?;
-///     Ok(script.as_seen().len() - script.frames() as usize)
-/// }
-/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script<I> {
     canonical: Vec<Step<I>>,
     as_seen: Vec<Step<I>>,
-    /// Per frame: no later rollback loads an earlier state, so its first state is its last.
-    settled: Vec<bool>,
+    /// Per frame: whether its first state is its last, because no later rollback loads an earlier one.
+    finals: Vec<bool>,
     players: usize,
-    /// When each frame was first simulated; empty if the file does not tell.
+    /// When each frame was first simulated; empty if the file has no times.
     at_us: Vec<u64>,
-    /// Per player how late each input came; empty for a local one.
+    /// Per player, how late each input came; empty for a local one.
     lateness: Vec<Vec<Option<u32>>>,
 }
 
-/// Why a document cannot be played.
+/// A file that cannot be played.
+///
+/// ```
+/// use bevy_rollback_lab::replay::ScriptError;
+///
+/// let error = ScriptError::NoInputs { player: 1 };
+/// assert!(error.to_string().starts_with("the file has no inputs of player 1"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScriptError {
     /// The players are not numbered from 0, or their inputs are missing.
-    #[error("the file lists no inputs for player {player}")]
+    #[error("the file has no inputs of player {player}: `rollback-lab verify` checks files")]
     NoInputs {
         /// The player.
         player: usize,
     },
-    /// An input is none of this game.
-    #[error("input {value} of player {player} is none of this game: {source}")]
+    /// An input cannot be deserialized as this game's input.
+    #[error(
+        "input {value} of player {player} is not an input of this game: {source}; play the file in \
+         the game and version that recorded it"
+    )]
     Input {
         /// The player.
         player: usize,
-        /// As it stands in the file.
+        /// The input in the file.
         value: Value,
-        /// Why.
+        /// Why it cannot be deserialized.
         source: serde_json::Error,
     },
-    /// A rollback that cannot have run.
-    #[error("rollback {id} loads frame {loaded} before frame {current}")]
+    /// A rollback of the file cannot have run: it loads no earlier frame.
+    #[error(
+        "rollback {id} at frame {current} loads frame {loaded}: the file is damaged, `rollback-lab \
+         verify` checks it"
+    )]
     Rollback {
         /// `rollbackId`.
         id: u64,
@@ -100,13 +109,13 @@ pub enum ScriptError {
 }
 
 impl<I: Clone + Default + DeserializeOwned> Script<I> {
-    /// Reads a document. `predict` is the predictor of the game's ggrs config: it is asked only for
-    /// guesses that were revised twice, which a file does not list.
+    /// Reads a document. `predict` is the predictor of the game's ggrs config, for predictions that
+    /// were revised twice: a file does not list these.
     ///
-    /// The frames played are those that were confirmed, below `endFrame`.
+    /// The frames to play are the confirmed ones below `endFrame`.
     ///
     /// # Errors
-    /// [`ScriptError`] when inputs are missing or belong to another game.
+    /// [`ScriptError`] if inputs are missing or belong to another game.
     pub fn read(document: &EpisodeDocument, predict: impl Fn(I) -> I) -> Result<Self, ScriptError> {
         let players = document.session.player_ids.len();
         let mut confirmed: Vec<Vec<I>> = Vec::with_capacity(players);
@@ -135,11 +144,11 @@ impl<I: Clone + Default + DeserializeOwned> Script<I> {
             })
             .collect();
         let as_seen = seen::Seen::new(document, &confirmed, &gone, frames)?.steps(predict);
-        let settled = settled(&as_seen, frames);
+        let finals = final_states(&as_seen, frames);
         Ok(Self {
             canonical,
             as_seen,
-            settled,
+            finals,
             players,
             at_us: times(&document.timeline.frame_at_us),
             lateness: (0..players)
@@ -150,7 +159,7 @@ impl<I: Clone + Default + DeserializeOwned> Script<I> {
 }
 
 impl<I> Script<I> {
-    /// Frames that are played.
+    /// Number of frames.
     #[must_use]
     pub fn frames(&self) -> u32 {
         u32::try_from(self.canonical.len()).unwrap_or(u32::MAX)
@@ -171,28 +180,28 @@ impl<I> Script<I> {
         }
     }
 
-    /// Every frame once, with the inputs that count.
+    /// Every frame once, with its confirmed inputs.
     #[must_use]
     pub fn canonical(&self) -> &[Step<I>] {
         &self.canonical
     }
 
-    /// What this peer simulated, in order. It ends with every correction applied, so its last state
-    /// is that of the canonical history.
+    /// What this peer simulated, in order. All corrections are applied at its end, so its last state is
+    /// that of the canonical history.
     #[must_use]
     pub fn as_seen(&self) -> &[Step<I>] {
         &self.as_seen
     }
 
-    /// Whether the first state before `frame` is its last one too: no rollback that came later
-    /// loads an earlier state.
+    /// Whether the first state before `frame` is its final one: no later rollback loads an earlier
+    /// state.
     #[must_use]
-    pub fn is_settled(&self, frame: Frame) -> bool {
-        usize::try_from(frame).is_ok_and(|frame| self.settled.get(frame).copied().unwrap_or(false))
+    pub fn is_final(&self, frame: Frame) -> bool {
+        usize::try_from(frame).is_ok_and(|frame| self.finals.get(frame).copied().unwrap_or(false))
     }
 
     /// How many frames after the first simulation of `frame` this player's input came: 0 in time,
-    /// `Some(None)` never. `None` of a local player, and beyond the file.
+    /// `Some(None)` for never. `None` for a local player, and beyond the file.
     #[must_use]
     pub fn late_by(&self, frame: Frame, player: usize) -> Option<Option<u32>> {
         let late = self.lateness.get(player)?;
@@ -247,8 +256,8 @@ fn decode<I: DeserializeOwned>(value: &Value, player: usize) -> Result<I, Script
     })
 }
 
-/// Per player the first frame that was simulated without them, where the file tells of a leave. An
-/// input that never came has no lateness.
+/// Per player, the first frame that was simulated without them, if they left. An input that never came
+/// has no lateness.
 fn gone_frames(document: &EpisodeDocument, players: usize, frames: usize) -> Vec<Option<usize>> {
     let left = |player: usize| {
         let event =
@@ -279,26 +288,26 @@ fn lateness_of(document: &EpisodeDocument, player: usize) -> Vec<Option<u32>> {
         .collect()
 }
 
-/// For every frame 0..=frames whether no later rollback loads an earlier state.
-fn settled<I>(steps: &[Step<I>], frames: usize) -> Vec<bool> {
-    let mut settled = vec![true; frames + 1];
+/// For every frame 0..=frames, whether its first state is final.
+fn final_states<I>(steps: &[Step<I>], frames: usize) -> Vec<bool> {
+    let mut finals = vec![true; frames + 1];
     let mut earliest = Frame::MAX;
     let mut next = frames;
     for step in steps.iter().rev() {
         match step {
             Step::Rollback { load, .. } => {
-                // A correction after the last frame unsettles the final state too.
-                settled[next] &= earliest >= to_frame(next);
+                // A correction after the last frame changes the final state too.
+                finals[next] &= earliest >= to_frame(next);
                 earliest = earliest.min(*load);
             }
             Step::Advance { frame, .. } => {
                 next = usize::try_from(*frame).unwrap_or(0);
-                settled[next] = earliest >= *frame;
+                finals[next] = earliest >= *frame;
             }
         }
     }
-    settled
+    finals
 }
 
-/// Corrections by frame and player: which rollback made them, and the last guess before.
+/// Corrections by frame and player: the rollback that made them, and the last prediction before.
 type Corrections<I> = BTreeMap<(Frame, usize), (usize, I)>;

@@ -52,7 +52,7 @@ fn play<C: Config>(app: App, document: &JsValue, options: &JsValue) -> Result<Js
     let report = replay::check::<C>(app, &document, view).map_err(|error| said(&error))?;
     let difference = report.first_difference.map(|difference| {
         json!({
-            "what": difference.found.as_str(),
+            "what": difference.kind.as_str(),
             "frame": difference.frame,
             "recorded": difference.recorded,
             "replayed": difference.replayed,

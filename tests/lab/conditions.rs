@@ -1,8 +1,8 @@
 //! Conditions of every kind in whole lab sessions: the match is played, and the file tells what
 //! was realised.
 
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_link::conditions::Conditions;
 
 use rollback_lab_record::{Path, Via};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, RollbackEvent, Via};
 use bevy_rollback_lab::session::SetHidden;
-use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_record::{RouteCause, RouteState};
 use rollback_lab_test_kit::lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
 

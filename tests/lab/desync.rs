@@ -2,9 +2,9 @@
 
 use bevy::prelude::*;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
+use bevy_rollback_lab::internals::sink::RecordSink;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
-use bevy_rollback_lab::record::sink::RecordSink;
 use rollback_lab_record::desync::DesyncBundle;
 use serde_json::{Value, json};
 

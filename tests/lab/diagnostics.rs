@@ -47,7 +47,7 @@ fn the_diagnostics_say_what_the_file_says() {
     let hub = Hub::new(2, true);
     let mut peers = vec![
         lab_peer_with(&hub, config(), 1, |app| {
-            app.add_plugins(RollbackLabDiagnosticsPlugin::<TestConfig>::default())
+            app.add_plugins(LabDiagnosticsPlugin::<TestConfig>::default())
                 .init_resource::<Seen>()
                 .add_systems(Update, collect);
         }),

@@ -8,13 +8,14 @@ use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
 use bevy_ggrs::{GgrsConfig, GgrsSchedule, RollbackFrameCount, Session};
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::config::link_settings;
+use bevy_rollback_lab::internals::sink::{RecordSink, Storage};
+use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::sink::{RecordSink, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use bevy_rollback_lab::session::SessionError;
-use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{IDLE_EPOCH, SendFailed};
 use rollback_lab_link::wire::{DatagramKind, Header, Path};
@@ -282,7 +283,7 @@ fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
     let clock = LabClock::manual(1_700_000_000_000);
     // An app that takes a minute to start has not waited for the server yet.
     clock.advance(Duration::from_secs(60));
-    let settings = config().link_settings();
+    let settings = link_settings(&config());
     let net = LabNet::new(Mute, clock.clone(), settings, &Conditions::default(), 1);
     let mut app = App::new();
     app.insert_resource(clock.clone()).insert_resource(net);

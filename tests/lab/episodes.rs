@@ -3,10 +3,10 @@
 
 use bevy::prelude::*;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::metrics::EpisodeRecord;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
-use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_record::{EndReason, Path};
 use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
 

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use bevy::prelude::AppExit;
 use bevy_ggrs::RollbackFrameCount;
+use bevy_rollback_lab::internals::transport::network::NetEvent;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::EpisodeDocument;
-use bevy_rollback_lab::transport::network::NetEvent;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngAlgorithm, TestRng, TestRunner};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use bevy_rollback_lab::LabNet;
+use bevy_rollback_lab::internals::transport::network::NetEvent;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
-use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::network::NetEvent;
 use rollback_lab_link::wire::relay::Notice;
 use rollback_lab_record::{EndReason, Via};
 use rollback_lab_test_kit::lab::{

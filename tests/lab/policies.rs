@@ -1,7 +1,7 @@
 //! Every route policy keeps to its paths.
 
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_record::Via;
 use rollback_lab_test_kit::lab::{Hub, LabPeer, frame, lab_peer, play, run_until};
 

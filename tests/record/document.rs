@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use bevy_rollback_lab::internals::sink::Document;
 use bevy_rollback_lab::metrics::{EpisodeRecord, LinkReport, SessionMetrics};
-use bevy_rollback_lab::record::sink::Document;
 use bevy_rollback_lab::record::{
     CandidateType, Cause, ConnectionPeer, Datagrams, DocumentError, EndReason, EpisodeDocument,
     Evidence, Hex64, Path, PathRecord, PeerClock, RouteCause, RouteState, SessionDocument, Summary,

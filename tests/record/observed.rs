@@ -8,8 +8,8 @@ use bevy_ggrs::ggrs::{DesyncDetection, Message as GgrsMessage, NonBlockingSocket
 use bevy_ggrs::prelude::{PlayerType, SessionBuilder};
 use bevy_ggrs::{ConfirmedFrameCount, RollbackFrameCount, Session};
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::sink::RecordSink;
 use bevy_rollback_lab::metrics::SessionMetrics;
-use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{ActionRuns, EpisodeDocument};
 use rollback_lab_record::EndReason;
 use rollback_lab_record::check::check_episode;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bevy_rollback_lab::record::sink::{Document, FolderStorage, RecordSink, SinkEvent, Storage};
+use bevy_rollback_lab::internals::sink::{Document, FolderStorage, RecordSink, SinkEvent, Storage};
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument, SessionMeta};
 use rollback_lab_test_kit::recorded;
 

@@ -12,10 +12,11 @@ use bevy_ggrs::ggrs::InputStatus;
 use bevy_ggrs::prelude::*;
 use bevy_ggrs::{LocalInputs, LocalPlayers, RollbackFrameCount};
 use bevy_rollback_lab::clock::LabClock;
-use bevy_rollback_lab::offline::{Driver, OfflinePlugin};
-use bevy_rollback_lab::record::sink::RecordSink;
+use bevy_rollback_lab::internals::offline::Driver;
+use bevy_rollback_lab::internals::sink::RecordSink;
+use bevy_rollback_lab::offline::OfflinePlugin;
 use bevy_rollback_lab::record::{EpisodeDocument, Hex64, RecordPlugin};
-use bevy_rollback_lab::replay::{self, Found, Replay, ReplayPlugin, ReplayReport, View};
+use bevy_rollback_lab::replay::{self, DifferenceKind, Replay, ReplayPlugin, ReplayReport, View};
 use bevy_rollback_lab::rollback::{ObservePlugin, RollbackCompleted};
 use rollback_lab_test_kit::observed::{Duel, Net, STEP, Settings, TestConfig, pressed, session};
 
@@ -149,7 +150,7 @@ fn another_platforms_arithmetic_is_found_at_the_first_hash_after_it() {
     let parts_at = first_frame_pressing_13(&document);
     let report = check(&document, OTHER, View::Canonical);
     let difference = report.first_difference.unwrap();
-    assert_eq!(difference.found, Found::State);
+    assert_eq!(difference.kind, DifferenceKind::State);
     let every = document.sync.hashes.every_frames as i32;
     let frame = difference.frame.unwrap();
     assert!(
@@ -194,27 +195,31 @@ fn an_edited_file_is_told_apart_by_what_was_edited() {
     };
     let mut edited = document.clone();
     edited.episode.initial_state_hash = Some(Hex64(1));
-    assert_eq!(found(&edited).found, Found::InitialState);
+    assert_eq!(found(&edited).kind, DifferenceKind::InitialState);
 
     let mut edited = document.clone();
     edited.sync.hashes.values[2] = Some(Hex64(1));
     let difference = found(&edited);
     let every = document.sync.hashes.every_frames as i32;
     assert_eq!(
-        (difference.found, difference.frame),
-        (Found::State, Some(2 * every))
+        (difference.kind, difference.frame),
+        (DifferenceKind::State, Some(2 * every))
     );
 
     let mut edited = document.clone();
     edited.sync.history_digest = Hex64(1);
-    assert_eq!(found(&edited).found, Found::HistoryDigest);
+    assert_eq!(found(&edited).kind, DifferenceKind::HistoryDigest);
 
     // An input of the last frames changes no hash that is in the file, but the digest.
     let mut edited = document;
     let run = edited.inputs.confirmed[0].runs.last_mut().unwrap();
     run.0 = serde_json::json!(99);
     let difference = found(&edited);
-    assert_ne!(difference.found, Found::InitialState, "{difference}");
+    assert_ne!(
+        difference.kind,
+        DifferenceKind::InitialState,
+        "{difference}"
+    );
 }
 
 #[test]

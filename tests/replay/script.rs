@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use bevy::prelude::*;
 use bevy_ggrs::Session;
 use bevy_ggrs::ggrs::InputStatus;
+use bevy_rollback_lab::internals::replay::{Script, Step, script_of};
+use bevy_rollback_lab::internals::sink::RecordSink;
+use bevy_rollback_lab::internals::trace::Known;
 use bevy_rollback_lab::record::EpisodeDocument;
-use bevy_rollback_lab::record::sink::RecordSink;
-use bevy_rollback_lab::replay::{Script, Step, script_of};
-use bevy_rollback_lab::rollback::trace::Known;
 use rollback_lab_test_kit::observed::{Duel, Settings, TestConfig, p2p};
 
 fn settings(delay_ms: u64) -> Settings {
@@ -125,7 +125,7 @@ fn a_settled_frame_is_loaded_by_no_later_rollback() {
     let script = script_of::<TestConfig>(&document).unwrap();
     let mut settled = 0;
     for frame in 0..=script.frames() as i32 {
-        if !script.is_settled(frame) {
+        if !script.is_final(frame) {
             continue;
         }
         settled += 1;

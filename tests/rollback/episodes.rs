@@ -3,8 +3,9 @@
 
 use bevy::prelude::*;
 use bevy_ggrs::{RollbackFrameCount, Session};
-use bevy_rollback_lab::rollback::trace::Fact;
-use bevy_rollback_lab::rollback::{DesyncDetected, SessionEventKind, SessionKind, TraceLog};
+use bevy_rollback_lab::internals::trace::Fact;
+use bevy_rollback_lab::internals::trace::TraceLog;
+use bevy_rollback_lab::rollback::{DesyncDetected, SessionEventKind, SessionKind};
 use rollback_lab_test_kit::observed::{
     Duel, Settings, TestConfig, Told, game, p2p, pressed, session, spectator,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 mod model;
 
-use bevy_rollback_lab::rollback::trace::{
+use bevy_rollback_lab::internals::trace::{
     Fact, Frame, Inputs, Known, Misprediction, Outcome, RollbackRecord, Stall, Trace,
 };
 use model::{Model, Plan, Predictor, TickPlan, plans};

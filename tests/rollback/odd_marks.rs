@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bevy_rollback_lab::rollback::trace::{Fact, Known, Outcome, TooManyPlayers, Trace};
+use bevy_rollback_lab::internals::trace::{Fact, Known, Outcome, TooManyPlayers, Trace};
 
 const AT: Duration = Duration::ZERO;
 

@@ -14,8 +14,9 @@ use bevy_ggrs::Session;
 use bevy_ggrs::ggrs::InputStatus;
 use bevy_ggrs::prelude::SessionBuilder;
 use bevy_rollback_lab::clock::LabClock;
-use bevy_rollback_lab::rollback::trace::{Fact, Outcome};
-use bevy_rollback_lab::rollback::{Links, RollbackReloaded, SessionKind, StallEnded, TraceLog};
+use bevy_rollback_lab::internals::trace::TraceLog;
+use bevy_rollback_lab::internals::trace::{Fact, Outcome};
+use bevy_rollback_lab::rollback::{Links, RollbackReloaded, SessionKind, StallEnded};
 use rollback_lab_link::cause::{Cause, PlayerLink, RouteShift, Via};
 use rollback_lab_test_kit::observed::{
     Duel, STEP, Settings, TestConfig, Told, Witness, game, p2p, pressed,

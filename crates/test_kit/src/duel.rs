@@ -18,7 +18,7 @@ use bevy_ggrs::ggrs::{PlayerType, SessionBuilder, SessionState};
 use bevy_ggrs::{Checksum, GgrsConfig, RollbackFrameCount, Session};
 use bevy_rollback_lab::RollbackObserverPlugins;
 use bevy_rollback_lab::clock::LabClock;
-use bevy_rollback_lab::rollback::TraceLog;
+use bevy_rollback_lab::internals::trace::TraceLog;
 use rollback_lab_link::ggrs_wire::{self, MessageKind};
 use serde::{Deserialize, Serialize};
 

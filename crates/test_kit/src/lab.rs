@@ -19,12 +19,13 @@ use bevy_ggrs::{
     RollbackApp, RollbackFrameCount, Session,
 };
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::config::link_settings;
+use bevy_rollback_lab::internals::sink::RecordSink;
+use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
-use bevy_rollback_lab::transport::LabNet;
-use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{LinkSettings, SendFailed};
 use rollback_lab_link::wire::relay::{Member, Roster};
@@ -363,7 +364,7 @@ pub fn lab_peer_with(
     let net = LabNet::new(
         hub.join(),
         clock.clone(),
-        config.link_settings(),
+        link_settings(&config),
         &Conditions::parse(&config.conditions).unwrap(),
         seed,
     );

@@ -17,8 +17,8 @@ use bevy_ggrs::{
     RollbackFrameCount, SaveWorld, SaveWorldSystems,
 };
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::trace::Fact;
 use bevy_rollback_lab::record::RecordPlugin;
-use bevy_rollback_lab::rollback::trace::Fact;
 use bevy_rollback_lab::rollback::{
     ObservePlugin, RollbackCompleted, RollbackReloaded, SessionEvent, StallEnded,
 };

@@ -17,13 +17,15 @@ use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::config::{link_settings, matchbox_settings};
+use bevy_rollback_lab::internals::sink::RecordSink;
+use bevy_rollback_lab::internals::transport::MatchboxNetwork;
+use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::sink::RecordSink;
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument};
 use bevy_rollback_lab::session::PlayerSlot;
-use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
-use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::{DatagramKind, Path};
@@ -116,10 +118,10 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
     let clock = LabClock::real();
     let witness = Arc::new(Counts::default());
     let network = Witness {
-        inner: MatchboxNetwork::open(config.matchbox_settings(), clock.clone()),
+        inner: MatchboxNetwork::open(matchbox_settings(&config), clock.clone()),
         counts: witness.clone(),
     };
-    let link = config.link_settings();
+    let link = link_settings(&config);
     let net = LabNet::new(network, clock.clone(), link, &Conditions::default(), seed);
     let mut app = App::new();
     app.insert_resource(clock)

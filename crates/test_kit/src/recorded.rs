@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use bevy_rollback_lab::internals::trace::{Fact, Known, RollbackRecord, Trace};
 use bevy_rollback_lab::metrics::{EndReason, EpisodeMeta, SessionMeta, SessionMetrics};
-use bevy_rollback_lab::rollback::trace::{Fact, Known, RollbackRecord, Trace};
 use rollback_lab_link::link::SentBy;
 use rollback_lab_record::{Path, RoutePolicy};
 use serde::Serialize;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use bevy_ggrs::Session;
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
+use bevy_rollback_lab::internals::config::link_settings;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::rollback::{CauseRevised, RollbackCompleted};
-use bevy_rollback_lab::transport::LabNet;
 use rollback_lab_link::cause::Cause;
 use rollback_lab_link::conditions::Conditions;
 
@@ -94,7 +95,7 @@ fn peer(hub: &Hub, air: &Air, slot: usize, scene: &Scene, seed: u64) -> LabPeer 
     let net = LabNet::new(
         network,
         clock.clone(),
-        config.link_settings(),
+        link_settings(&config),
         &Conditions::default(),
         seed,
     );

@@ -1,16 +1,18 @@
-//! Owns what a lab session tells of its links: the transport's numbers where it has a network, the
-//! observers' evidence otherwise.
+//! Links with the lab's transport: its own numbers while it has a network, the observers' evidence
+//! otherwise.
+
+use std::time::Duration;
 
 use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 
-use super::LinkVitals;
+use super::LinkStats;
 use crate::rollback::Links;
 use crate::session::SessionInfo;
 use crate::transport::LabNet;
-use rollback_lab_link::route::RouteState;
+use crate::{RouteState, Via};
 
-/// Everything that knows a link.
+/// Where the numbers of links come from.
 #[derive(SystemParam)]
 pub(super) struct LinkSource<'w> {
     net: Option<Res<'w, LabNet>>,
@@ -19,32 +21,36 @@ pub(super) struct LinkSource<'w> {
 }
 
 impl LinkSource<'_> {
-    /// Adds a line per remote player.
-    pub(super) fn read(&self, links: &mut Vec<LinkVitals>) {
+    /// Adds an entry per remote player.
+    pub(super) fn read(&self, links: &mut Vec<LinkStats>) {
         let (Some(net), Some(info)) = (&self.net, &self.info) else {
             return super::observed_links(self.observed.as_deref(), links);
         };
-        let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-        for player_slot in info
-            .player_slots
-            .iter()
-            .filter(|player_slot| !player_slot.local)
-        {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        for remote in info.player_slots.iter().filter(|slot| !slot.local) {
             let turn = net
-                .candidate_pair(player_slot.peer)
+                .candidate_pair(remote.peer)
                 .is_some_and(|pair| pair.is_relayed());
-            links.extend(net.link(player_slot.peer, |link| LinkVitals {
-                player: player_slot.handle,
-                route: match link.route() {
-                    RouteState::Direct if turn => "turn",
-                    route => route.as_str(),
-                },
-                cause: link.last_change().map(|change| change.cause.as_str()),
+            links.extend(net.link(remote.peer, |link| LinkStats {
+                player: remote.handle,
+                route: Some(link.route()),
+                via: via(link.route(), turn),
+                cause: link.last_change().map(|change| change.cause),
                 rtt_ms: link.srtt().map(millis),
                 jitter_ms: link.srtt().map(|_| millis(link.jitter())),
                 margin_ms: link.margin(),
                 hidden: link.peer_hidden(),
             }));
         }
+    }
+}
+
+/// Where game packets go; `turn` if the direct path leads through a TURN server.
+fn via(route: RouteState, turn: bool) -> Via {
+    match route {
+        RouteState::Connecting => Via::Unknown,
+        RouteState::Direct | RouteState::Suspect if turn => Via::Turn,
+        RouteState::Direct | RouteState::Suspect => Via::Direct,
+        RouteState::Provisional | RouteState::Relay | RouteState::Survival => Via::Relay,
     }
 }

@@ -1,20 +1,20 @@
-//! Owns what the observers alone know of a link: the evidence that the game's own transport gave.
+//! Links without the lab's transport: the evidence that the game's own transport gave.
 
 use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 
-use super::LinkVitals;
+use super::LinkStats;
 use crate::rollback::Links;
 
-/// Everything that knows a link.
+/// Where the numbers of links come from.
 #[derive(SystemParam)]
 pub(super) struct LinkSource<'w> {
     observed: Option<Res<'w, Links>>,
 }
 
 impl LinkSource<'_> {
-    /// Adds a line per remote player.
-    pub(super) fn read(&self, links: &mut Vec<LinkVitals>) {
+    /// Adds an entry per remote player.
+    pub(super) fn read(&self, links: &mut Vec<LinkStats>) {
         super::observed_links(self.observed.as_deref(), links);
     }
 }

@@ -1,5 +1,5 @@
-//! Owns finding out why a resimulation came out differently: the same frames are simulated a few
-//! times more, and what they write is compared with what a load restores. Never changes the verdict.
+//! Finds out why a resimulation differs: the same frames are simulated again, and what they write is
+//! compared with what a load restores.
 
 use std::any::TypeId;
 use std::collections::BTreeSet;
@@ -15,14 +15,14 @@ use bevy_ggrs::{
 use ggrs::Config;
 
 use super::{Run, frame_of};
-use crate::proof::hints::{Divergence, How, Suspicion};
+use crate::proof::hints::{Comparison, Divergence, Pitfall};
 use crate::proof::names::Names;
 use crate::proof::parts::{Parts, type_of};
 use crate::rollback::EpisodeRecord;
 
 impl<C: Config> Run<C> {
-    /// `seen` holds the first simulation's states from `from` on, `again` those of the second. With
-    /// the last of `inputs` they differ for the first time.
+    /// `seen` holds the first simulation's states from `from` on, `again` those of the second. They
+    /// differ for the first time after the last of `inputs`.
     pub(super) fn diagnose(
         mut self,
         names: &Names,
@@ -33,36 +33,36 @@ impl<C: Config> Run<C> {
     ) -> Divergence {
         let place = inputs.len();
         let mut touched = Touched::default();
-        // Once more for what is written, and twice more for whether it repeats.
+        // Twice: for what is written, and for whether the result is the same each time.
         let repeats = [(); 2].map(|()| self.repeat(from, inputs, &mut touched));
         let world = self.app.world();
-        let mut suspicions = touched.suspicions::<C>(world, names);
+        let mut pitfalls = touched.pitfalls::<C>(world, names);
         let order = (0..=place).find(|&at| seen[at].order != again[at].order);
         if let Some(at) = order {
-            suspicions.push(Suspicion::QueryOrder {
+            pitfalls.push(Pitfall::QueryOrder {
                 frame: frame_of(from + at),
             });
         }
-        if suspicions.is_empty() {
+        if pitfalls.is_empty() {
             let same = repeats.iter().all(|parts| parts.sums == again[place].sums);
-            suspicions.push(if same {
-                Suspicion::IncompleteSnapshot
+            pitfalls.push(if same {
+                Pitfall::IncompleteSnapshot
             } else {
-                Suspicion::HiddenState
+                Pitfall::HiddenState
             });
         }
         let differing = seen[place].differing(&again[place]);
         Divergence {
             frame: frame_of(from + place),
-            how: How::Resimulation {
+            comparison: Comparison::Resimulation {
                 from: frame_of(from),
             },
             parts: differing.iter().map(|id| names.of(world, *id)).collect(),
-            suspicions,
+            pitfalls,
         }
     }
 
-    /// Simulates the frames again; the state after the last one.
+    /// Simulates the frames again, and returns the state after the last one.
     fn repeat(&mut self, from: usize, inputs: &[Vec<C::Input>], touched: &mut Touched) -> Parts {
         let before = self.app.world_mut().increment_change_tick();
         self.load(frame_of(from));
@@ -70,7 +70,7 @@ impl<C: Config> Run<C> {
         touched.restored.extend(restored);
         let mut last = Parts::default();
         for inputs in inputs {
-            // What a save writes is no state of the game.
+            // What a save writes is not state of the game.
             let before = self.app.world_mut().increment_change_tick();
             self.advance(inputs);
             let written = changed(self.app.world_mut(), before);
@@ -81,7 +81,7 @@ impl<C: Config> Run<C> {
     }
 }
 
-/// Resources and components of rolled-back entities that a load, and that frames wrote.
+/// Resources (`true`) and components of rolled-back entities, written by a load and by frames.
 #[derive(Default)]
 struct Touched {
     restored: BTreeSet<(bool, ComponentId)>,
@@ -89,18 +89,18 @@ struct Touched {
 }
 
 impl Touched {
-    fn suspicions<C: Config>(&self, world: &World, names: &Names) -> Vec<Suspicion> {
-        let known = machinery::<C>();
-        let is_ours = |id| type_of(world, id).is_some_and(|of| known.contains(&of));
+    fn pitfalls<C: Config>(&self, world: &World, names: &Names) -> Vec<Pitfall> {
+        let not_state = bookkeeping::<C>();
+        let is_bookkeeping = |id| type_of(world, id).is_some_and(|of| not_state.contains(&of));
         self.written
             .difference(&self.restored)
-            .filter(|(_, id)| !is_ours(*id))
+            .filter(|(_, id)| !is_bookkeeping(*id))
             .map(|&(resource, id)| {
                 let name = names.of(world, id);
                 if resource {
-                    Suspicion::UnregisteredResource(name)
+                    Pitfall::UnregisteredResource(name)
                 } else {
-                    Suspicion::UnregisteredComponent(name)
+                    Pitfall::UnregisteredComponent(name)
                 }
             })
             .collect()
@@ -136,8 +136,8 @@ fn changed(world: &mut World, before: Tick) -> BTreeSet<(bool, ComponentId)> {
     changed
 }
 
-/// What the machinery itself writes in every frame: no state of the game.
-fn machinery<C: Config>() -> Vec<TypeId> {
+/// What Bevy, `bevy_ggrs` and this crate write in every frame: not state of the game.
+fn bookkeeping<C: Config>() -> Vec<TypeId> {
     vec![
         TypeId::of::<Checksum>(),
         TypeId::of::<ConfirmedFrameCount>(),

@@ -1,7 +1,6 @@
-//! Owns the seeded numbers of a forced run: `SplitMix64` (Steele, Lea, Flood, 2014), which needs no
-//! crate. Never a source of chance.
+//! Seeded pseudo-random numbers: `SplitMix64` (Steele, Lea, Flood, 2014), too small to need a crate.
 
-/// A sequence that its seed determines.
+/// A pseudo-random sequence.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -18,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `end`, which is at least 1; even enough for tests.
+    /// A number below `end`, which is at least 1. The bias of the remainder does not matter here.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }

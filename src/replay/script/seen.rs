@@ -1,8 +1,8 @@
-//! Owns the history as one peer saw it: which value of each input was simulated when. Pure.
+//! The history as one peer saw it: which value of each input was simulated when.
 //!
-//! What the file says counts first: the value first shown, the last guess before a correction, the
-//! confirmed value. Only a guess that was replaced by another guess and then again is computed, by
-//! the game's predictor from the newest input known at that moment.
+//! The file lists the value shown first, the last prediction before a correction, and the confirmed
+//! value. Only a prediction that was revised more than once is computed here, by the game's predictor
+//! from the newest input known at that moment.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
                 });
             }
         }
-        // One that loads beyond the frames played corrected nothing that is shown.
+        // A rollback that loads beyond the frames to play corrected nothing of them.
         events.retain(|event| event.loaded_frame < to_frame(frames));
         Ok(Self {
             confirmed,
@@ -85,8 +85,8 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
     }
 
     fn rollback(&self, event: usize, current: usize, predict: &impl Fn(I) -> I) -> Step<I> {
-        let told = self.events[event];
-        let load = told.loaded_frame;
+        let recorded = self.events[event];
+        let load = recorded.loaded_frame;
         let from = usize::try_from(load).unwrap_or(0);
         let inputs = (from..current)
             .map(|frame| {
@@ -96,7 +96,7 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
             })
             .collect();
         Step::Rollback {
-            id: told.rollback_id,
+            id: recorded.rollback_id,
             load,
             inputs,
         }
@@ -136,7 +136,7 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
             Some((by, _)) if *by <= event => (confirmed(), Known::Confirmed),
             None if self.is_known(frame, player, at) => (confirmed(), Known::Confirmed),
             _ => {
-                let last = correction.map_or_else(confirmed, |(_, guess)| guess.clone());
+                let last = correction.map_or_else(confirmed, |(_, prediction)| prediction.clone());
                 let until = correction.map_or(self.events.len(), |(by, _)| *by);
                 let revised_again = (event + 1..until).any(|later| {
                     let later_at = self.ticks_of(later);
@@ -144,7 +144,7 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
                         && (correction.is_some() || !self.is_known(frame, player, later_at))
                 });
                 let value = if revised_again {
-                    self.guess(player, at, predict)
+                    self.prediction(player, at, predict)
                 } else {
                     last
                 };
@@ -153,8 +153,8 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
         }
     }
 
-    /// What is guessed from the newest input known at a tick.
-    fn guess(&self, player: usize, at: u64, predict: &impl Fn(I) -> I) -> I {
+    /// The prediction from the newest input known at a tick.
+    fn prediction(&self, player: usize, at: u64, predict: &impl Fn(I) -> I) -> I {
         let known = (0..self.frames)
             .take_while(|&frame| self.is_known(frame, player, at))
             .last();
@@ -166,7 +166,7 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
     fn late(&self, frame: usize, player: usize) -> Option<u32> {
         match self.lateness[player].get(frame) {
             Some(late) => *late,
-            // A local input is there in time, and so is every input of a file without lateness.
+            // A local input is in time, and so is every input of a file without lateness.
             None => Some(0),
         }
     }
@@ -176,8 +176,8 @@ impl<'a, I: Clone + Default + DeserializeOwned> Seen<'a, I> {
             .is_some_and(|late| self.ticks[frame] + u64::from(late) <= at)
     }
 
-    /// Whether the frame was simulated without the player: from the leave on, and for the frames
-    /// before it from the rollback on that the leave forced.
+    /// Whether the frame was simulated without the player: from the leave on, and in the frames that
+    /// the rollback of the leave simulated again.
     fn is_gone(&self, frame: usize, player: usize, during: Option<usize>) -> bool {
         if self.gone[player].is_none_or(|from| frame < from) {
             return false;
@@ -237,14 +237,14 @@ fn corrections<I: DeserializeOwned>(
             .iter()
             .map(|pair| (pair.frame, pair.player_id, &pair.predicted_action));
         for (frame, player, predicted) in own.into_iter().chain(also) {
-            let guess = decode(predicted, player)?;
-            corrections.insert((frame, player), (index, guess));
+            let prediction = decode(predicted, player)?;
+            corrections.insert((frame, player), (index, prediction));
         }
     }
     Ok(corrections)
 }
 
-/// The tick of every frame's first simulation: one a frame, and those that stalled before it.
+/// The tick of every frame's first simulation: one per frame, and the stalled ones before it.
 fn ticks(document: &EpisodeDocument, frames: usize) -> Vec<u64> {
     let mut stalls = document.frames.stalls.iter().peekable();
     let mut stalled = 0;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bevy_rollback_lab::rollback::trace::{Frame, Known, Misprediction, Outcome, Trace};
+use bevy_rollback_lab::internals::trace::{Frame, Known, Misprediction, Outcome, Trace};
 use proptest::prelude::*;
 
 /// What happens before one tick of the session.

@@ -45,8 +45,8 @@ pub fn app(settings: Settings) -> App {
     }
     app.add_plugins((
         LabDisplayPlugin::<Config>::default(),
-        RollbackLabDiagnosticsPlugin::<Config>::default(),
-        RollbackLabHudPlugin::<Config>::default().shown(settings.hud),
+        LabDiagnosticsPlugin::<Config>::default(),
+        LabHudPlugin::<Config>::default().shown(settings.hud),
         scene::plugin,
         figures::plugin,
         trail::plugin,

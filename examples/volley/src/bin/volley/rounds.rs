@@ -10,8 +10,8 @@ use std::time::Duration;
 use bevy::prelude::*;
 use bevy_ggrs::RollbackFrameCount;
 use bevy_matchbox::matchbox_socket::PeerId;
+use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::transport::LabNet;
 
 use crate::settings::Settings;
 use volley::bot::Bots;
