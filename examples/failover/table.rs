@@ -144,9 +144,9 @@ pub(crate) fn print(options: &Options, played: &[Match]) {
         options.outage_at, options.frames, options.runs
     );
     println!(
-        "| stack | input delay | stalled frames | longest gap, ms | the same before | rollbacks \
-         | first packet by relay, ms | failover, ms | on the relay before | played to the end \
-         | disturbed |"
+        "| stack | input delay | stalled frames | longest gap ms | before the outage ms | rollbacks \
+         | first relayed packet ms | failover ms | on the relay before the outage \
+         | played to the end | disturbed |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let mut rows: Vec<(Stack, u32)> = Vec::new();

@@ -64,8 +64,8 @@ pub fn report_error(message: &str) {
 /// // … build the app and run it
 /// ```
 pub fn report_panics() {
-    // Bevy's `DefaultPlugins` replace the hook with one that prints to the console: whoever comes
-    // later wraps what is there.
+    // Bevy's `DefaultPlugins` replace the hook with one that prints to the console, so `WebPlugin`
+    // installs this one again, around Bevy's.
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         before(panic);
@@ -98,7 +98,7 @@ fn stop(text: &str) {
         // A trap follows each panic, and what still calls into the program panics again.
         return;
     }
-    let message = format!("the game has stopped: {text}; reload the page to start again");
+    let message = format!("The game has stopped: {text}. Reload this page to start again.");
     web_sys::console::error_1(&JsValue::from_str(&message));
     dispatch(ERROR_EVENT, &detail(Phase::Panic, &message));
 }
