@@ -21,7 +21,11 @@ fn main() -> AppExit {
     let runner = ScheduleRunnerPlugin::run_loop(std::time::Duration::from_millis(4));
     let lab = LabConfig::new(server, "minimal").frame_limit(600);
     App::new()
-        .add_plugins((MinimalPlugins.set(runner), StatesPlugin, LogPlugin::default()))
+        .add_plugins((
+            MinimalPlugins.set(runner),
+            StatesPlugin,
+            LogPlugin::default(),
+        ))
         .add_plugins(RollbackLabPlugins::<Config>::new(lab.episodes(1)))
         .rollback_component_with_copy::<Position>()
         .checksum_component_with_hash::<Position>()
@@ -52,7 +56,10 @@ fn step(inputs: Res<PlayerInputs<Config>>, mut players: Query<&mut Position>) {
 
 fn log_rollbacks(mut rollbacks: MessageReader<RollbackCompleted<u8>>) {
     for r in rollbacks.read() {
-        info!("rolled back {} frames to frame {}: {:?}", r.rollback_frames, r.frame, r.cause);
+        info!(
+            "rolled back {} frames to frame {}: {:?}",
+            r.rollback_frames, r.frame, r.cause
+        );
     }
 }
 

@@ -199,7 +199,10 @@ fn queue_desync(recorded: On<DesyncRecorded>) {
 
 fn queue_failure(failed: On<SessionFailed>) {
     let message = failed.error.to_string();
-    queue(ERROR_EVENT, failure::detail(failure::Phase::Session, &message));
+    queue(
+        ERROR_EVENT,
+        failure::detail(failure::Phase::Session, &message),
+    );
 }
 
 fn dispatch_queued() {

@@ -211,9 +211,10 @@ fn end(peers: &[&Peer]) -> String {
         End::OpponentDisconnected(after) => Some(ms(after)),
         _ => None,
     });
-    let opponent = median_and_max(disconnected.collect()).map_or_else(String::new, |(median, _)| {
-        format!("; opponent disconnected after {median:.0} ms")
-    });
+    let opponent = median_and_max(disconnected.collect())
+        .map_or_else(String::new, |(median, _)| {
+            format!("; opponent disconnected after {median:.0} ms")
+        });
     format!("{complete} of {} peers{opponent}", peers.len())
 }
 

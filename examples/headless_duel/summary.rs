@@ -137,7 +137,9 @@ impl Summary {
             let folder = shell_word(&folder.display().to_string());
             push_line(
                 &mut out,
-                &format!("cargo run --release -p rollback-lab -- report {folder} --out report.html"),
+                &format!(
+                    "cargo run --release -p rollback-lab -- report {folder} --out report.html"
+                ),
             );
         }
         out
@@ -165,7 +167,11 @@ impl Summary {
             };
             push_line(
                 out,
-                &format!("episode {}  player {}: {causes}", row.episode, player_slot(row)),
+                &format!(
+                    "episode {}  player {}: {causes}",
+                    row.episode,
+                    player_slot(row)
+                ),
             );
         }
     }

@@ -212,10 +212,7 @@ pub(crate) fn agreement(options: &Options) -> Vec<Row> {
     vec![
         tally
             .row("whole apps: an outage one way, then the other, every packet twice, 30 ms jitter")
-            .require(
-                tally.failed_over == tally.matches,
-                "every match fails over",
-            ),
+            .require(tally.failed_over == tally.matches, "every match fails over"),
     ]
 }
 

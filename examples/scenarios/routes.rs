@@ -276,7 +276,10 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
             ),
         )
         .require(failovers == 0, "no failover")
-        .require(both < 2 * SECOND, "no degraded path once the poll rate is known"),
+        .require(
+            both < 2 * SECOND,
+            "no degraded path once the poll rate is known",
+        ),
     );
     rows
 }

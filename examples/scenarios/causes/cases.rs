@@ -104,7 +104,10 @@ const IMPAIRED: LinkProfile = LinkProfile {
 pub(super) const CASES: &[TestCase] = &[
     TestCase {
         name: "loss",
-        link: LinkProfile { loss: 0.05, ..STEADY },
+        link: LinkProfile {
+            loss: 0.05,
+            ..STEADY
+        },
         quick: 6,
         ..PLAIN
     },

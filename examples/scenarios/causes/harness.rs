@@ -60,14 +60,16 @@ fn record_rollbacks(
     mut revised: MessageReader<CauseRevised>,
     mut reported: ResMut<Reported>,
 ) {
-    reported.0.extend(completed.read().map(|rollback| ReportedRollback {
-        id: rollback.rollback_id,
-        frame: rollback.frame,
-        disconnect: rollback.actual_action.is_none(),
-        first_cause: rollback.cause,
-        cause: rollback.cause,
-        evidence: rollback.evidence,
-    }));
+    reported
+        .0
+        .extend(completed.read().map(|rollback| ReportedRollback {
+            id: rollback.rollback_id,
+            frame: rollback.frame,
+            disconnect: rollback.actual_action.is_none(),
+            first_cause: rollback.cause,
+            cause: rollback.cause,
+            evidence: rollback.evidence,
+        }));
     for revision in revised.read() {
         let revised = reported
             .0

@@ -168,7 +168,8 @@ impl Network for SimulatedNetwork {
         if let Fate::Arrives(due) = fate {
             state.order += 1;
             let order = state.order;
-            state.waiting
+            state
+                .waiting
                 .push((due, order, self.slot, to, path, datagram.to_vec()));
         }
         Ok(())

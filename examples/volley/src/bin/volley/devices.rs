@@ -46,7 +46,8 @@ pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Held>()
         .add_systems(
             PreUpdate,
-            read_devices.after(InputSystems)
+            read_devices
+                .after(InputSystems)
                 .before(RunGgrsSystems)
                 .run_if(human_plays),
         )

@@ -41,7 +41,11 @@ pub(crate) fn headless() -> App {
 ///
 /// # Errors
 /// The file cannot be played.
-pub(crate) fn app(document: &EpisodeDocument, view: View, settings: &Settings) -> Result<App, String> {
+pub(crate) fn app(
+    document: &EpisodeDocument,
+    view: View,
+    settings: &Settings,
+) -> Result<App, String> {
     let replay = ReplayPlugin::<Config>::new(document).map_err(|error| error.to_string())?;
     let mut app = game::screen(&Settings {
         name: String::from("recorded here"),
@@ -149,7 +153,11 @@ fn record_rollback(
     }
 }
 
-fn show_status(replay: Res<Replay>, last: Res<LastRollback>, mut lines: Query<&mut Text, With<Line>>) {
+fn show_status(
+    replay: Res<Replay>,
+    last: Res<LastRollback>,
+    mut lines: Query<&mut Text, With<Line>>,
+) {
     let view = match replay.view() {
         View::Canonical => "as confirmed",
         View::AsSeen => "as its peer saw it",
