@@ -1,5 +1,5 @@
-//! A box game on sessions of its own, as matchbox's `bevy_ggrs` example plays it, over this crate's
-//! socket: the direct path is cut half-way, and the match goes on.
+//! A box game that builds its own sessions, as in matchbox's `bevy_ggrs` example, over this crate's
+//! socket: the direct path is blackholed half-way, and the match goes on.
 //!
 //!     cargo run --release --example lab_socket
 //!
@@ -31,8 +31,8 @@
 //! + let session = room.start_p2p_session(builder)?;
 //! ```
 //!
-//! The exit status is 0 if every peer played to the end, over the relay from the cut on, and the
-//! files are in order and agree; 1 otherwise.
+//! The exit status is 0 if every peer played to the end, over the relay from the outage on, and the
+//! files are valid and agree; 1 otherwise.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -67,14 +67,14 @@ const PLAYERS: usize = 2;
 const FRAMES: i32 = 480;
 /// From here on no direct packet arrives.
 const CUT_AT: i32 = FRAMES / 2;
-/// A second beyond the end: whoever is behind gets its last inputs.
-const LINGER: i32 = 60;
-/// A match of ten seconds that has not ended by now never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A second beyond the end, in which a peer that is behind gets the last inputs.
+const EXTRA_FRAMES: i32 = 60;
+/// A match takes ten seconds; after this time it has failed.
+const MATCH_LIMIT: Duration = Duration::from_secs(60);
 /// WebRTC's crates warn about every connection that is set up or closed.
 const LOG_FILTER: &str = "info,webrtc=error,rtc=error,matchbox_socket=error";
 
-/// What one peer came to.
+/// The result of one peer, shared with the thread that waits for it.
 #[derive(Resource, Clone, Default)]
 struct Shared(Arc<Mutex<Outcome>>);
 
@@ -91,7 +91,7 @@ impl Shared {
 }
 
 fn main() -> ExitCode {
-    // A log can be set up once per process, so not by each app.
+    // A process can set up logging once, so the apps do not.
     App::new().add_plugins(LogPlugin {
         filter: LOG_FILTER.to_owned(),
         ..default()
@@ -115,7 +115,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays so many peers, each on a thread, and reads what they left.
+/// Plays a number of peers, each on a thread, and checks their results.
 fn play_all(server: &str, peers: usize) -> Result<(), Failure> {
     let room_url = format!("{server}/box_game?players={PLAYERS}");
     let threads: Vec<_> = (0..peers)
@@ -131,7 +131,7 @@ fn play_all(server: &str, peers: usize) -> Result<(), Failure> {
     let mut documents = Vec::new();
     for thread in threads {
         let (shared, exit) = thread.join().map_err(|_| "a peer's thread panicked")?;
-        documents.push(shared.with(|outcome| judge(outcome, &exit))?);
+        documents.push(shared.with(|outcome| check_outcome(outcome, &exit))?);
     }
     for (number, ours) in documents.iter().enumerate() {
         for theirs in &documents[number + 1..] {
@@ -143,12 +143,12 @@ fn play_all(server: &str, peers: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One peer must have finished over the relay, with a file in order.
-fn judge(outcome: &mut Outcome, exit: &AppExit) -> Result<EpisodeDocument, Failure> {
+/// Checks that a peer finished over the relay and wrote a valid file.
+fn check_outcome(outcome: &mut Outcome, exit: &AppExit) -> Result<EpisodeDocument, Failure> {
     if let Some(failure) = outcome.failure.take() {
         return Err(failure.into());
     }
-    let (path, document) = outcome.file.take().ok_or("a peer left no file")?;
+    let (path, document) = outcome.file.take().ok_or("a peer wrote no file")?;
     println!("{path}");
     let (frames, rollbacks) = (&document.frames, &document.rollbacks);
     println!(
@@ -172,11 +172,11 @@ fn judge(outcome: &mut Outcome, exit: &AppExit) -> Result<EpisodeDocument, Failu
         return Err(format!("{path}: the peers' states differ").into());
     }
     if quality.p2p_fallback_triggered != Some(true) {
-        return Err(format!("{path}: the relay did not take over after the cut").into());
+        return Err(format!("{path}: the route did not fail over to the relay").into());
     }
     match exit {
         AppExit::Success => Ok(document),
-        AppExit::Error(code) => Err(format!("{path}: its peer left with {code}").into()),
+        AppExit::Error(code) => Err(format!("{path}: its peer exited with {code}").into()),
     }
 }
 
@@ -216,7 +216,7 @@ fn app(room_url: String, shared: Shared) -> App {
     app.add_plugins(LabSocketPlugin::<BoxConfig>::default());
     app.add_plugins(RollbackObserverPlugins::<BoxConfig>::default());
 
-    // What makes an example of it: a cut, an end, and what is told about both.
+    // What this example adds: the outage, an end, and the results.
     app.insert_resource(shared)
         .add_observer(keep_file)
         .add_observer(keep_failure)
@@ -232,7 +232,7 @@ fn join_room(url: Res<RoomUrl>, mut commands: Commands) {
     commands.insert_resource(LabRoom::new(&url.0, PLAYERS).input_delay(2));
 }
 
-/// Waits for everybody, then builds the session; it is the game's own in every detail.
+/// Waits for all players, then builds the session with the game's own settings.
 fn lobby(
     mut room: ResMut<LabRoom>,
     mut state: ResMut<NextState<GameState>>,
@@ -283,7 +283,7 @@ fn place_boxes(mut commands: Commands) {
     }
 }
 
-/// A bot that holds each choice for a fifth of a second.
+/// A bot that holds each random choice for a fifth of a second.
 fn press(local: Res<LocalPlayers>, frame: Res<RollbackFrameCount>, mut commands: Commands) {
     let choice = |handle: usize| {
         let turn = frame.0.unsigned_abs() / 12 * 2 + handle as u32;
@@ -317,7 +317,7 @@ fn cut_direct_path(frame: Res<RollbackFrameCount>, net: Res<LabNet>, mut cut: Lo
     }
 }
 
-/// The end that both peers agree on: a state, as soon as it is confirmed and was simulated from.
+/// Ends the episode at the same frame on both peers, once that frame is confirmed.
 fn end_match(mut metrics: ResMut<SessionMetrics<BoxInput>>, mut over: Local<bool>) {
     let confirmed = i64::from(metrics.live().confirmed_frames);
     if !*over && confirmed > i64::from(FRAMES) {
@@ -327,7 +327,7 @@ fn end_match(mut metrics: ResMut<SessionMetrics<BoxInput>>, mut over: Local<bool
 }
 
 fn leave(frame: Res<RollbackFrameCount>, shared: Res<Shared>, mut exit: MessageWriter<AppExit>) {
-    if frame.0 >= FRAMES + LINGER && shared.with(|outcome| outcome.file.is_some()) {
+    if frame.0 >= FRAMES + EXTRA_FRAMES && shared.with(|outcome| outcome.file.is_some()) {
         exit.write(AppExit::Success);
     }
 }
@@ -348,7 +348,7 @@ fn keep_failure(failed: On<SessionFailed>, shared: Res<Shared>, mut exit: Messag
 }
 
 fn give_up(time: Res<Time<Real>>, shared: Res<Shared>, mut exit: MessageWriter<AppExit>) {
-    if time.elapsed() > PATIENCE {
+    if time.elapsed() > MATCH_LIMIT {
         shared.with(|outcome| outcome.failure = Some("the match did not end in time".to_owned()));
         exit.write(AppExit::error());
     }

@@ -1,5 +1,7 @@
-//! The whole plugin in the smallest game: `minimal [SERVER_URL]` in two terminals, beside
-//! `cargo run --release --features server --bin rollback-lab -- serve`.
+//! The smallest game with `RollbackLabPlugins`: two boxes that move to and fro.
+//!
+//!     cargo run --release -p rollback-lab -- serve            (in one terminal)
+//!     cargo run --release --example minimal [SERVER_URL]      (in two more)
 
 use bevy::platform::collections::HashMap;
 use bevy::{app::ScheduleRunnerPlugin, log::LogPlugin, prelude::*, state::app::StatesPlugin};
@@ -11,21 +13,25 @@ type Config = GgrsConfig<u8, PeerId>;
 
 #[derive(Component, Clone, Copy, Hash)]
 #[require(Rollback)]
-struct Position(usize, i32); // the player's handle, and where it stands
+struct Position(usize, i32); // the player's handle, and where its box is
 
 fn main() -> AppExit {
     let server = std::env::args().nth(1);
     let server = server.unwrap_or("ws://127.0.0.1:3536".into());
-    let pace = ScheduleRunnerPlugin::run_loop(std::time::Duration::from_millis(4));
+    let runner = ScheduleRunnerPlugin::run_loop(std::time::Duration::from_millis(4));
     let lab = LabConfig::new(server, "minimal").frame_limit(600);
     App::new()
-        .add_plugins((MinimalPlugins.set(pace), StatesPlugin, LogPlugin::default()))
+        .add_plugins((
+            MinimalPlugins.set(runner),
+            StatesPlugin,
+            LogPlugin::default(),
+        ))
         .add_plugins(RollbackLabPlugins::<Config>::new(lab.episodes(1)))
         .rollback_component_with_copy::<Position>()
         .checksum_component_with_hash::<Position>()
         .add_systems(ReadInputs, read_inputs)
         .add_systems(GgrsSchedule, step)
-        .add_systems(Update, show_rollbacks)
+        .add_systems(Update, log_rollbacks)
         .add_systems(OnEnter(SessionPhase::Finished), leave)
         .add_systems(OnEnter(SessionPhase::Failed), leave)
         .add_observer(|start: On<EpisodeStarting>, mut commands: Commands| {
@@ -34,7 +40,7 @@ fn main() -> AppExit {
         .run()
 }
 
-/// Instead of a keyboard: each player turns around now and then, at its own pace.
+/// In place of a keyboard: each player changes direction after a number of frames of its own.
 fn read_inputs(mut tick: Local<usize>, players: Res<LocalPlayers>, mut commands: Commands) {
     *tick += 1;
     let held = |handle: usize| (handle, (*tick / (20 + 7 * handle) % 3) as u8);
@@ -48,9 +54,12 @@ fn step(inputs: Res<PlayerInputs<Config>>, mut players: Query<&mut Position>) {
     }
 }
 
-fn show_rollbacks(mut rollbacks: MessageReader<RollbackCompleted<u8>>) {
+fn log_rollbacks(mut rollbacks: MessageReader<RollbackCompleted<u8>>) {
     for r in rollbacks.read() {
-        info!("frame {} went back {} frames", r.frame, r.rollback_frames);
+        info!(
+            "rolled back {} frames to frame {}: {:?}",
+            r.rollback_frames, r.frame, r.cause
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! A plain `bevy_ggrs` game over UDP that gets its episode files by one added line.
+//! A plain `bevy_ggrs` game over UDP that writes episode files after one added line.
 //!
 //!     cargo run --release --example observe_existing
 //!
@@ -34,7 +34,7 @@ const FRAMES: i32 = 600;
 const SEED: u64 = 7;
 const USAGE: &str = "usage: observe_existing [LOCAL_PORT HANDLE(0|1) OTHER_ADDRESS:PORT]";
 
-/// Where one of the two players sits.
+/// One of the two players: its port, its handle and the address of the other.
 struct PlayerSlot {
     port: u16,
     handle: usize,
@@ -42,7 +42,7 @@ struct PlayerSlot {
 }
 
 fn main() -> ExitCode {
-    // A log can be set up once per process, so not by each app.
+    // A process can set up logging once, so the apps do not.
     App::new().add_plugins(LogPlugin::default());
     match player_slots().and_then(play_all) {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,7 +69,7 @@ fn play(player_slot: &PlayerSlot) -> Result<(), Failure> {
     let session = session(player_slot)?;
     let mut app = App::new();
     app.add_plugins(MinimalPlugins.set(ScheduleRunnerPlugin::run_loop(
-        // Four times a frame, so that a packet does not wait long to be seen.
+        // Four updates per frame, so that packets do not wait long.
         Duration::from_secs(1) / (4 * FPS),
     )))
     .add_plugins(GgrsPlugin::<Config>::default())
@@ -105,7 +105,7 @@ fn session(player_slot: &PlayerSlot) -> Result<P2PSession<Config>, Failure> {
     Ok(builder.start_p2p_session(socket)?)
 }
 
-/// Everything up to the last frame is known here, and the other peer was sent all it needs.
+/// Exits once the last frame is confirmed: by then the other peer has all inputs that it needs.
 fn exit_after_the_last_frame(
     confirmed: Option<Res<ConfirmedFrameCount>>,
     mut exit: MessageWriter<AppExit>,
@@ -115,7 +115,7 @@ fn exit_after_the_last_frame(
     }
 }
 
-/// Both seats of this process, or the one that the arguments name.
+/// Both player slots, or the one that the arguments name.
 fn player_slots() -> Result<Vec<PlayerSlot>, Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
@@ -140,7 +140,7 @@ fn player_slots() -> Result<Vec<PlayerSlot>, Failure> {
     }
 }
 
-/// Two ports that nobody used a moment ago; ggrs binds by number only.
+/// Two free ports. ggrs binds by number only, so they are found first and then released.
 fn free_ports() -> std::io::Result<[u16; 2]> {
     let sockets = [
         UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?,

@@ -3,9 +3,9 @@
 //!
 //!     cargo run --release --example replay -- FILE...
 //!
-//! Each file is played twice: as the canonical history, and as its peer saw it, guesses and
-//! rollbacks included. The exit status is 0 if everything agreed, 1 if something differed or could
-//! not be played, and 2 without files. `--canonical` leaves the second one out.
+//! Each file is played twice: as the canonical history, and as its peer saw it, predictions and
+//! rollbacks included; `--canonical` skips the second. The exit status is 0 if everything agreed, 1 if
+//! something differed or could not be played, and 2 without files.
 
 use std::fmt::Display;
 use std::fs;
@@ -24,7 +24,7 @@ use volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;
 
-/// The game as a match has it, without a session: the replay brings what stands in for one.
+/// The game as in a match, but without a session: the replay takes its place.
 fn game() -> App {
     let mut app = App::new();
     app.add_plugins((
@@ -72,14 +72,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays one file; whether everything agreed.
+/// Plays one file, and returns whether everything agreed.
 fn play(file: &Path, view: View) -> Result<bool, String> {
-    let said = |error: &dyn Display| error.to_string();
-    let text = fs::read_to_string(file).map_err(|error| said(&error))?;
-    let document = EpisodeDocument::parse(&text).map_err(|error| said(&error))?;
+    let text_of = |error: &dyn Display| error.to_string();
+    let text = fs::read_to_string(file).map_err(|error| text_of(&error))?;
+    let document = EpisodeDocument::parse(&text).map_err(|error| text_of(&error))?;
     let app = game();
     let began = Instant::now();
-    let report = replay::check::<Config>(app, &document, view).map_err(|error| said(&error))?;
+    let report = replay::check::<Config>(app, &document, view).map_err(|error| text_of(&error))?;
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{}: {}: {report}; {:.0} frames/s",

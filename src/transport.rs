@@ -53,7 +53,7 @@ pub struct EpisodeBounds {
 /// ```
 /// use bevy::prelude::*;
 /// use bevy_rollback_lab::session::SessionInfo;
-/// use bevy_rollback_lab::transport::LabNet;
+/// use bevy_rollback_lab::LabNet;
 /// use rollback_lab_link::link::Link;
 ///
 /// fn log_round_trips(net: Res<LabNet>, info: Res<SessionInfo>) {
@@ -288,7 +288,7 @@ impl LabNet {
 /// use bevy_ggrs::GgrsConfig;
 /// use bevy_ggrs::ggrs::{GgrsError, P2PSession, PlayerType, SessionBuilder};
 /// use bevy_matchbox::matchbox_socket::PeerId;
-/// use bevy_rollback_lab::transport::LabNet;
+/// use bevy_rollback_lab::LabNet;
 ///
 /// type Config = GgrsConfig<u8, PeerId>;
 ///

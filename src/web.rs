@@ -1,22 +1,27 @@
-//! The page as an instrument: what a game hands over to the page that it runs in.
+//! A game on a page: its documents for the page's scripts, a steady frame rate in slow and hidden
+//! tabs, failures as events.
 //!
-//! Owns the glue between a lab session and the page's scripts: `window.exportSessionMetrics()`, the
-//! DOM events below, updates in a hidden tab and between slow pictures, the moments of key presses.
-//! Never touches the page's elements, and no game needs it to play.
+//! Add [`WebPlugin`] beside [`RollbackLabPlugins`](crate::RollbackLabPlugins). The page then finds
+//! `window.exportSessionMetrics()` and these events on `window`:
 //!
-//! | event on `window` | when | `detail` |
+//! | event | when | `detail` |
 //! |---|---|---|
-//! | `rollbacklab:episode` | an episode's document is complete | the document |
-//! | `rollbacklab:session` | the session document changed | the document |
-//! | `rollbacklab:desync` | the peers computed different states | this peer's half of the bundle |
-//! | `rollbacklab:error` | the session failed, or could not begin | `{message}` |
+//! | [`rollbacklab:episode`](EPISODE_EVENT) | an episode's document is complete | the document |
+//! | [`rollbacklab:session`](SESSION_EVENT) | the session document changed | the document |
+//! | [`rollbacklab:desync`](DESYNC_EVENT) | the peers computed different states | this peer's half of the desync bundle |
+//! | [`rollbacklab:error`](ERROR_EVENT) | the session failed or could not begin, or the program panicked | `{message, phase}` |
 //!
-//! Events are dispatched after the update in which they happened, so that a listener may call
-//! `exportSessionMetrics()`.
+//! Events are dispatched after the update in which they happened, so a listener may call
+//! `exportSessionMetrics()`; a panic is reported at once. `phase` is `start` before there is an
+//! app, `session` for a lab session, and `panic`.
+//!
+//! The demo's page (`examples/volley/page/index.html`) shows how a page uses them, and forwards
+//! them to a page around it.
 
 mod address;
 mod devices;
 mod export;
+mod failure;
 mod frame_scheduler;
 #[cfg(feature = "window")]
 mod rendered_frames;
@@ -37,6 +42,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{CustomEvent, CustomEventInit, Window};
 
 pub use self::address::PageAddress;
+pub use self::failure::{report_error, report_panics};
 pub use self::replay::{fetch_episode, install_replay};
 use crate::record::sink::Document;
 use crate::record::{DesyncRecorded, EpisodeEnded, SessionDocumentChanged};
@@ -48,12 +54,40 @@ pub const EPISODE_EVENT: &str = "rollbacklab:episode";
 pub const SESSION_EVENT: &str = "rollbacklab:session";
 /// Name of the event that carries this peer's half of a desync.
 pub const DESYNC_EVENT: &str = "rollbacklab:desync";
-/// Name of the event that says why there is no match.
+/// Name of the event that reports why there is no match. Its detail is `{message, phase}`.
 pub const ERROR_EVENT: &str = "rollbacklab:error";
 
-/// Hands the documents of a lab session over to the page, and keeps the game at its pace: in a hidden
-/// tab, and where the browser draws less often than the game plays. Add it before the game runs; with
-/// the feature `window` updates that no picture shows are not drawn either.
+/// Connects a lab session with the page that it runs in: documents and failures become events on
+/// `window`, `window.exportSessionMetrics()` returns the metrics, and the game keeps its frame rate
+/// in a hidden tab and where the browser draws more slowly than the game plays.
+///
+/// Add it before the game runs. It replaces `requestAnimationFrame`: when the browser does not call
+/// in time, a worker's timer runs the update. With the feature `window` such an update is not
+/// drawn.
+///
+/// ```no_run
+/// use bevy::prelude::*;
+/// use bevy_ggrs::GgrsConfig;
+/// use bevy_matchbox::prelude::PeerId;
+/// use bevy_rollback_lab::prelude::*;
+/// use bevy_rollback_lab::web::{self, PageAddress, WebPlugin};
+///
+/// type Config = GgrsConfig<u8, PeerId>;
+///
+/// fn main() {
+///     web::report_panics();
+///     let address = match PageAddress::read() {
+///         Ok(address) => address,
+///         Err(error) => return web::report_error(&error),
+///     };
+///     let room = address.parameter("room").unwrap_or("study");
+///     let lab = LabConfig::new(address.server(), room);
+///     App::new()
+///         .add_plugins((DefaultPlugins, RollbackLabPlugins::<Config>::new(lab)))
+///         .add_plugins(WebPlugin::<Config>::default())
+///         .run();
+/// }
+/// ```
 pub struct WebPlugin<C>(PhantomData<fn() -> C>);
 
 impl<C> Default for WebPlugin<C> {
@@ -62,11 +96,11 @@ impl<C> Default for WebPlugin<C> {
     }
 }
 
-/// Runs before [`First`]: the metrics come back into the world.
+/// Runs before [`First`]: takes the metrics back into the world.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 struct PageFirst;
 
-/// Runs after [`Last`]: between updates the metrics are the page's to read.
+/// Runs after [`Last`]: between updates the page's scripts may read the metrics.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 struct PageLast;
 
@@ -81,9 +115,9 @@ where
         order.insert_before(First, PageFirst);
         order.insert_after(Last, PageLast);
         #[cfg(feature = "window")]
-        app.init_resource::<rendered_frames::Resting>()
-            .add_systems(PageFirst, rendered_frames::wake_cameras)
-            .add_systems(PageLast, rendered_frames::rest_cameras);
+        app.init_resource::<rendered_frames::PausedCameras>()
+            .add_systems(PageFirst, rendered_frames::resume_cameras)
+            .add_systems(PageLast, rendered_frames::pause_cameras);
         app.add_systems(PageFirst, export::take_back::<C::Input>)
             .add_systems(
                 PageLast,
@@ -97,8 +131,9 @@ where
             .add_observer(queue_session)
             .add_observer(queue_desync)
             .add_observer(queue_failure);
+        report_panics();
         if let Err(error) = install() {
-            error!("this page lacks what it should hand over: {error:?}");
+            error!("the page's functions and timers could not be installed: {error:?}");
         }
     }
 }
@@ -121,17 +156,8 @@ fn page_ms(window: &Window) -> f64 {
     window.performance().map_or(0.0, |clock| clock.now())
 }
 
-/// Tells the page why there is no match. For what goes wrong before there is an app.
-pub fn report_error(message: &str) {
-    dispatch(ERROR_EVENT, &error_detail(message));
-}
-
-fn error_detail(message: &str) -> String {
-    serde_json::json!({ "message": message }).to_string()
-}
-
 thread_local! {
-    /// What happened in this update, as the page will be told.
+    /// Events of this update, dispatched at its end.
     static QUEUED: RefCell<Vec<(&'static str, String)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -172,25 +198,29 @@ fn queue_desync(recorded: On<DesyncRecorded>) {
 }
 
 fn queue_failure(failed: On<SessionFailed>) {
-    queue(ERROR_EVENT, error_detail(&failed.error.to_string()));
+    let message = failed.error.to_string();
+    queue(
+        ERROR_EVENT,
+        failure::detail(failure::Phase::Session, &message),
+    );
 }
 
 fn dispatch_queued() {
-    // A listener may reach back into this module.
+    // Taken out first: a listener may call back into this module.
     for (name, detail) in QUEUED.take() {
         dispatch(name, &detail);
     }
 }
 
 fn dispatch(name: &str, json: &str) {
-    let told = (|| -> Result<(), JsValue> {
+    let dispatched = (|| -> Result<(), JsValue> {
         let init = CustomEventInit::new();
         init.set_detail(&js_sys::JSON::parse(json)?);
         let event = CustomEvent::new_with_event_init_dict(name, &init)?;
         let window = web_sys::window().ok_or("no window")?;
         window.dispatch_event(&event).map(drop)
     })();
-    if let Err(error) = told {
-        error!("{name} was not told to the page: {error:?}");
+    if let Err(error) = dispatched {
+        error!("{name} was not dispatched: {error:?}");
     }
 }

@@ -1,5 +1,5 @@
-"""Checks that the tables hold what the files hold, with the tools a study would use, and runs every
-code block of README.md.
+"""Checks the tables against the files, with the tools that a study would use, and runs every code
+block of README.md.
 
 Run by `cargo xtask test --only loading`, in a folder with `exports/` (files of headless_duel) and
 `tables/` (made of them by `rollback-lab tables`).
@@ -21,7 +21,7 @@ def run_lengths(players):
 
 
 def expected(documents, sessions):
-    """What each table must add up to, from the files: its rows, or the sum of a column."""
+    """For each table, by the files: its number of rows, or a column and its sum."""
     total = lambda of: sum(of(document) for document in documents)
     return {
         "sessions": (None, len(sessions)),
@@ -38,7 +38,7 @@ def expected(documents, sessions):
 
 
 def load(name, texts):
-    """One table four times, one line each."""
+    """One table, read in four ways."""
     return {
         "pandas, Parquet": pandas.read_parquet(f"tables/{name}.parquet"),
         "pandas, CSV": pandas.read_csv(f"tables/{name}.csv", dtype=texts),
@@ -47,30 +47,30 @@ def load(name, texts):
     }
 
 
-def check_table(name, told, column, amount):
-    texts = dict.fromkeys(told[told.type == "text"].column, "string")
+def check_table(name, dictionary, column, amount):
+    texts = dict.fromkeys(dictionary[dictionary.type == "text"].column, "string")
     for how, table in load(name, texts).items():
         where = f"{name} by {how}"
-        assert list(table.columns) == list(told.column), f"{where}: columns are not the dictionary's"
+        assert list(table.columns) == list(dictionary.column), f"{where}: columns are not the dictionary's"
         assert list(table.columns[:5]) == KEYS, f"{where}: no keys"
         found = len(table) if column is None else int(table[column].sum())
-        assert found == amount, f"{where}: {found}, the files say {amount}"
-        for numeric in told[told.type.isin(["integer", "number"])].column:
+        assert found == amount, f"{where}: {found}, by the files {amount}"
+        for numeric in dictionary[dictionary.type.isin(["integer", "number"])].column:
             if table[numeric].notna().any():
                 assert pandas.api.types.is_numeric_dtype(table[numeric]), f"{where}: {numeric} is no number"
     parquet, csv = load(name, texts)["pandas, Parquet"], load(name, texts)["pandas, CSV"]
-    for column in told.column:
+    for column in dictionary.column:
         same = parquet[column].astype("string").fillna("") == csv[column].astype("string").fillna("")
-        if told[told.column == column].type.item() in ("integer", "number"):
+        if dictionary[dictionary.column == column].type.item() in ("integer", "number"):
             same = (parquet[column].astype(float) - csv[column].astype(float)).abs().fillna(0) == 0
             assert (parquet[column].isna() == csv[column].isna()).all(), f"{name}.{column}: other cells are empty"
-        elif told[told.column == column].type.item() == "boolean":
+        elif dictionary[dictionary.column == column].type.item() == "boolean":
             same = parquet[column].astype("string").str.lower().fillna("") == csv[column].astype("string").str.lower().fillna("")
         assert same.all(), f"{name}.{column} differs between CSV and Parquet"
 
 
 def check_events(documents):
-    """Single events, and not only their number."""
+    """Compares single events, not only their number."""
     table = pandas.read_parquet("tables/rollbacks.parquet").set_index(["sessionId", "episodeId", "playerId", "rollbackId"])
     for document in documents:
         for event in document["rollbacks"]["events"]:
@@ -98,7 +98,7 @@ def main():
     assert documents and sessions, "there is nothing to read"
     dictionary = pandas.read_csv("tables/data-dictionary.csv")
     wanted = expected(documents, sessions)
-    assert set(dictionary.table) == set(wanted), "the dictionary tells of other tables"
+    assert set(dictionary.table) == set(wanted), "the dictionary has other tables"
     for name, (column, amount) in wanted.items():
         check_table(name, dictionary[dictionary.table == name], column, amount)
     check_events(documents)
@@ -111,7 +111,7 @@ def main():
     assert page["by_condition"]["files"].sum() == len(documents), "a file is missing from the answer"
     assert page["by_cause"]["count"].sum().sum() == rollbacks
     assert list(page["fallback"]["path"]) == ["direct", "relay"]
-    print(f"{len(documents)} files, {rollbacks} rollbacks: pandas and DuckDB read what the files say")
+    print(f"{len(documents)} files, {rollbacks} rollbacks: pandas and DuckDB read what the files hold")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! Owns the pace of a match on a real machine: one update per frame at the wall clock's pace, and how long the
-//! machine kept this process from running. Never knows what is played.
+//! The frame scheduler of a match on a real machine: one update per frame of the wall clock, and a
+//! monitor of the times at which the machine did not run this process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,22 +13,22 @@ use bevy_rollback_lab::clock::LabClock;
 pub(crate) const FPS: u32 = 60;
 /// Prediction window of every match.
 pub(crate) const WINDOW: u32 = 8;
-/// Ticks a late loop makes up for; after a longer hitch it starts its rhythm anew.
+/// Ticks that a late loop catches up on; after a longer stall it starts a new schedule.
 const CATCH_UP: u32 = 8;
-/// A match that takes this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the machine's pulse is felt.
-const BEAT: Duration = Duration::from_millis(2);
+/// Longest duration of a match; after it the match has failed.
+const MATCH_LIMIT: Duration = Duration::from_secs(30);
+/// Time that the monitor sleeps between two looks at the clock.
+const MONITOR_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A frame. ggrs cuts it off to whole nanoseconds: one more makes every update one frame.
+/// A frame. ggrs truncates its frame to whole nanoseconds: one more makes every update one frame.
 pub(crate) fn tick() -> Duration {
     Duration::from_nanos(1_000_000_000 / u64::from(FPS) + 1)
 }
 
-/// Updates the app once per frame until it is over, and closes it: a stall that lasts is told then.
+/// Updates the app once per frame until `over`, and exits it, so that an open stall is reported.
 ///
 /// # Errors
-/// It was not over in time.
+/// The match did not end in time.
 pub(crate) fn run(app: &mut App, over: impl FnMut(&App) -> bool) -> Result<(), String> {
     app.insert_resource(TimeUpdateStrategy::ManualDuration(tick()));
     app.finish();
@@ -43,8 +43,8 @@ fn until(app: &mut App, mut over: impl FnMut(&App) -> bool) -> Result<(), String
     let start = Instant::now();
     let mut next = start;
     while !over(app) {
-        if start.elapsed() > PATIENCE {
-            return Err(format!("the match did not end within {PATIENCE:?}"));
+        if start.elapsed() > MATCH_LIMIT {
+            return Err(format!("the match did not end within {MATCH_LIMIT:?}"));
         }
         app.update();
         next += tick();
@@ -57,24 +57,24 @@ fn until(app: &mut App, mut over: impl FnMut(&App) -> bool) -> Result<(), String
     Ok(())
 }
 
-/// When the machine did not run a thread of this process that wanted to, and for how long.
-pub(crate) struct Pulse(Arc<Mutex<Vec<(Duration, Duration)>>>);
+/// Pauses in which the machine did not run a thread of this process that was ready to run.
+pub(crate) struct PauseMonitor(Arc<Mutex<Vec<(Duration, Duration)>>>);
 
-impl Pulse {
-    /// Feels the pulse until this is dropped.
+impl PauseMonitor {
+    /// Monitors until it is dropped.
     pub(crate) fn start(clock: LabClock) -> Self {
         let pauses = Arc::new(Mutex::new(Vec::new()));
         let watched = Arc::downgrade(&pauses);
         thread::spawn(move || {
             let mut last = Instant::now();
             while let Some(pauses) = watched.upgrade() {
-                let pause = last.elapsed().saturating_sub(BEAT);
+                let pause = last.elapsed().saturating_sub(MONITOR_INTERVAL);
                 if pause > tick() {
                     locked(&pauses).push((clock.now(), pause));
                 }
                 drop(pauses);
                 last = Instant::now();
-                thread::sleep(BEAT);
+                thread::sleep(MONITOR_INTERVAL);
             }
         });
         Self(pauses)

@@ -1,6 +1,5 @@
-//! One peer over this crate: `RollbackLabPlugins`, its direct path cut like the plain one's.
-//!
-//! Owns the tap between the lab and its network, which counts game packets. Changes none of them.
+//! One peer over this crate: `RollbackLabPlugins`, with the same outage of the direct path as the plain
+//! stack. A tap between the lab and its network counts game packets and passes them on unchanged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,13 +20,13 @@ use rollback_lab_link::wire::{DatagramKind, Path};
 
 use crate::Rules;
 use crate::frame_scheduler::{self, FPS, WINDOW};
-use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
+use crate::measure::{End, MeasurePlugin, Measured, Outage, Peer};
 use volley::bot::{BotPlugin, Bots};
 use volley::{VolleyConfig, VolleyPlugin, start_court};
 
 type Config = VolleyConfig<PeerId>;
 
-/// How long a finished session goes on: its goodbye is repeated until acknowledged.
+/// How long a finished session goes on: its leave message is repeated until acknowledged.
 const EXIT_WAIT: Duration = Duration::from_millis(700);
 
 /// Plays the match to its end, or until the session fails.
@@ -44,12 +43,12 @@ pub(crate) fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
         .seed(rules.seed)
         .route_policy(policy)
         .no_files();
-    let tapped = Arc::new(Tapped::default());
+    let counts = Arc::new(PacketCounts::default());
     let network = Tap {
         inner: MatchboxNetwork::open(matchbox_settings(&config), rules.clock.clone()),
-        cut: rules.cut.clone(),
+        outage: rules.outage.clone(),
         rules: rules.clone(),
-        tapped: tapped.clone(),
+        counts: counts.clone(),
     };
     let link = link_settings(&config);
     let clear = Conditions::default();
@@ -62,8 +61,8 @@ pub(crate) fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
         .add_plugins(RollbackLabPlugins::<Config>::new(config))
         .add_plugins(VolleyPlugin::<Config>::default())
         .add_plugins(BotPlugin::<Config>::new(rules.seed, FPS))
-        .add_plugins(MeasurePlugin(rules.cut.clone()))
-        .init_resource::<Promoted>()
+        .add_plugins(MeasurePlugin(rules.outage.clone()))
+        .init_resource::<FailedOver>()
         .add_observer(set_up_episode)
         .add_systems(PostUpdate, (cut_direct, record_failover));
 
@@ -75,13 +74,13 @@ pub(crate) fn play(rules: &Rules, policy: RoutePolicy) -> Result<Peer, String> {
         over.is_some_and(|since| rules.clock.now() > since + EXIT_WAIT)
     });
     let over = over.unwrap_or_else(|| rules.clock.now());
-    Ok(outcome(&app, rules, &tapped, ended, over))
+    Ok(outcome(&app, rules, &counts, ended, over))
 }
 
 fn outcome(
     app: &App,
     rules: &Rules,
-    tapped: &Tapped,
+    counts: &PacketCounts,
     ended: Result<(), String>,
     over: Duration,
 ) -> Peer {
@@ -92,7 +91,7 @@ fn outcome(
         .map(ToString::to_string);
     let end = match ended.err().or(failure) {
         Some(error) => End::Failed(error),
-        None => End::Whole,
+        None => End::Complete,
     };
     let net = world.resource::<LabNet>();
     let player_slots = world
@@ -101,14 +100,14 @@ fn outcome(
     let own_stalls = player_slots
         .iter()
         .filter_map(|player_slot| net.link(player_slot.peer, |link| link.stats().own_stalls));
-    let count = |path: Path| tapped.before[path.index()].load(Ordering::Relaxed);
-    let failed_over = world.resource::<Promoted>().0;
+    let count = |path: Path| counts.before[path.index()].load(Ordering::Relaxed);
+    let failed_over = world.resource::<FailedOver>().0;
     Peer {
-        first_relayed: tapped.first_relayed.get().copied(),
-        failed_over: failed_over.and_then(|at| rules.cut.until(at)),
+        first_relayed: counts.first_relayed.get().copied(),
+        failed_over: failed_over.and_then(|at| rules.outage.since_start(at)),
         sent_before: Some(Path::ALL.map(count)),
         own_stalls: own_stalls.sum(),
-        ..world.resource::<Measured>().peer(&rules.cut, end, over)
+        ..world.resource::<Measured>().peer(&rules.outage, end, over)
     }
 }
 
@@ -123,18 +122,18 @@ fn set_up_episode(starting: On<EpisodeStarting>, mut commands: Commands, mut bot
     commands.queue(move |world: &mut World| start_court(world, players, seed));
 }
 
-/// Drops every direct packet, both ways, from the moment of the cut on.
-fn cut_direct(cut: Res<Cut>, net: Res<LabNet>, mut done: Local<bool>) {
-    if cut.moment().is_some() && !std::mem::replace(&mut done, true) {
+/// Drops every direct packet, both ways, from the start of the outage on.
+fn cut_direct(outage: Res<Outage>, net: Res<LabNet>, mut done: Local<bool>) {
+    if outage.start().is_some() && !std::mem::replace(&mut done, true) {
         net.cut_direct();
     }
 }
 
 /// When the route became the relay.
 #[derive(Resource, Default)]
-struct Promoted(Option<Duration>);
+struct FailedOver(Option<Duration>);
 
-fn record_failover(mut routes: MessageReader<RouteChanged>, mut failed_over: ResMut<Promoted>) {
+fn record_failover(mut routes: MessageReader<RouteChanged>, mut failed_over: ResMut<FailedOver>) {
     for changed in routes.read() {
         if changed.change.to == RouteState::Relay {
             failed_over.0.get_or_insert(changed.change.at);
@@ -142,21 +141,21 @@ fn record_failover(mut routes: MessageReader<RouteChanged>, mut failed_over: Res
     }
 }
 
-/// Game packets that passed the tap.
+/// Counts of the game packets that passed the tap.
 #[derive(Default)]
-struct Tapped {
-    /// By path, before the cut.
+struct PacketCounts {
+    /// Before the outage, by path.
     before: [AtomicU64; 2],
-    /// From the cut to the first one that the relay took.
+    /// From the start of the outage to the first packet sent over the relay.
     first_relayed: OnceLock<Duration>,
 }
 
-/// The real network, watched.
+/// The real network, with its game packets counted.
 struct Tap {
     inner: MatchboxNetwork,
-    cut: Cut,
+    outage: Outage,
     rules: Rules,
-    tapped: Arc<Tapped>,
+    counts: Arc<PacketCounts>,
 }
 
 impl Network for Tap {
@@ -172,12 +171,12 @@ impl Network for Tap {
         datagram: &[u8],
     ) -> Result<(), SendFailed> {
         if kind == DatagramKind::Data {
-            match self.cut.until(self.rules.clock.now()) {
+            match self.outage.since_start(self.rules.clock.now()) {
                 None => {
-                    self.tapped.before[path.index()].fetch_add(1, Ordering::Relaxed);
+                    self.counts.before[path.index()].fetch_add(1, Ordering::Relaxed);
                 }
                 Some(after) if path == Path::Relay => {
-                    self.tapped.first_relayed.get_or_init(|| after);
+                    self.counts.first_relayed.get_or_init(|| after);
                 }
                 Some(_) => {}
             }

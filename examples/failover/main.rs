@@ -1,4 +1,5 @@
-//! A lost direct path, played over plain `bevy_ggrs` + matchbox and over this crate, as one table.
+//! The same outage of the direct path over plain `bevy_ggrs` + matchbox and over this crate, as one
+//! table.
 //!
 //!     cargo run --release --example failover                (three runs, under a minute)
 //!     cargo run --release --example failover -- --quick     (one shorter run: what CI plays)
@@ -6,10 +7,10 @@
 //!
 //! Two bots play the same game over real WebRTC on loopback, 60 frames a second, prediction window
 //! 8, input delay 0 and 2. From one frame on every direct packet is dropped, both ways. Three
-//! matches run side by side, so that the machine disturbs them alike: the plain stack, this crate,
-//! and this crate with every packet on both paths all the time. All are measured by the same
-//! observers. The exit status is non-zero if a match of this crate stalled or ended without the
-//! machine being the reason, or if the plain stack survived, because then nothing was compared.
+//! matches run at the same time, so that the machine disturbs them alike: the plain stack, this crate,
+//! and this crate with every packet on both paths all the time. The same observers measure all of
+//! them. The exit status is non-zero if a match of this crate stalled or ended early and the machine
+//! does not explain it, or if the plain stack survived, because then nothing was compared.
 
 use std::process::ExitCode;
 use std::thread;
@@ -27,26 +28,26 @@ mod options;
 mod plain;
 mod table;
 
-use frame_scheduler::Pulse;
-use measure::{Cut, Peer};
+use frame_scheduler::PauseMonitor;
+use measure::{Outage, Peer};
 use options::Options;
 use table::{Match, Stack};
 
-/// A lost path is the matter here: everybody would warn about it.
+/// Every crate would warn about the lost path, which is intended here.
 const LOG_FILTER: &str = "error,webrtc=off,rtc=off,matchbox_socket=off";
-/// The budget of a failover without a stall is the window and the input delay.
+/// Window and input delay are the budget of a failover without a stall.
 const INPUT_DELAYS: [u32; 2] = [0, 2];
 
-/// What one match is played by; both peers hold the same.
+/// The settings of one match, the same for both peers.
 #[derive(Clone)]
-pub struct Rules {
+pub(crate) struct Rules {
     server: String,
     room: String,
     seed: u64,
     frames: u32,
     input_delay: u32,
     clock: LabClock,
-    cut: Cut,
+    outage: Outage,
 }
 
 fn main() -> ExitCode {
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // A log can be set up once per process, so not by the peers' apps.
+    // A process can set up logging once, so the peers' apps do not.
     App::new().add_plugins(LogPlugin {
         level: Level::ERROR,
         filter: LOG_FILTER.to_owned(),
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
                 run + 1,
                 options.runs
             );
-            played.extend(heat(&options, &server.url(), run, input_delay));
+            played.extend(side_by_side(&options, &server.url(), run, input_delay));
         }
     }
     server.shutdown();
@@ -95,9 +96,9 @@ fn main() -> ExitCode {
 }
 
 /// One match per stack, all at the same time.
-fn heat(options: &Options, server: &str, run: u32, input_delay: u32) -> Vec<Match> {
+fn side_by_side(options: &Options, server: &str, run: u32, input_delay: u32) -> Vec<Match> {
     let clock = LabClock::real();
-    let pulse = Pulse::start(clock.clone());
+    let monitor = PauseMonitor::start(clock.clone());
     let matches: Vec<_> = Stack::ALL
         .into_iter()
         .map(|stack| {
@@ -108,23 +109,23 @@ fn heat(options: &Options, server: &str, run: u32, input_delay: u32) -> Vec<Matc
                 frames: options.frames,
                 input_delay,
                 clock: clock.clone(),
-                cut: Cut::new(options.cut_at, clock.clone()),
+                outage: Outage::new(options.outage_at, clock.clone()),
             };
             let peers = [(), ()].map(|()| {
                 let rules = rules.clone();
                 thread::spawn(move || play(stack, &rules))
             });
-            (stack, rules.cut, peers)
+            (stack, rules.outage, peers)
         })
         .collect();
     matches
         .into_iter()
-        .map(|(stack, cut, peers)| {
+        .map(|(stack, outage, peers)| {
             let joined = peers.map(|peer| {
                 let panicked = |_| Err("the peer's thread panicked".to_owned());
                 peer.join().unwrap_or_else(panicked)
             });
-            Match::new(stack, input_delay, cut.moment(), joined, &pulse)
+            Match::new(stack, input_delay, outage.start(), joined, &monitor)
         })
         .collect()
 }

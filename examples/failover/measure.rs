@@ -1,5 +1,5 @@
-//! Owns what is measured of one peer, in the same way for every stack: the observers' facts about
-//! its ggrs session, before and after the cut. Never touches a session or a socket.
+//! The measurements of one peer, the same for every stack: the observers' facts about its ggrs session
+//! before and during the outage.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,42 +13,42 @@ use bevy_rollback_lab::rollback::{SessionEvent, SessionEventKind};
 
 use volley::input::VolleyInput;
 
-/// Frames after the start in which peers wait for each other: they pass the start up to a few
-/// round trips apart.
+/// Frames after the start in which peers wait for each other: they start up to a few round trips
+/// apart.
 const START: usize = 30;
 
-/// The moment from which every direct packet of a match is dropped: when the first of its peers
-/// reaches a frame.
+/// The outage of a match, in which every direct packet is dropped: from the moment at which the first
+/// of its peers reaches a frame, to the end.
 #[derive(Resource, Clone)]
-pub(crate) struct Cut {
-    at: i32,
+pub(crate) struct Outage {
+    frame: i32,
     clock: LabClock,
-    moment: Arc<OnceLock<Duration>>,
+    start: Arc<OnceLock<Duration>>,
 }
 
-impl Cut {
-    /// A cut at this frame.
-    pub(crate) fn new(at: i32, clock: LabClock) -> Self {
+impl Outage {
+    /// An outage from this frame on.
+    pub(crate) fn new(frame: i32, clock: LabClock) -> Self {
         Self {
-            at,
+            frame,
             clock,
-            moment: Arc::default(),
+            start: Arc::default(),
         }
     }
 
-    /// When it was made, if it was.
-    pub(crate) fn moment(&self) -> Option<Duration> {
-        self.moment.get().copied()
+    /// When it started, if it did.
+    pub(crate) fn start(&self) -> Option<Duration> {
+        self.start.get().copied()
     }
 
-    /// From its moment to a later one; none before it.
-    pub(crate) fn until(&self, later: Duration) -> Option<Duration> {
-        later.checked_sub(self.moment()?)
+    /// From its start to a later moment; none before it.
+    pub(crate) fn since_start(&self, later: Duration) -> Option<Duration> {
+        later.checked_sub(self.start()?)
     }
 
-    fn note(&self, frame: i32) {
-        if frame >= self.at {
-            self.moment.get_or_init(|| self.clock.now());
+    fn reach(&self, frame: i32) {
+        if frame >= self.frame {
+            self.start.get_or_init(|| self.clock.now());
         }
     }
 }
@@ -56,51 +56,51 @@ impl Cut {
 /// How a match ended for a peer.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
-    /// It was played to its last frame by both.
-    Whole,
-    /// The other peer was declared gone, so long after the cut.
-    OpponentGone(Duration),
+    /// Both peers played it to its last frame.
+    Complete,
+    /// ggrs disconnected the other peer, at this time after the start of the outage.
+    OpponentDisconnected(Duration),
     /// It failed.
     Failed(String),
 }
 
-/// What one peer came to.
+/// The measurements of one peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// How its match ended.
     pub end: End,
-    /// Ticks after the cut that simulated no new frame.
+    /// Ticks during the outage that simulated no new frame.
     pub stalled: u32,
-    /// Longest time after the cut between the first simulations of two frames.
+    /// Longest time between the first simulations of two frames during the outage.
     pub longest_gap: Duration,
-    /// The same before the cut.
+    /// The same before the outage.
     pub gap_before: Duration,
-    /// Rollbacks after the cut.
+    /// Rollbacks during the outage.
     pub rollbacks: u32,
-    /// From the cut to the first game packet that this peer handed to the relay.
+    /// From the start of the outage to the first game packet that this peer sent over the relay.
     pub first_relayed: Option<Duration>,
-    /// From the cut to the promotion of the route.
+    /// From the start of the outage to the failover of the route.
     pub failed_over: Option<Duration>,
-    /// Game packets before the cut: on the direct path, on the relay. None where there is no relay.
+    /// Game packets before the outage: on the direct path, on the relay. `None` where there is no relay.
     pub sent_before: Option<[u64; 2]>,
-    /// Gaps in its own polling that its link noticed.
+    /// Gaps in its own polling that its link detected.
     pub own_stalls: u64,
 }
 
-/// Notes what the observers tell, and makes the cut when its frame is reached.
-pub(crate) struct MeasurePlugin(pub Cut);
+/// Records what the observers report, and starts the outage at its frame.
+pub(crate) struct MeasurePlugin(pub Outage);
 
 impl Plugin for MeasurePlugin {
     fn build(&self, app: &mut App) {
         app.insert_resource(self.0.clone())
             .init_resource::<Measured>()
-            // Once per update, after what the observers tell when an app exits.
+            // After the reports of the observers, those at the exit of the app included.
             .add_systems(Last, record_facts.after(RollbackLabSystems::Observe))
-            .add_systems(Update, make_cut);
+            .add_systems(Update, start_outage);
     }
 }
 
-/// What was noted so far.
+/// The records so far.
 #[derive(Resource, Clone, Debug, Default)]
 pub(crate) struct Measured {
     /// First simulation of every frame.
@@ -108,18 +108,18 @@ pub(crate) struct Measured {
     /// Start and ticks of every stall.
     stalls: Vec<(Duration, u32)>,
     rollbacks: Vec<Duration>,
-    gone: Option<Duration>,
+    disconnected: Option<Duration>,
 }
 
 impl Measured {
-    /// When ggrs declared the other peer gone, if it did.
-    pub(crate) fn gone(&self) -> Option<Duration> {
-        self.gone
+    /// When ggrs disconnected the other peer, if it did.
+    pub(crate) fn disconnected(&self) -> Option<Duration> {
+        self.disconnected
     }
 
-    /// What it comes to, at a moment at which the match is over or was given up.
-    pub(crate) fn peer(&self, cut: &Cut, end: End, now: Duration) -> Peer {
-        let moment = cut.moment().unwrap_or(now);
+    /// The measurements at the moment at which the match ended.
+    pub(crate) fn peer(&self, outage: &Outage, end: End, now: Duration) -> Peer {
+        let start = outage.start().unwrap_or(now);
         let gaps = || {
             self.advanced
                 .windows(2)
@@ -129,10 +129,10 @@ impl Measured {
             gaps.map(|(_, gap)| gap).max().unwrap_or_default()
         };
         let open = match (&end, self.advanced.last()) {
-            (End::Whole, _) | (_, None) => Duration::ZERO,
+            (End::Complete, _) | (_, None) => Duration::ZERO,
             (_, Some(last)) => now.saturating_sub(*last),
         };
-        let later = |at: &Duration| *at >= moment;
+        let later = |at: &Duration| *at >= start;
         Peer {
             stalled: self
                 .stalls
@@ -167,13 +167,13 @@ fn record_facts(
     }
     for event in events.read() {
         if event.kind == SessionEventKind::Disconnected {
-            measured.gone.get_or_insert(event.at);
+            measured.disconnected.get_or_insert(event.at);
         }
     }
 }
 
-fn make_cut(cut: Res<Cut>, frame: Option<Res<RollbackFrameCount>>) {
+fn start_outage(outage: Res<Outage>, frame: Option<Res<RollbackFrameCount>>) {
     if let Some(frame) = frame {
-        cut.note(frame.0);
+        outage.reach(frame.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Owns the command line. Never plays anything.
+//! The command line.
 
 /// How often to play, and how long.
 pub(crate) struct Options {
@@ -7,7 +7,7 @@ pub(crate) struct Options {
     /// Frames of a match.
     pub frames: u32,
     /// The frame from which direct packets are dropped.
-    pub cut_at: i32,
+    pub outage_at: i32,
 }
 
 const USAGE: &str = "usage: failover [--quick] [--runs N]";
@@ -15,11 +15,11 @@ const USAGE: &str = "usage: failover [--quick] [--runs N]";
 impl Options {
     /// Reads the arguments.
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        // Both lengths leave three seconds after the cut: ggrs gives a silent peer two.
+        // Both lengths leave three seconds of outage: ggrs disconnects a silent peer after two.
         let mut options = Self {
             runs: 3,
             frames: 360,
-            cut_at: 180,
+            outage_at: 180,
         };
         let mut runs = None;
         while let Some(argument) = arguments.next() {
@@ -28,7 +28,7 @@ impl Options {
                     options = Self {
                         runs: 1,
                         frames: 270,
-                        cut_at: 90,
+                        outage_at: 90,
                     };
                 }
                 "--runs" => {

@@ -1,7 +1,5 @@
-//! One peer over plain `bevy_ggrs` + matchbox: matchbox's own ggrs socket, ggrs's defaults.
-//!
-//! Owns its session and the thin wrapper that drops packets from the cut on. Of this crate only the
-//! observers are at work here.
+//! One peer over plain `bevy_ggrs` + matchbox: matchbox's own ggrs socket, ggrs's defaults, and a thin
+//! wrapper that drops packets during the outage. Of this crate only the observers are used.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +16,7 @@ use ggrs::{Message, NonBlockingSocket, P2PSession};
 
 use crate::Rules;
 use crate::frame_scheduler::{self, FPS, WINDOW};
-use crate::measure::{Cut, End, MeasurePlugin, Measured, Peer};
+use crate::measure::{End, MeasurePlugin, Measured, Outage, Peer};
 use volley::bot::BotPlugin;
 use volley::{VolleyConfig, VolleyPlugin, start_court};
 
@@ -26,15 +24,15 @@ type Config = VolleyConfig<PeerId>;
 
 const CHANNEL: usize = 0;
 const PLAYERS: usize = 2;
-/// Two peers on one machine meet within a second.
+/// Two peers on one machine connect within a second.
 const MEETING: Duration = Duration::from_secs(15);
-/// What follows an opponent's loss is told within this time.
-const AFTERMATH: Duration = Duration::from_millis(300);
+/// Reports that follow the opponent's disconnect come within this time.
+const REPORT_WAIT: Duration = Duration::from_millis(300);
 
-/// Plays the match to its end, or until the opponent is given up.
+/// Plays the match to its end, or until ggrs disconnects the opponent.
 ///
 /// # Errors
-/// The peers do not meet, or the match does not end.
+/// The peers do not connect, or the match does not end.
 pub(crate) fn play(rules: &Rules) -> Result<Peer, String> {
     let url = format!("{}/{}?players={PLAYERS}", rules.server, rules.room);
     // Without STUN and TURN only local addresses are tried.
@@ -48,7 +46,7 @@ pub(crate) fn play(rules: &Rules) -> Result<Peer, String> {
     // `MatchboxSocket` would run this on Bevy's task pool, which a headless app without
     // `multi_threaded` ticks once a frame; a thread of its own is the faster of the two.
     spawn_network(async move {
-        // It ends with the socket, whatever it says.
+        // It ends with the socket; its error would say only that.
         let _ended = message_loop.await;
     })
     .map_err(|error| format!("no thread for matchbox: {error}"))?;
@@ -63,27 +61,27 @@ pub(crate) fn play(rules: &Rules) -> Result<Peer, String> {
         .add_plugins(BotPlugin::<Config>::new(rules.seed, FPS))
         .insert_resource(RollbackFrameRate(FPS as usize))
         .add_plugins(RollbackObserverPlugins::<Config>::in_memory())
-        .add_plugins(MeasurePlugin(rules.cut.clone()));
+        .add_plugins(MeasurePlugin(rules.outage.clone()));
     start_court(app.world_mut(), PLAYERS, rules.seed);
     app.insert_resource(Session::P2P(session));
 
     let last = rules.frames as i32;
     let confirmed = |app: &App| app.world().resource::<ConfirmedFrameCount>().0;
-    let gone = |app: &App| app.world().resource::<Measured>().gone();
-    let ended = frame_scheduler::run(&mut app, |app| match gone(app) {
-        Some(at) => rules.clock.now() > at + AFTERMATH,
+    let disconnected = |app: &App| app.world().resource::<Measured>().disconnected();
+    let ended = frame_scheduler::run(&mut app, |app| match disconnected(app) {
+        Some(at) => rules.clock.now() > at + REPORT_WAIT,
         None => confirmed(app) >= last,
     });
-    let end = match (gone(&app), ended) {
-        (Some(at), _) => rules.cut.until(at).map_or_else(
-            || End::Failed("the opponent was declared gone before the cut".to_owned()),
-            End::OpponentGone,
+    let end = match (disconnected(&app), ended) {
+        (Some(at), _) => rules.outage.since_start(at).map_or_else(
+            || End::Failed("the opponent was disconnected before the outage".to_owned()),
+            End::OpponentDisconnected,
         ),
-        (None, Ok(())) => End::Whole,
+        (None, Ok(())) => End::Complete,
         (None, Err(error)) => End::Failed(error),
     };
     let measured = app.world().resource::<Measured>();
-    Ok(measured.peer(&rules.cut, end, rules.clock.now()))
+    Ok(measured.peer(&rules.outage, end, rules.clock.now()))
 }
 
 fn meet(socket: &mut WebRtcSocket) -> Result<(), String> {
@@ -93,14 +91,14 @@ fn meet(socket: &mut WebRtcSocket) -> Result<(), String> {
             .try_update_peers()
             .map_err(|error| format!("matchbox's socket closed: {error}"))?;
         if start.elapsed() > MEETING {
-            return Err(format!("nobody came within {MEETING:?}"));
+            return Err(format!("no opponent connected within {MEETING:?}"));
         }
         thread::sleep(frame_scheduler::tick());
     }
     Ok(())
 }
 
-/// Everything but players, window and delay is ggrs's default.
+/// Everything but players, frame rate, window and delay is ggrs's default.
 fn session(
     socket: &mut WebRtcSocket,
     rules: &Rules,
@@ -116,28 +114,28 @@ fn session(
     let channel = socket
         .take_channel(CHANNEL)
         .expect("the socket was built with this channel");
-    builder.start_p2p_session(Cuttable {
+    builder.start_p2p_session(Droppable {
         channel,
-        cut: rules.cut.clone(),
+        outage: rules.outage.clone(),
     })
 }
 
-/// matchbox's own ggrs socket, deaf and mute from the cut on.
-struct Cuttable {
+/// matchbox's own ggrs socket, whose packets are dropped during the outage.
+struct Droppable {
     channel: WebRtcChannel,
-    cut: Cut,
+    outage: Outage,
 }
 
-impl NonBlockingSocket<PeerId> for Cuttable {
+impl NonBlockingSocket<PeerId> for Droppable {
     fn send_to(&mut self, message: &Message, peer: &PeerId) {
-        if self.cut.moment().is_none() {
+        if self.outage.start().is_none() {
             self.channel.send_to(message, peer);
         }
     }
 
     fn receive_all_messages(&mut self) -> Vec<(PeerId, Message)> {
         let messages = self.channel.receive_all_messages();
-        if self.cut.moment().is_none() {
+        if self.outage.start().is_none() {
             messages
         } else {
             Vec::new()

@@ -1,20 +1,19 @@
-//! Owns the table and the verdict: what was measured, row by row, and what must hold of it. Never
-//! measures.
+//! The table of all measurements, and the verdict: what must hold of them.
 
 use std::time::Duration;
 
-use crate::frame_scheduler::{FPS, Pulse, WINDOW};
+use crate::frame_scheduler::{FPS, PauseMonitor, WINDOW};
 use crate::measure::{End, Peer};
 use crate::options::Options;
 
-/// Pauses of the machine beyond this are no fault of a stack: it is the silence after which this
-/// crate doubts a path, at 60 Hz.
+/// A longer pause of the machine disturbs a match: it is about the silence after which this crate
+/// suspects a path at 60 Hz.
 const MACHINE_PAUSE: Duration = Duration::from_millis(30);
-/// Stalled frames that a disturbed machine may cost beyond its measured pauses: one thread's pauses
-/// are measured, and every peer has several. Half a second.
+/// Stalled frames that a busy machine may cause beyond its measured pauses: one thread is monitored,
+/// and every peer has several. Half a second.
 const STALLS_OF_A_BUSY_MACHINE: u32 = 30;
 
-/// What a match is played over.
+/// The network stack of a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stack {
     /// `bevy_ggrs` and matchbox alone.
@@ -47,28 +46,28 @@ impl Stack {
     }
 }
 
-/// One match and what it came to.
+/// One match and its measurements.
 pub(crate) struct Match {
     stack: Stack,
     input_delay: u32,
     peers: Vec<Peer>,
     broken: Option<String>,
-    /// Pauses of the machine after the cut.
+    /// Pauses of the machine during the outage.
     pauses: Vec<Duration>,
 }
 
 impl Match {
-    /// A match whose peers are back.
+    /// A match whose peers have finished.
     pub(crate) fn new(
         stack: Stack,
         input_delay: u32,
-        cut: Option<Duration>,
+        outage: Option<Duration>,
         joined: [Result<Peer, String>; 2],
-        pulse: &Pulse,
+        monitor: &PauseMonitor,
     ) -> Self {
-        let mut broken = cut
+        let mut broken = outage
             .is_none()
-            .then(|| "the cut was never reached".to_owned());
+            .then(|| "the frame of the outage was not reached".to_owned());
         let mut peers = Vec::new();
         for peer in joined {
             match peer {
@@ -81,7 +80,7 @@ impl Match {
             input_delay,
             peers,
             broken,
-            pauses: pulse.pauses(cut.unwrap_or_default()),
+            pauses: monitor.pauses(outage.unwrap_or_default()),
         }
     }
 
@@ -99,7 +98,7 @@ impl Match {
         STALLS_OF_A_BUSY_MACHINE + 2 * frames(paused)
     }
 
-    /// What does not hold, if anything.
+    /// The requirement that is not met, if any.
     pub(crate) fn fault(&self) -> Option<String> {
         let what = format!("{}, input delay {}", self.stack.title(), self.input_delay);
         if let Some(error) = &self.broken {
@@ -108,27 +107,27 @@ impl Match {
         self.peers.iter().find_map(|peer| {
             let wrong = match (self.stack, &peer.end) {
                 (_, End::Failed(error)) => error.clone(),
-                (Stack::Plain, End::OpponentGone(_)) => return None,
-                (Stack::Plain, End::Whole) => {
-                    "it survived the cut, so nothing is compared: do its packets pass the wrapper?"
+                (Stack::Plain, End::OpponentDisconnected(_)) => return None,
+                (Stack::Plain, End::Complete) => {
+                    "it survived the outage, so nothing is compared: do its packets pass the wrapper?"
                         .to_owned()
                 }
-                (_, End::OpponentGone(after)) => {
-                    format!("the opponent was given up {} ms after the cut", ms(*after))
+                (_, End::OpponentDisconnected(after)) => {
+                    format!("the opponent was disconnected {} ms after the start of the outage", ms(*after))
                 }
-                (_, End::Whole) if peer.stalled > self.explained() => format!(
+                (_, End::Complete) if peer.stalled > self.explained() => format!(
                     "{} frames stalled, of which the machine explains {} (it paused for {:?})",
                     peer.stalled,
                     self.explained(),
                     self.pauses
                 ),
-                (_, End::Whole) if peer.first_relayed.is_none() => {
-                    "no game packet came to the relay after the cut: was the path cut?".to_owned()
+                (_, End::Complete) if peer.first_relayed.is_none() => {
+                    "no game packet went over the relay during the outage: were direct packets dropped?".to_owned()
                 }
-                (Stack::P2pFirst, End::Whole) if peer.failed_over.is_none() => {
-                    "the route was not promoted: was the path cut?".to_owned()
+                (Stack::P2pFirst, End::Complete) if peer.failed_over.is_none() => {
+                    "the route did not fail over: were direct packets dropped?".to_owned()
                 }
-                (_, End::Whole) => return None,
+                (_, End::Complete) => return None,
             };
             Some(format!("{what}: {wrong}"))
         })
@@ -140,14 +139,14 @@ pub(crate) fn print(options: &Options, played: &[Match]) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
         "Every direct packet dropped from frame {} of {} on; {FPS} Hz, window {WINDOW}, two peers a \
-         match, {} matches a row, {cores} cores; median / maximum over the peers, after the cut \
-         unless said otherwise.\n",
-        options.cut_at, options.frames, options.runs
+         match, {} matches a row, {cores} cores; median / maximum over the peers, during the outage \
+         unless stated otherwise.\n",
+        options.outage_at, options.frames, options.runs
     );
     println!(
-        "| stack | input delay | stalled frames | longest gap, ms | the same before | rollbacks \
-         | first packet by relay, ms | route failed_over, ms | on the relay before | went on to the end \
-         | disturbed |"
+        "| stack | input delay | stalled frames | longest gap ms | before the outage ms | rollbacks \
+         | first relayed packet ms | failover ms | on the relay before the outage \
+         | played to the end | disturbed |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let mut rows: Vec<(Stack, u32)> = Vec::new();
@@ -193,8 +192,7 @@ fn print_row(stack: Stack, input_delay: u32, matches: &[&Match]) {
     println!("| {} |", cells.join(" | "));
 }
 
-/// Game packets on the relay while the direct path was whole, as a share of those on the direct
-/// path.
+/// Game packets on the relay before the outage, as a share of those on the direct path.
 fn on_relay_before(peers: &[&Peer]) -> String {
     let sent = peers.iter().filter_map(|peer| peer.sent_before);
     let [direct, relay] = sent.fold([0, 0], |[a, b], [direct, relay]| [a + direct, b + relay]);
@@ -205,18 +203,19 @@ fn on_relay_before(peers: &[&Peer]) -> String {
 }
 
 fn end(peers: &[&Peer]) -> String {
-    let whole = peers
+    let complete = peers
         .iter()
-        .filter(|peer| matches!(peer.end, End::Whole))
+        .filter(|peer| matches!(peer.end, End::Complete))
         .count();
-    let gone = peers.iter().filter_map(|peer| match peer.end {
-        End::OpponentGone(after) => Some(ms(after)),
+    let disconnected = peers.iter().filter_map(|peer| match peer.end {
+        End::OpponentDisconnected(after) => Some(ms(after)),
         _ => None,
     });
-    let told = median_and_max(gone.collect()).map_or_else(String::new, |(median, _)| {
-        format!("; opponent declared gone after {median:.0} ms")
-    });
-    format!("{whole} of {} peers{told}", peers.len())
+    let opponent = median_and_max(disconnected.collect())
+        .map_or_else(String::new, |(median, _)| {
+            format!("; opponent disconnected after {median:.0} ms")
+        });
+    format!("{complete} of {} peers{opponent}", peers.len())
 }
 
 fn median_and_max(mut values: Vec<f64>) -> Option<(f64, f64)> {

@@ -1,8 +1,5 @@
-//! Reads the exported files back: the table says what an analysis will find, not what the match
-//! remembers.
-//!
-//! Owns the way from files to rows and the check of all files of an episode. Never talks to a
-//! session.
+//! Reads the exported files back and checks them: the table shows what an analysis will find in
+//! them, not what the match has in memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +32,11 @@ impl EpisodeFile {
         })
     }
 
+    /// The folder that the file lies in.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.path.parent()
+    }
+
     /// The row of the table.
     pub(crate) fn row(&self) -> EpisodeRow {
         let EpisodeDocument {
@@ -63,6 +65,7 @@ impl EpisodeFile {
             longest_frame_ms: frames.frame_time_us.max.map(|us| us as f64 / 1e3),
             rollbacks: self.document.rollbacks.count,
             max_rollback_frames: self.document.rollbacks.max_frames,
+            rollback_causes: self.document.rollbacks.by_cause.clone(),
             prediction_hit_rate: share(frames.prediction_hits, judged),
             input_changes_per_second: share(changes, frames.total),
             route_changes: quality.route_changes.iter().map(route).collect(),
@@ -76,7 +79,7 @@ impl EpisodeFile {
         }
     }
 
-    /// What this file itself says went wrong, and every identity that it breaks.
+    /// The failures that this file records, and every invariant that it breaks.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = check_episode(&self.document)
             .iter()
@@ -95,7 +98,7 @@ impl EpisodeFile {
         faults
     }
 
-    /// Where this file and the same episode's file of another peer contradict each other.
+    /// Where this file contradicts another peer's file of the same episode.
     pub(crate) fn disagreements(&self, other: &Self) -> Vec<String> {
         check_pair(&self.document, &other.document)
             .iter()

@@ -2,11 +2,13 @@
 //!
 //!     cargo run --release --example headless_duel
 //!
-//! needs nothing but Rust: an embedded server, one app per bot, one episode, one file per peer,
-//! a summary. `--help` lists the options; `summary.rs` documents what `--json` prints.
-//! The exit status is 0 if everything went well, 1 if a session failed, a desync was seen, a file
-//! could not be written or files disagree, and 2 if the options cannot work.
+//! needs nothing but Rust: an embedded server, one app per bot, a seeded everyday network
+//! (`--conditions none` for a clean one), one episode, one file per peer, a table with the rollbacks
+//! and their causes. `--help` lists the options; `summary.rs` documents what `--json` prints.
+//! The exit status is 0 on success, 1 if a session failed, a desync was seen, a file could not be
+//! written or files disagree, and 2 if the options cannot work.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
@@ -27,13 +29,13 @@ use peer::Outcome;
 use progress::{ProgressLine, REDRAW, SharedStatus};
 use summary::Summary;
 
-/// The matter of the match is in the table; the rest speaks up when something is wrong. The crates
-/// named here warn about every connection that is set up or closed.
+/// Only warnings: the table shows the rest. The crates named here warn about every connection that
+/// is set up or closed.
 const LOG_FILTER: &str = "warn,webrtc=error,rtc=error,matchbox_socket=error";
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    // Logs go to stderr; a log can be set up once per process, so not by the peers' apps.
+    // Logs go to stderr. A process can set up logging once, so the peers' apps do not.
     App::new().add_plugins(LogPlugin {
         level: Level::INFO,
         filter: LOG_FILTER.to_owned(),
@@ -78,7 +80,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs this process's peers, each on a thread, with the progress line on this one.
+/// Runs this process's peers, each on a thread of its own, and draws the progress line on this one.
 fn play(options: &Options, server: &str) -> Vec<Outcome> {
     let peers: Vec<_> = (0..options.local_peers())
         .map(|number| {
@@ -120,15 +122,15 @@ fn summarize(options: &Options, server: String, outcomes: &[Outcome]) -> Summary
         ..Summary::default()
     };
     for (number, peer) in outcomes.iter().enumerate() {
-        let who = peer.player.map_or_else(
+        let name = peer.player.map_or_else(
             || format!("peer {number}"),
             |player| format!("player {player}"),
         );
         if let Some(failure) = &peer.failure {
-            summary.failures.push(format!("{who}: {failure}"));
+            summary.failures.push(format!("{name}: {failure}"));
         } else if peer.files.len() != options.episodes as usize {
             let (ended, all) = (peer.files.len(), options.episodes);
-            let failure = format!("{who}: {ended} of {all} episodes have ended");
+            let failure = format!("{name}: {ended} of {all} episodes have ended");
             summary.failures.push(failure);
         }
         record_session_document(options, peer, &mut summary);
@@ -140,7 +142,7 @@ fn summarize(options: &Options, server: String, outcomes: &[Outcome]) -> Summary
     summary
 }
 
-/// The trail of a lab session is there even if no episode was played.
+/// A session document is written even if no episode was played.
 fn record_session_document(options: &Options, peer: &Outcome, summary: &mut Summary) {
     let (Some(id), Some(player)) = (&peer.session_id, peer.player) else {
         return;
@@ -155,7 +157,7 @@ fn record_session_document(options: &Options, peer: &Outcome, summary: &mut Summ
     }
 }
 
-/// Adds the rows of one episode, and what its files get wrong alone and together.
+/// Adds the rows of one episode and the faults of its files, alone and against each other.
 fn read_episode(outcomes: &[Outcome], number: usize, summary: &mut Summary) {
     let mut read: Vec<EpisodeFile> = Vec::new();
     for file in outcomes.iter().filter_map(|peer| peer.files.get(number)) {
@@ -167,6 +169,7 @@ fn read_episode(outcomes: &[Outcome], number: usize, summary: &mut Summary) {
     }
     for (index, file) in read.iter().enumerate() {
         summary.episodes.push(file.row());
+        summary.folder = file.folder().map(Path::to_path_buf);
         summary.failures.extend(file.faults());
         for other in &read[index + 1..] {
             summary.failures.extend(file.disagreements(other));

@@ -1,7 +1,5 @@
-//! One peer of the duel: a Bevy app on a thread of its own, played by a bot.
-//!
-//! Owns everything that touches the session: the plugins, the cut, the status it shows. Never
-//! prints and never reads a file.
+//! One peer of the duel: a Bevy app on a thread of its own, played by a bot. Here are the plugins,
+//! the moment at which the direct path is blackholed, and the status for the progress line.
 
 use std::path::PathBuf;
 use std::thread;
@@ -26,12 +24,12 @@ type Config = VolleyConfig<PeerId>;
 
 /// Version of the volley game, which peers compare.
 const GAME_VERSION: &str = "1";
-/// Ticks a late loop makes up for; after a longer hitch it starts its rhythm anew.
+/// Ticks that a late loop catches up on; after a longer stall it starts a new schedule.
 const CATCH_UP: u32 = 8;
-/// How long a finished session goes on: its goodbye is repeated until acknowledged.
+/// How long a finished session goes on: its leave message is repeated until acknowledged.
 const EXIT_WAIT: Duration = Duration::from_millis(700);
 
-/// What one peer came to.
+/// The result of one peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     /// Id of the lab session, once the players met.
@@ -58,7 +56,7 @@ struct Shown(SharedStatus);
 /// Plays the whole lab session and returns when it is finished or failed.
 pub(crate) fn play(lab: LabConfig, cut: Option<u32>, status: SharedStatus) -> Outcome {
     let fps = lab.fps;
-    // A frame of ggrs is cut off to whole nanoseconds: one more makes every update one frame.
+    // ggrs truncates its frame to whole nanoseconds: one more makes every update one frame.
     let tick = Duration::from_nanos(1_000_000_000 / u64::from(fps) + 1);
     let mut app = build(lab, tick);
     app.insert_resource(CutAt(cut))
@@ -90,7 +88,7 @@ fn build(lab: LabConfig, tick: Duration) -> App {
     app
 }
 
-/// One update per tick at the wall clock's pace, until the session is over.
+/// Updates the app once per tick of the wall clock until the session is over.
 fn run(app: &mut App, tick: Duration) {
     app.finish();
     app.cleanup();
@@ -108,7 +106,7 @@ fn run(app: &mut App, tick: Duration) {
         }
         thread::sleep(next.saturating_duration_since(now));
     }
-    // Whatever is still open is closed and written in the last update.
+    // The last update closes and writes what is still open.
     app.world_mut().write_message(AppExit::Success);
     app.update();
 }
@@ -173,7 +171,7 @@ fn show_status(
         }
         status.phase = phase.get().as_str();
         status.rollbacks += rollbacks.read().len() as u64;
-        // Frames count from 0 again as soon as an episode is over.
+        // The frame counter restarts at 0 as soon as an episode is over.
         if let (Some(frame), SessionPhase::Playing) = (frame, phase.get()) {
             status.frame = frame.0;
         }

@@ -1,17 +1,15 @@
-//! What a running match looks like from outside: one line on stderr.
-//!
-//! Owns the status that peers publish and the line made of it. Never touches a session.
+//! The progress of a running match: one line on stderr, made of the statuses that the peers publish.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A person sees a line move at this rate.
+/// Fast enough to look alive, slow enough to read.
 pub(crate) const REDRAW: Duration = Duration::from_millis(200);
-/// A log that is not a terminal gets a line this many redraws.
+/// Where stderr is not a terminal, one line per so many redraws.
 const LOG_EVERY: u32 = 25;
 
-/// What one peer shows of itself.
+/// The status of one peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
     /// Phase of the lab session.
@@ -45,7 +43,7 @@ impl SharedStatus {
     }
 }
 
-/// The line that moves while a match runs.
+/// The progress line.
 #[derive(Debug)]
 pub(crate) struct ProgressLine {
     frames: u32,
@@ -86,7 +84,7 @@ impl ProgressLine {
         let _ = stderr().flush();
     }
 
-    /// Leaves the line.
+    /// Ends the line.
     pub(crate) fn finish(&mut self) {
         if self.terminal && self.width > 0 {
             eprintln!();

@@ -1,13 +1,13 @@
-//! What a duel came to: a table for people, JSON for scripts.
+//! The result of a duel: a table to read, JSON for scripts.
 //!
 //! `--json` prints one object on stdout:
 //!
 //! | field | meaning |
 //! |---|---|
-//! | `ok` | whether everything below went as it should; the exit status says the same |
-//! | `failures` | what did not, in words |
-//! | `sessionId` | id of the lab session, `null` if the players never met |
-//! | `server`, `room` | where they met |
+//! | `ok` | whether the duel succeeded, as the exit status |
+//! | `failures` | what failed, as sentences |
+//! | `sessionId` | id of the lab session, `null` if the players did not meet |
+//! | `server`, `room` | server and room of the session |
 //! | `cutDirectAtFrame` | frame of episode 0 from which the direct paths were blackholed, or `null` |
 //! | `episodes[]` | one entry per episode and peer of this process, with: |
 //! | `.episode`, `.player` | number of the episode, handle of the player, both from 0 |
@@ -15,21 +15,25 @@
 //! | `.stalledFrames` | ticks in which no frame could be simulated |
 //! | `.longestFrameMs` | longest time between the first simulations of two frames |
 //! | `.rollbacks`, `.maxRollbackFrames` | how many, and the deepest |
-//! | `.predictionHitRate` | right predictions of all judged ones, 0 to 1, `null` if none |
+//! | `.rollbackCauses` | number of rollbacks by cause |
+//! | `.predictionHitRate` | share of correct predictions among the judged ones, 0 to 1, `null` if none |
 //! | `.inputChangesPerSecond` | how often the local player changed buttons |
 //! | `.routeChanges[]` | `{frame, playerId, from, to, cause}` |
-//! | `.fallbackFrame` | frame of the first promotion, `null` without one |
-//! | `.shareSentP2p` | inputs sent peer to peer alone of all that were sent, 0 to 1, or `null` |
+//! | `.fallbackFrame` | frame of the first failover, `null` without one |
+//! | `.shareSentP2p` | share of the inputs that were sent peer to peer only, 0 to 1, or `null` |
 //! | `.rttMs` | median round trip over the route in use, or `null` |
 //! | `.status` | `sync.status` of the file |
 //! | `.file` | path of the episode file |
 //! | `sessionFiles[]` | paths of the session documents |
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 
+use rollback_lab_link::cause::Cause;
 use serde::Serialize;
 
-/// One episode as one peer's file tells it.
+/// One episode as one peer's file records it.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EpisodeRow {
@@ -41,6 +45,7 @@ pub(crate) struct EpisodeRow {
     pub longest_frame_ms: Option<f64>,
     pub rollbacks: u64,
     pub max_rollback_frames: u32,
+    pub rollback_causes: BTreeMap<Cause, u64>,
     pub prediction_hit_rate: Option<f64>,
     pub input_changes_per_second: Option<f64>,
     pub route_changes: Vec<RouteRow>,
@@ -74,10 +79,13 @@ pub(crate) struct Summary {
     pub cut_direct_at_frame: Option<u32>,
     pub episodes: Vec<EpisodeRow>,
     pub session_files: Vec<String>,
+    /// Folder of the session's files, once there is one.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
 }
 
 impl Summary {
-    /// The table, the route changes and the paths below it.
+    /// The table; below it causes, route changes, files, failures and the next command.
     pub(crate) fn table(&self) -> String {
         let head = [
             "episode",
@@ -111,6 +119,7 @@ impl Summary {
                 .collect();
             push_line(&mut out, &line.join("  "));
         }
+        self.push_causes(&mut out);
         self.push_routes(&mut out);
         push_line(&mut out, "");
         for path in self.files() {
@@ -122,12 +131,49 @@ impl Summary {
         if self.ok {
             push_line(&mut out, "all files written and in agreement");
         }
+        if let Some(folder) = &self.folder {
+            push_line(&mut out, "");
+            push_line(&mut out, "next, draw the episodes as one page:");
+            let folder = shell_word(&folder.display().to_string());
+            push_line(
+                &mut out,
+                &format!(
+                    "cargo run --release -p rollback-lab -- report {folder} --out report.html"
+                ),
+            );
+        }
         out
     }
 
     fn files(&self) -> impl Iterator<Item = &String> {
         let episodes = self.episodes.iter().map(|row| &row.file);
         episodes.chain(&self.session_files)
+    }
+
+    /// The rollbacks of each row by cause, the most frequent cause first.
+    fn push_causes(&self, out: &mut String) {
+        push_line(out, "");
+        for row in &self.episodes {
+            let mut causes: Vec<_> = row.rollback_causes.iter().collect();
+            causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+            let causes: Vec<String> = causes
+                .iter()
+                .map(|(cause, count)| format!("{} {count}", cause.as_str()))
+                .collect();
+            let causes = if causes.is_empty() {
+                "no rollbacks".to_owned()
+            } else {
+                causes.join(", ")
+            };
+            push_line(
+                out,
+                &format!(
+                    "episode {}  player {}: {causes}",
+                    row.episode,
+                    player_slot(row)
+                ),
+            );
+        }
     }
 
     fn push_routes(&self, out: &mut String) {
@@ -184,6 +230,16 @@ fn player_slot(row: &EpisodeRow) -> String {
 
 fn optional<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), show)
+}
+
+/// A path as a shell reads it: in quotes unless it is plain.
+fn shell_word(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/\\._-".contains(c);
+    if path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
+    }
 }
 
 fn push_line(out: &mut String, line: &str) {

@@ -1,5 +1,5 @@
-//! Causes of rollbacks against the truth: matches over an in-memory network that logs the fate of
-//! every packet, one scene for each cause and mixed ones, and the matrix of what was told of what.
+//! Reported causes of rollbacks against true ones: matches over simulated paths that log the fate of
+//! every packet, a test case for each cause and mixed ones, and the confusion matrix.
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -15,83 +15,83 @@ mod harness;
 mod oracle;
 mod simulated_path;
 
-use cases::SCENES;
+use cases::CASES;
 
-/// Rollbacks of a class below which its recall says little.
+/// Fewer rollbacks of a cause give no meaningful recall.
 const LEAST: u64 = 200;
-/// The recall that must be reached.
+/// Least recall of every cause.
 const RECALL: f64 = 0.9;
-/// The share that may be left unexplained.
+/// Largest share of rollbacks with the cause `unknown`.
 const UNKNOWN: f64 = 0.02;
 
 static MATRIX: OnceLock<String> = OnceLock::new();
 
-/// The matrices as Markdown, once they were measured.
+/// The confusion matrices as Markdown, once they are measured.
 pub(crate) fn matrix() -> Option<&'static str> {
     MATRIX.get().map(String::as_str)
 }
 
-/// How often a cause was told where another one, or the same, was true.
+/// The confusion matrix: how often a cause was reported where another one, or the same, was true.
 #[derive(Clone, Default)]
 struct Matrix {
-    /// By truth and by what was told, in the order of [`Cause::ALL`].
-    told: [[u64; Cause::ALL.len()]; Cause::ALL.len()],
-    /// Corrections whose own packet the log does not hold.
-    pending: u64,
-    /// What was told at once and not revised later.
-    at_once: [u64; Cause::ALL.len()],
+    /// By true and by reported cause, in the order of [`Cause::ALL`].
+    reported: [[u64; Cause::ALL.len()]; Cause::ALL.len()],
+    /// Rollbacks whose packet the log does not hold.
+    unlogged: u64,
+    /// Rollbacks whose first reported cause was the true one, by true cause.
+    at_first: [u64; Cause::ALL.len()],
 }
 
 impl Matrix {
     fn add(&mut self, other: &Self) {
-        for (row, more) in self.told.iter_mut().zip(&other.told) {
+        for (row, more) in self.reported.iter_mut().zip(&other.reported) {
             for (cell, more) in row.iter_mut().zip(more) {
                 *cell += more;
             }
         }
-        for (cell, more) in self.at_once.iter_mut().zip(&other.at_once) {
+        for (cell, more) in self.at_first.iter_mut().zip(&other.at_first) {
             *cell += more;
         }
-        self.pending += other.pending;
+        self.unlogged += other.unlogged;
     }
 
     fn of(&self, cause: Cause) -> u64 {
-        self.told[cause as usize].iter().sum()
+        self.reported[cause as usize].iter().sum()
     }
 
     fn recall(&self, cause: Cause) -> f64 {
-        self.told[cause as usize][cause as usize] as f64 / self.of(cause).max(1) as f64
+        self.reported[cause as usize][cause as usize] as f64 / self.of(cause).max(1) as f64
     }
 
     fn unknown(&self) -> f64 {
         let unknown: u64 = self
-            .told
+            .reported
             .iter()
             .map(|row| row[Cause::Unknown as usize])
             .sum();
-        let all: u64 = self.told.iter().flatten().sum();
+        let all: u64 = self.reported.iter().flatten().sum();
         unknown as f64 / all.max(1) as f64
     }
 
     fn markdown(&self, title: &str) -> String {
-        let mut text = format!("{title}\n\n| truth \\ told |");
+        let mut text = format!("{title}\n\n| true \\ reported |");
         for cause in Cause::ALL {
             let _ = write!(text, " {} |", cause.as_str());
         }
-        text += " all | recall | told at once |\n|---|";
+        text += " all | recall | at first |\n|---|";
         text += &"---|".repeat(Cause::ALL.len() + 3);
         for cause in Cause::ALL.into_iter().filter(|&cause| self.of(cause) > 0) {
             let _ = write!(text, "\n| {} |", cause.as_str());
-            for told in self.told[cause as usize] {
-                let _ = write!(text, " {told} |");
+            for count in self.reported[cause as usize] {
+                let _ = write!(text, " {count} |");
             }
-            let at_once = self.at_once[cause as usize] as f64 / self.of(cause) as f64;
+            let at_first = self.at_first[cause as usize] as f64 / self.of(cause) as f64;
             let _ = write!(
                 text,
                 " {} | {:.1} % | {:.1} % |",
                 self.of(cause),
                 self.recall(cause) * 100.0,
-                at_once * 100.0
+                at_first * 100.0
             );
         }
         let _ = write!(text, "\n\nunknown: {:.2} %", self.unknown() * 100.0);
@@ -99,41 +99,41 @@ impl Matrix {
     }
 }
 
-/// Every cause is told where it is true.
+/// Every cause is reported where it is true.
 pub(crate) fn causes(options: &Options) -> Vec<Row> {
-    let jobs: Vec<_> = SCENES
+    let jobs: Vec<_> = CASES
         .iter()
         .enumerate()
-        .flat_map(|(index, scene)| {
+        .flat_map(|(index, case)| {
             let matches = if options.quick {
-                scene.quick
+                case.quick
             } else {
-                scene.quick * 3
+                case.quick * 3
             };
-            (0..matches).map(move |seed| (index, scene, seed))
+            (0..matches).map(move |seed| (index, case, seed))
         })
         .collect();
-    let results = side_by_side(&jobs, |(_, scene, seed)| {
-        oracle::judge(scene.name, &harness::play(scene, *seed))
+    let results = side_by_side(&jobs, |(_, case, seed)| {
+        oracle::judge(case.name, &harness::play(case, *seed))
     });
-    let mut by_scene = vec![Matrix::default(); SCENES.len()];
+    let mut by_case = vec![Matrix::default(); CASES.len()];
     for ((index, ..), result) in jobs.iter().zip(&results) {
-        by_scene[*index].add(result);
+        by_case[*index].add(result);
     }
     let mut rows = Vec::new();
     let mut text = String::new();
-    for background in [false, true] {
-        let what = if background {
-            "scenes under 1 to 5 % loss and jitter"
+    for impaired in [false, true] {
+        let what = if impaired {
+            "under 1 to 5 % loss and jitter"
         } else {
-            "a scene for each and one with all at once"
+            "one case for each and one with all at once"
         };
         let mut all = Matrix::default();
-        for (scene, matrix) in SCENES.iter().zip(&by_scene) {
-            if scene.background == background {
+        for (case, matrix) in CASES.iter().zip(&by_case) {
+            if case.impaired == impaired {
                 all.add(matrix);
-                if std::env::var_os("CAUSES_BY_SCENE").is_some() {
-                    eprintln!("{}\n", matrix.markdown(scene.name));
+                if std::env::var_os("CAUSES_BY_CASE").is_some() {
+                    eprintln!("{}\n", matrix.markdown(case.name));
                 }
             }
         }
@@ -153,20 +153,20 @@ pub(crate) fn causes(options: &Options) -> Vec<Row> {
                 .require(recall >= RECALL, "recall of 90 %"),
             );
         }
-        let judged: u64 = all.told.iter().flatten().sum();
+        let judged: u64 = all.reported.iter().flatten().sum();
         rows.push(
             Row::new(
                 format!("all, {what}"),
                 judged,
                 format!(
-                    "unknown {:.2} %; {} corrections without a packet in the log",
+                    "unknown {:.2} %; {} rollbacks without a packet in the log",
                     all.unknown() * 100.0,
-                    all.pending
+                    all.unlogged
                 ),
             )
             .require(all.unknown() < UNKNOWN, "less than 2 % unknown")
             .require(
-                all.pending * 100 < judged,
+                all.unlogged * 100 < judged,
                 "the log holds 99 % of the packets",
             ),
         );

@@ -20,7 +20,7 @@ mod table;
 use options::Options;
 use table::Row;
 
-/// A scenario: its name, and what runs it.
+/// A scenario: its name, and the function that runs it.
 type Scenario = (&'static str, fn(&Options) -> Vec<Row>);
 
 const SCENARIOS: &[Scenario] = &[

@@ -1,4 +1,4 @@
-//! Owns the command line. Never runs anything.
+//! The command line.
 
 /// What to run, and how often.
 pub(crate) struct Options {
@@ -45,7 +45,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the scenario was asked for.
+    /// Whether the scenario is to run.
     pub(crate) fn runs(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }

@@ -18,18 +18,18 @@ struct Match {
     fps: u32,
     frames: u32,
     input_delay: u32,
-    /// In force once everybody is synchronized.
+    /// Network conditions once all peers are synchronized.
     conditions: &'static str,
     seed: u64,
-    /// Changes of each player's buttons in so many frames.
+    /// For each player, how often its buttons change on average: changes, in frames.
     presses: [(u64, u64); 2],
     faults: &'static [Fault],
 }
 
-/// A fault of the network from an update on.
+/// A fault of the network, and the update from which it holds.
 type Fault = (usize, fn(&mut Faults));
 
-/// What it came to.
+/// The files of a match, and what it sent over the relay.
 struct Played {
     files: [EpisodeDocument; 2],
     relayed_bytes: u64,
@@ -80,26 +80,26 @@ fn played(game: &Match) -> Result<Played, String> {
 }
 
 impl Played {
-    /// What the two files have against themselves and each other.
+    /// Everything that is wrong in the two files, each alone and against each other.
     fn disagreement(&self, frames: u32) -> Option<String> {
         let [first, second] = &self.files;
-        let mut against: Vec<String> = check_pair(first, second)
+        let mut faults: Vec<String> = check_pair(first, second)
             .into_iter()
             .chain(self.files.iter().flat_map(check_episode))
             .map(|violation| violation.to_string())
             .collect();
         for file in &self.files {
             if file.sync.status != SyncStatus::Verified {
-                against.push(format!("status {:?}", file.sync.status));
+                faults.push(format!("status {:?}", file.sync.status));
             }
             if file.episode.end_frame != frames as i32 || file.episode.is_partial {
-                against.push(format!("ended at frame {}", file.episode.end_frame));
+                faults.push(format!("ended at frame {}", file.episode.end_frame));
             }
             if file.sync.p2p_hash_mismatches > 0 {
-                against.push("hashes differ".to_owned());
+                faults.push("hashes differ".to_owned());
             }
         }
-        (!against.is_empty()).then(|| against.join("; "))
+        (!faults.is_empty()).then(|| faults.join("; "))
     }
 
     fn stalls(&self) -> u64 {
@@ -136,7 +136,7 @@ impl Tally {
         let results = side_by_side(games, |game| {
             let played = played(game)?;
             match played.disagreement(game.frames) {
-                Some(against) => Err(against),
+                Some(faults) => Err(faults),
                 None => Ok((
                     played.stalls(),
                     played.depths().collect::<Vec<_>>(),
@@ -161,7 +161,7 @@ impl Tally {
         tally
     }
 
-    /// The depth that so many percent of the rollbacks do not exceed; 0 of none.
+    /// A percentile of the depths of all rollbacks; 0 without rollbacks.
     fn depth(&self, percent: usize) -> u32 {
         let rank = (self.depths.len() * percent).div_ceil(100).max(1);
         self.depths.get(rank - 1).copied().unwrap_or(0)
@@ -189,7 +189,8 @@ impl Tally {
     }
 }
 
-/// 8, in whole apps: the two directions are cut apart, every packet comes twice and out of order.
+/// 8, in whole apps: the two directions fail one after the other, every packet comes twice and out of
+/// order.
 pub(crate) fn agreement(options: &Options) -> Vec<Row> {
     let games: Vec<Match> = (0..options.seeds.min(300))
         .map(|seed| Match {
@@ -210,16 +211,13 @@ pub(crate) fn agreement(options: &Options) -> Vec<Row> {
     let tally = Tally::of(&games);
     vec![
         tally
-            .row("whole apps: cut one way, then the other, every packet twice, 30 ms jitter")
-            .require(
-                tally.failed_over == tally.matches,
-                "every match is promoted",
-            ),
+            .row("whole apps: an outage one way, then the other, every packet twice, 30 ms jitter")
+            .require(tally.failed_over == tally.matches, "every match fails over"),
     ]
 }
 
-/// 9: a ladder of ever worse direct paths with bursts of losses, beside a relay that is as far away
-/// and loses nothing.
+/// 9: direct paths with ever more latency and loss in bursts, beside a relay with the same latency
+/// and no loss.
 pub(crate) fn ladder(options: &Options) -> Vec<Row> {
     let seeds = if options.quick { 1 } else { 5 };
     let mut rows = Vec::new();
@@ -248,15 +246,15 @@ pub(crate) fn ladder(options: &Options) -> Vec<Row> {
         rows.push(alone.row(format!("{what}, p2p-only")));
         rows.push(ours.row(format!("{what}, p2p-first")).require(
             ours.stalls <= alone.stalls + OTHER_DRAWS.max(ours.matches),
-            "no more stalls than p2p-only, but for a frame a minute of other draws, or three in all",
+            "no more stalls than p2p-only, but for one a match or three in all by other random draws",
         ));
         rows.push(both.row(format!("{what}, dual-path")));
     }
     rows
 }
 
-/// Stalls by which two runs of one minute differ although they play by the same rules: packets on two
-/// paths draw other fates, and ggrs times its reports by the wall clock.
+/// Stalls by which two runs of one minute differ although the settings are the same: packets on two
+/// paths draw other random numbers, and ggrs times its reports by the wall clock.
 const OTHER_DRAWS: u64 = 3;
 
 /// The rungs, from 16 ms of round trip and 0.1 % to 450 ms and 12 %: their names and conditions.
@@ -322,12 +320,13 @@ const HARD: &[(&str, &str)] = &[
         "p1:burst=15%/5,latency=50ms",
     ),
     (
-        "both peers: 25 % lost in bursts of 8, 80 ms, 30 ms jitter, copies, reordering, a second's cut",
+        "both peers: 25 % lost in bursts of 8, 80 ms, 30 ms jitter, copies, reordering, an outage of a second",
         "burst=25%/8,latency=80ms,jitter=30ms,duplicate=2%,reorder=5%/40ms,cut=5s..6s",
     ),
 ];
 
-/// Against everything on both paths, always: the only other way to lose a path without a stall.
+/// Against sending everything on both paths at all times, the other way to lose a path without a
+/// stall.
 pub(crate) fn always_both(_: &Options) -> Vec<Row> {
     let minutes = 10;
     let mut rows = Vec::new();

@@ -48,11 +48,11 @@ fn grids(grids: &[(u32, Duration, Cut)]) -> Vec<Row> {
     let row = |((fps, _, cut), grid): (&(u32, Duration, Cut), &cuts::Grid)| {
         let what = match cut {
             Cut::Both => "both ways",
-            Cut::BothAndInFlight => "both ways and what is on its way",
+            Cut::BothAndInFlight => "both ways and packets in flight",
             Cut::OneWay => "one way",
         };
         let edge = if grid.stalled == 0 {
-            "no cut stalled".to_owned()
+            "no outage stalled".to_owned()
         } else {
             format!(
                 "highest margin that stalled {:.1} ms",
@@ -70,15 +70,15 @@ fn grids(grids: &[(u32, Duration, Cut)]) -> Vec<Row> {
                 grid.stalled - grid.broken
             ),
         )
-        .require(grid.cuts >= 1_000, "at least 1,000 cuts")
-        .require(grid.inside > 0, "some cuts are inside the budget")
+        .require(grid.cuts >= 1_000, "at least 1,000 outages")
+        .require(grid.inside > 0, "some outages are inside the budget")
         .require(grid.broken == 0, format!("no stall inside: {broken}"))
-        .require(grid.undecided == 0, "every cut ends on the relay")
+        .require(grid.undecided == 0, "every outage ends on the relay")
     };
     grids.iter().zip(&results).map(row).collect()
 }
 
-/// 1: a cut at every phase, over round trip, input delay, skew and frame rate.
+/// 1: an outage at every phase of a tick, over round trips, input delays, skews and frame rates.
 pub(crate) fn cuts(_: &Options) -> Vec<Row> {
     let phases = [(30, 20), (60, 12), (120, 7)];
     let both = phases.map(|(fps, _)| (fps, 3 * MS, Cut::Both));
@@ -86,7 +86,7 @@ pub(crate) fn cuts(_: &Options) -> Vec<Row> {
     grids(&[both, in_flight].concat())
 }
 
-/// 2: one-way cuts, and a link that is down for five seconds.
+/// 2: outages of one direction, and a link that is down for five seconds.
 pub(crate) fn one_way(_: &Options) -> Vec<Row> {
     let mut rows = grids(&[(30, 20), (60, 12), (120, 7)].map(|(f, p)| (f, p * MS, Cut::OneWay)));
     let (mut runs, mut stalls, mut returns) = (0, 0, 0);
@@ -115,12 +115,12 @@ pub(crate) fn one_way(_: &Options) -> Vec<Row> {
             format!("{stalls} stalled frames, {returns} not on the relay at the end"),
         )
         .require(stalls == 0, "no stall")
-        .require(returns == 0, "a promotion is final"),
+        .require(returns == 0, "a failover is final"),
     );
     rows
 }
 
-/// 3: a Wi-Fi spike of 150 ms.
+/// 3: a Wi-Fi spike of 150 ms: no failover.
 pub(crate) fn spikes(_: &Options) -> Vec<Row> {
     let rows = RATES.map(|fps| {
         let (mut longest, mut stalls, mut failovers, mut inside) = (Duration::ZERO, 0, 0, 0);
@@ -148,18 +148,18 @@ pub(crate) fn spikes(_: &Options) -> Vec<Row> {
             format!("150 ms without a packet at {fps} fps"),
             100,
             format!(
-                "{failovers} promotions, {stalls} stalled frames, both paths for {:.0} ms at most",
+                "{failovers} failovers, {stalls} stalled frames, both paths for {:.0} ms at most",
                 ms(longest)
             ),
         )
-        .require(failovers == 0, "a spike does not promote")
+        .require(failovers == 0, "a spike causes no failover")
         .require(longest < SECOND, "both paths end within a second")
         .require(stalls == 0 || inside < 100, "no stall inside the budget")
     });
     rows.into()
 }
 
-/// 4: healthy minutes.
+/// 4: ten healthy minutes: no game packet on the relay.
 pub(crate) fn healthy(_: &Options) -> Vec<Row> {
     let minutes = 10;
     side_by_side(&RATES, |&fps| {
@@ -197,17 +197,17 @@ pub(crate) fn healthy(_: &Options) -> Vec<Row> {
     })
 }
 
-/// 5: what a peer does to itself: hitches, a hidden tab, a pause, 15 Hz.
+/// 5: troubles of a peer and not of the path: stalls, a hidden tab, a pause, 15 Hz. No failover.
 pub(crate) fn peers(_: &Options) -> Vec<Row> {
     type Trouble = (&'static str, fn(&mut World));
     let troubles: [Trouble; 4] = [
-        ("five hitches of 400 ms", |world| {
+        ("five stalls of 400 ms", |world| {
             for _ in 0..5 {
                 world.freeze(1, 400 * MS);
                 world.run_for(2_400 * MS);
             }
         }),
-        ("five hitches of 3 s", |world| {
+        ("five stalls of 3 s", |world| {
             for _ in 0..5 {
                 world.freeze(1, 3 * SECOND);
                 world.run_for(5 * SECOND);
@@ -248,9 +248,9 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
             Row::new(
                 format!("{what}, 10 to 120 fps"),
                 RATES.len() as u64,
-                format!("{failovers} promotions, {astray} not direct at the end"),
+                format!("{failovers} failovers, {astray} not direct at the end"),
             )
-            .require(failovers == 0 && astray == 0, "no promotion"),
+            .require(failovers == 0 && astray == 0, "no failover"),
         );
     }
     let slow = SECOND / 15;
@@ -271,17 +271,20 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
             "a minute at 60 fps with one peer, the other, both at 15 polls a second",
             polls.len() as u64,
             format!(
-                "{failovers} promotions, both paths for {:.0} ms at most",
+                "{failovers} failovers, both paths for {:.0} ms at most",
                 ms(both)
             ),
         )
-        .require(failovers == 0, "no promotion")
-        .require(both < 2 * SECOND, "doubt ends once the poll rate is known"),
+        .require(failovers == 0, "no failover")
+        .require(
+            both < 2 * SECOND,
+            "no degraded path once the poll rate is known",
+        ),
     );
     rows
 }
 
-/// 6: the direct path heals after the promotion.
+/// 6: the direct path heals after the failover: no failback.
 pub(crate) fn heals(_: &Options) -> Vec<Row> {
     let (mut returns, mut direct_packets) = (0, 0);
     for fps in RATES {
@@ -308,13 +311,13 @@ pub(crate) fn heals(_: &Options) -> Vec<Row> {
         Row::new(
             "five minutes after the path healed, 10 to 120 fps",
             RATES.len() as u64,
-            format!("{returns} returns, {direct_packets} game packets on the healed path"),
+            format!("{returns} failbacks, {direct_packets} game packets on the healed path"),
         )
-        .require(returns == 0 && direct_packets == 0, "fallback is final"),
+        .require(returns == 0 && direct_packets == 0, "a failover is final"),
     ]
 }
 
-/// Losses of the direct path alone, beside a relay that is as fast and loses nothing.
+/// Loss on the direct path alone, beside a relay with the same latency and no loss.
 const LOSSES: [&str; 5] = [
     "direct:loss=5%",
     "direct:loss=10%",
@@ -322,10 +325,11 @@ const LOSSES: [&str; 5] = [
     "direct:loss=40%",
     "direct:loss=60%",
 ];
-/// Two seconds of both paths decide, as soon as the shares of both are known well enough.
-const DOUBT_BOUND: Duration = Duration::from_secs(3);
+/// Longest time in `Suspect`: two seconds on both paths decide, once the loss of both is known well
+/// enough.
+const SUSPECT_BOUND: Duration = Duration::from_secs(3);
 
-/// The longest stretch in Suspect of either peer.
+/// The longest time that either peer was in `Suspect`.
 fn longest_suspect(world: &World) -> Duration {
     let mut longest = Duration::ZERO;
     for peer in &world.peers {
@@ -345,7 +349,7 @@ fn longest_suspect(world: &World) -> Duration {
     longest
 }
 
-/// 8: both sides promote at once, or apart; packets come twice and out of order.
+/// 8: both peers fail over at once or one after the other; packets come twice and out of order.
 pub(crate) fn agreement(_: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
     let (mut apart, mut stalls) = (0, 0);
@@ -363,7 +367,7 @@ pub(crate) fn agreement(_: &Options) -> Vec<Row> {
     }
     rows.push(
         Row::new(
-            "both promote in the same instant",
+            "both fail over in the same instant",
             100,
             format!("{apart} ended apart, {stalls} stalled frames"),
         )
@@ -409,14 +413,14 @@ pub(crate) fn agreement(_: &Options) -> Vec<Row> {
         Row::new(
             "a minute with 5 to 60 % loss on the direct path, 10 to 120 fps",
             matches,
-            format!("longest doubt {:.0} ms", ms(longest)),
+            format!("suspect for {:.0} ms at most", ms(longest)),
         )
-        .require(longest < DOUBT_BOUND, "no doubt outlives its bound"),
+        .require(longest < SUSPECT_BOUND, "no path is suspect for longer"),
     );
     // `Game::take` of the model panics when a packet reaches it twice or leaves a hole.
     rows.push(
         Row::new(
-            "cut one way among duplicates, reordering and 5 % loss",
+            "an outage one way, with duplicates, reordering and 5 % loss",
             100,
             format!(
                 "{apart} ended apart; {duplicates} copies and {reordered} reordered packets, none \

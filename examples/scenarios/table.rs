@@ -1,19 +1,19 @@
-//! Owns the rows of the table. Never measures.
+//! The rows of the table.
 
-/// One line: what was run, what must hold, what was measured.
+/// One line of the table: what was run, what was measured, what must hold.
 pub(crate) struct Row {
     /// What was run.
     pub what: String,
     /// How often.
     pub runs: u64,
-    /// What came out.
+    /// The result.
     pub measured: String,
-    /// What did not hold, if anything.
+    /// The requirement that is not met, if any.
     pub broken: Option<String>,
 }
 
 impl Row {
-    /// A row that holds as long as nothing is [`required`](Self::require) in vain.
+    /// A row that holds unless a [requirement](Self::require) is not met.
     pub(crate) fn new(what: impl Into<String>, runs: u64, measured: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -23,7 +23,7 @@ impl Row {
         }
     }
 
-    /// Says what must hold; the first thing that does not is told.
+    /// Adds a requirement. The row shows the first one that is not met.
     pub(crate) fn require(mut self, holds: bool, fact: impl Into<String>) -> Self {
         if !holds {
             self.broken.get_or_insert_with(|| fact.into());

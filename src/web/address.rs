@@ -1,8 +1,24 @@
-//! Owns reading the page's own address: its parameters and its fragment. Never changes it.
+//! The page's own address: its parameters and its fragment.
 
 use std::str::FromStr;
 
-/// The address of the page that a game runs in.
+/// The address of the page that a game runs in: read settings from its parameters, and secrets from
+/// its fragment.
+///
+/// ```no_run
+/// use bevy_rollback_lab::config::LabConfig;
+/// use bevy_rollback_lab::web::PageAddress;
+///
+/// # fn lab() -> Result<LabConfig, String> {
+/// // https://example.org/?room=r7&players=3#token=…
+/// let address = PageAddress::read()?;
+/// let room = address.parameter("room").unwrap_or("study");
+/// let players = address.parsed("players")?.unwrap_or(2);
+/// let token = address.secret("token");
+/// # drop(token);
+/// Ok(LabConfig::new(address.server(), room).players(players))
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageAddress {
     /// Host and port that the page came from. Empty for a page from a file.
@@ -17,9 +33,9 @@ impl PageAddress {
     /// The address of this page.
     ///
     /// # Errors
-    /// When there is no window to ask, as in a worker.
+    /// There is no window, as in a worker.
     pub fn read() -> Result<Self, String> {
-        let window = web_sys::window().ok_or("this is no page: it has no window")?;
+        let window = web_sys::window().ok_or("this is not a page: it has no window")?;
         let location = window.location();
         let part = |part: Result<String, _>| part.map_err(|error| format!("{error:?}"));
         Ok(Self {
@@ -38,22 +54,23 @@ impl PageAddress {
         format!("{scheme}://{}", self.host)
     }
 
-    /// A parameter of the query, decoded. An empty one counts as absent.
+    /// A parameter of the query, decoded. `None` if it is absent or empty.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         find(&self.query, name)
     }
 
-    /// A value of the fragment, which browsers never send to a server.
+    /// A value of the fragment, which browsers do not send to servers. `None` if it is absent or
+    /// empty.
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<&str> {
         find(&self.fragment, name)
     }
 
-    /// A parameter read as `T`.
+    /// A parameter read as `T`; `None` if it is absent or empty.
     ///
     /// # Errors
-    /// When it is there and cannot be read, in words that name it.
+    /// Its value is not a `T`. The error names the parameter and the value.
     pub fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, String> {
         let Some(text) = self.parameter(name) else {
             return Ok(None);
@@ -66,7 +83,7 @@ impl PageAddress {
         }
     }
 
-    /// A parameter that is on when it is there, unless it says `0` or `false`.
+    /// A switch: true if the parameter is there, unless its value is `0` or `false`.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
         let value = self.query.iter().find(|(key, _)| key == name);
@@ -92,7 +109,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What is not encoded as it should be stays as it is.
+/// Decodes percent signs and `+`; a text that is not encoded correctly stays as it is.
 fn decoded(text: &str) -> String {
     let spaced = text.replace('+', " ");
     js_sys::decode_uri_component(&spaced).map_or(spaced, String::from)

@@ -1,6 +1,5 @@
-//! Owns when the page's devices say that they changed: the time stamps of key and pointer events,
-//! which browsers take from the device's own event and not from the moment of its delivery. Never
-//! decides what a key means.
+//! Time stamps of key and pointer events for [`InputTiming`]. Browsers take them from the device's
+//! event (`Event.timeStamp`), not from the moment of its delivery to the page.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::{lasting, page_ms};
 use crate::clock::LabClock;
 use crate::metrics::InputTiming;
 
-/// What changes a key, a button or a finger. A moving mouse holds nothing.
+/// Events that change a key, a button or a finger. A moving mouse is filtered out below.
 const EVENTS: [&str; 6] = [
     "keydown",
     "keyup",
@@ -29,17 +28,17 @@ thread_local! {
     static SEEN: RefCell<Vec<(&'static str, f64)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Listens before the game does, and lets every event pass.
+/// Listens in the capture phase, before the game does, and does not stop any event.
 pub(super) fn install() -> Result<(), JsValue> {
     let window = web_sys::window().ok_or("no window")?;
-    let note = lasting::<dyn FnMut(Event)>(Closure::new(|event: Event| note(&event)));
+    let record = lasting::<dyn FnMut(Event)>(Closure::new(|event: Event| record(&event)));
     for event in EVENTS {
-        window.add_event_listener_with_callback_and_bool(event, &note, true)?;
+        window.add_event_listener_with_callback_and_bool(event, &record, true)?;
     }
     Ok(())
 }
 
-fn note(event: &Event) {
+fn record(event: &Event) {
     let Some(device) = device(event) else {
         return;
     };
@@ -49,7 +48,7 @@ fn note(event: &Event) {
     });
 }
 
-/// The name that [`InputTiming`] knows the device by; `None` for what changes nothing.
+/// The device's name in [`InputTiming`]; `None` for events that change nothing.
 fn device(event: &Event) -> Option<&'static str> {
     if let Some(key) = event.dyn_ref::<KeyboardEvent>() {
         return (!key.repeat()).then_some("keyboard");
@@ -57,12 +56,12 @@ fn device(event: &Event) -> Option<&'static str> {
     let pointer = event.dyn_ref::<PointerEvent>()?;
     match pointer.pointer_type().as_str() {
         "mouse" => (event.type_() != "pointermove").then_some("mouse"),
-        // A pen draws on the same glass.
+        // A pen counts as touch.
         _ => Some("touch"),
     }
 }
 
-/// Tells the moments before the game reads its devices, on the lab's clock.
+/// Reports the moments on the lab's clock, before the game reads its devices.
 pub(super) fn report_moments(clock: Res<LabClock>, timing: Option<ResMut<InputTiming>>) {
     let seen = SEEN.take();
     let (Some(mut timing), Some(window)) = (timing, web_sys::window()) else {
@@ -71,7 +70,7 @@ pub(super) fn report_moments(clock: Res<LabClock>, timing: Option<ResMut<InputTi
     let (now, page_now) = (clock.now(), page_ms(&window));
     for (device, stamp) in seen {
         let ago = Duration::try_from_secs_f64((page_now - stamp) / 1e3);
-        // A stamp from the future, or from before the session, is no evidence.
+        // Stamps from the future or from before the session are dropped.
         if let Some(at) = ago.ok().and_then(|ago| now.checked_sub(ago)) {
             timing.platform_event(device, at);
         }

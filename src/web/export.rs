@@ -1,6 +1,6 @@
-//! Owns `window.exportSessionMetrics()`. Between two updates the metrics lie outside the world,
-//! where the page's scripts may read them at any moment; an update takes them back. Never copies
-//! them, so that nothing is paid for what nobody asks.
+//! `window.exportSessionMetrics()`. Between two updates the metrics lie outside the world, where the
+//! page's scripts can read them at any moment; the next update takes them back. Moving them costs
+//! nothing, and a document is built only when a script asks for it.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -19,7 +19,7 @@ thread_local! {
     static ENDED: RefCell<Vec<(u32, String)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Metrics of whatever input.
+/// Metrics of any input type.
 trait Lent {
     fn running(&self) -> bool;
     fn latest(&self) -> Option<EpisodeDocument>;
@@ -43,7 +43,7 @@ where
     }
 }
 
-/// The update is over: the page may read.
+/// At the end of an update: moves the metrics to where the page's scripts can read them.
 pub(super) fn lend<I>(world: &mut World)
 where
     I: Copy + PartialEq + Serialize + Send + Sync + 'static,
@@ -53,7 +53,7 @@ where
     }
 }
 
-/// An update begins: the metrics are the world's.
+/// At the start of an update: moves the metrics back into the world.
 pub(super) fn take_back<I>(world: &mut World)
 where
     I: Copy + PartialEq + Serialize + Send + Sync + 'static,
@@ -70,7 +70,7 @@ pub(super) fn keep(number: u32, document: String) {
     ENDED.with_borrow_mut(|ended| ended.push((number, document)));
 }
 
-/// Puts the function on `window`, for as long as the page lives.
+/// Defines the function on `window`, for as long as the page lives.
 pub(super) fn install() -> Result<(), JsValue> {
     let window = web_sys::window().ok_or("no window")?;
     let export = Closure::<dyn FnMut(JsValue) -> JsValue>::new(|options: JsValue| export(&options));
@@ -80,8 +80,8 @@ pub(super) fn install() -> Result<(), JsValue> {
     Ok(())
 }
 
-/// The current episode with `isPartial: true`, else the last one, else `null`; `{all: true}` gives
-/// an array of all.
+/// The running episode with `isPartial: true`, else the last one, else `null`; with `{all: true}` an
+/// array of all episodes.
 fn export(options: &JsValue) -> JsValue {
     let all = options.is_object()
         && Reflect::get(options, &JsValue::from_str("all")).is_ok_and(|all| all.is_truthy());
@@ -89,7 +89,7 @@ fn export(options: &JsValue) -> JsValue {
         let lent = lent.as_deref()?;
         let document = lent.latest()?;
         let number = document.episode.episode_num;
-        // One that ended has its document already, with all that the others told at its end.
+        // An episode that ended has a document already, complete with the other peers' reports.
         let kept = ENDED.with_borrow(|ended| ended.iter().any(|(of, _)| *of == number));
         (lent.running() || !kept).then_some(document)
     });

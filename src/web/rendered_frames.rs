@@ -1,45 +1,46 @@
-//! Owns keeping an update that no picture shows away from the renderer: a page that draws slowly would
-//! draw even more slowly if it had to draw every update between two pictures. Games never see it.
+//! Keeps updates between two rendered frames from the renderer: where drawing is slow, drawing every
+//! update would make it slower still.
 
 use bevy::camera::Camera;
 use bevy::prelude::*;
 
-use super::pace;
+use super::frame_scheduler;
 use crate::display::NotDrawn;
 
-/// The cameras that rest for one update.
+/// Cameras that are inactive for one update.
 #[derive(Resource, Default)]
-pub(super) struct Resting(Vec<Entity>);
+pub(super) struct PausedCameras(Vec<Entity>);
 
-/// Before anything of an update runs, every camera is as the game left it.
-pub(super) fn wake_cameras(
-    mut resting: ResMut<Resting>,
+/// Makes every camera as the game left it, before anything else of an update runs.
+pub(super) fn resume_cameras(
+    mut paused: ResMut<PausedCameras>,
     mut cameras: Query<&mut Camera>,
     display: Option<ResMut<NotDrawn>>,
 ) {
-    for entity in resting.0.drain(..) {
-        // It may be gone by now.
+    for entity in paused.0.drain(..) {
+        // The game may have despawned it.
         if let Ok(mut camera) = cameras.get_mut(entity) {
             camera.bypass_change_detection().is_active = true;
         }
     }
     if let Some(mut display) = display {
-        display.set_if_neq(NotDrawn(pace::undrawn()));
+        display.set_if_neq(NotDrawn(frame_scheduler::undrawn()));
     }
 }
 
-/// After everything of an update ran. Without an active camera a window's picture is left alone.
-pub(super) fn rest_cameras(
-    mut resting: ResMut<Resting>,
+/// Deactivates all cameras after everything else of an update that will not be drawn. Without an
+/// active camera the window keeps its last rendered frame.
+pub(super) fn pause_cameras(
+    mut paused: ResMut<PausedCameras>,
     mut cameras: Query<(Entity, &mut Camera)>,
 ) {
-    if !pace::undrawn() {
+    if !frame_scheduler::undrawn() {
         return;
     }
     for (entity, mut camera) in &mut cameras {
         if camera.is_active {
             camera.bypass_change_detection().is_active = false;
-            resting.0.push(entity);
+            paused.0.push(entity);
         }
     }
 }

@@ -1,81 +1,83 @@
-//! Owns the scenes: what happens in a match. Never plays one.
+//! The test cases: what happens in a match, once for each cause of rollbacks, and mixed.
 
-use super::simulated_path::Weather;
+use super::simulated_path::LinkProfile;
 
-/// What a scene does to a peer after one of its updates.
+/// What a test case does to a peer after one of its updates.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Act {
-    Nothing,
-    /// The peer does nothing for so many milliseconds.
+pub(super) enum Action {
+    None,
+    /// The peer does not update for a number of milliseconds.
     Stall(u64),
-    /// The second peer waits until it is so many frames behind.
-    Lead(i32),
-    /// The peer's window is hidden, or shown again.
-    Hide(bool),
+    /// The second peer waits until it is a number of frames behind.
+    FallBehind(i32),
+    /// The peer's window is hidden (true) or shown again (false).
+    SetHidden(bool),
 }
 
 /// A kind of match.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scene {
+pub(super) struct TestCase {
     pub name: &'static str,
-    /// It belongs to the table under loss and jitter.
-    pub background: bool,
-    pub weather: Weather,
+    /// Belongs to the table under loss and jitter.
+    pub impaired: bool,
+    pub link: LinkProfile,
     pub input_delay: u32,
     /// Frames of a match.
     pub frames: usize,
     /// Matches in quick mode; three times as many otherwise.
     pub quick: u64,
-    /// By which share of a tick the time between polls varies.
+    /// Share of a tick by which the time between polls varies.
     pub tick_jitter: f64,
-    /// Stalls of random length after this share of the updates.
+    /// Share of the updates that are followed by a stall of random length.
     pub stalls: f64,
-    /// The first peer is to lead by so many frames.
+    /// Frames by which the first peer leads.
     pub lead: Option<i32>,
     /// Updates after which a peer hides, and shows again after eight more.
     pub hides: Option<usize>,
-    /// The direct path is cut so many milliseconds after play began.
-    pub cut_after: Option<u64>,
+    /// Milliseconds of play after which the direct path is blackholed.
+    pub outage_after: Option<u64>,
     /// The first peer disconnects the second one at this frame.
     pub disconnect_at: Option<i32>,
 }
 
-impl Scene {
-    /// What happens after update `turn` of a peer; `chance` is drawn for it.
-    pub(super) fn act(&self, turn: usize, chance: f64) -> Act {
+impl TestCase {
+    /// What happens after update number `update` of a peer; `chance` is a random number from 0 to 1.
+    pub(super) fn action(&self, update: usize, chance: f64) -> Action {
         if let Some(every) = self.hides {
-            match turn % every {
-                0 => return Act::Hide(true),
-                8 => return Act::Hide(false),
+            match update % every {
+                0 => return Action::SetHidden(true),
+                8 => return Action::SetHidden(false),
                 _ => {}
             }
         }
         if chance < self.stalls {
             // 70 to 300 ms.
             let spread = chance / self.stalls;
-            return Act::Stall(70 + (230.0 * spread) as u64);
+            return Action::Stall(70 + (230.0 * spread) as u64);
         }
         match self.lead {
-            Some(lead) if turn.is_multiple_of(60) => Act::Lead(lead),
-            _ => Act::Nothing,
+            Some(lead) if update.is_multiple_of(60) => Action::FallBehind(lead),
+            _ => Action::None,
         }
     }
 }
 
-const CALM: Weather = Weather {
+/// A steady link.
+const STEADY: LinkProfile = LinkProfile {
     latency: 10.0,
     relay: 12.0,
     jitter: 0.0,
     loss: 0.0,
     reorder: (0.0, 0.0),
     spike: (0.0, 0.0),
-    cut: false,
+    outage: false,
 };
 
-const PLAIN: Scene = Scene {
+/// The base of all other cases.
+const PLAIN: TestCase = TestCase {
     name: "plain",
-    background: false,
-    weather: CALM,
+    impaired: false,
+    link: STEADY,
     input_delay: 2,
     frames: 1_800,
     quick: 4,
@@ -83,119 +85,123 @@ const PLAIN: Scene = Scene {
     stalls: 0.0,
     lead: None,
     hides: None,
-    cut_after: None,
+    outage_after: None,
     disconnect_at: None,
 };
 
-/// Loss and jitter as of an ordinary connection, a bad Wi-Fi at the upper end.
-const ROUGH: Weather = Weather {
+/// Loss and jitter between those of an ordinary connection and of a bad Wi-Fi.
+const IMPAIRED: LinkProfile = LinkProfile {
     latency: 10.0,
     relay: 12.0,
     jitter: 4.0,
     loss: 0.03,
     reorder: (0.0, 0.0),
     spike: (0.0, 0.0),
-    cut: false,
+    outage: false,
 };
 
-pub(super) const SCENES: &[Scene] = &[
-    Scene {
+/// All test cases.
+pub(super) const CASES: &[TestCase] = &[
+    TestCase {
         name: "loss",
-        weather: Weather { loss: 0.05, ..CALM },
+        link: LinkProfile {
+            loss: 0.05,
+            ..STEADY
+        },
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "reorder",
-        weather: Weather {
+        link: LinkProfile {
             reorder: (0.05, 45.0),
-            ..CALM
+            ..STEADY
         },
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "queue spikes",
-        weather: Weather {
+        link: LinkProfile {
             spike: (0.02, 50.0),
-            ..CALM
+            ..STEADY
         },
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "jitter",
-        weather: Weather {
+        link: LinkProfile {
             latency: 22.0,
             jitter: 14.0,
-            ..CALM
+            ..STEADY
         },
         quick: 3,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "far",
-        weather: Weather {
+        link: LinkProfile {
             latency: 60.0,
             relay: 62.0,
-            ..CALM
+            ..STEADY
         },
         input_delay: 1,
         quick: 2,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "lead",
         lead: Some(5),
         quick: 3,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "stalls",
         stalls: 0.02,
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "hidden",
         hides: Some(120),
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "cut",
-        weather: Weather {
+        link: LinkProfile {
             latency: 8.0,
             relay: 50.0,
-            ..CALM
+            ..STEADY
         },
         input_delay: 1,
         frames: 300,
         quick: 24,
-        cut_after: Some(3_000),
+        outage_after: Some(3_000),
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "disconnect",
         frames: 140,
         quick: 220,
         lead: Some(2),
         disconnect_at: Some(110),
-        weather: Weather {
+        link: LinkProfile {
             latency: 40.0,
-            ..CALM
+            ..STEADY
         },
         input_delay: 0,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "all at once",
-        weather: Weather {
+        link: LinkProfile {
             jitter: 6.0,
             loss: 0.02,
             reorder: (0.01, 45.0),
             spike: (0.005, 50.0),
-            ..CALM
+            ..STEADY
         },
         stalls: 0.005,
         lead: Some(2),
@@ -203,100 +209,100 @@ pub(super) const SCENES: &[Scene] = &[
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "loss 5 %",
-        background: true,
-        weather: Weather {
+        impaired: true,
+        link: LinkProfile {
             loss: 0.05,
-            ..ROUGH
+            ..IMPAIRED
         },
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough reorder",
-        background: true,
-        weather: Weather {
+        impaired: true,
+        link: LinkProfile {
             reorder: (0.05, 45.0),
-            ..ROUGH
+            ..IMPAIRED
         },
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough queue spikes",
-        background: true,
-        weather: Weather {
+        impaired: true,
+        link: LinkProfile {
             spike: (0.02, 50.0),
-            ..ROUGH
+            ..IMPAIRED
         },
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough far",
-        background: true,
-        weather: Weather {
+        impaired: true,
+        link: LinkProfile {
             latency: 60.0,
             relay: 62.0,
             loss: 0.01,
-            ..ROUGH
+            ..IMPAIRED
         },
         input_delay: 1,
         quick: 2,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough lead",
-        background: true,
-        weather: Weather {
+        impaired: true,
+        link: LinkProfile {
             loss: 0.01,
-            ..ROUGH
+            ..IMPAIRED
         },
         lead: Some(5),
         quick: 3,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough stalls",
-        background: true,
-        weather: ROUGH,
+        impaired: true,
+        link: IMPAIRED,
         stalls: 0.02,
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough hidden",
-        background: true,
-        weather: ROUGH,
+        impaired: true,
+        link: IMPAIRED,
         hides: Some(120),
         quick: 6,
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough cut",
-        background: true,
-        weather: Weather {
+        impaired: true,
+        link: LinkProfile {
             latency: 8.0,
             relay: 50.0,
-            ..ROUGH
+            ..IMPAIRED
         },
         input_delay: 1,
         frames: 300,
         quick: 24,
-        cut_after: Some(3_000),
+        outage_after: Some(3_000),
         ..PLAIN
     },
-    Scene {
+    TestCase {
         name: "rough disconnect",
-        background: true,
+        impaired: true,
         frames: 140,
         quick: 220,
         lead: Some(2),
         disconnect_at: Some(110),
-        weather: Weather {
+        link: LinkProfile {
             latency: 40.0,
-            ..ROUGH
+            ..IMPAIRED
         },
         input_delay: 0,
         ..PLAIN

@@ -1,5 +1,5 @@
-//! Owns the truth about a late input: from the log of every packet's fate and of every update of
-//! both peers, and never from anything that the library tells.
+//! The oracle: why an input was really late, by the log of every packet's fate and of every update of
+//! both peers. It uses nothing that the library reports.
 
 use std::time::Duration;
 
@@ -13,25 +13,28 @@ use super::simulated_path::{Fate, Sent};
 /// A gap between two updates that is the peer's own: two and a half ticks.
 const GAP: Duration = Duration::from_nanos(16_666_667 * 5 / 2);
 
-/// Compares what was told with what was true.
-pub(super) fn judge(scene: &str, played: &Played) -> Matrix {
+/// Compares the reported causes of a match with the true ones.
+pub(super) fn judge(case: &str, played: &Played) -> Matrix {
     let mut matrix = Matrix::default();
-    for (of, told) in played.told.iter().enumerate() {
-        for rollback in told.iter().filter(|told| told.frame >= played.judged_from) {
+    for (of, rollbacks) in played.rollbacks.iter().enumerate() {
+        let judged = rollbacks
+            .iter()
+            .filter(|rollback| rollback.frame >= played.judged_from);
+        for rollback in judged {
             let truth = if rollback.disconnect {
                 Some(Cause::Disconnect)
             } else {
                 truth(played, of, rollback.frame)
             };
             let Some(truth) = truth else {
-                matrix.pending += 1;
+                matrix.unlogged += 1;
                 continue;
             };
-            matrix.told[truth as usize][rollback.cause as usize] += 1;
-            matrix.at_once[truth as usize] += u64::from(rollback.at_once == truth);
+            matrix.reported[truth as usize][rollback.cause as usize] += 1;
+            matrix.at_first[truth as usize] += u64::from(rollback.first_cause == truth);
             if truth != rollback.cause && std::env::var_os("CAUSES_WRONG").is_some() {
                 eprintln!(
-                    "{scene}: peer {of}, frame {}: {truth:?} in truth, {rollback:?}",
+                    "{case}: peer {of}, frame {}: {truth:?} in truth, {rollback:?}",
                     rollback.frame
                 );
             }
@@ -40,36 +43,37 @@ pub(super) fn judge(scene: &str, played: &Played) -> Matrix {
     matrix
 }
 
-/// When a peer simulated `frame` first: the update that went beyond it.
+/// The update in which a peer simulated `frame` first.
 fn simulated(updates: &[Update], frame: i32) -> Option<usize> {
     let index = updates.partition_point(|update| update.next <= frame);
     (index < updates.len()).then_some(index)
 }
 
+/// The true cause of a rollback; `None` if the log does not hold the packet of its input.
 fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
     let (mine, theirs) = (&played.updates[of], &played.updates[1 - of]);
     let delay = played.input_delay;
     let needed = mine[simulated(mine, frame)?].at;
     let from_them = || played.sent.iter().filter(|sent| sent.from != of);
     let first = from_them().find(|sent| sent.newest == frame)?;
-    // The same packet on both paths.
+    // The copies of one packet on both paths.
     let copies: Vec<&Sent> = from_them()
         .filter(|sent| sent.newest == frame && sent.at == first.at)
         .collect();
-    if copies.iter().any(|copy| copy.fate == Fate::Cut) {
+    if copies.iter().any(|copy| copy.fate == Fate::Outage) {
         return Some(Cause::RouteChange);
     }
     let arrival = |sent: &Sent| match sent.fate {
         Fate::Arrives(due) => Some(due),
-        Fate::Lost | Fate::Cut => None,
+        Fate::Lost | Fate::Outage => None,
     };
-    let carrier = from_them()
+    let arrived = from_them()
         .filter(|sent| sent.newest >= frame)
         .filter_map(|sent| Some((arrival(sent)?, sent)))
         .min_by_key(|(due, _)| *due)?
         .1;
 
-    // Whether the update that sent a packet came after a gap, and later than the game's own pace.
+    // Whether the update that sent a packet came after a gap, and later than the frame rate allows.
     let resumed = |sent: &Sent| -> Option<(bool, bool)> {
         let update = theirs.iter().position(|update| update.at == sent.at)?;
         let before = theirs.get(update.checked_sub(1)?)?;
@@ -78,18 +82,18 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
         let due = theirs[last].at + FRAME * owed;
         let gap = sent.at - before.at > GAP;
         let late = sent.at >= due + FRAME / 2;
-        let stood = gap && late;
-        Some((theirs[update].hidden || (stood && before.hidden), stood))
+        let stalled = gap && late;
+        Some((theirs[update].hidden || (stalled && before.hidden), stalled))
     };
-    let (hidden, stood) = resumed(first)?;
-    let (carrier_hidden, carrier_stood) = resumed(carrier)?;
-    if hidden || carrier_hidden {
+    let (hidden, stalled) = resumed(first)?;
+    let (packet_hidden, packet_stalled) = resumed(arrived)?;
+    if hidden || packet_hidden {
         return Some(Cause::PeerHidden);
     }
     let made = simulated(theirs, frame - delay)?;
     let waited = simulated(theirs, frame - delay - 1)
         .is_some_and(|before| made > before && theirs[made].at - theirs[before].at > GAP);
-    if stood || carrier_stood || (waited && first.at == theirs[made].at) {
+    if stalled || packet_stalled || (waited && first.at == theirs[made].at) {
         return Some(Cause::PeerStall);
     }
     let direct = copies.iter().find(|copy| copy.path == Path::Direct);
@@ -98,10 +102,10 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
         return Some(Cause::PacketLoss);
     }
     let came = copies.iter().filter_map(|copy| arrival(copy)).min()?;
-    if carrier.newest > frame {
+    if arrived.newest > frame {
         return Some(Cause::Reordering);
     }
-    // In polls, because nothing is noticed in between; but not held by a stall of one's own.
+    // Rounded up to the next poll, when arrivals are noticed; a stall of this peer does not count.
     let poll = |due: Duration| {
         let index = mine.partition_point(|update| update.at < due);
         mine.get(index)
@@ -109,7 +113,7 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
     };
     let late = poll(came).saturating_sub(needed);
     let usual = poll(main.at + main.base).saturating_sub(needed);
-    // Less than half a tick more is a matter of where in the tick the packet falls.
+    // Less than half a tick more depends on where in the tick the packet arrives.
     let much_longer = came >= main.at + main.base + FRAME / 2;
     if much_longer && usual < late / 2 {
         return Some(Cause::JitterSpike);

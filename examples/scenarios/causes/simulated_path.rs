@@ -1,5 +1,5 @@
-//! Owns the network between two peers: how long every packet takes, which ones are lost, and the log
-//! of that. Never knows what the classifier makes of it.
+//! The simulated paths between two peers: how long every packet takes, which ones are lost, and a log
+//! of both for the oracle.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -12,26 +12,27 @@ use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
 use rollback_lab_test_kit::lab::{MemoryNetwork, peer_id};
 
-/// What happens to packets.
+/// Delay, loss and order of packets, the same in both directions.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Weather {
+pub(super) struct LinkProfile {
     /// One-way delay of the direct path, in milliseconds.
     pub latency: f64,
     /// The same of the relay.
     pub relay: f64,
-    /// The delay varies uniformly by so much both ways.
+    /// Largest deviation of the delay, uniform, in milliseconds.
     pub jitter: f64,
-    /// Share lost.
+    /// Share of packets lost, 0 to 1.
     pub loss: f64,
-    /// Share held back so that later ones overtake, and for how many milliseconds.
+    /// Share held back so that later ones overtake them, and for how many milliseconds.
     pub reorder: (f64, f64),
-    /// Share behind which a queue stands, and for how many milliseconds: later ones wait too.
+    /// Share that a queue delays, and by how many milliseconds: later packets wait behind it.
     pub spike: (f64, f64),
     /// Nothing passes the direct path.
-    pub cut: bool,
+    pub outage: bool,
 }
 
-impl Weather {
+impl LinkProfile {
+    /// One-way delay of `path` without jitter.
     pub(super) fn base(&self, path: Path) -> Duration {
         let ms = match path {
             Path::Direct => self.latency,
@@ -41,98 +42,103 @@ impl Weather {
     }
 }
 
-/// What became of a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fate {
+    /// Lost at random.
     Lost,
-    Cut,
+    /// Sent during the outage.
+    Outage,
+    /// Arrives at this time.
     Arrives(Duration),
 }
 
-/// A packet of inputs.
+/// A logged packet of inputs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub from: usize,
     pub path: Path,
-    /// Its newest input.
+    /// Frame of its newest input.
     pub newest: i32,
     pub at: Duration,
     pub base: Duration,
     pub fate: Fate,
 }
 
+/// The state of both directions of both paths.
 #[derive(Default)]
-pub(super) struct Sky {
+pub(super) struct PathState {
     pub now: Duration,
-    /// Before play everything arrives at once.
-    pub weather: Option<Weather>,
+    /// Before play, packets arrive at once.
+    pub link: Option<LinkProfile>,
     pub log: Vec<Sent>,
-    dice: u64,
+    random: u64,
     waiting: Vec<(Duration, u64, usize, usize, Path, Vec<u8>)>,
     order: u64,
     /// By sender and path: when the queue behind a spike is empty.
     busy: [[Duration; 2]; 2],
 }
 
-impl Sky {
+impl PathState {
+    /// A random number from 0 to 1.
     fn chance(&mut self) -> f64 {
-        self.dice = self
-            .dice
+        self.random = self
+            .random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (self.dice >> 11) as f64 / (1_u64 << 53) as f64
+        (self.random >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     fn fate(&mut self, from: usize, path: Path) -> Fate {
-        let Some(weather) = self.weather else {
+        let Some(link) = self.link else {
             return Fate::Arrives(self.now);
         };
         let [lost, late, held, spiked] = [(); 4].map(|()| self.chance());
-        if weather.cut && path == Path::Direct {
-            return Fate::Cut;
+        if link.outage && path == Path::Direct {
+            return Fate::Outage;
         }
-        if lost < weather.loss {
+        if lost < link.loss {
             return Fate::Lost;
         }
         let ms = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3);
-        let own = weather.base(path).as_secs_f64() * 1e3 + weather.jitter * (late * 2.0 - 1.0);
+        let own = link.base(path).as_secs_f64() * 1e3 + link.jitter * (late * 2.0 - 1.0);
         let mut due = self.now + ms(own);
         let busy = &mut self.busy[from][path.index()];
-        if spiked < weather.spike.0 {
-            *busy = (*busy).max(due + ms(weather.spike.1));
+        if spiked < link.spike.0 {
+            *busy = (*busy).max(due + ms(link.spike.1));
         }
         due = due.max(*busy);
-        if held < weather.reorder.0 {
-            due += ms(weather.reorder.1);
+        if held < link.reorder.0 {
+            due += ms(link.reorder.1);
         }
         Fate::Arrives(due)
     }
 }
 
-/// What both peers' networks share.
+/// The paths, shared by the networks of both peers.
 #[derive(Clone, Default)]
-pub(super) struct Air(Arc<Mutex<Sky>>);
+pub(super) struct SimulatedPath(Arc<Mutex<PathState>>);
 
-impl Air {
+impl SimulatedPath {
     pub(super) fn new(seed: u64) -> Self {
-        let air = Self::default();
-        air.sky().dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678;
-        air
+        let paths = Self::default();
+        paths.lock().random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678;
+        paths
     }
 
-    pub(super) fn sky(&self) -> MutexGuard<'_, Sky> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PathState> {
         self.0.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 }
 
-/// One peer's network: the hub tells who is there, the air carries the packets.
-pub(super) struct AirNetwork {
+/// The network of one peer: the hub reports who is there, the simulated paths carry the packets.
+pub(super) struct SimulatedNetwork {
     pub hub: MemoryNetwork,
-    pub air: Air,
+    pub paths: SimulatedPath,
     pub slot: usize,
 }
 
-impl Network for AirNetwork {
+impl Network for SimulatedNetwork {
     fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
         self.hub.poll_events(events);
     }
@@ -145,8 +151,8 @@ impl Network for AirNetwork {
         datagram: &[u8],
     ) -> Result<(), SendFailed> {
         let to = usize::from(peer == peer_id(2));
-        let mut sky = self.air.sky();
-        let fate = sky.fate(self.slot, path);
+        let mut state = self.paths.lock();
+        let fate = state.fate(self.slot, path);
         let newest = match Header::decode(datagram) {
             Ok((header, payload)) if header.kind == DatagramKind::Data => inspect_outgoing(payload)
                 .ok()
@@ -154,9 +160,9 @@ impl Network for AirNetwork {
             _ => None,
         };
         if let Some(newest) = newest {
-            let (at, base) = (sky.now, sky.weather.unwrap_or_default().base(path));
+            let (at, base) = (state.now, state.link.unwrap_or_default().base(path));
             let from = self.slot;
-            sky.log.push(Sent {
+            state.log.push(Sent {
                 from,
                 path,
                 newest,
@@ -166,9 +172,10 @@ impl Network for AirNetwork {
             });
         }
         if let Fate::Arrives(due) = fate {
-            sky.order += 1;
-            let order = sky.order;
-            sky.waiting
+            state.order += 1;
+            let order = state.order;
+            state
+                .waiting
                 .push((due, order, self.slot, to, path, datagram.to_vec()));
         }
         Ok(())
@@ -177,13 +184,13 @@ impl Network for AirNetwork {
     fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
         let mut due = Vec::new();
         {
-            let mut sky = self.air.sky();
-            let now = sky.now;
+            let mut state = self.paths.lock();
+            let now = state.now;
             let mut index = 0;
-            while index < sky.waiting.len() {
-                let (at, _, _, to, ..) = sky.waiting[index];
+            while index < state.waiting.len() {
+                let (at, _, _, to, ..) = state.waiting[index];
                 if to == self.slot && at <= now {
-                    due.push(sky.waiting.swap_remove(index));
+                    due.push(state.waiting.swap_remove(index));
                 } else {
                     index += 1;
                 }

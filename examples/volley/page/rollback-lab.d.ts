@@ -900,8 +900,44 @@ export type Via = "direct" | "turn" | "relay" | "unknown";
 
 /** `detail` of the event `rollbacklab:error`. */
 export interface LabError {
-  /** Why there is no match, in words for the person who must act. */
+  /** Why there is no match, as a sentence for the participant. */
   message: string;
+  /**
+   * What failed. The page, before the program runs: `graphics` (no WebGL2), `download`,
+   * `instantiate`. The program: `start` (settings in the address, a file to watch), `session`,
+   * `panic`.
+   */
+  phase: "graphics" | "download" | "instantiate" | "start" | "session" | "panic";
+}
+
+/** `detail` of the event `rollbacklab:desync`: one peer's half of a desync. */
+export interface DesyncBundle {
+  /** Name and version of the format. */
+  schema: Schema;
+  /** What ran. */
+  software: Software;
+  /** Who played. */
+  session: Session;
+  /** `sessionId` and number, as in the episode's file. */
+  episodeId: string;
+  /** Counts from 0 within the lab session. */
+  episodeNum: number;
+  /** First compared frame whose states differ; `null` if only the digests of the whole history do. */
+  firstDifferingFrame: number | null;
+  /** Distance in frames between two compared states. */
+  comparedEveryFrames: number;
+  /** This peer's hash of that state, or its digest of the history. */
+  localHash: Hex64;
+  /** The other peer's. */
+  remoteHash: Hex64;
+  /** Handles of the players on the other peer. */
+  remotePlayers: number[];
+  /** When it was detected, on this file's clock. */
+  atUs: number;
+  /** Confirmed states around that frame, oldest first; empty if the game registers no state printer. */
+  snapshots: { frame: number; hash: Hex64 | null; state: unknown }[];
+  /** The inputs applied from the first snapshot to the last, by player handle. */
+  inputs: { frame: number; inputs: unknown[] }[];
 }
 
 /** What `replayEpisode` came to. */
@@ -950,7 +986,9 @@ declare global {
     "rollbacklab:episode": globalThis.CustomEvent<EpisodeDocument>;
     /** The session document changed. */
     "rollbacklab:session": globalThis.CustomEvent<SessionDocument>;
-    /** The session failed, or could not begin. */
+    /** The peers computed different states. */
+    "rollbacklab:desync": globalThis.CustomEvent<DesyncBundle>;
+    /** The session failed or could not begin, or the program did not load or panicked. */
     "rollbacklab:error": globalThis.CustomEvent<LabError>;
   }
 }

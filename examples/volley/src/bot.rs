@@ -1,7 +1,6 @@
-//! Bots at the local player handles of a volley game.
-//!
-//! Owns the system that samples them in [`ReadInputs`], from the state their own peer shows. Never
-//! part of rollback: like a person, a bot does not take back what it pressed.
+//! Bots for the local player handles of a volley game: [`BotPlugin`] samples them in [`ReadInputs`]
+//! from the newest state of their own peer. They are not rolled back: like a person, a bot does not
+//! take back what it pressed.
 
 use std::marker::PhantomData;
 
@@ -16,7 +15,7 @@ pub mod policy;
 
 use policy::Bot;
 
-/// The bots of this peer, made when a local handle first asks for input.
+/// The bots of this peer, one for each local handle, made at its first input.
 #[derive(Resource, Clone, Debug)]
 pub struct Bots {
     seed: u64,
@@ -34,12 +33,12 @@ impl Bots {
         }
     }
 
-    /// Forgets everything seen, for the next episode.
+    /// Resets all bots for the next episode.
     pub fn restart(&mut self, seed: u64) {
         *self = Self::new(seed, self.fps);
     }
 
-    /// The bots at work, in the order of their first input.
+    /// The bots in the order of their first input.
     pub fn iter(&self) -> impl Iterator<Item = &Bot> {
         self.bots.iter()
     }
@@ -56,7 +55,8 @@ impl Bots {
     }
 }
 
-/// Lets [`Bots`] press the buttons of every local player handle.
+/// Bots play every local player handle. Their seed is that of the first episode; for the next one call
+/// [`Bots::restart`].
 pub struct BotPlugin<C> {
     seed: u64,
     fps: u32,
@@ -64,7 +64,7 @@ pub struct BotPlugin<C> {
 }
 
 impl<C> BotPlugin<C> {
-    /// Bots with this seed in a game of `fps` frames a second.
+    /// Bots with this seed in a game of `fps` frames a second. Equal seeds play equal games.
     pub fn new(seed: u64, fps: u32) -> Self {
         Self {
             seed,

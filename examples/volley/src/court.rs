@@ -1,7 +1,6 @@
-//! The whole state of a volley game as plain integers.
-//!
-//! Owns the measures of the court, the state, its mirror image and its digest. Never moves
-//! anything: that is [`rules`](super::rules). No Bevy, no clock, no float, no unseeded randomness.
+//! The whole state of a volley game as plain integers: the measures of the court, the state, its
+//! mirror image and its digest. [`rules`](super::rules) advances it. No Bevy, no clock, no floats, no
+//! unseeded randomness: every machine computes the same.
 //!
 //! Lengths are in units of [`PX`] parts of a pixel, x to the right with the net at 0, y upwards
 //! with the floor at 0. Divisions truncate towards zero, so that a mirrored state moves as the
@@ -21,7 +20,7 @@ pub const NET_HALF: i32 = 4 * PX;
 pub const PLAYER_RADIUS: i32 = 44 * PX;
 /// Radius of the ball.
 pub const BALL_RADIUS: i32 = 20 * PX;
-/// Players the court has room for: two teams of two.
+/// Most players: two teams of two.
 pub const MAX_PLAYERS: usize = 4;
 /// How long the ball hangs in the air before a serve falls, in frames.
 pub const SERVE_FRAMES: u16 = 45;
@@ -86,7 +85,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// The same body seen in a mirror that stands in the net.
+    /// The body mirrored at the net.
     pub const fn mirrored(self) -> Self {
         Self {
             x: -self.x,
@@ -96,7 +95,7 @@ impl Body {
     }
 }
 
-/// What the game waits for.
+/// The phase of play.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// The ball hangs in the air over the serving side.
@@ -104,7 +103,7 @@ pub enum Phase {
     Serve,
     /// The ball is in play.
     Rally,
-    /// Somebody scored; the ball lies where it fell.
+    /// A point was scored; the ball lies where it fell.
     Point,
 }
 
@@ -113,17 +112,17 @@ pub enum Phase {
 pub struct Score {
     /// Frames simulated since the start.
     pub tick: u32,
-    /// What the game waits for.
+    /// The phase of play.
     pub phase: Phase,
     /// Frames left in [`Phase::Serve`] or [`Phase::Point`], 0 in a rally.
     pub timer: u16,
-    /// Who serves next, or served this rally.
+    /// The side that serves next, or served this rally.
     pub server: Side,
     /// Points by side.
     pub points: [u16; 2],
     /// The side that touched the ball last in this rally; the server before the first touch.
     pub last_side: Side,
-    /// Touches of that side in a row; counts a team, not a player.
+    /// Touches of that side in a row, of both its players together.
     pub touches: u8,
     /// Frames since the last counted touch; stops at 255.
     pub since_touch: u8,
@@ -149,7 +148,7 @@ pub struct Court {
 }
 
 impl Court {
-    /// A game about to serve. The seed decides who serves first and varies every serve.
+    /// A game about to serve. The seed decides which side serves first, and varies every serve.
     ///
     /// # Panics
     /// If `count` is not 1 to [`MAX_PLAYERS`].
@@ -200,7 +199,7 @@ impl Court {
         self.score.exchanges = 0;
     }
 
-    /// The game seen in a mirror that stands in the net: handles 0 and 1, 2 and 3 change places.
+    /// The game mirrored at the net: handles 0 and 1, 2 and 3 change places.
     ///
     /// # Panics
     /// If a side has more players than the other.
@@ -265,7 +264,8 @@ pub fn split_mix(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Where a player stands at the start: the middle of its half, or its third if it has a partner.
+/// x of a player at the start: the middle of its half, or a third or three quarters of it with a
+/// partner.
 pub fn home(handle: usize, count: usize) -> i32 {
     let side = Side::of(handle);
     let team = (0..count).filter(|other| Side::of(*other) == side).count();

@@ -1,12 +1,10 @@
-//! What a player can press: one byte on the wire, words in a file.
-//!
-//! Owns the button bits and their names. Never decides what a button does.
+//! The input of a player: one byte on the wire, the names of the buttons in a file.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The buttons one player holds during one frame.
+/// The buttons that one player holds during one frame.
 ///
 /// A binary format (ggrs's wire) carries one byte. A readable one (the episode file) carries the
 /// names joined by `+`, in the order left, right, jump, or `none`: an analysis script reads
@@ -33,7 +31,7 @@ impl VolleyInput {
         (Self::JUMP, "jump"),
     ];
 
-    /// The buttons of a byte from outside. Bits without a button are dropped.
+    /// The buttons of a byte from the wire. Bits without a button are dropped.
     pub const fn from_bits(bits: u8) -> Self {
         Self { bits: bits & 0b111 }
     }
@@ -60,7 +58,7 @@ impl VolleyInput {
         self.holds(Self::RIGHT) as i32 - self.holds(Self::LEFT) as i32
     }
 
-    /// The same hands seen in a mirror: left and right change places.
+    /// The input mirrored at the net: left and right change places.
     pub const fn mirrored(self) -> Self {
         let jump = self.bits & Self::JUMP.bits;
         let left = self.bits & Self::LEFT.bits;

@@ -1,9 +1,38 @@
-//! A deterministic volley game for 1 to 4 players over any `bevy_ggrs` session: two sides, a net,
-//! a ball, points, a serve after each point.
+//! Volley, the demo game of `bevy_rollback_lab`: a deterministic game for 1 to 4 players over any
+//! `bevy_ggrs` session. Two sides, a net, a ball, points, a serve after each point.
 //!
-//! Owns the thin Bevy layer: players, ball and score as rolled-back, checksummed state around the
-//! pure rules in [`court`] and [`rules`]. Never draws, reads no device, opens no socket. Examples,
-//! tests and benches share this file through `#[path]`.
+//! The package has three parts:
+//!
+//! - this library, the game without a screen: the pure rules on integers ([`court`], [`rules`]), the
+//!   input ([`input`]), bots ([`bot`]), and [`VolleyPlugin`], which registers the state for rollback
+//!   and checksums. Examples, tests and benches of the workspace play it.
+//! - the binary `volley` (feature `screen`, on by default): scene, devices, overlay, in a window or
+//!   on a page. `cargo run --release -p volley` plays against a bot at once.
+//! - `page/`, the page around the binary in a browser, built and served by `cargo xtask demo`.
+//!
+//! A game on another session type or transport needs these lines:
+//!
+//! ```
+//! use std::net::SocketAddr;
+//!
+//! use bevy::prelude::*;
+//! use bevy_ggrs::prelude::*;
+//! use volley::bot::BotPlugin;
+//! use volley::{VolleyConfig, VolleyPlugin, start_court};
+//!
+//! type Config = VolleyConfig<SocketAddr>;
+//!
+//! let mut app = App::new();
+//! app.add_plugins((
+//!     MinimalPlugins,
+//!     GgrsPlugin::<Config>::default(),
+//!     VolleyPlugin::<Config>::default(),
+//!     // Bots press the buttons of the local players.
+//!     BotPlugin::<Config>::new(7, 60),
+//! ));
+//! // Before the first frame, the same on every peer:
+//! start_court(app.world_mut(), 2, 7);
+//! ```
 
 use std::marker::PhantomData;
 
@@ -22,11 +51,11 @@ pub mod rules;
 use court::{Body, Court, MAX_PLAYERS, Score};
 use input::VolleyInput;
 
-/// The game's ggrs config over any kind of address: `VolleyConfig<PeerId>` for matchbox,
+/// The game's ggrs config for an address type: `VolleyConfig<PeerId>` for matchbox,
 /// `VolleyConfig<SocketAddr>` for UDP.
 pub type VolleyConfig<Address> = GgrsConfig<VolleyInput, Address>;
 
-/// A player on the court.
+/// Marks a player on the court.
 #[derive(Component, Clone, Copy, Debug, Hash, PartialEq, Eq)]
 #[require(Rollback)]
 pub struct Player {
@@ -34,12 +63,12 @@ pub struct Player {
     pub handle: usize,
 }
 
-/// The ball.
+/// Marks the ball.
 #[derive(Component, Clone, Copy, Debug, Hash, PartialEq, Eq)]
 #[require(Rollback)]
 pub struct Ball;
 
-/// Where a player or the ball is and how it moves.
+/// Position and velocity of a player or the ball.
 #[derive(Component, Clone, Copy, Debug, Default, Hash, PartialEq, Eq, Deref, DerefMut)]
 pub struct Motion(pub Body);
 
@@ -47,8 +76,8 @@ pub struct Motion(pub Body);
 #[derive(Resource, Clone, Copy, Debug, Default, Hash, PartialEq, Eq, Deref, DerefMut)]
 pub struct Scoreboard(pub Score);
 
-/// Registers the game's state for rollback and checksums, and its one system in
-/// [`GgrsSchedule`]. The court itself is set up by [`start_court`].
+/// The game: its state with rollback and checksums, and its one system in [`GgrsSchedule`]. Set up the
+/// court with [`start_court`] before the first frame.
 pub struct VolleyPlugin<C>(PhantomData<C>);
 
 impl<C> Default for VolleyPlugin<C> {
@@ -72,10 +101,10 @@ impl<C: ggrs::Config<Input = VolleyInput>> Plugin for VolleyPlugin<C> {
     }
 }
 
-/// Puts a new game on the court, in place of one that is there.
+/// Starts a new game and despawns the old one. Call it between episodes, outside of rollback, with the
+/// same arguments on every peer.
 ///
-/// Runs between episodes, never inside rollback. Entities are spawned by handle and the ball
-/// last: that order is part of every peer's checksums.
+/// Entities are spawned by handle and the ball last: the order is part of every peer's checksums.
 ///
 /// # Panics
 /// If `players` is not 1 to [`MAX_PLAYERS`].
@@ -92,7 +121,7 @@ pub fn start_court(world: &mut World, players: usize, seed: u64) {
     world.insert_resource(Scoreboard(court.score));
 }
 
-/// Reads the court from wherever a system runs: bots in `ReadInputs`, a renderer in `Update`.
+/// Reads the court in any schedule: bots do in `ReadInputs`, a renderer does in `Update`.
 #[derive(SystemParam)]
 pub struct CourtReader<'w, 's> {
     players: Query<'w, 's, (&'static Player, &'static Motion), Without<Ball>>,
@@ -101,7 +130,7 @@ pub struct CourtReader<'w, 's> {
 }
 
 impl CourtReader<'_, '_> {
-    /// The court as this peer shows it now, predictions included; `None` before [`start_court`].
+    /// The court at this peer's newest frame, predictions included; `None` before [`start_court`].
     pub fn court(&self) -> Option<Court> {
         let ball = self.ball.single().ok()?;
         let players = self
@@ -112,7 +141,7 @@ impl CourtReader<'_, '_> {
     }
 }
 
-/// The court as a desync bundle shows it; for `print_state`.
+/// The court as JSON, for the states in a desync bundle (`print_state`).
 pub fn print_court(reader: CourtReader) -> Value {
     let Some(Court {
         players,
@@ -158,8 +187,8 @@ fn advance_court<C: ggrs::Config<Input = VolleyInput>>(
     **score = court.score;
 }
 
-/// Puts the players in the order of their handles, whatever order the ECS stores them in.
-/// `None` if nobody plays.
+/// The court with its players by handle, in whatever order the ECS stores them. `None` without
+/// players.
 fn gather(players: impl Iterator<Item = (usize, Body)>, ball: Body, score: Score) -> Option<Court> {
     let mut court = Court {
         players: [Body::default(); MAX_PLAYERS],

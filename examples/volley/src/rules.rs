@@ -1,6 +1,5 @@
-//! One frame of the game: `step` turns state f and the inputs of frame f into state f + 1.
-//!
-//! Owns gravity, contacts, the net and points. Never reads anything but its arguments.
+//! One frame of the game: [`step`] turns state f and the inputs of frame f into state f + 1, with
+//! gravity, contacts, the net and points. It reads nothing but its arguments.
 
 use super::court::{
     BALL_RADIUS, Body, Court, HALF_WIDTH, HEIGHT, MAX_TOUCHES, NET_HALF, NET_HEIGHT, PLAYER_RADIUS,
@@ -17,7 +16,8 @@ pub const PLAYER_GRAVITY: i32 = PX / 2;
 /// A quarter of a pixel per frame and frame: a struck ball is in the air for about a second.
 pub const BALL_GRAVITY: i32 = PX / 4;
 
-/// The slowest a ball leaves a player along the line of contact; a ball never dies on a head.
+/// The least speed at which the ball leaves a player along the line of contact: a ball does not come
+/// to rest on a player.
 const MIN_BOUNCE: i32 = 17 * PX / 2;
 /// Bounds of the ball's velocity; with them nothing passes through anything within one frame.
 const MAX_BALL_VX: i32 = 8 * PX;
@@ -25,7 +25,7 @@ const MAX_BALL_VY: i32 = 12 * PX;
 /// Contacts of one side closer together than this are one touch.
 const TOUCH_GAP: u8 = 10;
 
-/// What the ball met in one frame of flight.
+/// Where the ball is after one frame of flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flight {
     /// Still in the air.
@@ -34,7 +34,7 @@ pub enum Flight {
     Floor,
 }
 
-/// Simulates one frame. Inputs are by handle; a missing one holds nothing, one too many is ignored.
+/// Simulates one frame. Inputs are by handle; missing ones hold nothing, surplus ones are ignored.
 pub fn step(court: &mut Court, inputs: &[VolleyInput]) {
     court.score.tick = court.score.tick.wrapping_add(1);
     for handle in 0..court.count {
@@ -52,7 +52,7 @@ pub fn step(court: &mut Court, inputs: &[VolleyInput]) {
 
 /// One frame of flight without players: gravity, walls, ceiling, net, floor.
 ///
-/// `last_side` is the way a ball falls that lands exactly on the middle of the net.
+/// `last_side` is the side to which a ball falls that lands exactly on the middle of the net.
 pub fn fly(ball: &mut Body, last_side: Side) -> Flight {
     let came_from = ball.x;
     ball.vy -= BALL_GRAVITY;
@@ -119,9 +119,9 @@ fn rally(court: &mut Court) {
     }
 }
 
-/// Bounces the ball off every player it runs into and tells which sides touched it.
+/// Bounces the ball off every player it runs into and returns which sides touched it.
 ///
-/// All contacts are taken from the same ball and added up: the order of players decides nothing.
+/// All contacts start from the same ball and are added up, so the order of players does not matter.
 fn meet_players(court: &mut Court) -> [bool; 2] {
     let ball = court.ball;
     let mut touched = [false; 2];
@@ -160,7 +160,7 @@ fn contact(ball: Body, player: Body) -> Option<Body> {
     if approach > 0 {
         return None;
     }
-    // Leaves at the speed of its coming, or at the least bounce, whichever is more.
+    // It leaves at its own speed or at the least bounce, whichever is more.
     let impulse = (-approach).max(i64::from(MIN_BOUNCE)) - approach;
     let along = |component: i64, amount: i64| narrow(component * amount / distance);
     Some(Body {
@@ -175,7 +175,7 @@ fn count_touch(court: &mut Court, touched: [bool; 2]) {
     let score = &mut court.score;
     let [left, right] = touched;
     if left && right {
-        // Both at once over the net: nobody's touch.
+        // Both at once over the net: a touch of neither side.
         score.touches = 0;
         score.since_touch = 0;
         return;

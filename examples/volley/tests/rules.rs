@@ -156,7 +156,7 @@ fn the_ball_never_crosses_the_net_below_its_top() {
 }
 
 #[test]
-fn a_serve_nobody_takes_is_a_point_for_the_other_side() {
+fn an_untouched_serve_is_a_point_for_the_other_side() {
     let mut court = Court::new(2, 7);
     let server = court.score.server;
     // The server leaves the ball alone in its corner.

@@ -1,8 +1,7 @@
-//! A seeded player of the volley game with a person's hands: it acts on what it saw a fifth of a
-//! second ago and holds each combination of buttons for a while.
+//! The policy of a bot: it acts on what it saw a fifth of a second ago and holds each combination of
+//! buttons for a while, as a person does. Seeded; no Bevy, no clock.
 //!
-//! Owns what to press. Reads the state its own peer shows, predictions included; it lives outside
-//! rollback and is never rolled back itself, just as a person is not. No Bevy, no clock.
+//! It reads the newest state of its own peer, predictions included.
 
 use std::collections::VecDeque;
 
@@ -12,28 +11,28 @@ use crate::court::{
 use crate::input::VolleyInput;
 use crate::rules::{Flight, RUN_SPEED, fly};
 
-/// Name of the policy, as it stands in an exported file.
+/// Name of the policy in exported files.
 pub const POLICY_NAME: &str = "volley-rally";
 /// Version of the policy; a change of any constant or decision below raises it.
 pub const POLICY_VERSION: &str = "1.0.0";
 
 /// Simple visual reaction time of adults, 180 to 250 ms in the literature.
 const REACTION_MS: u32 = 200;
-/// Bounds of one hold.
+/// Shortest and longest time that it holds a combination of buttons.
 const HOLD_MS: (u32, u32) = (100, 600);
-/// How long it watches before it looks for something better to do.
+/// Shortest and longest time that it waits before it decides again.
 const WATCH_MS: (u32, u32) = (100, 260);
-/// Closer to its target than this it stands.
+/// Within this distance of its target it stands still.
 const CLOSE_ENOUGH: i32 = 16 * PX;
-/// How far behind the ball it wants to meet it, so that the ball goes to the net.
+/// How far behind the ball it positions itself, so that the ball flies towards the net.
 const BEHIND: i32 = 15 * PX;
-/// Largest error of its aim, triangular around 0.
+/// Largest error of its aim; the distribution is triangular around 0.
 const AIM_ERROR: i32 = 42 * PX;
-/// It jumps at this share of the balls it could take standing, in percent.
+/// Share of the balls at which it jumps, in percent.
 const JUMP_PERCENT: u64 = 35;
 /// It takes off when the ball is this many frames away.
 const TAKE_OFF_FRAMES: i32 = 14;
-/// Nothing stays in the air longer than this, in frames.
+/// Longest flight that it predicts, in frames.
 const LONGEST_FLIGHT: i32 = 240;
 
 /// One bot at one player handle.
@@ -52,7 +51,7 @@ pub struct Bot {
     changes: u64,
 }
 
-/// What makes a player think again.
+/// Events that make it decide again.
 type News = (Phase, Side, u16, u8);
 
 /// Where and when the ball comes down to a player's height.
@@ -105,7 +104,7 @@ impl Bot {
         self.held
     }
 
-    /// Remembers the frame and notices, a reaction time late, that something happened.
+    /// Records the state, and reacts to events after the reaction time.
     fn look(&mut self, shown: &Court) {
         let reaction = self.frames(REACTION_MS) as usize;
         self.seen.push_back(*shown);
@@ -118,7 +117,7 @@ impl Bot {
             self.news = Some(news);
             self.aim_error = self.between(0, AIM_ERROR) - self.between(0, AIM_ERROR);
             self.will_jump = self.draw() % 100 < JUMP_PERCENT;
-            // Hands differ by a few frames even when both saw the same thing.
+            // Reaction times vary by a few frames.
             let soon = self.between(0, 4).unsigned_abs();
             self.frames_left = self.frames_left.min(soon);
         }
@@ -184,7 +183,7 @@ impl Bot {
         self.frames_left = frames.clamp(self.frames(shortest), self.frames(longest));
     }
 
-    /// Follows the ball it saw a reaction time ago down to a player's head.
+    /// Predicts the flight of the ball, as seen a reaction time ago, down to a player's height.
     fn landing(&self) -> Option<Landing> {
         let seen = self.seen[0];
         let hanging = match seen.score.phase {
@@ -206,7 +205,7 @@ impl Bot {
         None
     }
 
-    /// The ball comes down on its side and no partner is nearer.
+    /// Whether the ball comes down on its side and no partner is nearer.
     fn is_mine(&self, landing: Landing, shown: &Court) -> bool {
         let side = Side::of(self.handle);
         if landing.x.signum() != side.sign() {
@@ -218,7 +217,7 @@ impl Bot {
             .all(|other| (distance(self.handle), self.handle) <= (distance(other), other))
     }
 
-    /// Where it waits for the other side: about its place, never exactly.
+    /// Where it waits while the other side plays: near its place, with a random deviation.
     fn station(&mut self, count: usize) -> i32 {
         let wander = self.between(-60, 60) * PX;
         home(self.handle, count) + wander

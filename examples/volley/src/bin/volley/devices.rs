@@ -1,7 +1,5 @@
-//! The hands of a person: keyboard, gamepad and touch become the buttons of the game, and the
-//! record learns when and by which device they changed.
-//!
-//! Owns the bindings. Never moves anything.
+//! Keyboard, gamepad and touch: their bindings to the buttons of the game. When the buttons change, the
+//! record gets the time and the device ([`InputTiming`]).
 
 use bevy::input::InputSystems;
 use bevy::platform::collections::HashMap;
@@ -16,15 +14,15 @@ use crate::game::LocalPlayer;
 use crate::rounds::Config;
 use volley::input::VolleyInput;
 
-/// A stick further out than this means it.
+/// Dead zone of the stick.
 const STICK: f32 = 0.35;
-/// Shares of the screen's width: left of the first is the left button, between them the right one,
-/// beyond the second the jump.
-pub const TOUCH_ZONES: [f32; 2] = [0.22, 0.5];
+/// Touch zones as shares of the screen's width: the left button up to the first, the right button up
+/// to the second, the jump beyond it.
+pub(crate) const TOUCH_ZONES: [f32; 2] = [0.22, 0.5];
 
-/// What the devices hold, each by itself, so that the record can say which one changed.
+/// The buttons held on each device, apart, so that the record can name the one that changed.
 #[derive(Resource, Clone, Copy, Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     keyboard: VolleyInput,
     gamepad: VolleyInput,
     touch: VolleyInput,
@@ -37,30 +35,31 @@ impl Held {
         self.keyboard.with(self.gamepad).with(self.touch)
     }
 
-    /// What the fingers hold.
-    pub fn touch(&self) -> VolleyInput {
+    /// The buttons held by touch.
+    pub(crate) fn touch(&self) -> VolleyInput {
         self.touch
     }
 }
 
-/// Reads the devices, for the player unless a bot plays, and for the keys of the window.
-pub fn plugin(app: &mut App) {
+/// Reads the devices for the local player, unless a bot plays, and for the keys of the window.
+pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Held>()
         .add_systems(
             PreUpdate,
-            hold.after(InputSystems)
+            read_devices
+                .after(InputSystems)
                 .before(RunGgrsSystems)
-                .run_if(a_person_plays),
+                .run_if(human_plays),
         )
-        .add_systems(ReadInputs, press.run_if(a_person_plays))
+        .add_systems(ReadInputs, press.run_if(human_plays))
         .add_systems(Update, (close_on_escape, toggle_hud_by_gamepad));
 }
 
-fn a_person_plays(local: Res<LocalPlayer>) -> bool {
+fn human_plays(local: Res<LocalPlayer>) -> bool {
     !local.bot
 }
 
-fn hold(
+fn read_devices(
     keys: Res<ButtonInput<KeyCode>>,
     pads: Query<&Gamepad>,
     touches: Res<Touches>,
@@ -138,14 +137,14 @@ fn press(held: Res<Held>, local: Res<LocalPlayers>, mut commands: Commands) {
     commands.insert_resource(LocalInputs::<Config>(inputs));
 }
 
-/// A browser's tab is closed by the browser.
+/// Closes the window on Escape; a browser's tab is closed by its user.
 fn close_on_escape(keys: Res<ButtonInput<KeyCode>>, mut exit: MessageWriter<AppExit>) {
     if cfg!(not(target_arch = "wasm32")) && keys.just_pressed(KeyCode::Escape) {
         exit.write(AppExit::Success);
     }
 }
 
-/// F3 is the library's own.
+/// The gamepad's key for the HUD; F3 is handled by the library.
 fn toggle_hud_by_gamepad(pads: Query<&Gamepad>, mut shown: ResMut<HudShown>) {
     if pads
         .iter()

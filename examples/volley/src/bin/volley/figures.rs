@@ -1,8 +1,5 @@
-//! What plays: players, the ball, their shadows and names, drawn where this peer's newest frame has
-//! them.
-//!
-//! Owns their looks. Reads the court and never changes it: the drawn bodies are entities of their
-//! own beside the rolled-back ones.
+//! Players and ball with shadows and names, drawn at this peer's newest frame. The drawn figures are
+//! entities of their own beside the rolled-back ones, and only read the court.
 
 use std::f32::consts::FRAC_PI_2;
 
@@ -16,7 +13,7 @@ use volley::CourtReader;
 use volley::court::{BALL_RADIUS, Body, Court, MAX_PLAYERS, PLAYER_RADIUS, Phase, Side};
 
 /// Draws the newest court of every update.
-pub fn plugin(app: &mut App) {
+pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Shown>()
         .add_systems(Startup, (make_players, make_ball))
         .add_systems(
@@ -26,24 +23,24 @@ pub fn plugin(app: &mut App) {
                 (place_players, place_ball, name_players, watch_ball),
             )
                 .chain()
-                .in_set(Drawn),
+                .in_set(DrawSystems),
         );
 }
 
-/// The newest court stands where it is drawn. Runs in [`Update`].
+/// Systems that draw the newest court. Runs in [`Update`].
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Drawn;
+pub(crate) struct DrawSystems;
 
 /// The court on screen.
 #[derive(Resource, Clone, Copy, Debug, Default)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// The court, once there is one.
     pub court: Option<Court>,
     /// The next frame to simulate.
     pub frame: i32,
 }
 
-/// The drawn body of a player handle.
+/// The figure of a player handle.
 #[derive(Component)]
 struct Figure(usize);
 
@@ -51,7 +48,7 @@ struct Figure(usize);
 #[derive(Component)]
 struct Pupil(usize, Vec2);
 
-/// The drawn shadow of a player handle; the ball's is `None`.
+/// The shadow of a player handle, or of the ball (`None`).
 #[derive(Component)]
 struct Shadow(Option<usize>);
 
@@ -59,7 +56,7 @@ struct Shadow(Option<usize>);
 #[derive(Component)]
 struct NameTag(usize);
 
-/// The mark over the local player.
+/// The marker over the local player.
 #[derive(Component)]
 struct Mark(usize);
 
@@ -215,7 +212,7 @@ fn part(
 }
 
 /// Where a body is drawn.
-pub fn place(body: Body) -> Vec2 {
+pub(crate) fn place(body: Body) -> Vec2 {
     Vec2::new(px(body.x), px(body.y))
 }
 
@@ -236,7 +233,7 @@ fn place_players(
         };
         *visible = Visibility::Inherited;
         at.translation = place(*body).extend(at.translation.z);
-        // A jump stretches, a landing is square again.
+        // A jump stretches the figure.
         let stretch = px(body.vy).abs() * 0.012;
         at.scale = Vec3::new(1.0 - stretch * 0.6, 1.0 + stretch, 1.0);
     }
@@ -267,7 +264,7 @@ fn place_ball(
     for (mut at, mut visible) in &mut balls {
         *visible = Visibility::Inherited;
         at.translation = place(court.ball).extend(at.translation.z);
-        // Rolls as it flies; while it waits for the serve it breathes.
+        // It rolls as it flies, and pulses before the serve.
         at.rotate_z(-px(court.ball.vx) * 0.6 * time.delta_secs());
         let breath = match court.score.phase {
             Phase::Serve => (time.elapsed_secs() * 9.0).sin() * 0.06,
@@ -318,7 +315,7 @@ fn name_players(
     }
 }
 
-/// Everybody keeps an eye on the ball.
+/// All players look at the ball.
 fn watch_ball(shown: Res<Shown>, mut pupils: Query<(&Pupil, &mut Transform)>) {
     let Some(court) = &shown.court else {
         return;

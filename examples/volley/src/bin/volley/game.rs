@@ -1,6 +1,4 @@
-//! The app of the demo, the same in a window and on a page.
-//!
-//! Owns which plugins it is made of. Never looks into one.
+//! The app of the demo, the same in a window and on a page: its plugins.
 
 use std::time::Duration;
 
@@ -15,28 +13,28 @@ use crate::settings::Settings;
 use crate::{devices, figures, overlay, scene, trail};
 use volley::bot::BotPlugin;
 
-/// The demo speaks up when something is wrong. The crates named here warn about every connection
-/// that is set up or closed, and about every software renderer.
+/// Only warnings. The crates named here warn about every connection that is set up or closed, and
+/// about every software renderer.
 const LOG_FILTER: &str = "warn,webrtc=error,rtc=error,matchbox_socket=error,winit=error,wgpu=error,\
      bevy_render=error,bevy_winit=error,naga=error";
 /// The canvas of the page.
 const CANVAS: &str = "#game";
-/// How long a player looks at a result.
+/// How long the result of an episode is shown.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// Name of the local player, and who plays it.
+/// Names of the players, and whether a bot plays for the local one.
 #[derive(Resource, Clone, Debug)]
-pub struct LocalPlayer {
-    /// As it is shown.
+pub(crate) struct LocalPlayer {
+    /// Name under the local player.
     pub name: String,
-    /// As the others are shown.
+    /// Name under the other players.
     pub rival: String,
     /// A bot plays this side.
     pub bot: bool,
 }
 
 /// A match by `settings`, ready to run.
-pub fn app(settings: Settings) -> App {
+pub(crate) fn app(settings: Settings) -> App {
     let mut app = screen(&settings);
     rounds::plugin(&mut app, &settings, PAUSE);
     if settings.bot {
@@ -56,12 +54,12 @@ pub fn app(settings: Settings) -> App {
     #[cfg(target_arch = "wasm32")]
     app.add_plugins(crate::page::plugin);
     #[cfg(not(target_arch = "wasm32"))]
-    crate::shot::plugin(&mut app, &settings);
+    crate::screenshot::plugin(&mut app, &settings);
     app
 }
 
-/// A window or canvas, and who sits before it. Nothing is played yet.
-pub fn screen(settings: &Settings) -> App {
+/// An app with a window or canvas and the local player's name, without a game.
+pub(crate) fn screen(settings: &Settings) -> App {
     let mut app = App::new();
     app.add_plugins(DefaultPlugins.set(window(settings)).set(LogPlugin {
         level: Level::INFO,
@@ -75,7 +73,7 @@ pub fn screen(settings: &Settings) -> App {
         rival: settings.rival.clone(),
         bot: settings.bot,
     });
-    #[cfg(all(not(target_os = "linux"), not(feature = "demo-gamepad")))]
+    #[cfg(all(not(target_os = "linux"), not(feature = "gamepad")))]
     app.add_plugins(bevy_gilrs::GilrsPlugin);
     app
 }

@@ -1,7 +1,5 @@
-//! The demo at a desk: a command line, a server if none is named, bots as opponents, and a check of
-//! the files at the end.
-//!
-//! Owns the order of these and the exit status. Never draws and never plays.
+//! The interactive native run: command line, embedded server unless `--server` names one, bots as
+//! opponents, and a check of the files at the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,12 +19,12 @@ use crate::playback;
 use crate::rounds::{Outcome, SharedOutcome};
 
 /// Plays a match in a window.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(file) = &options.replay {
         return watch(file, &options);
     }
-    // Any address stands in for the server of one's own.
+    // The embedded server has no address yet; any valid one will do for the check.
     let server = options.server.as_deref().unwrap_or("ws://127.0.0.1");
     if let Err(error) = options.settings(server).lab().validate() {
         eprintln!("error: {error}");
@@ -45,13 +43,13 @@ pub fn main() -> ExitCode {
     let own = embedded.as_ref().map(LabServer::url);
     let settings = options.settings(own.as_deref().unwrap_or(server));
 
-    // Logs are set up by the window's app, before a bot says anything.
+    // The window's app sets up logging, so it is built before the bots start.
     let mut app = game::app(settings.clone());
-    let bots = Opponents::send(options.opponents(), &settings);
+    let bots = Opponents::spawn(options.opponents(), &settings);
     let outcome = app.world().resource::<SharedOutcome>().clone();
     let exit = app.run();
     let mut outcomes = vec![outcome.get()];
-    outcomes.extend(bots.recall());
+    outcomes.extend(bots.join());
     if let Some(server) = embedded {
         server.shutdown();
     }
@@ -67,7 +65,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Watches a file in a window.
+/// Plays an episode file in a window.
 fn watch(file: &Path, options: &Options) -> ExitCode {
     let view = if options.as_seen {
         View::AsSeen
@@ -86,8 +84,8 @@ fn watch(file: &Path, options: &Options) -> ExitCode {
     }
 }
 
-/// Everything that went wrong here or stands wrong in the files. A window that is closed in the
-/// middle of a match leaves a partial file, and that is nothing wrong.
+/// The failure of this peer's session, and everything wrong in the files. A partial file is fine: the
+/// window may be closed in the middle of a match.
 fn faults(outcomes: &[Outcome]) -> Vec<String> {
     let mut faults: Vec<String> = outcomes
         .first()

@@ -1,7 +1,5 @@
-//! Bots that play beside a window: peers like any other, each an app without a screen on a thread
-//! of its own.
-//!
-//! Owns their threads and their rhythm. Never shares anything with the window but the server.
+//! Bots as opponents of a native window: full peers, each a headless app on a thread of its own. They
+//! share nothing with the window but the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,20 +14,20 @@ use crate::rounds::{self, Config, Outcome, SharedOutcome};
 use crate::settings::Settings;
 use volley::bot::BotPlugin;
 
-/// Ticks a late loop makes up for; after a longer hitch it starts its rhythm anew.
+/// Ticks that a late loop catches up on; after a longer stall it starts a new schedule.
 const CATCH_UP: u32 = 8;
-/// A bot whose match is over waits this long for the window to leave first.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// After the window is closed, a bot waits this long for its match to end by itself.
+const EXIT_WAIT: Duration = Duration::from_secs(3);
 
-/// The bots of a process.
-pub struct Opponents {
+/// The bots of this process.
+pub(crate) struct Opponents {
     leave: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Outcome>>,
 }
 
 impl Opponents {
-    /// Sends `count` bots into the room of `settings`.
-    pub fn send(count: usize, settings: &Settings) -> Self {
+    /// Starts `count` bots in the room of `settings`.
+    pub(crate) fn spawn(count: usize, settings: &Settings) -> Self {
         let leave = Arc::new(AtomicBool::new(false));
         let threads = (0..count)
             .map(|number| {
@@ -43,8 +41,8 @@ impl Opponents {
         Self { leave, threads }
     }
 
-    /// The window is closed: the bots leave too, and their files are written.
-    pub fn recall(self) -> Vec<Outcome> {
+    /// Lets the bots leave and write their files, and waits for them.
+    pub(crate) fn join(self) -> Vec<Outcome> {
         self.leave.store(true, Ordering::Relaxed);
         self.threads
             .into_iter()
@@ -58,7 +56,7 @@ impl Opponents {
     }
 }
 
-/// Everything is as at the window's side, but for who plays and what is seen.
+/// The window's settings for a headless bot.
 fn bot_settings(settings: &Settings) -> Settings {
     Settings {
         bot: true,
@@ -69,7 +67,7 @@ fn bot_settings(settings: &Settings) -> Settings {
 }
 
 fn play(settings: &Settings, leave: &AtomicBool) -> Outcome {
-    // A frame of ggrs is cut off to whole nanoseconds: one more makes every update one frame.
+    // ggrs truncates its frame to whole nanoseconds: one more makes every update one frame.
     let tick = Duration::from_nanos(1_000_000_000 / u64::from(settings.fps) + 1);
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, StatesPlugin))
@@ -81,11 +79,11 @@ fn play(settings: &Settings, leave: &AtomicBool) -> Outcome {
     app.cleanup();
 
     let mut next = Instant::now();
-    let mut recalled: Option<Instant> = None;
+    let mut leaving: Option<Instant> = None;
     while app.should_exit().is_none() {
         if leave.load(Ordering::Relaxed) {
-            let since = recalled.get_or_insert_with(Instant::now);
-            if since.elapsed() > PATIENCE {
+            let since = leaving.get_or_insert_with(Instant::now);
+            if since.elapsed() > EXIT_WAIT {
                 app.world_mut().write_message(AppExit::Success);
             }
         }

@@ -1,6 +1,4 @@
-//! The command line of the demo at a desk.
-//!
-//! Owns the options and what they mean. Never opens a socket.
+//! The command line of the native demo.
 
 use std::path::PathBuf;
 
@@ -11,12 +9,12 @@ use crate::settings::Settings;
 
 /// Volley, played over a rollback session that survives the loss of its direct path.
 ///
-/// Without a server it plays against a bot at once, over a server of its own. Left and right are
+/// Without --server it plays against a bot at once, over an embedded server. Left and right are
 /// the arrows or A and D, jumping is space, W or up; F3 shows the HUD.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "volley", version)]
-pub struct Options {
-    /// Play over a server that runs elsewhere, against whoever comes to the room.
+pub(crate) struct Options {
+    /// Play over a server that runs elsewhere, against the other peers in the room.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// Room on the server.
@@ -25,22 +23,22 @@ pub struct Options {
     /// Players of a match; without a server bots play all but one.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub players: usize,
-    /// Name under the local player; shown, never sent and never written.
+    /// Name under the local player; shown, not sent and not written.
     #[arg(long, default_value = "you")]
     pub name: String,
     /// Let the bot play this side too.
     #[arg(long)]
     pub bot: bool,
-    /// Frames per episode; every peer must say the same.
+    /// Frames per episode; the same for every peer.
     #[arg(long, value_name = "N", default_value_t = Settings::default().frames)]
     pub frames: u32,
-    /// Episodes of the session; without it they follow each other until somebody leaves.
+    /// Episodes of the session; without it they follow each other until a player leaves.
     #[arg(long, value_name = "N")]
     pub episodes: Option<u32>,
     /// Game frames per second.
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub fps: u32,
-    /// Seed of the first episode; every peer must say the same.
+    /// Seed of the first episode; the same for every peer.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Network conditions, such as 'latency=50ms,jitter=10ms,loss=5%' or 'preset=busy-wifi'.
@@ -71,7 +69,7 @@ pub struct Options {
     /// plus and minus change the speed, V shows it as confirmed or as its peer saw it.
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
-    /// Watch it as its peer saw it, guesses and rollbacks included.
+    /// Watch it as its peer saw it, predictions and rollbacks included.
     #[arg(long, requires = "replay")]
     pub as_seen: bool,
     /// Show the HUD from the start.
@@ -80,17 +78,17 @@ pub struct Options {
     /// Close the window when the last episode is over.
     #[arg(long)]
     pub quit: bool,
-    /// Save a picture of the window.
+    /// Save a screenshot of the window.
     #[arg(long, value_name = "FILE")]
     pub screenshot: Option<PathBuf>,
-    /// The frame of episode 0 at which the picture is taken. Defaults to half of the frames.
+    /// The frame of episode 0 at which the screenshot is taken. Defaults to half of the frames.
     #[arg(long, value_name = "FRAME", requires = "screenshot")]
     pub screenshot_at: Option<u32>,
 }
 
 impl Options {
     /// The settings of this peer at `server`.
-    pub fn settings(&self, server: &str) -> Settings {
+    pub(crate) fn settings(&self, server: &str) -> Settings {
         let at = self.screenshot_at.unwrap_or(self.frames / 2);
         Settings {
             server: server.to_owned(),
@@ -122,8 +120,8 @@ impl Options {
         }
     }
 
-    /// The bots that play beside this peer, where it brings its own server.
-    pub fn opponents(&self) -> usize {
+    /// Number of bots as opponents: none with `--server`.
+    pub(crate) fn opponents(&self) -> usize {
         match self.server {
             Some(_) => 0,
             None => self.players.saturating_sub(1),

@@ -1,6 +1,4 @@
-//! What is said on screen: the score, the time left, what the match waits for, and how to play.
-//!
-//! Owns the words. Never changes what they are about.
+//! The texts on screen: score, time left, phase of the session, and how to play.
 
 use bevy::prelude::*;
 use bevy::sprite::Text2dShadow;
@@ -13,23 +11,23 @@ use crate::rounds::Config;
 use crate::scene::{INK, LIGHT, TEAM};
 use volley::input::VolleyInput;
 
-/// How long the way to play stays on screen, in seconds of play.
+/// Time that the help stays on screen, in seconds of play.
 const HELP_SECONDS: f32 = 8.0;
 
-/// Writes over the court.
-pub fn plugin(app: &mut App) {
+/// All texts of a match.
+pub(crate) fn plugin(app: &mut App) {
     app.add_plugins(score)
         .add_systems(Startup, (write_panel, write_help))
         .add_systems(
             Update,
-            (report_time, report_phase, fade_help, show_touch).after(crate::figures::Drawn),
+            (show_time_left, show_phase, fade_help, show_touch).after(crate::figures::DrawSystems),
         );
 }
 
-/// Writes the points alone, which need no session.
-pub fn score(app: &mut App) {
+/// The points only, which need no session.
+pub(crate) fn score(app: &mut App) {
     app.add_systems(Startup, write_score)
-        .add_systems(Update, count_points.after(crate::figures::Drawn));
+        .add_systems(Update, count_points.after(crate::figures::DrawSystems));
 }
 
 /// The points of a side.
@@ -47,7 +45,7 @@ struct Panel;
 #[derive(Component)]
 struct PanelText;
 
-/// How to play, and how long it has been seen.
+/// How to play, and the time it has been shown.
 #[derive(Component)]
 struct Help(f32);
 
@@ -121,7 +119,7 @@ fn write_help(mut commands: Commands, local: Res<LocalPlayer>) {
     } else {
         "A D or arrows: run    W or space: jump"
     };
-    // A page is left as pages are.
+    // A page has no key to leave: its tab is closed.
     let leave = if cfg!(target_arch = "wasm32") {
         ""
     } else {
@@ -187,7 +185,7 @@ fn count_points(
         let now = court.score.points[side.0].to_string();
         if text.0 != now {
             text.0 = now;
-            // A new point is seen to come.
+            // A new point pops up.
             at.scale = Vec3::splat(1.7);
         }
         let rest = (-7.0 * time.delta_secs()).exp();
@@ -195,7 +193,7 @@ fn count_points(
     }
 }
 
-fn report_time(
+fn show_time_left(
     shown: Res<Shown>,
     lab: Res<LabConfig>,
     phase: Res<State<SessionPhase>>,
@@ -215,7 +213,7 @@ fn report_time(
     }
 }
 
-fn report_phase(
+fn show_phase(
     phase: Res<State<SessionPhase>>,
     session: Res<LabSession<Config>>,
     info: Option<Res<SessionInfo>>,
@@ -242,7 +240,7 @@ fn report_phase(
             lab.room,
             if lab.players > 2 { "s" } else { "" }
         )),
-        SessionPhase::Meeting => Some(String::from("the players meet")),
+        SessionPhase::Meeting => Some(String::from("connecting to the other players")),
         SessionPhase::Between | SessionPhase::Starting if played => result(),
         SessionPhase::Between | SessionPhase::Starting => Some(String::from("get ready")),
         SessionPhase::Playing => None,
@@ -293,7 +291,7 @@ fn fade_help(
     }
 }
 
-/// The zones appear with the first touch, and the one under a finger lights up.
+/// Shows the touch buttons from the first touch on, and highlights those under a finger.
 fn show_touch(
     held: Res<Held>,
     mut buttons: Query<(&TouchButton, &mut Visibility, &mut BackgroundColor)>,

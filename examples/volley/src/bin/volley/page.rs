@@ -1,6 +1,4 @@
-//! The page around the demo: its address becomes settings, and what the demo tells goes to the page.
-//!
-//! Owns what is particular to a browser. Never draws and never plays.
+//! The demo on a page: settings from the page's address, documents and failures to the page.
 
 use bevy::prelude::*;
 use bevy_rollback_lab::replay::View;
@@ -10,11 +8,11 @@ use crate::playback;
 use crate::rounds::Config;
 use crate::settings::Settings;
 
-/// The settings that the page's address names.
+/// The settings in the page's address.
 ///
 /// # Errors
-/// What in it cannot be used, in words for the person who made the link.
-pub fn settings() -> Result<Settings, String> {
+/// A parameter that cannot be used, and why, for the person who made the link.
+pub(crate) fn settings() -> Result<Settings, String> {
     let address = PageAddress::read()?;
     let defaults = Settings::default();
     let text = |name: &str| address.parameter(name).map(str::to_owned);
@@ -39,8 +37,8 @@ pub fn settings() -> Result<Settings, String> {
         study: text("study"),
         group: text("group"),
         trial: text("trial"),
-        // In the fragment, because browsers send a query to every server on the way and keep it in
-        // their history of requests.
+        // In the fragment, which browsers do not send: a query ends up in the logs of servers and
+        // proxies.
         token: address.secret("token").map(str::to_owned),
         hud: address.flag("hud"),
         ..defaults
@@ -57,9 +55,9 @@ pub fn settings() -> Result<Settings, String> {
     Ok(settings)
 }
 
-/// Watches the file that the page's address names as `replay`, as its peer saw it with `asSeen`;
-/// whether it names one.
-pub fn replay() -> bool {
+/// Plays the episode file in the parameter `replay` of the page's address, with `asSeen` as its peer
+/// saw it. Returns false without that parameter.
+pub(crate) fn replay() -> bool {
     let Ok(address) = PageAddress::read() else {
         return false;
     };
@@ -85,13 +83,13 @@ pub fn replay() -> bool {
     true
 }
 
-/// Says why there is no match.
-pub fn refuse(error: &str) {
+/// Reports to the page why there is no match.
+pub(crate) fn refuse(error: &str) {
     web::report_error(error);
 }
 
-/// What the page adds to the app.
-pub fn plugin(app: &mut App) {
+/// Adds what the page needs to the app of a match.
+pub(crate) fn plugin(app: &mut App) {
     app.add_plugins(WebPlugin::<Config>::default());
     web::install_replay::<Config>(playback::headless);
 }

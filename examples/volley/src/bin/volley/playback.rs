@@ -1,7 +1,5 @@
-//! Watching an episode file on the court: keys for pause, step, seek, speed and view, and a line
-//! that tells where it stands.
-//!
-//! Owns what is particular to a replay. The game, its scene and its ghosts are those of a match.
+//! Watching an episode file: keys for pause, step, seek, speed and view, and a status line. The game,
+//! the scene and the marks of corrections are those of a match.
 
 use bevy::prelude::*;
 use bevy::state::app::StatesPlugin;
@@ -25,10 +23,10 @@ const KEYS: &str = "space: pause    left right: step    home end: seek    + -: s
     not(target_arch = "wasm32"),
     expect(
         dead_code,
-        reason = "the page's; at a desk the example `replay` does it"
+        reason = "for the page; natively the example `replay` does it"
     )
 )]
-pub fn headless() -> App {
+pub(crate) fn headless() -> App {
     let mut app = App::new();
     app.add_plugins((
         MinimalPlugins,
@@ -39,11 +37,15 @@ pub fn headless() -> App {
     app
 }
 
-/// The game playing a file on screen.
+/// An app that plays an episode file on screen.
 ///
 /// # Errors
-/// Why the file cannot be played, in words for the person who named it.
-pub fn app(document: &EpisodeDocument, view: View, settings: &Settings) -> Result<App, String> {
+/// The file cannot be played.
+pub(crate) fn app(
+    document: &EpisodeDocument,
+    view: View,
+    settings: &Settings,
+) -> Result<App, String> {
     let replay = ReplayPlugin::<Config>::new(document).map_err(|error| error.to_string())?;
     let mut app = game::screen(&Settings {
         name: String::from("recorded here"),
@@ -62,13 +64,13 @@ pub fn app(document: &EpisodeDocument, view: View, settings: &Settings) -> Resul
     .init_resource::<LastRollback>()
     .add_observer(set_up_episode)
     .add_systems(Startup, write_line)
-    .add_systems(PreUpdate, obey.after(bevy::input::InputSystems))
-    .add_systems(Update, (record_rollback, tell).chain());
+    .add_systems(PreUpdate, control_replay.after(bevy::input::InputSystems))
+    .add_systems(Update, (record_rollback, show_status).chain());
     if settings.quit {
         app.add_systems(Update, leave_at_the_end);
     }
     #[cfg(not(target_arch = "wasm32"))]
-    crate::shot::plugin(&mut app, settings);
+    crate::screenshot::plugin(&mut app, settings);
     Ok(app)
 }
 
@@ -76,7 +78,7 @@ pub fn app(document: &EpisodeDocument, view: View, settings: &Settings) -> Resul
 #[derive(Resource, Default)]
 struct LastRollback(Option<RollbackCompleted<VolleyInput>>);
 
-/// The line that tells where the replay stands.
+/// The status line.
 #[derive(Component)]
 struct Line;
 
@@ -100,7 +102,7 @@ fn write_line(mut commands: Commands) {
     ));
 }
 
-fn obey(
+fn control_replay(
     keys: Res<ButtonInput<KeyCode>>,
     mut replay: ResMut<Replay>,
     mut exit: MessageWriter<AppExit>,
@@ -151,7 +153,11 @@ fn record_rollback(
     }
 }
 
-fn tell(replay: Res<Replay>, last: Res<LastRollback>, mut lines: Query<&mut Text, With<Line>>) {
+fn show_status(
+    replay: Res<Replay>,
+    last: Res<LastRollback>,
+    mut lines: Query<&mut Text, With<Line>>,
+) {
     let view = match replay.view() {
         View::Canonical => "as confirmed",
         View::AsSeen => "as its peer saw it",
@@ -166,13 +172,13 @@ fn tell(replay: Res<Replay>, last: Res<LastRollback>, mut lines: Query<&mut Text
     if replay.view() == View::AsSeen {
         for (player, late) in replay.lateness() {
             text += &match late {
-                Some(0) => format!("\ninput of player {player}: in time"),
+                Some(0) => format!("\ninput of player {player}: on time"),
                 Some(late) => format!("\ninput of player {player}: {late} frames late"),
-                None => format!("\ninput of player {player}: never came"),
+                None => format!("\ninput of player {player}: did not arrive"),
             };
         }
     }
-    // One that lies ahead was shown before a seek back.
+    // After a seek back, the last rollback may lie ahead.
     let shown = last.0.as_ref().filter(|rollback| {
         replay.view() == View::AsSeen && rollback.current_frame <= replay.frame()
     });

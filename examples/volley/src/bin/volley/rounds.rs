@@ -1,7 +1,5 @@
-//! The course of a match: courts are set up, episodes follow each other, paths are cut on demand,
-//! and what became of it is kept.
-//!
-//! Owns everything that a player with a window and a bot without one have in common. Never draws.
+//! The course of a match, the same for a window and for a bot: courts are set up, episodes follow each
+//! other, direct paths are blackholed on demand, files and failures are collected.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,28 +16,28 @@ use volley::bot::Bots;
 use volley::{VolleyConfig, start_court};
 
 /// The ggrs config of the demo.
-pub type Config = VolleyConfig<PeerId>;
+pub(crate) type Config = VolleyConfig<PeerId>;
 
-/// How long a finished session goes on: its goodbye is repeated until acknowledged.
+/// How long a finished session goes on: its leave message is repeated until acknowledged.
 const EXIT_WAIT: Duration = Duration::from_millis(700);
 
-/// What a peer came to.
+/// The result of a peer.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Why the session failed, if it did.
     pub failure: Option<String>,
     /// The file of every episode that ended, or why it was not written.
     pub files: Vec<Result<PathBuf, String>>,
 }
 
-/// The outcome, shared with whoever waits for the end of the app.
+/// The outcome, shared with the thread that waits for the end of the app.
 #[derive(Resource, Clone, Debug, Default)]
-pub struct SharedOutcome(Arc<Mutex<Outcome>>);
+pub(crate) struct SharedOutcome(Arc<Mutex<Outcome>>);
 
 impl SharedOutcome {
     /// The outcome now.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn get(&self) -> Outcome {
+    pub(crate) fn get(&self) -> Outcome {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -51,9 +49,9 @@ impl SharedOutcome {
     }
 }
 
-/// How long the result of an episode is shown before the next one begins.
+/// How long the result of an episode is shown before the next one starts.
 #[derive(Resource, Clone, Copy, Debug)]
-pub struct Pause(pub Duration);
+pub(crate) struct Pause(pub Duration);
 
 /// Blackholes every direct path from this frame of episode 0 on.
 #[derive(Resource, Clone, Copy, Debug)]
@@ -63,8 +61,8 @@ struct CutAt(Option<u32>);
 #[derive(Resource, Clone, Copy, Debug)]
 struct Quit;
 
-/// The lab session of this peer, with the course of its match.
-pub fn plugin(app: &mut App, settings: &Settings, pause: Duration) {
+/// The lab session of this peer and the course of its match.
+pub(crate) fn plugin(app: &mut App, settings: &Settings, pause: Duration) {
     app.add_plugins(RollbackLabPlugins::<Config>::new(
         settings.lab().auto_start(false),
     ))
@@ -89,8 +87,8 @@ pub fn plugin(app: &mut App, settings: &Settings, pause: Duration) {
     }
 }
 
-/// Puts the court up for an episode, of a match or of a file.
-pub fn set_up_episode(
+/// Sets up the court for an episode, of a match or of a file.
+pub(crate) fn set_up_episode(
     starting: On<EpisodeStarting>,
     mut commands: Commands,
     bots: Option<ResMut<Bots>>,
@@ -102,7 +100,7 @@ pub fn set_up_episode(
     commands.queue(move |world: &mut World| start_court(world, players, seed));
 }
 
-/// The first episode begins at once, the others after a look at the result.
+/// Starts the first episode at once, the others after the result was shown.
 fn start_next(
     phase: Res<State<SessionPhase>>,
     pause: Res<Pause>,

@@ -1,6 +1,5 @@
-//! The place: a beach at dusk, a court with its net, and the camera on it.
-//!
-//! Owns everything that never plays. Court coordinates are pixels, the net at 0, the floor at 0.
+//! The scene: a beach at dusk, a court with its net, and the camera. Coordinates are pixels, with the
+//! net at x = 0 and the floor at y = 0.
 
 use bevy::asset::RenderAssetUsages;
 use bevy::camera::ScalingMode;
@@ -11,16 +10,16 @@ use bevy::render::renderer::RenderAdapterInfo;
 use volley::court::{HALF_WIDTH, HEIGHT, NET_HALF, NET_HEIGHT, PX};
 
 /// Colours by side: left is coral, right is teal; partners are a shade lighter.
-pub const TEAM: [[Color; 2]; 2] = [
+pub(crate) const TEAM: [[Color; 2]; 2] = [
     [Color::srgb(0.94, 0.33, 0.36), Color::srgb(0.98, 0.55, 0.45)],
     [Color::srgb(0.10, 0.66, 0.62), Color::srgb(0.38, 0.80, 0.70)],
 ];
 /// Outlines and text.
-pub const INK: Color = Color::srgb(0.10, 0.13, 0.24);
-/// What glows.
-pub const LIGHT: Color = Color::srgb(1.0, 0.96, 0.86);
-/// What shows a correction.
-pub const CORRECTION: Color = Color::srgb(1.0, 0.78, 0.18);
+pub(crate) const INK: Color = Color::srgb(0.10, 0.13, 0.24);
+/// Highlights.
+pub(crate) const LIGHT: Color = Color::srgb(1.0, 0.96, 0.86);
+/// Marks of corrections.
+pub(crate) const CORRECTION: Color = Color::srgb(1.0, 0.78, 0.18);
 
 const NIGHT: Color = Color::srgb(0.14, 0.19, 0.40);
 const DUSK: Color = Color::srgb(0.55, 0.38, 0.58);
@@ -36,28 +35,28 @@ const HILL: Color = Color::srgb(0.36, 0.27, 0.48);
 const HORIZON: f32 = 190.0;
 /// Where the sea meets the sand.
 const SHORE: f32 = 64.0;
-/// Wide enough for every window.
+/// Half the width of the background, beyond the edge of any window.
 const FAR: f32 = 2_400.0;
 
-/// Corners of a shape that is large on screen.
+/// Corners of large round shapes.
 const CORNERS: u32 = 128;
 
 /// Pixels of a court length.
-pub fn px(length: i32) -> f32 {
+pub(crate) fn px(length: i32) -> f32 {
     length as f32 / PX as f32
 }
 
-/// Builds the place.
-pub fn plugin(app: &mut App) {
+/// Adds the scene.
+pub(crate) fn plugin(app: &mut App) {
     app.insert_resource(ClearColor(NIGHT))
-        .add_systems(Startup, (look, paint_background, build_court))
+        .add_systems(Startup, (spawn_camera, paint_background, build_court))
         .add_systems(Update, drift);
 }
 
-/// The whole court is seen, whatever the window's shape. A processor that draws alone does without
-/// smooth edges: with them it would draw a third as often.
-fn look(mut commands: Commands, adapter: Option<Res<RenderAdapterInfo>>) {
-    // Bevy hands over the type without its name.
+/// Shows the whole court, whatever the window's shape. A software renderer gets no multisampling: with
+/// it the frame rate is a third.
+fn spawn_camera(mut commands: Commands, adapter: Option<Res<RenderAdapterInfo>>) {
+    // wgpu's type of this field is not exported by Bevy.
     let software = adapter.is_some_and(|adapter| format!("{:?}", adapter.device_type) == "Cpu");
     commands.spawn((
         Camera2d,
@@ -73,7 +72,7 @@ fn look(mut commands: Commands, adapter: Option<Res<RenderAdapterInfo>>) {
     ));
 }
 
-/// A cloud, and its speed.
+/// A cloud and its speed.
 #[derive(Component)]
 struct Drifting(f32);
 
@@ -119,7 +118,7 @@ fn paint_background(
         let hill = smooth(Ellipse::new(width, height));
         shape(hill, HILL, Vec3::new(x, HORIZON, -47.0));
     }
-    // The sun on the water.
+    // The reflection of the sun.
     for step in 0..9 {
         let down = step as f32;
         let width = 150.0 - down * 9.0 + if step % 2 == 0 { 30.0 } else { -18.0 };

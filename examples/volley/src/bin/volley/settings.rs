@@ -1,7 +1,5 @@
-//! What a player is told before a match: where, with whom, under which conditions.
-//!
-//! Owns the plain settings and what the library makes of them. Never reads a command line or an
-//! address: that is `options.rs` at a desk and `page.rs` in a browser.
+//! The settings of a match, and the library's configuration made of them. They come from the command
+//! line (`options.rs`) or from a page's address (`page.rs`).
 
 use std::path::PathBuf;
 
@@ -10,29 +8,29 @@ use bevy_rollback_lab::prelude::RoutePolicy;
 
 use volley::bot::policy::{POLICY_NAME, POLICY_VERSION};
 
-/// Name and version of the game, which peers compare: `headless_duel` plays the same.
+/// Name and version of the game, which peers compare; the same as in `headless_duel`.
 const GAME: (&str, &str) = ("volley", "1");
-/// A match that nobody gave a length: a minute and a half at 60 Hz.
+/// Default length of an episode: a minute and a half at 60 Hz.
 const FRAMES: u32 = 5_400;
 
-/// Everything that can be said about a match.
+/// Settings of a match, for one peer.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Address of the server, `ws://` or `wss://`.
     pub server: String,
     /// Room on that server.
     pub room: String,
     /// Players of a match.
     pub players: usize,
-    /// Name under the local player. Shown, never sent and never written.
+    /// Name under the local player. Shown, not sent and not written.
     pub name: String,
-    /// Name under the other players, whose own names nobody tells.
+    /// Name under the other players, whose own names are not sent.
     pub rival: String,
     /// A bot plays this side.
     pub bot: bool,
     /// Frames per episode.
     pub frames: u32,
-    /// Episodes of the session; none goes on until somebody leaves.
+    /// Episodes of the session; without it they go on until a player leaves.
     pub episodes: Option<u32>,
     /// Game frames per second.
     pub fps: u32,
@@ -55,16 +53,16 @@ pub struct Settings {
     /// Admission token of the participant.
     #[expect(
         dead_code,
-        reason = "kept for a server that admits by token; today's asks for none"
+        reason = "for a server that admits by token; the current one does not"
     )]
     pub token: Option<String>,
-    /// Folder of the files; none keeps them in memory.
+    /// Folder of the files; without it they stay in memory.
     pub out: Option<PathBuf>,
     /// The HUD is shown from the start.
     pub hud: bool,
-    /// The app ends with the session, instead of waiting for the player to close it.
+    /// The app exits when the session ends, instead of waiting until it is closed.
     pub quit: bool,
-    /// Picture of the window, and the frame of episode 0 at which it is taken.
+    /// File of a screenshot, and the frame of episode 0 at which it is taken.
     #[cfg(not(target_arch = "wasm32"))]
     pub screenshot: Option<(PathBuf, u32)>,
 }
@@ -101,7 +99,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The library's configuration for this peer.
-    pub fn lab(&self) -> LabConfig {
+    pub(crate) fn lab(&self) -> LabConfig {
         let mut lab = LabConfig::new(&self.server, &self.room)
             .game(GAME.0, GAME.1)
             .players(self.players)

@@ -1,7 +1,5 @@
-//! Where the ball was seen, and where a correction moved what was seen.
-//!
-//! Owns the trail and the ghosts: what the screen showed stays for a moment where it was shown, so
-//! that a rollback is a jump one can see. Reads the court and never changes it.
+//! The trail of the ball, and the ghosts of corrections: where a rollback moves a figure, its predicted
+//! figure stays for a moment, so that the correction can be seen.
 
 use std::collections::VecDeque;
 use std::f32::consts::FRAC_PI_2;
@@ -17,37 +15,37 @@ use volley::rules;
 
 /// Points of the trail: a third of a second at 60 Hz.
 const POINTS: usize = 20;
-/// A body further than this from where the last picture led is one that a correction moved.
+/// A body further than this from its extrapolation was moved by a correction.
 const JUMP: i32 = 6 * PX;
-/// How long a ghost fades.
+/// Time in which a ghost fades out.
 const FADE_SECONDS: f32 = 0.6;
-/// Frames that the last picture is led on at most: deeper gaps are no motion that one follows.
-const LEAD: i32 = 12;
+/// Most frames to extrapolate; after a longer gap no ghosts are drawn.
+const EXTRAPOLATED: i32 = 12;
 
-/// Draws the trail.
-pub fn plugin(app: &mut App) {
+/// Adds trail and ghosts.
+pub(crate) fn plugin(app: &mut App) {
     app.init_resource::<Trail>()
         .init_resource::<Before>()
         .add_systems(Startup, make_points)
         .add_systems(
             // After the court of this update is known.
             PostUpdate,
-            (haunt, follow_ball, fade)
+            (leave_ghosts, follow_ball, fade)
                 .chain()
                 .before(TransformSystems::Propagate),
         );
 }
 
-/// Where the ball was seen, newest first, and whether a correction put it there.
+/// Positions of the ball as rendered, newest first, and whether a correction moved it there.
 #[derive(Resource, Default)]
 struct Trail {
     points: VecDeque<(Vec2, bool)>,
     frame: i32,
-    /// Whether the newest picture was corrected.
+    /// The newest rendered frame was corrected.
     corrected: bool,
 }
 
-/// The last picture.
+/// The court of the last rendered frame.
 #[derive(Resource, Default)]
 struct Before(Option<(i32, Court)>);
 
@@ -55,7 +53,7 @@ struct Before(Option<(i32, Court)>);
 #[derive(Component)]
 struct Point(usize);
 
-/// What was shown before a correction, fading.
+/// A predicted figure that fades out after its correction.
 #[derive(Component)]
 struct Ghost {
     left: f32,
@@ -104,8 +102,8 @@ fn make_points(
     });
 }
 
-/// Leaves a ghost of every body that a correction of this update moved.
-fn haunt(
+/// Leaves a ghost of every body that a correction in this update moved.
+fn leave_ghosts(
     shown: Res<Shown>,
     looks: Res<Looks>,
     mut before: ResMut<Before>,
@@ -124,10 +122,10 @@ fn haunt(
         return;
     };
     let frames = shown.frame - then;
-    if !rolled_back || !(0..=LEAD).contains(&frames) || old.count != court.count {
+    if !rolled_back || !(0..=EXTRAPOLATED).contains(&frames) || old.count != court.count {
         return;
     }
-    let expected = lead(old, frames);
+    let expected = extrapolate(old, frames);
     let moved = |a: i32, b: i32| a.abs_diff(b) > JUMP.unsigned_abs();
     let mut ghost = |mesh: &Handle<Mesh>, strength: f32, at: Vec2| {
         let material = materials.add(CORRECTION.with_alpha(strength));
@@ -153,8 +151,8 @@ fn haunt(
     }
 }
 
-/// Where the last picture would have led, had everybody gone on as shown.
-fn lead(mut court: Court, frames: i32) -> Court {
+/// Advances the last court as if all players went on running as shown.
+fn extrapolate(mut court: Court, frames: i32) -> Court {
     let inputs = court.players.map(|player| match player.vx.signum() {
         -1 => VolleyInput::LEFT,
         1 => VolleyInput::RIGHT,

@@ -1,6 +1,5 @@
-//! A picture of the window, taken at a frame of the match, and a look at whether it shows anything.
-//!
-//! Owns the option `--screenshot`. Never draws.
+//! The option `--screenshot`: saves the window at a frame of the match, and fails the run if it is
+//! empty.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -12,46 +11,46 @@ use bevy_rollback_lab::prelude::*;
 use crate::figures::Shown;
 use crate::settings::Settings;
 
-/// Fewer colours than this are an empty window: a gradient alone has more.
+/// A window with fewer colours than this is empty; the gradient of the sky has more.
 const COLORS: usize = 64;
 /// Bytes of a pixel.
 const PIXEL: usize = 4;
 
-/// The picture that is still to be taken.
+/// The screenshot that is still to be taken.
 #[derive(Resource, Debug)]
-struct Wanted {
+struct PendingScreenshot {
     file: PathBuf,
     frame: i32,
 }
 
-/// Takes the picture that the settings want.
-pub fn plugin(app: &mut App, settings: &Settings) {
+/// Takes the screenshot that the settings ask for.
+pub(crate) fn plugin(app: &mut App, settings: &Settings) {
     let Some((file, frame)) = settings.screenshot.clone() else {
         return;
     };
-    app.insert_resource(Wanted {
+    app.insert_resource(PendingScreenshot {
         file,
         frame: i32::try_from(frame).unwrap_or(i32::MAX),
     })
     .add_systems(
         Update,
-        take.run_if(resource_exists::<Wanted>.and_then(in_state(SessionPhase::Playing))),
+        take.run_if(resource_exists::<PendingScreenshot>.and_then(in_state(SessionPhase::Playing))),
     );
 }
 
-fn take(wanted: Res<Wanted>, shown: Res<Shown>, mut commands: Commands) {
-    if shown.frame < wanted.frame {
+fn take(pending: Res<PendingScreenshot>, shown: Res<Shown>, mut commands: Commands) {
+    if shown.frame < pending.frame {
         return;
     }
     commands
         .spawn(Screenshot::primary_window())
-        .observe(judge)
-        .observe(save_to_disk(wanted.file.clone()));
-    commands.remove_resource::<Wanted>();
+        .observe(check)
+        .observe(save_to_disk(pending.file.clone()));
+    commands.remove_resource::<PendingScreenshot>();
 }
 
-/// A picture without anything on it fails the run.
-fn judge(captured: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>) {
+/// Fails the run if the screenshot is empty.
+fn check(captured: On<ScreenshotCaptured>, mut exit: MessageWriter<AppExit>) {
     let pixels = captured.image.data.as_deref().unwrap_or_default();
     let colors: HashSet<&[u8]> = pixels.chunks_exact(PIXEL).collect();
     if colors.len() < COLORS {
