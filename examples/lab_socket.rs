@@ -53,7 +53,7 @@ use bevy_matchbox::prelude::PeerId;
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::metrics::SessionMetrics;
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::EpisodeDocument;
+use bevy_rollback_lab::record::{EndReason, EpisodeDocument};
 use rollback_lab_record::check::{check_episode, check_pair};
 use rollback_lab_server::{LabServer, ServerSettings};
 use serde::{Deserialize, Serialize};
@@ -322,7 +322,7 @@ fn end_match(mut metrics: ResMut<SessionMetrics<BoxInput>>, mut over: Local<bool
     let confirmed = i64::from(metrics.live().confirmed_frames);
     if !*over && confirmed > i64::from(FRAMES) {
         *over = true;
-        metrics.close(Some(FRAMES), Some("frameLimit"), false);
+        metrics.close(Some(FRAMES), Some(EndReason::FrameLimit), false);
     }
 }
 

@@ -118,8 +118,8 @@ fn route(change: &RouteChangeRecord) -> RouteRow {
     RouteRow {
         frame: change.frame,
         player_id: change.player_id,
-        from: change.from.clone(),
-        to: change.to.clone(),
-        cause: change.cause.clone(),
+        from: change.from,
+        to: change.to,
+        cause: change.cause,
     }
 }

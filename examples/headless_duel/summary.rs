@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use rollback_lab_link::cause::Cause;
+use bevy_rollback_lab::prelude::{Cause, RouteCause, RouteState};
 use serde::Serialize;
 
 /// One episode as one peer's file records it.
@@ -62,9 +62,9 @@ pub(crate) struct EpisodeRow {
 pub(crate) struct RouteRow {
     pub frame: i32,
     pub player_id: usize,
-    pub from: String,
-    pub to: String,
-    pub cause: String,
+    pub from: RouteState,
+    pub to: RouteState,
+    pub cause: RouteCause,
 }
 
 /// The whole duel.

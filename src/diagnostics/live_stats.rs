@@ -332,6 +332,9 @@ mod tests {
             disconnect: false,
             first_simulated_at: Duration::ZERO,
             late_by_frames: 3,
+            cause: crate::Cause::Unknown,
+            via: crate::Via::Unknown,
+            evidence: crate::Evidence::default(),
         })
     }
 

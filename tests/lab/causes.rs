@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bevy_rollback_lab::prelude::*;
-use bevy_rollback_lab::record::Cause;
 use rollback_lab_record::causes::finalise;
 
 use rollback_lab_record::Cause;

@@ -24,7 +24,7 @@ use rollback_lab_link::link::LinkSettings;
 use rollback_lab_link::route::{RouteCause, RouteState};
 use rollback_lab_record::check::{check_episode, check_pair};
 
-use rollback_lab_record::{RouteState, Via};
+use rollback_lab_record::{EndReason, Via};
 use rollback_lab_test_kit::lab::{
     Hub, Keys, LabPeer, TestConfig, add_walkers, frame, lab_peer, run_until, spawn_walkers,
 };
@@ -150,7 +150,7 @@ fn files(peers: &mut [LabPeer], end: i32) -> Vec<EpisodeDocument> {
     for peer in peers.iter_mut() {
         let world = peer.app.world_mut();
         let mut metrics = world.resource_mut::<SessionMetrics<Keys>>();
-        assert!(metrics.close(Some(end), Some("frameLimit"), false));
+        assert!(metrics.close(Some(end), Some(EndReason::FrameLimit), false));
         peer.step(frame(60));
     }
     let documents: Vec<_> = peers

@@ -2,10 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
 use std::io::Write;
-use std::path::Path;
 
+use bevy_rollback_lab::internals::metrics::LinkReport;
 use bevy_rollback_lab::internals::sink::Document;
-use bevy_rollback_lab::metrics::{EpisodeRecord, LinkReport, SessionMetrics};
+use bevy_rollback_lab::metrics::{EpisodeRecord, SessionMetrics};
 use bevy_rollback_lab::record::{
     CandidateType, Cause, ConnectionPeer, Datagrams, DocumentError, EndReason, EpisodeDocument,
     Evidence, Hex64, Path, PathRecord, PeerClock, RouteCause, RouteState, SessionDocument, Summary,
@@ -196,7 +196,7 @@ fn a_session_document_validates_and_reads_back_the_same() {
 
 /// Compares a committed JSON file with a generated one; `UPDATE_GOLDEN=1` writes it anew.
 fn same_as_committed(path: &str, generated: &Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let text = serde_json::to_string_pretty(generated).unwrap() + "\n";
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -632,6 +632,7 @@ fn plans() -> impl Strategy<Value = Plan> {
             late,
             spread,
             change_every,
+            path: Some(Path::Direct),
             disconnect: disconnect
                 .map(|(by, at)| ((local + by) % players, at))
                 .filter(|&(player, _)| player != local % players),

@@ -197,7 +197,7 @@ fn a_match_over_real_udp_leaves_two_files_that_tell_the_same_history() {
             let frame = app.world().resource::<RollbackFrameCount>().0;
             if !*ended && confirmed > END && frame > END + 1 {
                 let mut metrics = app.world_mut().resource_mut::<SessionMetrics<u8>>();
-                *ended = metrics.close(Some(END), Some("frameLimit"), false);
+                *ended = metrics.close(Some(END), Some(EndReason::FrameLimit), false);
             }
         }
     }

@@ -8,10 +8,11 @@ use std::time::Duration;
 mod model;
 
 use bevy_rollback_lab::internals::trace::{
-    Fact, Frame, Inputs, Known, Misprediction, Outcome, RollbackRecord, Stall, Trace,
+    AppliedInputs, Fact, Frame, Known, Misprediction, Outcome, RollbackRecord, Stall, Trace,
 };
 use model::{Model, Plan, Predictor, TickPlan, plans};
 use proptest::prelude::*;
+use rollback_lab_link::cause::{Cause, Evidence, Via};
 
 fn check(plan: Plan) {
     let mut model = Model::run(plan);
@@ -156,7 +157,7 @@ fn every_fact_is_in_the_history(model: &Model, facts: &[Fact<u8>]) {
         let applied = &model.versions[*frame as usize].last().unwrap().inputs;
         assert_eq!(
             Some(*inputs),
-            Inputs::collect(applied.iter().map(|(value, _)| *value)),
+            AppliedInputs::collect(applied.iter().map(|(value, _)| *value)),
             "the inputs applied at frame {frame}"
         );
         for (player, (value, how)) in applied.iter().enumerate() {
@@ -217,6 +218,9 @@ fn rollbacks_match(model: &Model, facts: &[Fact<u8>]) {
                         disconnect: first.is_none(),
                         first_simulated_at: record.first_simulated_at,
                         late_by_frames: late as u32,
+                        cause: Cause::Unknown,
+                        via: Via::Unknown,
+                        evidence: Evidence::default(),
                     }
                 );
                 id += 1;

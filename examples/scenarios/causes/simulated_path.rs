@@ -147,7 +147,7 @@ impl Network for SimulatedNetwork {
         &mut self,
         path: Path,
         peer: PeerId,
-        _: Kind,
+        _: DatagramKind,
         datagram: &[u8],
     ) -> Result<(), SendFailed> {
         let to = usize::from(peer == peer_id(2));
