@@ -1,8 +1,13 @@
-//! What is allocated: per frame of a match bare and observed, per packet by the lab and by
-//! matchbox's adapter, and what an hour of play leaves in memory and in a file, in virtual time.
+//! Allocations: the same match without and with the observers, the same packets by the lab's
+//! sockets and by matchbox's adapter for ggrs, and the memory and file size of an hour of play.
 //!
-//! It prints one JSON object per line, and leaves the hour's file in `--out DIR` where that is
-//! given; `--quick` leaves the hour out.
+//! Run: `cargo xtask bench` prints the table of BENCHMARKS.md; alone, `cargo bench --bench
+//! allocations -- [--quick] [--out DIR]`. `--quick` skips the hour, `--out` keeps its episode file.
+//!
+//! Prints three lines of JSON: frames, packets, hour. All numbers are counts in virtual time; every
+//! machine gives the same, except for the version of the compiler. Quote `observedAllocations -
+//! bareAllocations` of the first line, both numbers per packet of the second, and `growthBytes`,
+//! `peakAtEndBytes` and `fileBytes` of the third. `tests/allocations.rs` asserts the first two.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,14 +22,14 @@ use bevy_ggrs::Session;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::internals::sink::RecordSink;
 use bevy_rollback_lab::record::EpisodeDocument;
-use rollback_lab_test_kit::duel::{BenchConfig, Duel, Observers, STEP, Script};
-use rollback_lab_test_kit::packets::{Adapter, Lab, record};
+use rollback_lab_test_kit::duel::{BenchConfig, Duel, Observers, STEP, Workload};
+use rollback_lab_test_kit::packets::{AdapterPair, LabPair, record};
 use rollback_lab_test_kit::steady::{match_allocations, packet_allocations, uncounted_peer};
 use serde_json::json;
 
 /// An hour at 60 Hz.
 const FRAMES: i32 = 216_000;
-/// Before it counts: queues and message buffers have their size.
+/// Frames before counting begins, after which queues and message buffers have their size.
 const WARM_UP: i32 = 600;
 const ENTITIES: i32 = 20;
 
@@ -39,8 +44,8 @@ fn main() {
 }
 
 fn frames() {
-    let script = Script::steady(ENTITIES);
-    let sum = |observers| match_allocations(script, observers).0.iter().sum::<u64>();
+    let workload = Workload::steady(ENTITIES);
+    let sum = |observers| match_allocations(workload, observers).0.iter().sum::<u64>();
     println!(
         "{}",
         json!({
@@ -53,8 +58,8 @@ fn frames() {
 
 fn packets_each() {
     let ticks = record(1_200);
-    let (ours, packets) = packet_allocations(&mut Lab::new(), &ticks);
-    let (theirs, _) = packet_allocations(&mut Adapter::new(), &ticks);
+    let (ours, packets) = packet_allocations(&mut LabPair::default(), &ticks);
+    let (theirs, _) = packet_allocations(&mut AdapterPair::default(), &ticks);
     let each = |sum: u64| sum as f64 / packets as f64;
     println!(
         "{}",
@@ -83,7 +88,7 @@ fn memory(out: Option<PathBuf>) {
     let document = EpisodeDocument::parse(std::str::from_utf8(bytes).unwrap()).unwrap();
     assert!(
         document.episode.end_frame > before - 10,
-        "the hour is in it"
+        "the file holds the hour"
     );
     if let Some(out) = out {
         std::fs::create_dir_all(&out).unwrap();
@@ -104,17 +109,18 @@ fn memory(out: Option<PathBuf>) {
     );
 }
 
-/// An hour of a match, and what the app allocated in it.
+/// Plays an hour; returns the match and what the app allocated during it.
 fn hour(observers: &Observers) -> (Duel, AllocationInfo) {
     let clock = LabClock::manual(1_700_000_000_000);
-    let mut duel = Duel::new(Script::played(ENTITIES), observers, Some(clock.clone()));
-    let mut dice = 1_u64;
+    let mut duel = Duel::new(Workload::played(ENTITIES), observers, Some(clock.clone()));
+    let mut random = 1_u64;
     let mut tick = |duel: &mut Duel| {
-        // Frames come up to 2 ms early or late, as they do on a display; the constants are Knuth's.
-        dice = dice
+        // Frames are up to 1 ms early or late, as on a display. Knuth's linear congruential
+        // generator.
+        random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let late = Duration::from_micros((dice >> 33) % 2_000);
+        let late = Duration::from_micros((random >> 33) % 2_000);
         clock.advance(STEP - Duration::from_millis(1) + late);
         uncounted_peer(duel);
         duel.step_app();

@@ -1,20 +1,32 @@
-//! What observers, metrics and recording cost a `bevy_ggrs` app: the same match bare and observed,
-//! for a profiler (`run`) and by the clock, in turn within one match (`pair`).
+//! Cost of observers, metrics and recorder per frame of a `bevy_ggrs` app: the same match without
+//! and with them, at 1,000 and at 20 rolled-back entities.
 //!
-//! `cargo xtask bench` runs it and prints the table; alone it prints one JSON object per line.
+//! Run: `cargo xtask bench` prints the table of BENCHMARKS.md, with instructions counted by
+//! callgrind if valgrind is installed; alone,
+//! `cargo bench --bench observer_cost -- [pair|run] [options]`.
+//!
+//! - `pair` (default) compares wall times within one match: its schedules are swapped every 30
+//!   frames for those without the observers. Quote `addedUsPerFrame` with `addedUsOfHalves` beside
+//!   it; if the two halves differ by more than the result, the machine was too busy. `--observers
+//!   none` compares the bare match with itself, which shows the error of the procedure. Fails
+//!   unless a bare match of the same length simulates the same frames to the same checksum.
+//! - `run` plays one match for a profiler. Quote the difference between two lengths and between
+//!   `--observers none` and `memory`: the start-up cancels out.
+//!
+//! Prints one line of JSON per number of entities.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use rollback_lab_test_kit::duel::game::bare_schedules;
-use rollback_lab_test_kit::duel::{Duel, Observers, Script};
+use rollback_lab_test_kit::duel::{Duel, Observers, Workload};
 use serde_json::json;
 
-/// Frames of a match before its time counts.
+/// Frames of a match before timing begins.
 const WARM_UP: i32 = 300;
-/// Frames of one cycle of the script.
+/// Frames of one cycle of the workload.
 const CYCLE: i32 = 10;
-/// Frames timed together: short beside what disturbs a desk.
+/// Frames of a timed block: half a second, short compared with disturbances by other processes.
 const TIMED: i32 = 3 * CYCLE;
 
 const USAGE: &str = "observer_cost [pair|run] [--observers none|memory|folder] [--entities N] \
@@ -44,8 +56,8 @@ impl Options {
         };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-            let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
             match argument.as_str() {
                 "pair" | "run" => options.mode = argument,
                 "--observers" => options.observers = value()?,
@@ -53,7 +65,7 @@ impl Options {
                 "--frames" => options.frames = number(value()?)?,
                 "--blocks" => options.blocks = number(value()?)?,
                 "--out" => options.out = value()?,
-                // What cargo adds of its own accord.
+                // Added by cargo.
                 "--bench" => {}
                 _ => return Err(format!("unknown option {argument}\n{USAGE}")),
             }
@@ -66,7 +78,7 @@ impl Options {
             "none" => Ok(Observers::None),
             "memory" => Ok(Observers::InMemory),
             "folder" => Ok(Observers::Folder(self.out.clone().into())),
-            other => Err(format!("{other} are no observers\n{USAGE}")),
+            other => Err(format!("unknown observers {other}\n{USAGE}")),
         }
     }
 }
@@ -94,9 +106,9 @@ fn measure(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// One match of so many frames; a profiler looks on.
+/// Plays one match of so many frames, for a profiler.
 fn run(entities: i32, observers: &Observers, frames: i32) {
-    let mut duel = Duel::new(Script::steady(entities), observers, None);
+    let mut duel = Duel::new(Workload::steady(entities), observers, None);
     duel.steps(frames);
     println!(
         "{}",
@@ -109,18 +121,18 @@ fn run(entities: i32, observers: &Observers, frames: i32) {
     );
 }
 
-/// One match whose schedules are exchanged in turn, with the observers' systems and without.
+/// Plays one match whose schedules alternate between those with and those without the observers.
 ///
-/// Two apps side by side differ by more than what is measured, by where they happen to lie in
-/// memory; here the game, its snapshots and its inputs are the very same. What both blocks have is
-/// not seen: Bevy's bookkeeping of the observers' message types.
+/// Two apps side by side differ by their memory layout, and by more than the observers cost; here
+/// the game, its snapshots and its inputs are the same. Not measured is what both blocks have:
+/// Bevy's bookkeeping of the observers' message types.
 fn pair(entities: i32, observers: &Observers, blocks: i32) -> Result<(), String> {
-    let script = Script::steady(entities);
-    let mut duel = Duel::new(script, observers, None);
-    let mut outside = bare_schedules(script);
+    let workload = Workload::steady(entities);
+    let mut duel = Duel::new(workload, observers, None);
+    let mut other = bare_schedules(workload);
     let seen = *observers != Observers::None;
     if seen {
-        // From now on episodes are delimited by hand.
+        // From now on this function begins and ends the episodes.
         duel.observe(false);
     }
     duel.steps(WARM_UP);
@@ -133,13 +145,13 @@ fn pair(entities: i32, observers: &Observers, blocks: i32) -> Result<(), String>
         if seen {
             duel.observe(false);
         }
-        // The document of the episode is built here.
+        // The document of the episode is built in these frames, which are not timed.
         duel.steps(CYCLE);
-        duel.exchange(&mut outside);
+        duel.swap_schedules(&mut other);
         without.time(&mut duel);
-        duel.exchange(&mut outside);
+        duel.swap_schedules(&mut other);
     }
-    let mut bare = Duel::new(script, &Observers::None, None);
+    let mut bare = Duel::new(workload, &Observers::None, None);
     bare.steps(duel.frames());
     same_work(&bare, &duel)?;
     let differences = observed.minus(&without);
@@ -168,8 +180,8 @@ fn pair(entities: i32, observers: &Observers, blocks: i32) -> Result<(), String>
 struct Times(Vec<f64>);
 
 impl Times {
-    /// Times the updates of a block, after a cycle that warms it up. Each place in the script's cycle
-    /// tells its fastest time: whatever else the machine does only ever makes an update slower.
+    /// Times the updates of a block, after a cycle that warms it up. For each position in the cycle
+    /// the fastest update counts, since disturbances only make an update slower.
     fn time(&mut self, duel: &mut Duel) {
         duel.steps(CYCLE);
         let mut places = [f64::INFINITY; CYCLE as usize];
@@ -184,7 +196,8 @@ impl Times {
         self.0.push(places.iter().sum::<f64>() / f64::from(CYCLE));
     }
 
-    /// Block by block, so that a machine that slows down for a second takes part in neither side.
+    /// The differences block by block, so that a machine that slows down for a second slows both
+    /// sides.
     fn minus(&self, other: &Self) -> Vec<f64> {
         self.0.iter().zip(&other.0).map(|(a, b)| a - b).collect()
     }
@@ -202,7 +215,7 @@ fn same_work(bare: &Duel, observed: &Duel) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "the two did not do the same work: frames, simulated frames and checksum are {:?} bare \
+            "the two matches differ: frames, simulated frames and checksum are {:?} bare \
              and {:?} observed",
             work(bare),
             work(observed)

@@ -1,17 +1,21 @@
-//! What a packet of a ggrs match costs between ggrs and matchbox's channel: the lab's socket
-//! (header, route, validation, with its poll once per update) against matchbox's own adapter.
+//! Time per packet between ggrs and matchbox's channel: the lab's socket (header, route,
+//! validation, and its poll once per update) against matchbox's own adapter, over the same recorded
+//! packets.
 //!
-//! It prints one JSON object. How often either of them allocates is a test (`tests/allocations.rs`).
+//! Run: `cargo xtask bench` prints the table of BENCHMARKS.md; alone, `cargo bench --bench
+//! packet_path`. Prints one line of JSON. Quote `labNsPerPacket` and `adapterNsPerPacket` together:
+//! both are medians of 200 replays that alternate within one process, and depend on the machine;
+//! `ratio` less so. Allocations per packet are asserted by `tests/allocations.rs`.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use rollback_lab_test_kit::packets::{Adapter, Carrier, Lab, Tick, count, record};
+use rollback_lab_test_kit::packets::{AdapterPair, LabPair, SocketPair, Tick, count, record};
 use serde_json::json;
 
 /// Ticks of the recording: ten seconds.
 const TICKS: usize = 600;
-/// Replays of either kind, in turn.
+/// Rounds; each replays the recording once by either pair of sockets.
 const ROUNDS: usize = 200;
 
 fn main() -> ExitCode {
@@ -20,11 +24,11 @@ fn main() -> ExitCode {
     let (mut lab, mut adapter) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         if round % 2 == 0 {
-            lab.push(replay(Lab::new(), &ticks));
-            adapter.push(replay(Adapter::new(), &ticks));
+            lab.push(replay(LabPair::default(), &ticks));
+            adapter.push(replay(AdapterPair::default(), &ticks));
         } else {
-            adapter.push(replay(Adapter::new(), &ticks));
-            lab.push(replay(Lab::new(), &ticks));
+            adapter.push(replay(AdapterPair::default(), &ticks));
+            lab.push(replay(LabPair::default(), &ticks));
         }
     }
     if lab
@@ -50,10 +54,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Seconds that the replay took, and the messages that arrived.
-fn replay(mut carrier: impl Carrier, ticks: &[Tick]) -> (f64, usize) {
+/// Sends a recording again; returns the seconds it took and the number of messages that arrived.
+fn replay(mut sockets: impl SocketPair, ticks: &[Tick]) -> (f64, usize) {
     let from = Instant::now();
-    let arrived = ticks.iter().map(|tick| carrier.tick(tick)).sum();
+    let arrived = ticks.iter().map(|tick| sockets.tick(tick)).sum();
     (from.elapsed().as_secs_f64(), arrived)
 }
 

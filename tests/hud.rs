@@ -1,5 +1,5 @@
-//! The overlay comes and goes with its key and costs nothing while it is away; the screen's frames
-//! and size stand in the file.
+//! The overlay: shown and hidden by its key, without cost while hidden. The display plugin: drawn
+//! frames and display size in the file.
 
 use bevy::asset::AssetPlugin;
 use bevy::prelude::*;
@@ -11,7 +11,7 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::rollback::DesyncDetected;
 
 use rollback_lab_test_kit::lab::{
-    Hub, LabPeer, TestConfig, frame, lab_peer, lab_peer_with, play, run_until,
+    LabPeer, TestConfig, VirtualNetwork, frame, lab_peer, lab_peer_with, play, run_until,
 };
 
 fn config() -> LabConfig {
@@ -22,24 +22,24 @@ fn config() -> LabConfig {
         .no_files()
 }
 
-/// A match whose first peer has a HUD, and no window to draw it in.
-fn watched() -> Vec<LabPeer> {
-    let hub = Hub::new(2, true);
+/// A match whose first peer has the HUD, without a window.
+fn peers_with_hud() -> Vec<LabPeer> {
+    let network = VirtualNetwork::new(2, true);
     vec![
-        lab_peer_with(&hub, config(), 1, |app| {
+        lab_peer_with(&network, config(), 1, |app| {
             app.add_plugins(AssetPlugin::default())
                 .init_asset::<Image>()
                 .init_resource::<ButtonInput<KeyCode>>()
                 .add_plugins(LabHudPlugin::<TestConfig>::default());
         }),
-        lab_peer(&hub, config(), 2),
+        lab_peer(&network, config(), 2),
     ]
 }
 
 fn until(peers: &mut [LabPeer], goal: i32) {
     assert!(
         run_until(peers, frame(60), 2_000, |peers| peers[0].frame() > goal),
-        "the match gets to frame {goal}"
+        "the match reaches frame {goal}"
     );
 }
 
@@ -73,7 +73,7 @@ fn words(peer: &mut LabPeer) -> String {
     all.join("\n")
 }
 
-/// Entities and images of the world, and whether anything is counted for the HUD.
+/// Number of UI entities and of images, and whether live stats are collected.
 fn cost(peer: &mut LabPeer) -> (usize, usize, bool) {
     let world = peer.app.world_mut();
     let nodes = world.query_filtered::<(), With<Node>>().iter(world).count();
@@ -82,18 +82,18 @@ fn cost(peer: &mut LabPeer) -> (usize, usize, bool) {
 }
 
 #[test]
-fn hidden_it_has_no_entity_no_image_and_no_numbers_and_the_key_brings_it_and_takes_it_away() {
-    let mut peers = watched();
+fn f3_shows_and_hides_the_hud_and_a_hidden_hud_has_no_entity_image_or_live_stats() {
+    let mut peers = peers_with_hud();
     until(&mut peers, 120);
     let before = cost(&mut peers[0]);
-    assert_eq!((before.0, before.2), (0, false), "nobody asked for it");
+    assert_eq!((before.0, before.2), (0, false), "hidden by default");
 
     press_f3(&mut peers);
     assert_eq!(huds(&mut peers[0]), 1);
     until(&mut peers, 260);
     let text = words(&mut peers[0]);
-    for said in ["player 1: direct (", "rtt 1", "predictions right"] {
-        assert!(text.contains(said), "{text:?} says {said:?}");
+    for part in ["player 1: direct (", "rtt 1", "predictions right"] {
+        assert!(text.contains(part), "{text:?} contains {part:?}");
     }
     let (_, images, counted) = cost(&mut peers[0]);
     assert_eq!((images, counted), (before.1 + 1, true));
@@ -114,12 +114,12 @@ fn hidden_it_has_no_entity_no_image_and_no_numbers_and_the_key_brings_it_and_tak
 
     press_f3(&mut peers);
     assert_eq!(huds(&mut peers[0]), 0);
-    assert_eq!(cost(&mut peers[0]), before, "nothing of it is left");
+    assert_eq!(cost(&mut peers[0]), before, "everything is removed");
 }
 
 #[test]
-fn a_desync_sounds_the_alarm() {
-    let mut peers = watched();
+fn a_desync_shows_the_desync_banner() {
+    let mut peers = peers_with_hud();
     peers[0].app.world_mut().resource_mut::<HudShown>().0 = true;
     until(&mut peers, 60);
     let seen = |peer: &mut LabPeer| {
@@ -129,7 +129,7 @@ fn a_desync_sounds_the_alarm() {
             .iter(world)
             .any(|(text, node)| text.0.starts_with("DESYNC") && node.display == Display::Flex)
     };
-    assert!(!seen(&mut peers[0]), "all is well");
+    assert!(!seen(&mut peers[0]), "no banner without a desync");
     let at = peers[0].clock.now();
     peers[0].app.world_mut().write_message(DesyncDetected {
         at,
@@ -143,10 +143,10 @@ fn a_desync_sounds_the_alarm() {
 }
 
 #[test]
-fn the_file_tells_which_frames_were_drawn_and_on_what_display() {
-    let hub = Hub::new(2, true);
+fn the_file_records_drawn_frames_and_the_display() {
+    let network = VirtualNetwork::new(2, true);
     let mut peers = vec![
-        lab_peer_with(&hub, config(), 1, |app| {
+        lab_peer_with(&network, config(), 1, |app| {
             app.add_plugins(LabDisplayPlugin::<TestConfig>::default());
             let monitor = app.world_mut().spawn(Monitor {
                 name: None,
@@ -167,30 +167,30 @@ fn the_file_tells_which_frames_were_drawn_and_on_what_display() {
                 OnMonitor(monitor),
             ));
         }),
-        lab_peer(&hub, config(), 2),
+        lab_peer(&network, config(), 2),
     ];
     until(&mut peers, 100);
     peers[0].app.world_mut().resource_mut::<NotDrawn>().0 = true;
     until(&mut peers, 160);
     peers[0].app.world_mut().resource_mut::<NotDrawn>().0 = false;
     let documents = play(&mut peers, frame(60), 3_000);
-    let (seen, blind) = (&documents[0][0], &documents[1][0]);
-    let display = &seen.display;
+    let (windowed, headless) = (&documents[0][0], &documents[1][0]);
+    let display = &windowed.display;
     assert_eq!(
         (display.refresh_hz, display.width, display.height),
         (Some(59.94), Some(1_120), Some(700))
     );
-    let runs = seen.timeline.drawn_frames.as_ref().unwrap();
+    let runs = windowed.timeline.drawn_frames.as_ref().unwrap();
     let times: Vec<u32> = runs
         .iter()
         .flat_map(|&(times, frames)| std::iter::repeat_n(times, frames as usize))
         .collect();
     assert_eq!(times.len(), 600, "one count per frame");
     assert!(times[110..150].iter().all(|times| *times == 0), "hidden");
-    assert!(times[200..580].iter().all(|times| *times >= 1), "in sight");
+    assert!(times[200..580].iter().all(|times| *times >= 1), "visible");
     assert_eq!(
-        blind.timeline.drawn_frames, None,
+        headless.timeline.drawn_frames, None,
         "a headless peer draws nothing"
     );
-    assert_eq!(blind.display.width, None);
+    assert_eq!(headless.display.width, None);
 }

@@ -1,5 +1,5 @@
-//! Forced rollbacks and named sync tests: a desync of each kind that `bevy_ggrs`'s pitfalls name is
-//! planted, caught, and named as far as it can be known.
+//! Forced rollbacks and named sync tests: each kind of desync that `bevy_ggrs` lists as a pitfall
+//! is planted, detected, and reported with its likely cause.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ type Config = GgrsConfig<u8>;
 #[require(Rollback)]
 struct Position(i64);
 
-/// A short-lived entity: what a load has to bring back.
+/// A short-lived entity, which a load must restore.
 #[derive(Component, Clone, Copy, Debug, Hash)]
 #[require(Rollback)]
 struct Bullet {
@@ -31,7 +31,7 @@ struct Bullet {
 #[derive(Resource, Clone, Copy, Debug, Default, Hash)]
 struct Score(u64);
 
-/// Two walkers that shoot now and then; everything is registered.
+/// Two walkers that shoot on odd inputs; everything is registered for rollback.
 fn game() -> App {
     let mut app = App::new();
     app.add_plugins(MinimalPlugins)
@@ -65,7 +65,7 @@ fn shoot(inputs: Res<PlayerInputs<Config>>, score: Res<Score>, mut commands: Com
     }
 }
 
-/// Adds up what does not depend on the order of bullets.
+/// A sum that does not depend on the order of the bullets.
 fn fly(
     mut bullets: Query<(Entity, &mut Bullet)>,
     mut score: ResMut<Score>,
@@ -93,7 +93,7 @@ fn forced(build: impl Fn() -> App) -> Result<ForcedReport, Divergence> {
         .run(build)
 }
 
-/// The divergence that a planted fault must lead to; the message is printed for whoever reads it.
+/// The divergence that a planted fault causes; its message is printed.
 fn caught(plant: impl Fn(&mut App)) -> Divergence {
     let divergence = forced(|| {
         let mut app = game();
@@ -128,7 +128,7 @@ fn a_sound_game_passes_200_mispredictions() {
 }
 
 #[test]
-fn a_fixed_depth_goes_back_as_far_every_time() {
+fn a_fixed_depth_rolls_back_the_same_number_of_frames_each_time() {
     let report = ForcedRollbacks::<Config>::new(11, |bits| (bits % 7) as u8)
         .frames(50)
         .depth(3)
@@ -200,7 +200,7 @@ fn an_unregistered_component_is_named() {
 }
 
 #[test]
-fn a_result_that_depends_on_query_order_is_told_as_such() {
+fn a_result_that_depends_on_query_order_is_reported_as_query_order() {
     let divergence = caught(|app| {
         app.add_systems(
             GgrsSchedule,
@@ -248,7 +248,7 @@ fn a_system_that_sorts_its_query_passes() {
 }
 
 #[test]
-fn a_local_is_told_as_hidden_state() {
+fn a_local_is_reported_as_hidden_state() {
     let divergence = caught(|app| {
         app.add_systems(
             GgrsSchedule,
@@ -268,7 +268,7 @@ fn a_local_is_told_as_hidden_state() {
 }
 
 #[test]
-fn a_local_that_only_the_first_simulation_saw_empty_is_caught() {
+fn a_local_that_is_empty_only_in_the_first_simulation_is_caught() {
     let divergence = caught(|app| {
         app.add_systems(
             GgrsSchedule,
@@ -288,7 +288,7 @@ fn a_local_that_only_the_first_simulation_saw_empty_is_caught() {
 }
 
 #[test]
-fn the_order_of_a_hash_map_shows_without_a_rollback() {
+fn hash_map_order_is_caught_by_two_runs_without_a_rollback() {
     let divergence = caught(|app| {
         app.add_systems(
             GgrsSchedule,
@@ -313,7 +313,7 @@ fn the_order_of_a_hash_map_shows_without_a_rollback() {
 struct Target(Entity);
 
 #[test]
-fn an_entity_id_that_is_not_mapped_is_caught() {
+fn an_unmapped_entity_id_is_caught() {
     let divergence = caught(|app| {
         app.rollback_component_with_copy::<Target>().add_systems(
             GgrsSchedule,
@@ -337,7 +337,7 @@ fn an_entity_id_that_is_not_mapped_is_caught() {
 }
 
 #[test]
-fn a_type_without_a_name_says_how_to_get_one() {
+fn an_unnamed_type_is_reported_with_the_way_to_name_it() {
     let divergence = ForcedRollbacks::<Config>::new(11, |bits| (bits % 7) as u8)
         .frames(60)
         .run(|| {
@@ -361,9 +361,9 @@ fn a_type_without_a_name_says_how_to_get_one() {
 }
 
 #[derive(Resource, Default)]
-struct Told(Vec<DesyncFound>);
+struct Found(Vec<DesyncFound>);
 
-/// A sync test of ggrs's own, eight frames a check.
+/// Runs ggrs's own sync test, which checks eight frames at a time.
 fn sync_test(app: &mut App) {
     let session = SessionBuilder::<Config>::new()
         .with_num_players(2)
@@ -386,9 +386,9 @@ fn sync_test(app: &mut App) {
         16_666_667,
     )))
     .insert_resource(Session::SyncTest(session))
-    .init_resource::<Told>()
-    .add_observer(|found: On<DesyncFound>, mut told: ResMut<Told>| {
-        told.0.push(found.event().clone());
+    .init_resource::<Found>()
+    .add_observer(|found: On<DesyncFound>, mut all: ResMut<Found>| {
+        all.0.push(found.event().clone());
     })
     .add_systems(
         ReadInputs,
@@ -417,11 +417,11 @@ fn a_sync_test_names_the_first_differing_component() {
         .before(shoot),
     );
     sync_test(&mut app);
-    let told = &app.world().resource::<Told>().0;
-    assert_eq!(told.len(), 1, "the first one alone is told: {told:?}");
+    let found = &app.world().resource::<Found>().0;
+    assert_eq!(found.len(), 1, "only the first one is reported: {found:?}");
     let position = std::any::type_name::<Position>().to_owned();
-    assert_eq!(told[0].parts, [position]);
-    assert!(told[0].frame > 0);
+    assert_eq!(found[0].parts, [position]);
+    assert!(found[0].frame > 0);
 }
 
 #[test]
@@ -429,5 +429,5 @@ fn a_sync_test_of_a_sound_game_names_nothing() {
     let mut app = game();
     sync_test(&mut app);
     assert!(app.world().resource::<Score>().0 > 0, "it was played");
-    assert!(app.world().resource::<Told>().0.is_empty());
+    assert!(app.world().resource::<Found>().0.is_empty());
 }

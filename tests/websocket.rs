@@ -1,5 +1,5 @@
-//! The server connection on real sockets: a stock signaling server, one that relays, and
-//! servers that refuse, hang or are not there.
+//! The server connection on real sockets: a stock signaling server, a server that relays, and
+//! servers that refuse, do not answer or do not exist. The sleeps poll real sockets.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,8 +30,8 @@ use rollback_lab_link::wire::relay::{
 };
 use rollback_lab_server::{LabServer, ServerSettings as LabServerSettings};
 
-/// Far more than anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Far longer than anything here takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn settings(url: impl Into<String>) -> SignalingSettings {
     SignalingSettings {
@@ -49,13 +49,13 @@ fn open(url: impl Into<String>) -> ServerConnection {
 
 fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < TIMEOUT {
         if let Some(value) = ready() {
             return value;
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    panic!("{what} within {PATIENCE:?}");
+    panic!("{what} within {TIMEOUT:?}");
 }
 
 fn event(connection: &ServerConnection) -> ServerEvent {
@@ -68,7 +68,7 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// An unmodified `matchbox_signaling` server; it ends with the test.
+/// Starts an unmodified `matchbox_signaling` server, which runs until the test process ends.
 fn stock_server() -> SocketAddr {
     let mut server =
         matchbox_signaling::SignalingServer::full_mesh_builder((Ipv4Addr::LOCALHOST, 0)).build();
@@ -83,15 +83,15 @@ fn stock_server() -> SocketAddr {
                 server.serve().await
             })
     });
-    receiver.recv_timeout(PATIENCE).unwrap()
+    receiver.recv_timeout(TIMEOUT).unwrap()
 }
 
-/// A server of one connection, played by hand.
-fn played_server(play: impl FnOnce(WebSocket<TcpStream>) + Send + 'static) -> SocketAddr {
+/// A server for one connection, scripted by the test.
+fn scripted_server(script: impl FnOnce(WebSocket<TcpStream>) + Send + 'static) -> SocketAddr {
     let (listener, addr) = listener();
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        play(tungstenite::accept(stream).unwrap());
+        script(tungstenite::accept(stream).unwrap());
     });
     addr
 }
@@ -106,7 +106,7 @@ fn assign(byte: u8) -> Message {
 }
 
 #[test]
-fn stock_server_assigns_an_id_and_is_told_apart_once() {
+fn a_stock_server_assigns_an_id_and_is_reported_once_to_have_no_relay() {
     let addr = stock_server();
     let connection = open(format!("ws://{addr}/room?players=2"));
     assert_eq!(event(&connection), ServerEvent::Connected);
@@ -115,13 +115,13 @@ fn stock_server_assigns_an_id_and_is_told_apart_once() {
     assert_eq!(
         connection.send_relay(1, &[1], Urgency::Game),
         Err(RelaySendError::NoRelay),
-        "a stock server refuses binary frames"
+        "a stock server does not relay"
     );
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!(
         connection.next_event(),
         None,
-        "said once, and still connected"
+        "reported once, and still connected"
     );
 }
 
@@ -130,7 +130,7 @@ fn two_sockets_open_a_data_channel_through_a_stock_server() {
     let addr = stock_server();
     let socket = || -> (ServerConnection, WebRtcSocket) {
         let connection = open(format!("ws://{addr}/pair"));
-        let (socket, messages) = WebRtcSocketBuilder::new("unused: the connection has it")
+        let (socket, messages) = WebRtcSocketBuilder::new("unused: the connection has the URL")
             .signaller_builder(connection.signaller_builder())
             .ice_server(RtcIceServerConfig {
                 urls: Vec::new(),
@@ -179,7 +179,7 @@ fn one_connection_feeds_one_socket() {
 }
 
 #[test]
-fn relayed_packets_go_both_ways_and_the_end_is_told() {
+fn relayed_packets_go_both_ways_and_the_close_is_reported() {
     let roster = Roster {
         slot: 0,
         capacity: 2,
@@ -195,10 +195,10 @@ fn relayed_packets_go_both_ways_and_the_end_is_told() {
             },
         ],
     };
-    let told = roster.clone();
-    let addr = played_server(move |mut websocket| {
+    let sent = roster.clone();
+    let addr = scripted_server(move |mut websocket| {
         websocket.send(assign(1)).unwrap();
-        let welcome = encode_welcome(&told).unwrap();
+        let welcome = encode_welcome(&sent).unwrap();
         websocket.send(Message::Binary(welcome.into())).unwrap();
         // A second id is ignored.
         websocket.send(assign(2)).unwrap();
@@ -238,19 +238,19 @@ fn relayed_packets_go_both_ways_and_the_end_is_told() {
     assert_eq!(
         connection.next_event(),
         None,
-        "one id, no word of a missing relay"
+        "one id, and no report of a missing relay"
     );
 }
 
 #[test]
-fn a_member_tells_its_clock_while_its_game_does_nothing() {
+fn a_clock_request_is_answered_while_the_game_is_idle() {
     let server = LabServer::start(LabServerSettings::loopback()).unwrap();
     let url = format!("ws://{}/clocks?players=2", server.local_addr());
     let theirs = LabClock::real();
     let _silent = ServerConnection::open(settings(url.as_str()), theirs.clone());
     let ours = LabClock::real();
     let connection = ServerConnection::open(settings(url.as_str()), ours.clone());
-    // Whoever comes second may be let in first: the roster says when both are there.
+    // The second connection may be admitted first; the roster shows when both are there.
     let other = until("two members", || match connection.next_event()? {
         ServerEvent::Welcome(roster) | ServerEvent::Roster(roster) => {
             let other = |member: &&Member| member.slot != roster.slot;
@@ -270,21 +270,21 @@ fn a_member_tells_its_clock_while_its_game_does_nothing() {
         }
         _ => None,
     });
-    // Both clocks are of one process: read one after the other they tell the truth.
-    let before = theirs.now() - ours.now();
+    // Both clocks are in one process, so their offset is known.
+    let offset = theirs.now() - ours.now();
     let us = |time: Duration| i64::try_from(time.as_micros()).unwrap();
     let low = i64::from(answer.answered) - us(received_at);
     let high = i64::from(answer.received) - i64::from(answer.asked);
     assert!(
-        (low - 100..=high + 100).contains(&us(before)),
-        "neither packet came before it was sent: {low} <= {before:?} <= {high}"
+        (low - 100..=high + 100).contains(&us(offset)),
+        "no packet arrives before it is sent: {low} <= {offset:?} <= {high}"
     );
     assert_eq!(connection.stats().relay_received, 0);
 }
 
 #[test]
-fn refusal_comes_with_its_code_and_reason() {
-    let addr = played_server(|mut websocket| {
+fn a_refusal_has_its_code_and_reason() {
+    let addr = scripted_server(|mut websocket| {
         let refusal = CloseFrame {
             code: CloseCode::from(4002),
             reason: "room duel has 2 players, not 3".into(),
@@ -304,9 +304,9 @@ fn refusal_comes_with_its_code_and_reason() {
 }
 
 #[test]
-fn closing_says_goodbye_to_the_server() {
+fn dropping_the_connection_sends_a_close_frame() {
     let (sender, receiver) = std::sync::mpsc::channel();
-    let addr = played_server(move |mut websocket| {
+    let addr = scripted_server(move |mut websocket| {
         websocket.send(assign(1)).unwrap();
         while let Ok(message) = websocket.read() {
             sender.send(message.is_close()).unwrap();
@@ -320,8 +320,8 @@ fn closing_says_goodbye_to_the_server() {
     });
     drop(connection);
     assert!(
-        receiver.recv_timeout(PATIENCE).unwrap(),
-        "a close frame, not a torn connection"
+        receiver.recv_timeout(TIMEOUT).unwrap(),
+        "a close frame, not a reset connection"
     );
 }
 
@@ -333,7 +333,7 @@ fn unreachable(connection: &ServerConnection) -> ConnectError {
 }
 
 #[test]
-fn server_that_is_not_there_is_told_after_the_last_attempt() {
+fn an_absent_server_is_reported_after_the_last_attempt() {
     let (listener, addr) = listener();
     drop(listener);
     let url = format!("ws://{addr}/room");
@@ -346,7 +346,7 @@ fn server_that_is_not_there_is_told_after_the_last_attempt() {
 }
 
 #[test]
-fn server_that_never_answers_is_told_after_the_time_out() {
+fn a_server_without_an_answer_is_reported_after_the_time_out() {
     let (listener, addr) = listener();
     let error = unreachable(&open(format!("ws://{addr}/room")));
     assert!(error.to_string().contains("no answer in 500ms"), "{error}");
@@ -366,7 +366,7 @@ fn tls_to_a_server_without_it_is_an_error() {
 }
 
 #[test]
-fn address_that_is_none_is_refused_without_an_attempt() {
+fn an_invalid_url_is_refused_without_an_attempt() {
     for url in ["", "room", "http://127.0.0.1/room", "ws://"] {
         let error = unreachable(&open(url));
         assert!(matches!(error, ConnectError::Url { .. }), "{url}: {error}");

@@ -9,7 +9,9 @@ use rollback_lab_record::check::{check_episode, check_pair};
 use crate::options::Options;
 use crate::routes::side_by_side;
 use crate::table::Row;
-use rollback_lab_test_kit::lab::{Faults, Hub, LabPeer, Presser, frame, lab_peer, run_until};
+use rollback_lab_test_kit::lab::{
+    Faults, LabPeer, ScriptedKeys, VirtualNetwork, frame, lab_peer, run_until,
+};
 
 /// One match of two.
 #[derive(Clone)]
@@ -36,7 +38,7 @@ struct Played {
 }
 
 fn played(game: &Match) -> Result<Played, String> {
-    let hub = Hub::new(2, true);
+    let hub = VirtualNetwork::new(2, true);
     let conditions = Conditions::parse(game.conditions).map_err(|error| error.to_string())?;
     let mut peers = Vec::new();
     for (slot, per) in game.presses.into_iter().enumerate() {
@@ -49,7 +51,7 @@ fn played(game: &Match) -> Result<Played, String> {
             .no_files();
         let seed = game.seed * 2 + slot as u64;
         let mut peer = lab_peer(&hub, config, seed);
-        let presser = Presser { seed, per };
+        let presser = ScriptedKeys { seed, per };
         peer.app.insert_resource(presser);
         peer.once_playing(&conditions);
         peers.push(peer);

@@ -7,8 +7,8 @@ use rollback_lab_link::wire::Path;
 
 use crate::options::Options;
 use crate::table::Row;
-use rollback_lab_test_kit::link_cuts::{self as cuts, Cut};
 use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
+use rollback_lab_test_kit::outages::{self as cuts, Outage as Cut};
 
 const RATES: [u32; 5] = [10, 20, 30, 60, 120];
 
@@ -203,13 +203,13 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
     let troubles: [Trouble; 4] = [
         ("five stalls of 400 ms", |world| {
             for _ in 0..5 {
-                world.freeze(1, 400 * MS);
+                world.suspend(1, 400 * MS);
                 world.run_for(2_400 * MS);
             }
         }),
         ("five stalls of 3 s", |world| {
             for _ in 0..5 {
-                world.freeze(1, 3 * SECOND);
+                world.suspend(1, 3 * SECOND);
                 world.run_for(5 * SECOND);
             }
         }),
@@ -217,14 +217,14 @@ pub(crate) fn peers(_: &Options) -> Vec<Row> {
             world.peers[1].link.set_hidden(true);
             world.run_for(100 * MS);
             for _ in 0..10 {
-                world.freeze(1, SECOND);
+                world.suspend(1, SECOND);
                 world.run_for(SECOND + 20 * MS);
             }
             world.peers[1].link.set_hidden(false);
         }),
         ("a pause of both of 5 and 7 s", |world| {
-            world.freeze(0, 5 * SECOND);
-            world.freeze(1, 7 * SECOND);
+            world.suspend(0, 5 * SECOND);
+            world.suspend(1, 7 * SECOND);
             world.run_for(10 * SECOND);
         }),
     ];

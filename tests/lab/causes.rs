@@ -1,4 +1,4 @@
-//! What a file of a whole session tells of causes and clocks.
+//! Causes of stalls and rollbacks, and clock offsets, in the file of a whole session.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use bevy_rollback_lab::prelude::*;
 use rollback_lab_record::causes::finalise;
 
 use rollback_lab_record::Cause;
-use rollback_lab_test_kit::lab::{Hub, checked, frame, lab_peer, play, play_under, run_until};
+use rollback_lab_test_kit::lab::{
+    VirtualNetwork, checked, frame, lab_peer, play, play_under, run_until,
+};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")
@@ -16,9 +18,9 @@ fn config() -> LabConfig {
 }
 
 #[test]
-fn a_stall_tells_that_the_other_game_stood_still() {
-    let hub = Hub::new(2, true);
-    let mut peers = [1, 2].map(|seed| lab_peer(&hub, config(), seed));
+fn a_stall_while_the_peer_does_not_advance_has_the_cause_peer_stall() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = [1, 2].map(|seed| lab_peer(&network, config(), seed));
     let playing = run_until(&mut peers, frame(60), 4_000, |peers| {
         peers.iter().all(|peer| peer.frame() > 200)
     });
@@ -29,14 +31,14 @@ fn a_stall_tells_that_the_other_game_stood_still() {
     let ran = frame(60) * 24;
     peers[1].step(ran);
     let documents = play(&mut peers, frame(60), 4_000);
-    let frozen_out = &documents[0][0].frames;
-    assert!(frozen_out.stalled > 5, "{:?}", frozen_out.stalls);
-    let longest = frozen_out.stalls.iter().max_by_key(|stall| stall.ticks);
+    let waiting = &documents[0][0].frames;
+    assert!(waiting.stalled > 5, "{:?}", waiting.stalls);
+    let longest = waiting.stalls.iter().max_by_key(|stall| stall.ticks);
     assert_eq!(longest.map(|stall| stall.cause), Some(Cause::PeerStall));
 }
 
 #[test]
-fn a_lossy_path_tells_losses_and_the_other_file_does_not_deny_them() {
+fn losses_on_a_lossy_path_are_confirmed_by_the_other_file() {
     let files = play_under("latency=10ms,loss=5%", 1_800, 2);
     let (mut losses, mut kept) = (0, 0);
     for (ours, theirs) in [(0, 1), (1, 0)] {
@@ -53,11 +55,11 @@ fn a_lossy_path_tells_losses_and_the_other_file_does_not_deny_them() {
 }
 
 #[test]
-fn the_other_clock_is_where_the_file_says_within_its_uncertainty() {
-    // Of two clocks: how fast the second runs, and how far apart they begin.
+fn the_clock_offset_is_right_within_its_uncertainty() {
+    // Drift of the second clock, and its offset at the start.
     for (ppm, apart_ms) in [(0, 0), (120, 40), (-150, 2_500)] {
-        let hub = Hub::new(2, true);
-        let mut peers = [1, 2].map(|seed| lab_peer(&hub, config(), seed));
+        let network = VirtualNetwork::new(2, true);
+        let mut peers = [1, 2].map(|seed| lab_peer(&network, config(), seed));
         peers[1].clock.advance(Duration::from_millis(apart_ms));
         let by = frame(60);
         let drift = i64::from(ppm) * i64::try_from(by.as_nanos()).unwrap() / 1_000_000;
@@ -79,26 +81,26 @@ fn the_other_clock_is_where_the_file_says_within_its_uncertainty() {
             let at = clock.at_us.unwrap() as f64;
             let rate = f64::from(ppm) / 1e6;
             let apart = apart_ms as f64 * 1e3;
-            let truth = if of == 0 {
+            let expected = if of == 0 {
                 apart + at * rate
             } else {
                 -(apart + (at - apart) * rate / (1.0 + rate))
             };
-            let error = (clock.offset_us.unwrap() as f64 - truth).abs();
+            let error = (clock.offset_us.unwrap() as f64 - expected).abs();
             assert!(
                 error <= clock.uncertainty_us.unwrap() as f64 + 1.0,
-                "{ppm} ppm, {apart_ms} ms: off by {error} us of {truth} in {clock:?}"
+                "{ppm} ppm, {apart_ms} ms: off by {error} us from {expected} in {clock:?}"
             );
             assert!((10..=64).contains(&clock.samples.len()));
-            let told = clock.drift_ppm.unwrap();
+            let drift = clock.drift_ppm.unwrap();
             let signed = if of == 0 {
                 f64::from(ppm)
             } else {
                 -f64::from(ppm)
             };
             assert!(
-                (told - signed).abs() < 20.0,
-                "{told} ppm instead of {signed}"
+                (drift - signed).abs() < 20.0,
+                "{drift} ppm instead of {signed}"
             );
         }
     }

@@ -1,15 +1,15 @@
-//! Conditions of every kind in whole lab sessions: the match is played, and the file tells what
-//! was realised.
+//! Conditions of every kind in whole lab sessions: the match is played, and the file records what
+//! they did to the packets.
 
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::prelude::*;
 use rollback_lab_link::conditions::Conditions;
 
 use rollback_lab_record::{Path, Via};
-use rollback_lab_test_kit::lab::{Hub, frame, lab_peer, play, play_under};
+use rollback_lab_test_kit::lab::{VirtualNetwork, frame, lab_peer, play, play_under};
 
 #[test]
-fn the_file_tells_what_was_realised_of_every_condition() {
+fn the_file_records_what_every_condition_did() {
     let spec = "latency=20ms,burst=10%/4,duplicate=5%,reorder=5%/40ms,rate=200kbit";
     for file in play_under(spec, 3_600, 2) {
         let realised = &file.quality.conditions.realised[&Path::Direct];
@@ -23,7 +23,10 @@ fn the_file_tells_what_was_realised_of_every_condition() {
         let behind = share(realised.reordered);
         assert!((0.02..0.06).contains(&behind), "{realised:?}");
         assert_eq!(realised.cut, 0);
-        assert_eq!(realised.queue_dropped, 0, "200 kbit/s carry a game");
+        assert_eq!(
+            realised.queue_dropped, 0,
+            "200 kbit/s are enough for a game"
+        );
         // 20 ms, 40 ms more for every twentieth, and the wait for the tick.
         let delay = realised.mean_delay_ms.unwrap();
         assert!((22.0..45.0).contains(&delay), "{realised:?}");
@@ -31,7 +34,7 @@ fn the_file_tells_what_was_realised_of_every_condition() {
 }
 
 #[test]
-fn a_cut_of_one_players_packets_for_a_second_is_survived_and_told() {
+fn a_one_second_outage_of_one_player_stalls_no_frame_and_is_recorded() {
     let files = play_under("latency=10ms; p0:direct:cut=5s..6s", 900, 2);
     let cut = |player: usize, path: Path| files[player].quality.conditions.realised[&path].cut;
     assert!(cut(0, Path::Direct) > 30, "{}", cut(0, Path::Direct));
@@ -46,12 +49,15 @@ fn a_cut_of_one_players_packets_for_a_second_is_survived_and_told() {
     for file in &files {
         assert_eq!(file.frames.stalled, 0, "{:?}", file.frames.stalls);
         let left = file.quality.p2p_fallback_frame.unwrap();
-        assert!((300..360).contains(&left), "cut at 300, left at {left}");
+        assert!(
+            (300..360).contains(&left),
+            "outage at 300, failover at {left}"
+        );
     }
 }
 
 #[test]
-fn a_path_too_slow_for_the_game_is_left_for_the_relay() {
+fn a_path_below_the_rate_of_the_game_fails_over_to_the_relay() {
     // A packet of some 60 bytes every tick is 29 kbit/s.
     for file in play_under("latency=10ms; direct:rate=20kbit", 1_800, 2) {
         assert_eq!(file.quality.p2p_fallback_triggered, Some(true));
@@ -59,11 +65,11 @@ fn a_path_too_slow_for_the_game_is_left_for_the_relay() {
     }
 }
 
-/// Presses differ from frame 0 on, so that the first input that comes corrects it: state 0 must still
-/// be there after a whole window without a remote input.
+/// Inputs differ from frame 0 on, so that the first remote input corrects it: the state of frame 0
+/// must still be saved after a whole prediction window.
 #[test]
-fn a_way_longer_than_the_window_is_played_from_the_first_frame_without_input_delay() {
-    let hub = Hub::new(2, true);
+fn latency_beyond_the_prediction_window_still_rolls_back_to_frame_0() {
+    let network = VirtualNetwork::new(2, true);
     let conditions = Conditions::parse("latency=160ms").unwrap();
     let mut peers = [1, 2].map(|seed| {
         let config = LabConfig::new("ws://lab", "room")
@@ -71,8 +77,8 @@ fn a_way_longer_than_the_window_is_played_from_the_first_frame_without_input_del
             .input_delay(0)
             .episodes(2)
             .no_files();
-        let peer = lab_peer(&hub, config, seed);
-        // From the first packet on: the first input comes late.
+        let peer = lab_peer(&network, config, seed);
+        // From the first packet on, so that the first input comes late.
         peer.app
             .world()
             .resource::<LabNet>()

@@ -1,4 +1,4 @@
-//! A lost direct path stalls no frame while the budget allows it, and the files say so.
+//! A lost direct path stalls no frame while the failover margin allows it, and the files record it.
 
 use std::time::Duration;
 
@@ -7,13 +7,15 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, RollbackEvent, Via};
 use bevy_rollback_lab::session::SetHidden;
 use rollback_lab_record::{RouteCause, RouteState};
-use rollback_lab_test_kit::lab::{Hub, LabPeer, checked, frame, lab_peer, play, run_until};
+use rollback_lab_test_kit::lab::{
+    LabPeer, VirtualNetwork, checked, frame, lab_peer, play, run_until,
+};
 
 struct Cut {
     fps: u32,
     delay: u32,
     latency_ms: u32,
-    /// How far the second peer's ticks lie behind the first one's.
+    /// How long after the first peer the second one ticks.
     phase: Duration,
 }
 
@@ -37,12 +39,12 @@ fn fell_back(document: &EpisodeDocument) -> bool {
         .expect("a session over the lab's transport knows its fallback")
 }
 
-/// Plays three seconds, both direct paths cut after one of them.
+/// Plays three seconds; both direct paths are cut after the first.
 fn cut_run(cut: &Cut) -> Vec<EpisodeDocument> {
-    let hub = Hub::new(2, true);
+    let network = VirtualNetwork::new(2, true);
     let mut peers = vec![
-        lab_peer(&hub, config(cut), 1),
-        lab_peer(&hub, config(cut), 2),
+        lab_peer(&network, config(cut), 1),
+        lab_peer(&network, config(cut), 2),
     ];
     peers[1].clock.advance(cut.phase);
     let by = frame(cut.fps);
@@ -58,7 +60,7 @@ fn cut_run(cut: &Cut) -> Vec<EpisodeDocument> {
 }
 
 #[test]
-fn no_frame_stalls_inside_the_budget_at_any_phase_of_the_cut() {
+fn no_frame_stalls_within_the_failover_margin_at_any_phase_of_the_cut() {
     let mut edge: Option<f64> = None;
     let mut inside = 0;
     for fps in [30, 60, 120] {
@@ -82,16 +84,16 @@ fn no_frame_stalls_inside_the_budget_at_any_phase_of_the_cut() {
                             inside += 1;
                             assert_eq!(
                                 stalled, 0,
-                                "a cut inside the budget stalls no frame: {what}"
+                                "a cut within the margin stalls no frame: {what}"
                             );
                         } else if stalled > 0 {
                             edge = [edge, margin].into_iter().flatten().reduce(f64::max);
                         }
-                        assert!(fell_back(&document), "the route is promoted: {what}");
+                        assert!(fell_back(&document), "the route fails over: {what}");
                         let cause = document.quality.fallback_cause;
                         assert!(
                             matches!(cause, Some(RouteCause::Dead | RouteCause::PeerPromoted)),
-                            "for its death or the peer's word of it, not {cause:?}: {what}"
+                            "because the path is dead or the peer failed over, not {cause:?}: {what}"
                         );
                     }
                 }
@@ -99,18 +101,21 @@ fn no_frame_stalls_inside_the_budget_at_any_phase_of_the_cut() {
         }
     }
     eprintln!(
-        "{inside} files inside the budget, none stalled; highest margin that stalled: {edge:?} ms"
+        "{inside} files within the margin, none stalled; highest margin that stalled: {edge:?} ms"
     );
     assert!(
         inside > 100,
-        "the grid tests the budget, {inside} files lie inside"
+        "the grid covers the margin: {inside} files are within it"
     );
 }
 
-fn two_peers(config: impl Fn() -> LabConfig) -> (Hub, Vec<LabPeer>) {
-    let hub = Hub::new(2, true);
-    let peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
-    (hub, peers)
+fn two_peers(config: impl Fn() -> LabConfig) -> (VirtualNetwork, Vec<LabPeer>) {
+    let network = VirtualNetwork::new(2, true);
+    let peers = vec![
+        lab_peer(&network, config(), 1),
+        lab_peer(&network, config(), 2),
+    ];
+    (network, peers)
 }
 
 fn long_config() -> LabConfig {
@@ -128,7 +133,7 @@ fn run_to_frame(peers: &mut [LabPeer], frames: i32) {
 }
 
 #[test]
-fn a_rollback_after_a_cut_names_the_relay_although_the_route_is_only_suspect() {
+fn a_relayed_input_rolls_back_via_relay_while_the_route_is_still_suspect() {
     let (_hub, mut peers) = two_peers(|| {
         long_config()
             .input_delay(0)
@@ -152,19 +157,19 @@ fn a_rollback_after_a_cut_names_the_relay_although_the_route_is_only_suspect() {
         let direct = before.filter(|event| event.via == Via::Direct).count();
         assert!(direct > 5, "before the cut inputs came peer to peer");
     }
-    assert!(suspect > 0, "some ran before the route was given up");
+    assert!(suspect > 0, "some ran before the failover");
 }
 
 #[test]
-fn a_wifi_spike_is_doubted_and_never_promoted() {
-    let (hub, mut peers) = two_peers(long_config);
+fn an_outage_of_150_ms_is_suspected_and_does_not_fail_over() {
+    let (network, mut peers) = two_peers(long_config);
     run_to_frame(&mut peers, 300);
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
     run_until(&mut peers, frame(60), 9, |_| false); // 150 ms
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
     let documents = play(&mut peers, frame(60), 5_000);
     for document in documents.iter().flatten() {
-        assert!(!fell_back(document), "a spike is no promotion");
+        assert!(!fell_back(document), "a short outage is no failover");
         let changes: Vec<_> = document
             .quality
             .route_changes
@@ -174,7 +179,7 @@ fn a_wifi_spike_is_doubted_and_never_promoted() {
         assert_eq!(
             changes,
             [RouteState::Suspect, RouteState::Direct],
-            "doubt, then trust again"
+            "suspected, then direct again"
         );
         let both = document
             .quality
@@ -189,24 +194,24 @@ fn a_wifi_spike_is_doubted_and_never_promoted() {
 }
 
 #[test]
-fn a_one_way_cut_promotes_both_ends_and_the_match_goes_on() {
-    let (hub, mut peers) = two_peers(long_config);
+fn a_one_way_cut_fails_over_both_peers_and_the_match_goes_on() {
+    let (network, mut peers) = two_peers(long_config);
     run_to_frame(&mut peers, 300);
-    hub.faults(|faults| faults.cut_from_first = true);
+    network.faults(|faults| faults.cut_from_first = true);
     let documents = play(&mut peers, frame(60), 5_000);
     for document in documents.iter().flatten() {
-        assert!(fell_back(document), "both ends leave the direct path");
+        assert!(fell_back(document), "both peers leave the direct path");
         assert_eq!(document.frames.stalled, 0);
     }
 }
 
 #[test]
-fn a_healed_path_is_never_returned_to() {
-    let (hub, mut peers) = two_peers(long_config);
+fn a_healed_path_does_not_fail_back() {
+    let (network, mut peers) = two_peers(long_config);
     run_to_frame(&mut peers, 300);
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
     run_to_frame(&mut peers, 400);
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
     let documents = play(&mut peers, frame(60), 5_000);
     for document in documents.iter().flatten() {
         let last = document
@@ -217,18 +222,18 @@ fn a_healed_path_is_never_returned_to() {
         assert_eq!(
             last.to,
             RouteState::Relay,
-            "promotion is final under the default policy"
+            "failover is final under the default policy"
         );
     }
 }
 
 #[test]
-fn when_the_relay_dies_too_the_healed_direct_path_carries_the_match() {
-    let (hub, mut peers) = two_peers(long_config);
+fn when_the_relay_dies_too_the_match_goes_on_over_the_healed_direct_path() {
+    let (network, mut peers) = two_peers(long_config);
     run_to_frame(&mut peers, 300);
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
     run_to_frame(&mut peers, 400);
-    hub.faults(|faults| {
+    network.faults(|faults| {
         (faults.cut_from_first, faults.cut_from_others) = (false, false);
         faults.relay_dead = true;
     });
@@ -242,15 +247,15 @@ fn when_the_relay_dies_too_the_healed_direct_path_carries_the_match() {
             .collect();
         assert!(
             states.contains(&RouteState::Survival),
-            "both paths are used as survival: {states:?}"
+            "both paths are used in state survival: {states:?}"
         );
     }
 }
 
 #[test]
-fn duplicates_never_reach_ggrs() {
-    let (hub, mut peers) = two_peers(long_config);
-    hub.faults(|faults| faults.duplicate = true);
+fn duplicated_datagrams_are_counted_and_dropped() {
+    let (network, mut peers) = two_peers(long_config);
+    network.faults(|faults| faults.duplicate = true);
     let documents = play(&mut peers, frame(60), 5_000);
     for document in documents.iter().flatten() {
         let direct = &document.quality.paths[0];
@@ -263,7 +268,7 @@ fn duplicates_never_reach_ggrs() {
 }
 
 #[test]
-fn a_frozen_peer_is_no_reason_to_leave_the_direct_path() {
+fn a_peer_that_stalls_for_half_a_second_keeps_the_direct_path() {
     let (_hub, mut peers) = two_peers(long_config);
     run_to_frame(&mut peers, 300);
     for _ in 0..30 {
@@ -272,11 +277,11 @@ fn a_frozen_peer_is_no_reason_to_leave_the_direct_path() {
     peers[1].clock.advance(frame(60) * 30);
     let documents = play(&mut peers, frame(60), 5_000);
     for document in documents.iter().flatten() {
-        assert!(!fell_back(document), "a hitch is no promotion");
+        assert!(!fell_back(document), "a stalled peer is no failover");
     }
     assert!(
         documents[0][0].frames.stalled > 0,
-        "the other peer waited for it, and its file says how long"
+        "the other peer waited for it, and its file records how long"
     );
 }
 
@@ -297,18 +302,18 @@ fn a_peer_that_polls_at_15_hz_keeps_the_direct_path() {
     }
     for document in checked(&peers).iter().flatten() {
         assert_eq!(document.episode.end_frame, 1_200);
-        assert!(!fell_back(document), "slow polling is no promotion");
+        assert!(!fell_back(document), "slow polling is no failover");
     }
 }
 
 #[test]
-fn a_policy_that_allows_it_returns_to_a_path_that_stayed_good_for_fifteen_seconds() {
+fn with_failback_a_path_that_stayed_good_for_15_seconds_is_used_again() {
     let config = || long_config().frame_limit(2_400).return_to_direct(true);
-    let (hub, mut peers) = two_peers(config);
+    let (network, mut peers) = two_peers(config);
     run_to_frame(&mut peers, 300);
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
     run_to_frame(&mut peers, 400);
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (false, false));
     let documents = play(&mut peers, frame(60), 5_000);
     for document in documents.iter().flatten() {
         let last = document
@@ -323,7 +328,7 @@ fn a_policy_that_allows_it_returns_to_a_path_that_stayed_good_for_fifteen_second
         let healed = 400;
         assert!(
             last.frame >= healed + 15 * 60,
-            "fifteen good seconds, not by frame {}",
+            "fails back after fifteen good seconds, not by frame {}",
             last.frame
         );
         assert_eq!(document.frames.stalled, 0);
@@ -331,11 +336,11 @@ fn a_policy_that_allows_it_returns_to_a_path_that_stayed_good_for_fifteen_second
 }
 
 #[test]
-fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
+fn hiding_and_pausing_a_peer_keep_the_direct_path() {
     let (_hub, mut peers) = two_peers(long_config);
     run_to_frame(&mut peers, 300);
     peers[1].app.world_mut().trigger(SetHidden(true));
-    // A hidden tab is woken once a second; its game stands still in between.
+    // A browser runs a hidden tab once a second.
     for _ in 0..3 {
         for _ in 0..60 {
             peers[0].step(frame(60));
@@ -343,7 +348,7 @@ fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
         peers[1].step(frame(60) * 60);
     }
     peers[1].app.world_mut().trigger(SetHidden(false));
-    // A paused game polls the network, and its time stands still.
+    // A paused game polls the network while its time does not advance.
     for _ in 0..120 {
         peers[0].step(frame(60));
         peers[1].poll_paused(frame(60));
@@ -352,28 +357,30 @@ fn a_hidden_peer_and_a_paused_one_keep_the_direct_path() {
     for document in documents.iter().flatten() {
         assert!(
             !fell_back(document),
-            "neither hiding nor pausing is a promotion"
+            "neither hiding nor pausing is a failover"
         );
     }
-    let [watching, hidden] = documents.as_slice() else {
+    let [visible, hidden] = documents.as_slice() else {
         panic!("two peers");
     };
-    let (watching, hidden) = (&watching[0].focus_loss, &hidden[0].focus_loss);
-    assert_eq!(watching.period_count, None, "nobody watches that window");
-    assert!(watching.background_periods.is_empty());
-    let [told] = watching.peer_background_periods.as_slice() else {
-        panic!("the peer told of one period: {watching:?}");
+    let (visible, hidden) = (&visible[0].focus_loss, &hidden[0].focus_loss);
+    assert_eq!(visible.period_count, None, "its window reports no focus");
+    assert!(visible.background_periods.is_empty());
+    let [reported] = visible.peer_background_periods.as_slice() else {
+        panic!("the peer reported one period: {visible:?}");
     };
     assert_eq!(
-        (told.player_id, hidden.period_count),
+        (reported.player_id, hidden.period_count),
         (1, Some(1)),
-        "the hidden peer tells it of itself, the other one of its peer"
+        "the hidden peer records it of itself, the other one of its peer"
     );
-    let total = hidden.total_background_ms.expect("somebody watches");
-    // A tab that is woken once a second tells of being hidden at its first waking.
+    let total = hidden
+        .total_background_ms
+        .expect("its window reports focus");
+    // A tab that runs once a second reports that it is hidden when it first runs.
     assert!(
-        (2_900.0..3_300.0).contains(&total) && (1_900.0..3_300.0).contains(&told.duration_ms),
-        "three seconds on both sides, told up to one later: {total} ms and {} ms",
-        told.duration_ms
+        (2_900.0..3_300.0).contains(&total) && (1_900.0..3_300.0).contains(&reported.duration_ms),
+        "three seconds on both sides, reported up to one later: {total} ms and {} ms",
+        reported.duration_ms
     );
 }

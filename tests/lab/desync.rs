@@ -1,4 +1,4 @@
-//! A desync leaves a bundle on both sides, and the two halves name what differed.
+//! After a desync both peers write a bundle, and comparing the two names what differs.
 
 use bevy::prelude::*;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
@@ -9,7 +9,7 @@ use rollback_lab_record::desync::DesyncBundle;
 use serde_json::{Value, json};
 
 use rollback_lab_test_kit::lab::{
-    Hub, LabPeer, TestConfig, Walker, frame, lab_peer, run_until, walk,
+    LabPeer, TestConfig, VirtualNetwork, Walker, frame, lab_peer, run_until, walk,
 };
 
 /// Peers compare the state of every tenth frame.
@@ -18,7 +18,7 @@ const EVERY: u32 = 10;
 const WRONG_FROM: i32 = 124;
 
 fn config() -> LabConfig {
-    LabConfig::new("ws://hub", "room")
+    LabConfig::new("ws://lab", "room")
         .players(2)
         .frame_limit(400)
         .desync_interval(EVERY)
@@ -34,8 +34,8 @@ fn print_walkers(walkers: Query<&Walker>) -> Value {
     json!({ "walkers": walkers.iter().map(state).collect::<Vec<_>>() })
 }
 
-/// A fault of one build: from a frame on one player's state is another.
-fn go_astray(frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>) {
+/// A planted fault: in one frame the state of one player is changed.
+fn corrupt_state(frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>) {
     for mut walker in &mut walkers {
         if frame.0 == WRONG_FROM && walker.player == 1 {
             walker.state ^= 1;
@@ -46,8 +46,11 @@ fn go_astray(frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>) {
 /// Updates of 20 seconds at 60 Hz.
 const LIMIT: usize = 1_200;
 
-fn pair(hub: &Hub) -> Vec<LabPeer> {
-    let mut peers = vec![lab_peer(hub, config(), 1), lab_peer(hub, config(), 2)];
+fn pair(network: &VirtualNetwork) -> Vec<LabPeer> {
+    let mut peers = vec![
+        lab_peer(network, config(), 1),
+        lab_peer(network, config(), 2),
+    ];
     for peer in &mut peers {
         peer.app.print_state::<TestConfig, _>(print_walkers);
     }
@@ -67,12 +70,12 @@ fn bundles(peer: &LabPeer) -> Vec<DesyncBundle> {
 }
 
 #[test]
-fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub);
+fn a_desync_writes_two_bundles_that_name_the_difference_and_marks_the_files_disputed() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network);
     peers[1]
         .app
-        .add_systems(GgrsSchedule, go_astray.after(walk));
+        .add_systems(GgrsSchedule, corrupt_state.after(walk));
     let over = run_until(&mut peers, frame(60), LIMIT, |peers| {
         peers.iter().all(|peer| !peer.episodes().is_empty())
     });
@@ -81,12 +84,12 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
     let halves: Vec<DesyncBundle> = peers.iter().flat_map(bundles).collect();
     let [ours, theirs] = halves.as_slice() else {
         panic!(
-            "one half a peer, and no more for what follows: {}",
+            "one bundle per peer, and none for later differences: {}",
             halves.len()
         );
     };
     for half in [ours, theirs] {
-        // The state of a frame is that before its own input.
+        // The state of a frame is the one before its own input.
         assert_eq!(half.first_differing_frame, Some(130));
         assert_eq!(half.compared_every_frames, EVERY);
         assert!(
@@ -96,18 +99,21 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
         );
     }
     assert_eq!(ours.local_hash, theirs.remote_hash);
-    let told = ours.compare(theirs).unwrap();
+    let comparison = ours.compare(theirs).unwrap();
     assert_eq!(
-        (told.last_equal_frame, told.first_differing_frame),
+        (
+            comparison.last_equal_frame,
+            comparison.first_differing_frame
+        ),
         (Some(120), Some(130))
     );
-    let places: Vec<&str> = told
+    let places: Vec<&str> = comparison
         .differences
         .iter()
         .map(|(place, _)| place.as_str())
         .collect();
     assert_eq!(places, ["/walkers/1/state"]);
-    assert!(told.differing_inputs.is_empty());
+    assert!(comparison.differing_inputs.is_empty());
     assert!(ours.inputs.iter().any(|inputs| inputs.frame == WRONG_FROM));
 
     for peer in &peers {
@@ -118,11 +124,11 @@ fn a_desync_leaves_two_halves_that_name_what_differed_and_a_disputed_file() {
     }
 }
 
-/// The limit is 400: the states of the last compared frames come when the episode is over.
+/// The limit is 400: the checksums of the last compared frames arrive after the end.
 #[test]
-fn a_desync_just_before_the_end_is_found_by_the_digests() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub);
+fn a_desync_just_before_the_end_is_found_by_the_history_digests() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network);
     let late = |frame: Res<RollbackFrameCount>, mut walkers: Query<&mut Walker>| {
         for mut walker in &mut walkers {
             if frame.0 == 385 && walker.player == 1 {
@@ -137,17 +143,17 @@ fn a_desync_just_before_the_end_is_found_by_the_digests() {
     assert!(over, "the episode goes on to its end");
     let halves: Vec<DesyncBundle> = peers.iter().flat_map(bundles).collect();
     assert_eq!(halves.len(), 2);
-    let told = halves[0].compare(&halves[1]).unwrap();
-    assert_eq!(told.first_differing_frame, Some(390));
+    let comparison = halves[0].compare(&halves[1]).unwrap();
+    assert_eq!(comparison.first_differing_frame, Some(390));
     for peer in &peers {
         assert_eq!(peer.episodes()[0].sync.status, SyncStatus::Disputed);
     }
 }
 
 #[test]
-fn a_match_without_a_desync_leaves_no_bundle() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub);
+fn a_match_without_a_desync_writes_no_bundle() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network);
     let over = run_until(&mut peers, frame(60), LIMIT, |peers| {
         peers.iter().all(|peer| !peer.episodes().is_empty())
     });

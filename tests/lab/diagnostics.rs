@@ -1,4 +1,4 @@
-//! Bevy's diagnostics carry the numbers that stand in the file.
+//! The values of Bevy's diagnostics equal those in the file.
 
 use bevy::diagnostic::{DiagnosticPath, DiagnosticsStore};
 use bevy::prelude::*;
@@ -8,7 +8,9 @@ use bevy_rollback_lab::diagnostics::{
 };
 use bevy_rollback_lab::prelude::*;
 
-use rollback_lab_test_kit::lab::{Hub, TestConfig, frame, lab_peer, lab_peer_with, play};
+use rollback_lab_test_kit::lab::{
+    TestConfig, VirtualNetwork, frame, lab_peer, lab_peer_with, play,
+};
 
 /// Everything measured, by path.
 #[derive(Resource, Default)]
@@ -36,7 +38,7 @@ fn collect(mut store: ResMut<DiagnosticsStore>, mut seen: ResMut<Seen>) {
 }
 
 #[test]
-fn the_diagnostics_say_what_the_file_says() {
+fn diagnostics_equal_the_numbers_in_the_file() {
     let config = || {
         LabConfig::new("ws://lab", "room")
             .frame_limit(600)
@@ -44,21 +46,21 @@ fn the_diagnostics_say_what_the_file_says() {
             .conditions("latency=60ms,jitter=15ms")
             .no_files()
     };
-    let hub = Hub::new(2, true);
+    let network = VirtualNetwork::new(2, true);
     let mut peers = vec![
-        lab_peer_with(&hub, config(), 1, |app| {
+        lab_peer_with(&network, config(), 1, |app| {
             app.add_plugins(LabDiagnosticsPlugin::<TestConfig>::default())
                 .init_resource::<Seen>()
                 .add_systems(Update, collect);
         }),
-        lab_peer(&hub, config(), 2),
+        lab_peer(&network, config(), 2),
     ];
     let mut cut = false;
     let by = frame(60);
     rollback_lab_test_kit::lab::run_until(&mut peers, by, 3_000, |peers| {
         if peers[0].frame() > 300 && !cut {
             cut = true;
-            hub.faults(|faults| {
+            network.faults(|faults| {
                 faults.cut_from_first = true;
                 faults.cut_from_others = true;
             });
@@ -76,12 +78,12 @@ fn the_diagnostics_say_what_the_file_says() {
     assert!(deepest >= 1.0, "latency makes rollbacks");
     assert_eq!(deepest, f64::from(episode.rollbacks.max_frames));
     let stalled: f64 = of("stalled").sum();
-    let told = episode.frames.stalled + episode.frames.stalled_overrun;
-    assert_eq!(stalled, told as f64);
+    let recorded = episode.frames.stalled + episode.frames.stalled_overrun;
+    assert_eq!(stalled, recorded as f64);
     assert!(of("hits").all(|percent| (0.0..=100.0).contains(&percent)));
     assert!(
         of("hits").count() > 100,
-        "predictions are judged all the time"
+        "the hit rate is measured throughout"
     );
     let confirmed = of("confirmed").fold(0.0, f64::max);
     // The session is gone in the update that confirms the last frames.

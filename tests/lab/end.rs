@@ -1,4 +1,4 @@
-//! How a lab session ends when the peers do not end alike: late, never, or at another frame.
+//! How a lab session ends when a peer ends late, at another frame, or not at all.
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,9 @@ use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::link::{IDLE_EPOCH, SendFailed};
 use rollback_lab_link::wire::{DatagramKind, Header, Path};
 use rollback_lab_record::EndReason;
-use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
+use rollback_lab_test_kit::lab::{
+    LabPeer, TestConfig, VirtualNetwork, frame, lab_peer, play, run_until,
+};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")
@@ -29,8 +31,11 @@ fn config() -> LabConfig {
         .no_files()
 }
 
-fn pair(hub: &Hub, config: impl Fn() -> LabConfig) -> Vec<LabPeer> {
-    vec![lab_peer(hub, config(), 1), lab_peer(hub, config(), 2)]
+fn pair(network: &VirtualNetwork, config: impl Fn() -> LabConfig) -> Vec<LabPeer> {
+    vec![
+        lab_peer(network, config(), 1),
+        lab_peer(network, config(), 2),
+    ]
 }
 
 /// Updates at 60 Hz in so many seconds.
@@ -42,7 +47,7 @@ fn until_frame(peers: &mut [LabPeer], at: i32) {
     let reached = run_until(peers, frame(60), 2_000, |peers| {
         peers.iter().all(|peer| peer.frame() >= at)
     });
-    assert!(reached, "everybody plays frame {at}");
+    assert!(reached, "all peers play frame {at}");
 }
 
 fn failure(peer: &LabPeer) -> Option<SessionError> {
@@ -51,10 +56,10 @@ fn failure(peer: &LabPeer) -> Option<SessionError> {
 }
 
 fn end_reason(peer: &LabPeer) -> Option<EndReason> {
-    let [trail] = &peer.sessions()[..] else {
-        panic!("one trail");
+    let [session] = &peer.sessions()[..] else {
+        panic!("one session document");
     };
-    trail.end_reason.clone()
+    session.end_reason.clone()
 }
 
 fn score_at_200(frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
@@ -64,9 +69,9 @@ fn score_at_200(frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
 }
 
 #[test]
-fn an_end_that_only_one_peer_sees_is_a_desync_and_hangs_nobody() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, || config().episodes(2));
+fn an_end_on_one_peer_only_is_a_desync_and_both_sessions_fail() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, || config().episodes(2));
     peers[0].app.add_systems(GgrsSchedule, score_at_200);
     let over = run_until(&mut peers, frame(60), seconds(15), |peers| {
         peers
@@ -74,7 +79,7 @@ fn an_end_that_only_one_peer_sees_is_a_desync_and_hangs_nobody() {
             .all(|peer| peer.phase() == SessionPhase::Failed)
     });
     let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
-    assert!(over, "nobody waits for ever, but they stand in {phases:?}");
+    assert!(over, "both sessions fail, phases are {phases:?}");
     run_until(&mut peers, frame(60), 5, |_| false);
     let end = peers[0].episodes()[0].episode.end_frame;
     assert_eq!(
@@ -92,19 +97,19 @@ fn an_end_that_only_one_peer_sees_is_a_desync_and_hangs_nobody() {
 }
 
 #[test]
-fn a_peer_that_stood_still_just_before_the_end_still_reaches_it() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, config);
+fn a_peer_that_stalled_just_before_the_end_still_reaches_it() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, config);
     until_frame(&mut peers, 292);
-    // The second peer hears nothing of the first one from now on, which hears everything.
-    hub.faults(|faults| {
+    // From now on the second peer receives nothing, and the first one everything.
+    network.faults(|faults| {
         faults.cut_from_first = true;
         faults.relay_dead = true;
     });
     let ended = run_until(&mut peers, frame(60), 60, |peers| {
         peers[0].phase() == SessionPhase::Ending
     });
-    assert!(ended, "the first peer knows all inputs");
+    assert!(ended, "the first peer has all inputs");
     run_until(&mut peers, frame(60), seconds(12), |_| false);
     assert_eq!(
         peers[0].episodes().len(),
@@ -113,7 +118,7 @@ fn a_peer_that_stood_still_just_before_the_end_still_reaches_it() {
     );
     assert_eq!(peers[0].phase(), SessionPhase::Ending);
     assert_eq!(peers[1].phase(), SessionPhase::Playing);
-    hub.faults(|faults| {
+    network.faults(|faults| {
         faults.cut_from_first = false;
         faults.relay_dead = false;
     });
@@ -131,25 +136,25 @@ impl Storage for Versions {
     fn store(&mut self, path: &FilePath, bytes: &[u8]) -> std::io::Result<PathBuf> {
         let text = std::str::from_utf8(bytes).expect("files are text");
         if let Ok(document) = EpisodeDocument::parse(text) {
-            self.0.lock().expect("nobody panics with it").push(document);
+            self.0.lock().expect("no thread panicked").push(document);
         }
         Ok(path.to_owned())
     }
 }
 
 #[test]
-fn the_file_is_there_before_the_others_told_their_end_and_complete_afterwards() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, config);
+fn the_file_is_written_before_the_others_report_their_end_and_completed_afterwards() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, config);
     let versions = Versions::default();
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let emitted = Arc::new(Mutex::new(Vec::new()));
     let sink = RecordSink::with_storage(Box::new(versions.clone())).unwrap();
     peers[0].app.insert_resource(sink).add_observer({
-        let told = told.clone();
-        move |ended: On<EpisodeEnded>| told.lock().unwrap().push(ended.document.sync.status)
+        let emitted = emitted.clone();
+        move |ended: On<EpisodeEnded>| emitted.lock().unwrap().push(ended.document.sync.status)
     });
     until_frame(&mut peers, 292);
-    hub.faults(|faults| {
+    network.faults(|faults| {
         faults.cut_from_first = true;
         faults.relay_dead = true;
     });
@@ -162,7 +167,7 @@ fn the_file_is_there_before_the_others_told_their_end_and_complete_afterwards() 
     flush(&mut peers[0]);
     let stored = versions.0.lock().unwrap().clone();
     let [early] = &stored[..] else {
-        panic!("one file while the other has not told its end");
+        panic!("one file while the other peer has not reported its end");
     };
     assert_eq!(early.sync.status, SyncStatus::ConfirmedOnly);
     assert_eq!(
@@ -170,27 +175,27 @@ fn the_file_is_there_before_the_others_told_their_end_and_complete_afterwards() 
         (300, false)
     );
     assert_eq!(
-        told.lock().unwrap()[..],
+        emitted.lock().unwrap()[..],
         [],
-        "it is not told before it is complete"
+        "the event is not emitted before the file is complete"
     );
-    hub.faults(|faults| {
+    network.faults(|faults| {
         faults.cut_from_first = false;
         faults.relay_dead = false;
     });
     let complete = run_until(&mut peers, frame(60), seconds(5), |_| {
-        !told.lock().unwrap().is_empty()
+        !emitted.lock().unwrap().is_empty()
     });
     assert!(complete);
-    assert_eq!(told.lock().unwrap()[..], [SyncStatus::Verified]);
+    assert_eq!(emitted.lock().unwrap()[..], [SyncStatus::Verified]);
     let last = versions.0.lock().unwrap().pop().unwrap();
     assert_eq!(last.sync.status, SyncStatus::Verified);
 }
 
 #[test]
-fn a_peer_that_vanishes_is_gone_after_35_seconds_without_a_word_of_the_server() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, config);
+fn a_peer_that_vanishes_is_given_up_after_35_seconds_of_silence() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, config);
     until_frame(&mut peers, 100);
     peers.truncate(1);
     run_until(&mut peers, frame(60), seconds(34), |_| false);
@@ -205,11 +210,11 @@ fn a_peer_that_vanishes_is_gone_after_35_seconds_without_a_word_of_the_server() 
 }
 
 #[test]
-fn a_peer_that_vanishes_at_the_barrier_is_gone_too() {
-    let hub = Hub::new(2, true);
+fn a_peer_that_vanishes_at_the_start_barrier_is_given_up_too() {
+    let network = VirtualNetwork::new(2, true);
     let mut peers = vec![
-        lab_peer(&hub, config(), 1),
-        lab_peer(&hub, config().auto_start(false), 2),
+        lab_peer(&network, config(), 1),
+        lab_peer(&network, config().auto_start(false), 2),
     ];
     let waiting = run_until(&mut peers, frame(60), 300, |peers| {
         peers[0].phase() == SessionPhase::Starting && peers[1].phase() == SessionPhase::Between
@@ -219,15 +224,15 @@ fn a_peer_that_vanishes_at_the_barrier_is_gone_too() {
     let failed = run_until(&mut peers, frame(60), seconds(36), |peers| {
         peers[0].phase() == SessionPhase::Failed
     });
-    assert!(failed, "without a ggrs session silence counts as well");
-    hub.tapped();
+    assert!(failed, "silence counts without a ggrs session too");
+    network.captured();
     run_until(&mut peers, frame(60), seconds(1), |_| false);
-    let epochs: Vec<_> = hub
-        .tapped()
+    let epochs: Vec<_> = network
+        .captured()
         .iter()
         .map(|datagram| Header::decode(&datagram.bytes).unwrap().0.epoch)
         .collect();
-    assert!(!epochs.is_empty(), "the bye is repeated");
+    assert!(!epochs.is_empty(), "the leave message is repeated");
     assert!(
         epochs.iter().all(|epoch| *epoch == IDLE_EPOCH),
         "no episode is open any longer: {epochs:?}"
@@ -241,10 +246,10 @@ fn a_peer_that_vanishes_at_the_barrier_is_gone_too() {
 }
 
 #[test]
-fn a_peer_in_the_room_that_never_greets_is_given_up_after_30_seconds() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, config);
-    // The second one is in the room and never runs.
+fn a_peer_that_joins_and_sends_no_hello_is_given_up_after_30_seconds() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, config);
+    // The second one is in the room and does not run.
     let silent = peers.pop();
     let failed = run_until(&mut peers, frame(60), seconds(31), |peers| {
         peers[0].phase() == SessionPhase::Failed
@@ -259,10 +264,10 @@ fn a_peer_in_the_room_that_never_greets_is_given_up_after_30_seconds() {
     assert_eq!(end_reason(&peers[0]), Some(EndReason::NeverConnected));
 }
 
-/// A server that takes the connection and says nothing.
-struct Mute;
+/// A server that accepts the connection and sends nothing.
+struct SilentServer;
 
-impl Network for Mute {
+impl Network for SilentServer {
     fn poll_events(&mut self, _: &mut Vec<NetEvent>) {}
 
     fn send(&mut self, _: Path, _: PeerId, _: DatagramKind, _: &[u8]) -> Result<(), SendFailed> {
@@ -279,12 +284,18 @@ impl Network for Mute {
 }
 
 #[test]
-fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
+fn a_server_that_sends_nothing_is_given_up_after_20_seconds() {
     let clock = LabClock::manual(1_700_000_000_000);
     // An app that takes a minute to start has not waited for the server yet.
     clock.advance(Duration::from_secs(60));
     let settings = link_settings(&config());
-    let net = LabNet::new(Mute, clock.clone(), settings, &Conditions::default(), 1);
+    let net = LabNet::new(
+        SilentServer,
+        clock.clone(),
+        settings,
+        &Conditions::default(),
+        1,
+    );
     let mut app = App::new();
     app.insert_resource(clock.clone()).insert_resource(net);
     rollback_lab_test_kit::lab::add_game(&mut app, config(), 1);
@@ -304,14 +315,14 @@ fn a_server_that_never_says_a_word_is_given_up_after_20_seconds() {
     assert_eq!(end_reason(&peers[0]), Some(EndReason::ServerLost));
 }
 
-/// What observers saw of the session while they ran.
+/// The phases of the session in which observers ran.
 #[derive(Resource, Default)]
 struct Seen(Vec<(&'static str, SessionPhase)>);
 
 #[test]
 fn observers_of_the_session_may_read_it_and_trigger_readiness() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, || config().frame_limit(60));
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, || config().frame_limit(60));
     type Session = LabSession<TestConfig>;
     peers[0]
         .app
@@ -355,9 +366,9 @@ fn observers_of_the_session_may_read_it_and_trigger_readiness() {
 }
 
 #[test]
-fn leaving_waits_until_the_others_have_heard_of_it() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, || config().frame_limit(60));
+fn leaving_waits_until_the_leave_message_is_acknowledged() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, || config().frame_limit(60));
     let done = |peers: &[LabPeer]| {
         let finished = |peer: &LabPeer| peer.phase() == SessionPhase::Finished;
         peers.iter().position(finished)
@@ -365,32 +376,35 @@ fn leaving_waits_until_the_others_have_heard_of_it() {
     let finished = run_until(&mut peers, frame(60), 2_000, |peers| done(peers).is_some());
     assert!(finished);
     let first = done(&peers).unwrap();
-    // The goodbye is lost for a second.
-    let deaf = |hub: &Hub, deaf| {
-        hub.faults(|faults| {
-            faults.cut_from_first = deaf;
-            faults.cut_from_others = deaf;
-            faults.relay_dead = deaf;
+    // The leave message is lost for a second.
+    let blackhole = |network: &VirtualNetwork, on| {
+        network.faults(|faults| {
+            faults.cut_from_first = on;
+            faults.cut_from_others = on;
+            faults.relay_dead = on;
         });
     };
-    deaf(&hub, true);
+    blackhole(&network, true);
     run_until(&mut peers, frame(60), seconds(1), |_| false);
-    assert!(!hub.closed(first), "its goodbye is not acknowledged");
-    deaf(&hub, false);
+    assert!(
+        !network.closed(first),
+        "its leave message is not acknowledged"
+    );
+    blackhole(&network, false);
     run_until(&mut peers, frame(60), seconds(3), |_| false);
-    assert!(hub.closed(0) && hub.closed(1));
+    assert!(network.closed(0) && network.closed(1));
 }
 
-/// Buttons of a game that sends whole pictures.
+/// An input that is larger than a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-struct Picture([[u64; 16]; 16]);
+struct LargeInput([[u64; 16]; 16]);
 
 #[test]
-fn an_input_that_no_datagram_holds_is_refused_at_once() {
+fn an_input_larger_than_a_datagram_is_refused_when_the_plugin_is_added() {
     let refused = std::panic::catch_unwind(|| {
         App::new()
             .add_plugins((MinimalPlugins, StatesPlugin))
-            .add_plugins(RollbackLabPlugins::<GgrsConfig<Picture, PeerId>>::new(
+            .add_plugins(RollbackLabPlugins::<GgrsConfig<LargeInput, PeerId>>::new(
                 config(),
             ));
     })
@@ -405,8 +419,8 @@ fn an_input_that_no_datagram_holds_is_refused_at_once() {
 
 #[test]
 fn a_route_change_is_stamped_with_the_next_frame_to_simulate() {
-    let hub = Hub::new(2, true);
-    let mut peers = pair(&hub, config);
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, config);
     until_frame(&mut peers, 100);
     peers[0].app.world().resource::<LabNet>().cut_direct();
     let mut checked = 0;
@@ -421,5 +435,5 @@ fn a_route_change_is_stamped_with_the_next_frame_to_simulate() {
             checked += 1;
         }
     }
-    assert!(checked >= 2, "doubt and promotion at least, not {checked}");
+    assert!(checked >= 2, "suspect and relay at least, not {checked}");
 }

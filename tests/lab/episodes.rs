@@ -1,5 +1,4 @@
-//! Several episodes follow each other in one lab session, each with a file, a seed and a world of
-//! its own.
+//! Several episodes in one lab session, each with its own file, seed and rolled-back state.
 
 use bevy::prelude::*;
 use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
@@ -8,7 +7,9 @@ use bevy_rollback_lab::metrics::EpisodeRecord;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
 use rollback_lab_record::{EndReason, Path};
-use rollback_lab_test_kit::lab::{Hub, LabPeer, TestConfig, frame, lab_peer, play, run_until};
+use rollback_lab_test_kit::lab::{
+    LabPeer, TestConfig, VirtualNetwork, frame, lab_peer, play, run_until,
+};
 
 fn config() -> LabConfig {
     LabConfig::new("ws://lab", "room")
@@ -19,7 +20,7 @@ fn config() -> LabConfig {
         .no_files()
 }
 
-/// A walker whose history hits a rare value scores; predicted histories score too, and are undone.
+/// Ends the episode when the hash of a walker hits a rare value, which predicted inputs may do too.
 fn score(
     walkers: Query<&rollback_lab_test_kit::lab::Walker>,
     frame: Res<RollbackFrameCount>,
@@ -37,10 +38,10 @@ fn record_every_hundredth(frame: Res<RollbackFrameCount>, mut record: ResMut<Epi
     }
 }
 
-fn scoring_peers(hub: &Hub) -> Vec<LabPeer> {
+fn scoring_peers(network: &VirtualNetwork) -> Vec<LabPeer> {
     [1, 2]
         .map(|seed| {
-            let mut peer = lab_peer(hub, config(), seed);
+            let mut peer = lab_peer(network, config(), seed);
             peer.app.add_systems(
                 GgrsSchedule,
                 (score, record_every_hundredth)
@@ -53,9 +54,9 @@ fn scoring_peers(hub: &Hub) -> Vec<LabPeer> {
 }
 
 #[test]
-fn episodes_end_on_confirmed_state_and_leave_nothing_behind() {
-    let hub = Hub::new(2, true);
-    let mut peers = scoring_peers(&hub);
+fn episodes_end_on_confirmed_state_and_do_not_affect_the_next_one() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = scoring_peers(&network);
     let documents = play(&mut peers, frame(60), 10_000);
     let [first, second] = documents.as_slice() else {
         panic!("two peers");
@@ -84,11 +85,11 @@ fn episodes_end_on_confirmed_state_and_leave_nothing_behind() {
         let sent = direct.datagrams.sent;
         assert!(
             realised.offered.abs_diff(sent) <= sent / 20,
-            "what is realised is this episode's: {realised:?} of {sent} datagrams"
+            "the counts are of this episode alone: {realised:?} of {sent} datagrams"
         );
         let mean = realised.mean_delay_ms.expect("packets were let through");
-        // 12 to 28 ms, waited out to the next tick of 60 Hz: three of ten packets (below 16.7 ms) wait one
-        // tick, the others two.
+        // 12 to 28 ms, waited out to the next tick of 60 Hz: three of ten packets (below 16.7 ms)
+        // wait one tick, the others two.
         assert!((27.5..29.5).contains(&mean), "{mean} ms");
         seeds.push(ours.episode.seed);
         let marks: Vec<_> = ours.custom.events.iter().map(|event| event.frame).collect();
@@ -113,15 +114,18 @@ fn episodes_end_on_confirmed_state_and_leave_nothing_behind() {
 }
 
 #[test]
-fn an_episode_after_a_promotion_says_that_it_started_on_the_relay() {
-    let hub = Hub::new(2, true);
+fn an_episode_after_a_failover_is_recorded_as_started_on_the_relay() {
+    let network = VirtualNetwork::new(2, true);
     let config = || {
         LabConfig::new("ws://lab", "room")
             .frame_limit(300)
             .episodes(3)
             .no_files()
     };
-    let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    let mut peers = vec![
+        lab_peer(&network, config(), 1),
+        lab_peer(&network, config(), 2),
+    ];
     let there = run_until(&mut peers, frame(60), 3_000, |peers| peers[0].frame() > 100);
     assert!(there);
     for peer in &peers {
@@ -141,7 +145,7 @@ fn an_episode_after_a_promotion_says_that_it_started_on_the_relay() {
         assert_eq!(
             fell,
             [Some(true), Some(false), Some(false)],
-            "the promotion belongs to the episode in which it happened"
+            "the failover belongs to the episode in which it happened"
         );
         assert!(episodes.iter().all(|d| d.frames.stalled == 0));
     }
@@ -149,7 +153,7 @@ fn an_episode_after_a_promotion_says_that_it_started_on_the_relay() {
 
 #[test]
 fn a_held_episode_waits_until_the_game_is_ready_on_every_peer() {
-    let hub = Hub::new(2, true);
+    let network = VirtualNetwork::new(2, true);
     let config = || {
         LabConfig::new("ws://lab", "room")
             .frame_limit(100)
@@ -157,13 +161,16 @@ fn a_held_episode_waits_until_the_game_is_ready_on_every_peer() {
             .auto_start(false)
             .no_files()
     };
-    let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    let mut peers = vec![
+        lab_peer(&network, config(), 1),
+        lab_peer(&network, config(), 2),
+    ];
     run_until(&mut peers, frame(60), 600, |_| false);
     assert!(
         peers
             .iter()
             .all(|peer| peer.phase() == SessionPhase::Between),
-        "nobody starts alone"
+        "no peer starts alone"
     );
     peers[0].app.world_mut().trigger(ReadyForEpisode);
     run_until(&mut peers, frame(60), 600, |_| false);
@@ -178,21 +185,22 @@ fn a_held_episode_waits_until_the_game_is_ready_on_every_peer() {
 }
 
 #[test]
-fn the_session_document_tells_every_phase_and_file() {
-    let hub = Hub::new(2, true);
+fn the_session_document_lists_every_phase_and_file() {
+    let network = VirtualNetwork::new(2, true);
     let config = || {
         LabConfig::new("ws://lab", "room")
             .frame_limit(60)
             .episodes(2)
             .no_files()
     };
-    let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    let mut peers = vec![
+        lab_peer(&network, config(), 1),
+        lab_peer(&network, config(), 2),
+    ];
     play(&mut peers, frame(60), 3_000);
     for (player, peer) in peers.iter().enumerate() {
         let [session] = &peer.sessions()[..] else {
-            panic!(
-                "one session document; what was written before everybody was known is superseded"
-            );
+            panic!("one session document; the one from before all peers were known is superseded");
         };
         assert_eq!(session.end_reason, Some(EndReason::Completed));
         assert_eq!(
@@ -216,9 +224,9 @@ fn the_session_document_tells_every_phase_and_file() {
 }
 
 #[test]
-fn three_and_four_players_get_the_same_handles_everywhere() {
+fn three_and_four_players_get_the_same_handles_on_every_peer() {
     for players in [3, 4] {
-        let hub = Hub::new(players, true);
+        let network = VirtualNetwork::new(players, true);
         let config = || {
             LabConfig::new("ws://lab", "room")
                 .players(players)
@@ -228,7 +236,7 @@ fn three_and_four_players_get_the_same_handles_everywhere() {
                 .no_files()
         };
         let mut peers: Vec<_> = (0..players as u64)
-            .map(|seed| lab_peer(&hub, config(), seed + 1))
+            .map(|seed| lab_peer(&network, config(), seed + 1))
             .collect();
         let documents = play(&mut peers, frame(60), 5_000);
         for (handle, peer) in peers.iter().enumerate() {
@@ -243,10 +251,10 @@ fn three_and_four_players_get_the_same_handles_everywhere() {
 }
 
 #[test]
-fn observing_changes_no_state() {
+fn rollbacks_leave_no_trace_in_confirmed_state() {
     // The same inputs, once with rollbacks and once without any, lead to the same hashes.
     let run = |conditions: &'static str, lose_one_in: u64| {
-        let hub = Hub::new(2, true);
+        let network = VirtualNetwork::new(2, true);
         let config = || {
             LabConfig::new("ws://lab", "room")
                 .frame_limit(240)
@@ -254,36 +262,38 @@ fn observing_changes_no_state() {
                 .conditions(conditions)
                 .no_files()
         };
-        let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+        let mut peers = vec![
+            lab_peer(&network, config(), 1),
+            lab_peer(&network, config(), 2),
+        ];
         run_until(&mut peers, frame(60), 3_000, |peers| peers[0].frame() > 0);
-        hub.faults(|faults| faults.lose_one_in = lose_one_in);
+        network.faults(|faults| faults.lose_one_in = lose_one_in);
         let documents = play(&mut peers, frame(60), 3_000);
         (
             documents[0][0].sync.hashes.clone(),
             documents[0][0].rollbacks.count,
         )
     };
-    let (calm, none) = run("", 0);
-    let (rough, some) = run("latency=50ms,jitter=15ms", 10);
+    let (clean, none) = run("", 0);
+    let (lossy, some) = run("latency=50ms,jitter=15ms", 10);
     assert_eq!(none, 0);
-    assert!(some > 0, "the rough run rolls back");
-    assert_eq!(calm, rough, "rollbacks leave no trace in confirmed state");
+    assert!(some > 0, "the lossy run rolls back");
+    assert_eq!(clean, lossy, "rollbacks leave no trace in confirmed state");
 }
 
-/// The config of the harness is a plain one, as a game's would be.
 #[test]
-fn the_lab_session_is_a_resource_a_game_can_read() {
-    let hub = Hub::new(1, true);
+fn one_player_alone_plays_an_episode() {
+    let network = VirtualNetwork::new(1, true);
     let config = LabConfig::new("ws://lab", "room")
         .players(1)
         .frame_limit(50)
         .episodes(1)
         .no_files();
-    let mut peers = vec![lab_peer(&hub, config, 1)];
+    let mut peers = vec![lab_peer(&network, config, 1)];
     let documents = play(&mut peers, frame(60), 500);
     assert_eq!(
         documents[0][0].episode.end_frame, 50,
-        "one player alone plays too"
+        "the episode ends at its frame limit"
     );
     let session = peers[0].app.world().resource::<LabSession<TestConfig>>();
     assert_eq!(session.failure(), None);

@@ -1,9 +1,9 @@
-//! Ten healthy minutes send no game byte over the relay, at any frame rate.
+//! Ten minutes on a healthy path send no game byte over the relay, at any frame rate.
 
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
 use rollback_lab_record::EndReason;
-use rollback_lab_test_kit::lab::{Hub, frame, lab_peer, play};
+use rollback_lab_test_kit::lab::{VirtualNetwork, frame, lab_peer, play};
 
 fn ten_healthy_minutes(fps: u32) {
     let frames = fps * 600;
@@ -15,11 +15,14 @@ fn ten_healthy_minutes(fps: u32) {
             .conditions("latency=15ms,jitter=3ms")
             .no_files()
     };
-    let hub = Hub::new(2, true);
-    let mut peers = vec![lab_peer(&hub, config(), 1), lab_peer(&hub, config(), 2)];
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = vec![
+        lab_peer(&network, config(), 1),
+        lab_peer(&network, config(), 2),
+    ];
     let documents = play(&mut peers, frame(fps), frames as usize + 3_000);
     assert_eq!(
-        hub.relayed_game(),
+        network.relayed_game(),
         (0, 0),
         "no game packet touches the relay at {fps} fps"
     );
@@ -41,31 +44,31 @@ fn ten_healthy_minutes(fps: u32) {
             "nothing stalls once both peers play: {stalled:?}"
         );
         assert_eq!(episode.sync.status, SyncStatus::Verified);
-        assert_eq!(episode.quality.route_changes, [], "nothing was doubted");
+        assert_eq!(episode.quality.route_changes, [], "no path became suspect");
     }
 }
 
 #[test]
-fn at_10_fps() {
+fn ten_healthy_minutes_at_10_fps_send_no_game_byte_over_the_relay() {
     ten_healthy_minutes(10);
 }
 
 #[test]
-fn at_20_fps() {
+fn ten_healthy_minutes_at_20_fps_send_no_game_byte_over_the_relay() {
     ten_healthy_minutes(20);
 }
 
 #[test]
-fn at_30_fps() {
+fn ten_healthy_minutes_at_30_fps_send_no_game_byte_over_the_relay() {
     ten_healthy_minutes(30);
 }
 
 #[test]
-fn at_60_fps() {
+fn ten_healthy_minutes_at_60_fps_send_no_game_byte_over_the_relay() {
     ten_healthy_minutes(60);
 }
 
 #[test]
-fn at_120_fps() {
+fn ten_healthy_minutes_at_120_fps_send_no_game_byte_over_the_relay() {
     ten_healthy_minutes(120);
 }

@@ -1,4 +1,4 @@
-//! The file tells by which device a local input changed, and when the device says it did.
+//! The file records which device changed a local input, and the time stamp of the device.
 
 use std::time::Duration;
 
@@ -7,14 +7,16 @@ use bevy_ggrs::{RollbackFrameCount, RunGgrsSystems};
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::prelude::*;
 
-use rollback_lab_test_kit::lab::{Hub, Presser, frame, lab_peer, lab_peer_with, play};
+use rollback_lab_test_kit::lab::{
+    ScriptedKeys, VirtualNetwork, frame, lab_peer, lab_peer_with, play,
+};
 
-/// How long before the game looks an event happens.
+/// Time between an event of the device and the frame that samples it.
 const BEFORE: Duration = Duration::from_millis(4);
 
-/// A person at a keyboard: the same keys as the test's presser, and a platform with time stamps.
-fn look_at_the_keyboard(
-    presser: Res<Presser>,
+/// A keyboard with the keys of [`ScriptedKeys`], on a platform that stamps its events.
+fn read_keyboard(
+    scripted: Res<ScriptedKeys>,
     frame: Option<Res<RollbackFrameCount>>,
     phase: Res<State<SessionPhase>>,
     clock: Res<LabClock>,
@@ -24,7 +26,7 @@ fn look_at_the_keyboard(
     let (Some(frame), SessionPhase::Playing) = (frame, phase.get()) else {
         return;
     };
-    let keys = presser.keys(u64::from(frame.0.unsigned_abs())).0;
+    let keys = scripted.keys(u64::from(frame.0.unsigned_abs())).0;
     if keys != *held {
         *held = keys;
         timing.platform_event("keyboard", clock.now().saturating_sub(BEFORE));
@@ -33,7 +35,7 @@ fn look_at_the_keyboard(
 }
 
 #[test]
-fn every_change_by_a_person_names_its_device_and_its_moment() {
+fn every_reported_input_change_has_its_device_and_time_stamp() {
     let config = || {
         LabConfig::new("ws://lab", "room")
             .frame_limit(600)
@@ -41,17 +43,17 @@ fn every_change_by_a_person_names_its_device_and_its_moment() {
             .conditions("latency=40ms,jitter=10ms")
             .no_files()
     };
-    let hub = Hub::new(2, true);
+    let network = VirtualNetwork::new(2, true);
     let mut peers = vec![
-        lab_peer_with(&hub, config(), 1, |app| {
-            app.add_systems(PreUpdate, look_at_the_keyboard.before(RunGgrsSystems));
+        lab_peer_with(&network, config(), 1, |app| {
+            app.add_systems(PreUpdate, read_keyboard.before(RunGgrsSystems));
         }),
-        lab_peer(&hub, config(), 2),
+        lab_peer(&network, config(), 2),
     ];
     let documents = play(&mut peers, frame(60), 4_000);
     for episode in &documents[0] {
         let changes = &episode.inputs.local_changes;
-        assert!(changes.len() > 20, "the presser presses");
+        assert!(changes.len() > 20, "the keys change");
         let mut explained = 0;
         for change in changes {
             let Some(device) = change.device.as_deref() else {
@@ -59,11 +61,11 @@ fn every_change_by_a_person_names_its_device_and_its_moment() {
             };
             explained += 1;
             assert_eq!(device, "keyboard");
-            let (sampled, said) = (change.sampled_at_us.unwrap(), change.device_at_us.unwrap());
-            assert!(said < sampled, "a key goes down before the game looks");
+            let (sampled, stamped) = (change.sampled_at_us.unwrap(), change.device_at_us.unwrap());
+            assert!(stamped < sampled, "a key changes before it is sampled");
             assert!(
-                sampled - said < 40_000,
-                "and the game looks soon: {said} to {sampled}"
+                sampled - stamped < 40_000,
+                "and is sampled soon: {stamped} to {sampled}"
             );
         }
         // The first keys of an episode may have been held since before it.
@@ -73,14 +75,14 @@ fn every_change_by_a_person_names_its_device_and_its_moment() {
             changes.len()
         );
     }
-    let silent = documents[1]
+    let unreported = documents[1]
         .iter()
         .flat_map(|doc| &doc.inputs.local_changes);
-    for change in silent {
+    for change in unreported {
         assert_eq!(
             (&change.device, change.device_at_us),
             (&None, None),
-            "what nobody said is not invented"
+            "without a report there is no device"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A direct path that works badly is left for the relay, and the file says why.
+//! A lossy direct path fails over to the relay, and the file records why.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ fn played(conditions: &str) -> Vec<EpisodeDocument> {
     play_under(conditions, 2_400, 3)
 }
 
-/// The file of the peer that decided by its own evidence.
+/// The file of the peer that failed over by its own evidence.
 fn decided<'a>(files: &'a [EpisodeDocument], cause: RouteCause) -> &'a EpisodeDocument {
     let causes: Vec<_> = files
         .iter()
@@ -24,7 +24,7 @@ fn decided<'a>(files: &'a [EpisodeDocument], cause: RouteCause) -> &'a EpisodeDo
     assert!(
         causes
             .iter()
-            .all(|told| [cause, RouteCause::PeerPromoted].contains(told)),
+            .all(|of| [cause, RouteCause::PeerPromoted].contains(of)),
         "{causes:?}"
     );
     let own = files
@@ -34,7 +34,7 @@ fn decided<'a>(files: &'a [EpisodeDocument], cause: RouteCause) -> &'a EpisodeDo
 }
 
 #[test]
-fn a_lossy_path_is_left_and_the_file_says_why() {
+fn thirty_percent_loss_fails_over_and_the_file_records_the_trigger() {
     let files = played("latency=10ms; direct:loss=30%");
     let quality = &decided(&files, RouteCause::Lossy).quality;
     let trigger = quality.fallback_trigger.as_ref().unwrap();
@@ -46,13 +46,13 @@ fn a_lossy_path_is_left_and_the_file_says_why() {
     for file in &files {
         assert_eq!(file.quality.p2p_fallback_triggered, Some(true));
         let relayed = file.inputs.sent_via_relay.unwrap();
-        assert!(relayed > 0, "the rest of the match went by relay");
+        assert!(relayed > 0, "the rest of the match is sent over the relay");
         assert_eq!(file.frames.stalled, 0, "{:?}", file.frames.stalls);
     }
 }
 
 #[test]
-fn a_single_loss_in_a_hundred_leaves_nothing() {
+fn one_percent_loss_does_not_fail_over() {
     for file in played("latency=10ms; direct:loss=1%") {
         assert_eq!(file.quality.p2p_fallback_triggered, Some(false));
         assert_eq!(file.inputs.sent_via_relay, Some(0));

@@ -1,5 +1,5 @@
-//! A game that builds its own ggrs sessions over a `LabRoom`: it meets, plays, loses its direct
-//! path and plays on, and is told what goes wrong.
+//! A game that builds its own ggrs sessions over a `LabRoom`: meeting, playing, failover, and the
+//! errors that it gets.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,48 +26,51 @@ use rollback_lab_record::check::{check_episode, check_pair};
 
 use rollback_lab_record::{EndReason, Via};
 use rollback_lab_test_kit::lab::{
-    Hub, Keys, LabPeer, TestConfig, add_walkers, frame, lab_peer, run_until, spawn_walkers,
+    Keys, LabPeer, TestConfig, VirtualNetwork, add_walkers, frame, lab_peer, run_until,
+    spawn_walkers,
 };
 
-/// What the game was told.
+/// Messages and errors that the game received.
 #[derive(Resource, Default)]
-struct Told {
+struct Received {
     routes: Vec<RouteChanged>,
     notices: Vec<PeerNotice>,
     failures: Vec<SessionError>,
 }
 
-fn own_peer(hub: &Hub, players: usize, seed: u64) -> LabPeer {
+fn own_peer(network: &VirtualNetwork, players: usize, seed: u64) -> LabPeer {
     let clock = LabClock::manual(1_700_000_000_000 + seed);
-    let net = hub.net(&clock, LinkSettings::default(), seed);
+    let net = network.net(&clock, LinkSettings::default(), seed);
     let mut app = App::new();
     app.insert_resource(clock.clone())
         .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO))
         .insert_resource(LabRoom::over(net, "room", players))
-        .init_resource::<Told>()
+        .init_resource::<Received>()
         .add_plugins((MinimalPlugins, GgrsPlugin::<TestConfig>::default()))
         .add_plugins(LabSocketPlugin::<TestConfig>::default())
         .add_plugins(RollbackObserverPlugins::<TestConfig>::in_memory())
-        .add_observer(|failed: On<SessionFailed>, mut told: ResMut<Told>| {
-            told.failures.push(failed.error.clone());
-        })
-        .add_systems(Update, listen);
+        .add_observer(
+            |failed: On<SessionFailed>, mut received: ResMut<Received>| {
+                received.failures.push(failed.error.clone());
+            },
+        )
+        .add_systems(Update, receive);
     add_walkers(&mut app, seed);
     app.finish();
     app.cleanup();
     LabPeer { app, clock }
 }
 
-fn listen(
-    mut told: ResMut<Told>,
+fn receive(
+    mut received: ResMut<Received>,
     mut routes: MessageReader<RouteChanged>,
     mut notices: MessageReader<PeerNotice>,
 ) {
-    told.routes.extend(routes.read().cloned());
-    told.notices.extend(notices.read().cloned());
+    received.routes.extend(routes.read().cloned());
+    received.notices.extend(notices.read().cloned());
 }
 
-fn told(peer: &LabPeer) -> &Told {
+fn received(peer: &LabPeer) -> &Received {
     peer.app.world().resource()
 }
 
@@ -100,7 +103,7 @@ fn start(peer: &mut LabPeer) {
     world.flush();
 }
 
-/// Ends a match as a game does: the session goes, and its entities.
+/// Ends a match as a game does: removes the session and despawns the entities.
 fn stop(peer: &mut LabPeer) {
     let world = peer.app.world_mut();
     world.remove_resource::<Session<TestConfig>>();
@@ -115,13 +118,13 @@ fn meet(peers: &mut [LabPeer]) {
     let ready = run_until(peers, frame(60), 600, |peers| {
         peers.iter().all(|peer| room(peer).ready())
     });
-    assert!(ready, "everybody can be reached");
+    assert!(ready, "all peers can be reached");
 }
 
-/// A room in which everybody has met and plays.
-fn playing(hub: &Hub, players: usize) -> Vec<LabPeer> {
+/// A room in which all peers have met and play.
+fn playing(network: &VirtualNetwork, players: usize) -> Vec<LabPeer> {
     let mut peers: Vec<_> = (0..players)
-        .map(|number| own_peer(hub, players, number as u64 + 1))
+        .map(|number| own_peer(network, players, number as u64 + 1))
         .collect();
     meet(&mut peers);
     peers.iter_mut().for_each(start);
@@ -141,10 +144,10 @@ fn until_frame(peers: &mut [LabPeer], at: i32) {
         peers.iter().all(|peer| peer.frame() >= at)
     });
     let frames: Vec<_> = peers.iter().map(LabPeer::frame).collect();
-    assert!(reached, "all reach frame {at}, but stand at {frames:?}");
+    assert!(reached, "all peers reach frame {at}, frames are {frames:?}");
 }
 
-/// Ends the recorded episode at one state on every peer; the files agree.
+/// Ends the recorded episode at the same frame on every peer; returns the files, which agree.
 fn files(peers: &mut [LabPeer], end: i32) -> Vec<EpisodeDocument> {
     until_frame(peers, end + 20);
     for peer in peers.iter_mut() {
@@ -169,70 +172,77 @@ fn files(peers: &mut [LabPeer], end: i32) -> Vec<EpisodeDocument> {
 }
 
 #[test]
-fn a_games_own_session_outlives_its_direct_path() {
-    let hub = Hub::new(2, true);
-    let mut peers = playing(&hub, 2);
+fn a_games_own_session_fails_over_without_a_stall() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = playing(&network, 2);
     for peer in &peers {
         let net = peer.app.world().resource::<LabNet>();
         let info = peer.app.world().resource::<SessionInfo>();
         let other = info.player_slots[1 - info.local_player].peer;
-        assert!(net.p2p_healthy(other), "it begins peer to peer");
+        assert!(net.p2p_healthy(other), "the match begins peer to peer");
     }
     assert_eq!(
-        hub.relayed_game().0,
+        network.relayed_game().0,
         0,
-        "in health the relay carries nothing"
+        "the relay forwards nothing while the path is healthy"
     );
     let cut_at = peers[0].frame();
-    hub.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
+    network.faults(|faults| (faults.cut_from_first, faults.cut_from_others) = (true, true));
     let documents = files(&mut peers, 400);
     for document in &documents {
         assert_eq!(
             document.frames.stalled, 0,
-            "no frame waits: {:?}",
+            "no frame stalls: {:?}",
             document.frames
         );
         assert_eq!(document.frames.total, 400);
         let (quality, inputs) = (&document.quality, &document.inputs);
         assert_eq!(quality.p2p_fallback_triggered, Some(true));
-        let told: Vec<_> = quality.route_changes.iter().map(|of| of.to).collect();
+        let states: Vec<_> = quality.route_changes.iter().map(|of| of.to).collect();
         assert_eq!(
-            told,
+            states,
             [RouteState::Suspect, RouteState::Relay],
-            "the file tells of the cut"
+            "the file records the failover"
         );
         assert!(inputs.sent_via_p2p > Some(0) && inputs.sent_via_relay > Some(0));
         assert_eq!(document.connection.route_type, Some(Via::Relay));
     }
     for peer in &peers {
-        let to: Vec<_> = told(peer)
+        let to: Vec<_> = received(peer)
             .routes
             .iter()
-            .map(|told| told.change.to)
+            .map(|changed| changed.change.to)
             .collect();
         assert_eq!(
             to,
             [RouteState::Direct, RouteState::Suspect, RouteState::Relay],
-            "judged as in a lab session"
+            "the same route changes as in a lab session"
         );
-        let at = told(peer).routes[2].frame.unwrap();
+        let at = received(peer).routes[2].frame.unwrap();
         assert!(
             (cut_at..cut_at + 60).contains(&at),
-            "cut at {cut_at}, told at {at}"
+            "cut at {cut_at}, reported at {at}"
         );
     }
     let dead = peers.iter().filter(|peer| {
-        let last = told(peer).routes.last().unwrap();
+        let last = received(peer).routes.last().unwrap();
         last.change.cause == RouteCause::Dead
     });
-    assert!(dead.count() >= 1, "its own evidence");
+    assert!(
+        dead.count() >= 1,
+        "one peer failed over by its own evidence"
+    );
 }
 
 #[test]
-fn every_peer_names_the_players_in_the_same_order() {
-    let hub = Hub::new(3, true);
-    let mut peers: Vec<_> = (1..=3).map(|seed| own_peer(&hub, 3, seed)).collect();
-    assert_eq!(room(&peers[0]).players(), [], "nobody until all are there");
+fn every_peer_lists_the_players_in_the_same_order() {
+    let network = VirtualNetwork::new(3, true);
+    let mut peers: Vec<_> = (1..=3).map(|seed| own_peer(&network, 3, seed)).collect();
+    assert_eq!(
+        room(&peers[0]).players(),
+        [],
+        "no players until all are there"
+    );
     meet(&mut peers);
     let named: Vec<Vec<PeerId>> = peers
         .iter()
@@ -242,7 +252,7 @@ fn every_peer_names_the_players_in_the_same_order() {
             let named = players.map(|player| match player {
                 PlayerType::Local => own,
                 PlayerType::Remote(peer) => peer,
-                PlayerType::Spectator(_) => unreachable!("nobody watches"),
+                PlayerType::Spectator(_) => unreachable!("there is no spectator"),
             });
             named.collect()
         })
@@ -253,22 +263,25 @@ fn every_peer_names_the_players_in_the_same_order() {
         .iter()
         .map(|peer| &peer.app.world().resource::<SessionInfo>().session_id)
         .collect();
-    assert!(ids.iter().all(|id| *id == ids[0]), "one id: {ids:?}");
+    assert!(
+        ids.iter().all(|id| *id == ids[0]),
+        "one session id: {ids:?}"
+    );
 }
 
 #[test]
 fn three_players_agree_while_one_pair_has_no_direct_path() {
-    let hub = Hub::new(3, true);
-    let mut peers = playing(&hub, 3);
-    hub.faults(|faults| faults.cut_from_first = true);
+    let network = VirtualNetwork::new(3, true);
+    let mut peers = playing(&network, 3);
+    network.faults(|faults| faults.cut_from_first = true);
     let documents = files(&mut peers, 300);
     assert_eq!(documents.len(), 3);
 }
 
 #[test]
-fn the_next_session_of_a_room_begins_anew() {
-    let hub = Hub::new(2, true);
-    let mut peers = playing(&hub, 2);
+fn the_next_session_of_a_room_starts_with_fresh_counters() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = playing(&network, 2);
     peers.iter_mut().for_each(stop);
     run_until(&mut peers, frame(60), 30, |_| false);
     assert!(peers.iter().all(|peer| room(peer).ready()));
@@ -283,54 +296,59 @@ fn the_next_session_of_a_room_begins_anew() {
             "{:?}",
             document.inputs
         );
-        assert_eq!(told(peer).routes.len(), 1, "{:?}", told(peer).routes);
+        assert_eq!(
+            received(peer).routes.len(),
+            1,
+            "{:?}",
+            received(peer).routes
+        );
     }
 }
 
 #[test]
-fn a_dropped_session_ends_its_packets_and_no_path_is_doubted() {
-    let hub = Hub::new(2, true);
-    let mut peers = playing(&hub, 2);
+fn a_dropped_session_sends_no_game_packets_and_no_path_becomes_suspect() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = playing(&network, 2);
     stop(&mut peers[1]);
     let before = peers[0].frame();
     run_until(&mut peers, frame(60), 300, |_| false);
     assert!(
         peers[0].frame() < before + 10,
-        "the other one waits for inputs"
+        "the other peer waits for inputs"
     );
-    hub.tapped();
+    network.captured();
     run_until(&mut peers, frame(60), 300, |_| false);
-    let sent = hub.tapped();
+    let sent = network.captured();
     let from = |slot| sent.iter().filter(|packet| packet.from == slot).count();
     let (playing, done) = (from(0), from(1));
     assert!(
         playing >= 300,
-        "a heartbeat in every tick of a match: {playing}"
+        "a heartbeat in every tick of a running match: {playing}"
     );
     assert!(
         done < 150,
-        "probes and answers alone where none is played: {done}"
+        "only probes and answers without a match: {done}"
     );
     for peer in &peers {
-        let to: Vec<_> = told(peer)
+        let to: Vec<_> = received(peer)
             .routes
             .iter()
-            .map(|told| told.change.to)
+            .map(|changed| changed.change.to)
             .collect();
-        assert_eq!(to, [RouteState::Direct], "nobody doubts a path");
+        assert_eq!(to, [RouteState::Direct], "no path becomes suspect");
     }
 }
 
 #[test]
-fn a_session_with_other_players_is_refused_and_leaves_no_trace() {
-    let hub = Hub::new(2, true);
-    let mut peers = vec![own_peer(&hub, 2, 1), own_peer(&hub, 2, 2)];
+fn a_session_with_other_players_is_refused_without_side_effects() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = vec![own_peer(&network, 2, 1), own_peer(&network, 2, 2)];
     let world = peers[0].app.world_mut();
     let early = world
         .resource_mut::<LabRoom>()
         .start_p2p_session(builder(vec![PlayerType::Local]));
     let Err(error) = early else {
-        panic!("nobody is there yet");
+        panic!("no peer is there yet");
     };
     assert_eq!(
         error.to_string(),
@@ -339,15 +357,15 @@ fn a_session_with_other_players_is_refused_and_leaves_no_trace() {
     meet(&mut peers);
     let mut players = room(&peers[0]).players();
     players.reverse();
-    let watched = room(&peers[0]).players().into_iter().enumerate().fold(
+    let spectated = room(&peers[0]).players().into_iter().enumerate().fold(
         SessionBuilder::<TestConfig>::new()
             .with_num_players(2)
             .unwrap(),
         |builder, (handle, player)| builder.add_player(player, handle).unwrap(),
     );
-    let watcher = PlayerType::Spectator(rollback_lab_test_kit::lab::peer_id(9));
-    let watched = watched.add_player(watcher, 2).unwrap();
-    for wrong in [builder(players), watched] {
+    let spectator = PlayerType::Spectator(rollback_lab_test_kit::lab::peer_id(9));
+    let spectated = spectated.add_player(spectator, 2).unwrap();
+    for wrong in [builder(players), spectated] {
         let world = peers[0].app.world_mut();
         let refused = world.resource_mut::<LabRoom>().start_p2p_session(wrong);
         let room = String::from("room");
@@ -358,7 +376,7 @@ fn a_session_with_other_players_is_refused_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_room_that_cannot_be_met_says_why_and_starts_nothing() {
+fn a_room_that_fails_gives_the_reason_and_starts_no_session() {
     let lost = NetEvent::ServerLost {
         reason: String::from("reset"),
     };
@@ -377,15 +395,15 @@ fn a_room_that_cannot_be_met_says_why_and_starts_nothing() {
         (unreachable, "is `rollback-lab serve` running there?"),
         (full, "server refused room room: room is full"),
     ] {
-        let hub = Hub::new(2, true);
-        let mut peer = own_peer(&hub, 2, 1);
+        let network = VirtualNetwork::new(2, true);
+        let mut peer = own_peer(&network, 2, 1);
         peer.step(frame(60));
-        hub.tell(0, event);
+        network.emit(0, event);
         peer.step(frame(60));
         peer.step(frame(60));
-        let failures = told(&peer).failures.clone();
+        let failures = received(&peer).failures.clone();
         let [error] = &failures[..] else {
-            panic!("told once: {failures:?}");
+            panic!("one failure: {failures:?}");
         };
         assert!(error.to_string().contains(words), "{error}");
         let world = peer.app.world_mut();
@@ -398,36 +416,36 @@ fn a_room_that_cannot_be_met_says_why_and_starts_nothing() {
 }
 
 #[test]
-fn a_stock_server_seats_the_players_and_is_told_to_have_no_relay() {
-    let hub = Hub::new(2, false);
-    let mut peers = playing(&hub, 2);
+fn on_a_stock_server_a_match_is_played_and_does_not_fail_over() {
+    let network = VirtualNetwork::new(2, false);
+    let mut peers = playing(&network, 2);
     for peer in &peers {
         assert!(!peer.app.world().resource::<SessionInfo>().relay);
     }
-    hub.faults(|faults| faults.cut_from_first = true);
+    network.faults(|faults| faults.cut_from_first = true);
     run_until(&mut peers, frame(60), 120, |_| false);
-    assert_eq!(hub.relayed_game().0, 0);
+    assert_eq!(network.relayed_game().0, 0);
     for peer in &peers {
-        let failed_over = told(peer)
+        let failed_over = received(peer)
             .routes
             .iter()
-            .any(|told| told.change.to.failed_over());
-        assert!(!failed_over, "there is nothing to promote to");
+            .any(|changed| changed.change.to.failed_over());
+        assert!(!failed_over, "there is no relay to fail over to");
     }
 }
 
 #[test]
-fn a_peer_without_any_path_is_a_failure_before_the_match() {
-    let hub = Hub::new(2, true);
-    hub.faults(|faults| (faults.no_direct, faults.relay_dead) = (true, true));
-    let mut peers = vec![own_peer(&hub, 2, 1), own_peer(&hub, 2, 2)];
-    let told_both = run_until(&mut peers, frame(60), 60 * 20, |peers| {
-        peers.iter().all(|peer| !told(peer).failures.is_empty())
+fn a_peer_without_any_path_fails_the_room_before_the_match() {
+    let network = VirtualNetwork::new(2, true);
+    network.faults(|faults| (faults.no_direct, faults.relay_dead) = (true, true));
+    let mut peers = vec![own_peer(&network, 2, 1), own_peer(&network, 2, 2)];
+    let both_failed = run_until(&mut peers, frame(60), 60 * 20, |peers| {
+        peers.iter().all(|peer| !received(peer).failures.is_empty())
     });
-    assert!(told_both);
+    assert!(both_failed);
     for peer in &peers {
         assert!(matches!(
-            told(peer).failures[..],
+            received(peer).failures[..],
             [SessionError::NoPath { .. }]
         ));
         assert!(!room(peer).ready());
@@ -435,9 +453,9 @@ fn a_peer_without_any_path_is_a_failure_before_the_match() {
 }
 
 #[test]
-fn whoever_leaves_the_room_is_missed_at_once() {
-    let hub = Hub::new(2, true);
-    let mut peers = playing(&hub, 2);
+fn a_peer_that_leaves_the_room_is_reported_at_once() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = playing(&network, 2);
     let quitter = peers.pop().unwrap();
     drop(quitter);
     peers[0].step(frame(60));
@@ -446,17 +464,17 @@ fn whoever_leaves_the_room_is_missed_at_once() {
         PeerNotice::Gone {
             player: 1, reason, ..
         },
-    ] = told(&peers[0]).notices[..]
+    ] = received(&peers[0]).notices[..]
     else {
-        panic!("told once: {:?}", told(&peers[0]).notices);
+        panic!("one notice: {:?}", received(&peers[0]).notices);
     };
     assert_eq!(reason, "it left");
     assert!(
-        told(&peers[0]).failures.is_empty(),
-        "the match is the game's"
+        received(&peers[0]).failures.is_empty(),
+        "the game decides whether the match goes on"
     );
     assert_eq!(session(&peers[0]).current_state(), SessionState::Running);
-    assert!(!room(&peers[0]).ready(), "but there is no next one");
+    assert!(!room(&peers[0]).ready(), "no next session can start");
 
     stop(&mut peers[0]);
     let net = peers[0].app.world().resource::<LabNet>().clone();
@@ -468,18 +486,18 @@ fn whoever_leaves_the_room_is_missed_at_once() {
         "nothing is left of the room"
     );
     assert!(!world.contains_resource::<SessionInfo>());
-    assert!(hub.closed(0));
+    assert!(network.closed(0));
     drop(net);
 }
 
 #[test]
-fn a_lab_session_in_the_same_room_is_told_apart() {
-    let hub = Hub::new(2, true);
+fn a_lab_session_in_the_same_room_is_a_mismatch_of_the_plugin() {
+    let network = VirtualNetwork::new(2, true);
     let config = LabConfig::new("ws://lab", "room").no_files();
-    let mut peers = vec![own_peer(&hub, 2, 1), lab_peer(&hub, config, 2)];
+    let mut peers = vec![own_peer(&network, 2, 1), lab_peer(&network, config, 2)];
     run_until(&mut peers, frame(60), 60, |_| false);
-    let [error] = &told(&peers[0]).failures[..] else {
-        panic!("told once: {:?}", told(&peers[0]).failures);
+    let [error] = &received(&peers[0]).failures[..] else {
+        panic!("one failure: {:?}", received(&peers[0]).failures);
     };
     assert_eq!(
         error.to_string(),

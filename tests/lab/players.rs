@@ -1,4 +1,4 @@
-//! Three and four players: every pair has a route of its own, and all files tell one story.
+//! Three and four players: every pair has its own route, and all files agree.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use rollback_lab_link::wire::relay::Notice;
 use rollback_lab_record::{EndReason, Via};
 use rollback_lab_test_kit::lab::{
-    Hub, LabPeer, TestConfig, checked, frame, lab_peer, play, run_until,
+    LabPeer, TestConfig, VirtualNetwork, checked, frame, lab_peer, play, run_until,
 };
 
-fn room(players: usize) -> (Hub, Vec<LabPeer>) {
-    let hub = Hub::new(players, true);
+fn room(players: usize) -> (VirtualNetwork, Vec<LabPeer>) {
+    let network = VirtualNetwork::new(players, true);
     let config = LabConfig::new("ws://lab", "room")
         .players(players)
         .frame_limit(420)
         .episodes(1)
         .no_files();
     let peers = (1..=players)
-        .map(|seed| lab_peer(&hub, config.clone(), seed as u64))
+        .map(|seed| lab_peer(&network, config.clone(), seed as u64))
         .collect();
-    (hub, peers)
+    (network, peers)
 }
 
 fn until_frame(peers: &mut [LabPeer], at: i32) {
     let reached = run_until(peers, frame(60), 2_000, |peers| {
         peers.iter().all(|peer| peer.frame() >= at)
     });
-    assert!(reached, "everybody plays frame {at}");
+    assert!(reached, "all peers play frame {at}");
 }
 
 /// Peers pass the barrier up to a round trip apart, and the first ones wait for the others.
@@ -46,11 +46,11 @@ fn routes(document: &EpisodeDocument) -> Vec<(usize, Via)> {
 }
 
 #[test]
-fn three_and_four_players_in_health_put_no_game_byte_on_the_relay() {
+fn three_and_four_players_on_healthy_paths_send_no_game_byte_over_the_relay() {
     for players in [3, 4] {
-        let (hub, mut peers) = room(players);
+        let (network, mut peers) = room(players);
         let documents = play(&mut peers, frame(60), 3_000);
-        assert_eq!(hub.relayed_game(), (0, 0), "{players} players");
+        assert_eq!(network.relayed_game(), (0, 0), "{players} players");
         assert_eq!(documents.len(), players);
         for document in documents.iter().flatten() {
             assert_eq!(document.episode.end_frame, 420);
@@ -64,9 +64,9 @@ fn three_and_four_players_in_health_put_no_game_byte_on_the_relay() {
 
 #[test]
 fn one_pair_that_lost_its_path_is_relayed_and_the_other_pairs_stay_direct() {
-    let (hub, mut peers) = room(4);
+    let (network, mut peers) = room(4);
     until_frame(&mut peers, 150);
-    hub.faults(|faults| faults.cut_between = Some([1, 3]));
+    network.faults(|faults| faults.cut_between = Some([1, 3]));
     let documents = play(&mut peers, frame(60), 3_000);
     for document in documents.iter().flatten() {
         let local = document.player_id.unwrap();
@@ -99,7 +99,7 @@ fn one_pair_that_lost_its_path_is_relayed_and_the_other_pairs_stay_direct() {
         if lost.is_some() {
             assert_eq!(worst, Some(Via::Relay), "the worst route in use");
             assert_eq!(document.quality.p2p_fallback_triggered, Some(true));
-            // Frames 150 to 419, of which one peer's inputs took both paths while in doubt.
+            // Frames 150 to 419, some of which were sent on both paths while the route was suspect.
             assert!((240..=272).contains(&(relayed + both)), "{relayed} {both}");
         } else {
             assert_eq!(worst, Some(Via::Direct));
@@ -128,7 +128,7 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
     }
 }
 
-/// The file and the failure of a peer whose match somebody left.
+/// The file and the failure of a peer whose match was left by another player.
 fn left_behind(peer: &LabPeer) -> (EpisodeDocument, String) {
     let episodes = peer.episodes();
     let [episode] = episodes.as_slice() else {
@@ -149,12 +149,12 @@ fn until_failed(peers: &mut [LabPeer], limit: Duration) {
         let failed = |peer: &LabPeer| peer.phase() == SessionPhase::Failed;
         peers.iter().all(failed)
     });
-    assert!(failed, "nobody plays on alone");
+    assert!(failed, "no peer plays on alone");
     run_until(peers, frame(60), 5, |_| false);
 }
 
 #[test]
-fn a_player_who_quits_is_named_by_both_who_stay() {
+fn a_player_who_quits_is_named_by_both_remaining_peers() {
     let (_hub, mut peers) = room(3);
     until_frame(&mut peers, 120);
     peers[1]
@@ -174,18 +174,18 @@ fn a_player_who_quits_is_named_by_both_who_stay() {
 }
 
 #[test]
-fn a_player_who_vanished_is_named_by_those_who_only_hear_of_it() {
-    let (hub, mut peers) = room(3);
+fn a_player_who_vanished_is_named_by_peers_that_learn_of_it_from_others() {
+    let (network, mut peers) = room(3);
     until_frame(&mut peers, 120);
     let _crashed = peers.remove(1);
-    // The server tells one of them first; the other learns of it from that one's goodbye.
-    hub.tell(0, NetEvent::Notice(Notice::PeerGone { slot: 1 }));
+    // The server reports it to one peer; the other one learns of it from that peer's leave message.
+    network.emit(0, NetEvent::Notice(Notice::PeerGone { slot: 1 }));
     until_failed(&mut peers, Duration::from_secs(3));
     for peer in &peers {
         let (episode, failure) = left_behind(peer);
         assert!(
             failure.starts_with("player 1 is gone: "),
-            "who left first is blamed, not who told of it: {failure}"
+            "the player who left first is named, not the one who reported it: {failure}"
         );
         assert_eq!(episode.reconnection.disconnections[0].player_id, Some(1));
     }

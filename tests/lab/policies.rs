@@ -1,13 +1,13 @@
-//! Every route policy keeps to its paths.
+//! Every route policy uses its paths and no other.
 
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::prelude::*;
 use rollback_lab_record::Via;
-use rollback_lab_test_kit::lab::{Hub, LabPeer, frame, lab_peer, play, run_until};
+use rollback_lab_test_kit::lab::{LabPeer, VirtualNetwork, frame, lab_peer, play, run_until};
 
 const FRAMES: u32 = 300;
 
-fn two_peers(hub: &Hub, policy: RoutePolicy) -> Vec<LabPeer> {
+fn two_peers(network: &VirtualNetwork, policy: RoutePolicy) -> Vec<LabPeer> {
     let config = || {
         LabConfig::new("ws://lab", "room")
             .route_policy(policy)
@@ -15,14 +15,17 @@ fn two_peers(hub: &Hub, policy: RoutePolicy) -> Vec<LabPeer> {
             .episodes(1)
             .no_files()
     };
-    vec![lab_peer(hub, config(), 1), lab_peer(hub, config(), 2)]
+    vec![
+        lab_peer(network, config(), 1),
+        lab_peer(network, config(), 2),
+    ]
 }
 
 #[test]
 fn relay_only_sends_every_input_over_the_relay() {
-    let hub = Hub::new(2, true);
+    let network = VirtualNetwork::new(2, true);
     let documents = play(
-        &mut two_peers(&hub, RoutePolicy::RelayOnly),
+        &mut two_peers(&network, RoutePolicy::RelayOnly),
         frame(60),
         5_000,
     );
@@ -37,16 +40,16 @@ fn relay_only_sends_every_input_over_the_relay() {
         assert_eq!(
             document.quality.p2p_fallback_triggered,
             Some(false),
-            "chosen, not fallen back"
+            "chosen by policy, not a failover"
         );
     }
 }
 
 #[test]
 fn dual_path_sends_every_input_on_both_paths() {
-    let hub = Hub::new(2, true);
+    let network = VirtualNetwork::new(2, true);
     let documents = play(
-        &mut two_peers(&hub, RoutePolicy::DualPath),
+        &mut two_peers(&network, RoutePolicy::DualPath),
         frame(60),
         5_000,
     );
@@ -55,15 +58,15 @@ fn dual_path_sends_every_input_on_both_paths() {
         assert_eq!(document.frames.stalled, 0);
     }
     assert!(
-        hub.relayed_game().0 > 500,
-        "the relay carries a copy of everything"
+        network.relayed_game().0 > 500,
+        "the relay forwards a copy of everything"
     );
 }
 
 #[test]
-fn p2p_only_never_touches_the_relay_and_a_healed_path_goes_on() {
-    let hub = Hub::new(2, true);
-    let mut peers = two_peers(&hub, RoutePolicy::P2pOnly);
+fn p2p_only_stalls_during_an_outage_and_sends_nothing_over_the_relay() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = two_peers(&network, RoutePolicy::P2pOnly);
     assert!(run_until(&mut peers, frame(60), 3_000, |peers| peers[0]
         .frame()
         > 100));
@@ -76,30 +79,30 @@ fn p2p_only_never_touches_the_relay_and_a_healed_path_goes_on() {
     }
     let documents = play(&mut peers, frame(60), 5_000);
     assert_eq!(
-        hub.relayed_game(),
+        network.relayed_game(),
         (0, 0),
         "no game packet touches the relay"
     );
     for document in documents.iter().flatten() {
         assert!(
             document.frames.stalled > 0,
-            "without a second path the game waits, and says so"
+            "without a second path the game stalls"
         );
         assert_eq!(document.frames.total, u64::from(FRAMES));
     }
 }
 
 #[test]
-fn policies_must_agree() {
-    let hub = Hub::new(2, true);
+fn peers_with_different_policies_fail_to_start() {
+    let network = VirtualNetwork::new(2, true);
     let config = |policy| {
         LabConfig::new("ws://lab", "room")
             .route_policy(policy)
             .no_files()
     };
     let mut peers = vec![
-        lab_peer(&hub, config(RoutePolicy::P2pFirst), 1),
-        lab_peer(&hub, config(RoutePolicy::RelayOnly), 2),
+        lab_peer(&network, config(RoutePolicy::P2pFirst), 1),
+        lab_peer(&network, config(RoutePolicy::RelayOnly), 2),
     ];
     assert!(run_until(&mut peers, frame(60), 600, |peers| {
         peers

@@ -1,4 +1,4 @@
-//! What the record claims of a game it only observes: what ggrs tells, and nothing beyond it.
+//! The record of a game that is only observed: what ggrs exposes, and nothing else.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -14,7 +14,7 @@ use bevy_rollback_lab::record::{ActionRuns, EpisodeDocument};
 use rollback_lab_record::EndReason;
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::observed::{
-    Duel, STEP, Settings, TestConfig, Told, Witness, game_by, spectator,
+    Duel, Oracle, PluginOutput, STEP, Settings, TestConfig, game_with, spectator,
 };
 
 const RECORDED: Settings = Settings {
@@ -23,7 +23,7 @@ const RECORDED: Settings = Settings {
     sparse: false,
     observed: true,
     recorded: true,
-    watched: false,
+    spectated: false,
 };
 
 /// The files of an app, each without a broken invariant.
@@ -42,7 +42,7 @@ fn remove_session(app: &mut App) {
 }
 
 #[test]
-fn an_observed_game_tells_its_prediction_window_and_claims_no_input_delay() {
+fn an_observed_game_records_its_prediction_window_and_no_input_delay() {
     let mut duel = Duel::new(Settings {
         input_delay: 2,
         ..RECORDED
@@ -58,14 +58,14 @@ fn an_observed_game_tells_its_prediction_window_and_claims_no_input_delay() {
     assert_eq!(document.episode.max_prediction_frames, 8);
     assert!(document.episode.input_delay_frames.is_empty());
     let changes = &document.inputs.local_changes;
-    assert!(changes.len() > 10, "the bots press: {}", changes.len());
+    assert!(changes.len() > 10, "the inputs change: {}", changes.len());
     for change in changes {
-        assert_eq!(change.sampled_at_us, None, "nobody told the input delay");
+        assert_eq!(change.sampled_at_us, None, "the input delay is unknown");
     }
 }
 
 #[test]
-fn a_sync_test_leaves_no_file_and_the_match_after_it_is_episode_zero() {
+fn a_sync_test_writes_no_file_and_the_match_after_it_is_episode_0() {
     let mut duel = Duel::new(RECORDED);
     let session = SessionBuilder::<TestConfig>::new()
         .with_num_players(2)
@@ -83,14 +83,14 @@ fn a_sync_test_leaves_no_file_and_the_match_after_it_is_episode_zero() {
         duel.clock.advance(STEP);
         duel.apps[0].update();
     }
-    let simulated = duel.witness(0).frames.len();
+    let simulated = duel.oracle(0).frames.len();
     assert!(simulated > 90, "the sync test ran: {simulated}");
     remove_session(&mut duel.apps[0]);
-    duel.frozen[1] = true;
+    duel.suspended[1] = true;
     duel.step();
     assert_eq!(files(&duel.apps[0]), []);
 
-    duel.frozen[1] = false;
+    duel.suspended[1] = false;
     duel.apps[0].insert_resource(play.unwrap());
     duel.until_confirmed(60);
     remove_session(&mut duel.apps[0]);
@@ -106,7 +106,7 @@ fn a_sync_test_leaves_no_file_and_the_match_after_it_is_episode_zero() {
 fn a_sync_test_that_replaces_a_match_adds_nothing_to_its_file() {
     let mut duel = Duel::new(RECORDED);
     duel.until_confirmed(60);
-    let rollbacks = duel.told(0).rollbacks.len();
+    let rollbacks = duel.output(0).rollbacks.len();
     let session = SessionBuilder::<TestConfig>::new()
         .with_num_players(1)
         .unwrap()
@@ -117,12 +117,12 @@ fn a_sync_test_that_replaces_a_match_adds_nothing_to_its_file() {
     duel.apps[0]
         .insert_resource(Session::SyncTest(session))
         .insert_resource(RollbackFrameCount(0));
-    duel.frozen[1] = true;
+    duel.suspended[1] = true;
     duel.steps(60);
-    assert!(duel.told(0).reloads.len() > 30, "the sync test ran");
+    assert!(duel.output(0).reloads.len() > 30, "the sync test ran");
     let documents = files(&duel.apps[0]);
     let [document] = &documents[..] else {
-        panic!("the match alone leaves a file, not {}", documents.len());
+        panic!("only the match writes a file, not {}", documents.len());
     };
     assert_eq!(document.session.player_ids, [0, 1]);
     assert!(document.rollbacks.count > 0, "the match rolled back");
@@ -130,11 +130,11 @@ fn a_sync_test_that_replaces_a_match_adds_nothing_to_its_file() {
     let live = duel.apps[0].world().resource::<SessionMetrics<u8>>().live();
     assert_eq!(
         live.frames, document.frames.advanced as u32,
-        "nothing is counted since"
+        "nothing is counted after the match"
     );
 }
 
-/// One of two peers on real sockets; ggrs's own `UdpNonBlockingSocket` binds fixed ports.
+/// The real socket of one of two peers; ggrs's own `UdpNonBlockingSocket` binds fixed ports.
 struct Udp {
     socket: UdpSocket,
     peers: [SocketAddr; 2],
@@ -158,7 +158,7 @@ impl NonBlockingSocket<usize> for Udp {
 }
 
 #[test]
-fn a_match_over_real_udp_leaves_two_files_that_tell_the_same_history() {
+fn two_files_of_a_match_over_real_udp_have_the_same_history() {
     const END: i32 = 300;
     let sockets = [(), ()].map(|()| {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -169,7 +169,7 @@ fn a_match_over_real_udp_leaves_two_files_that_tell_the_same_history() {
     let clock = LabClock::manual(1_700_000_000_000);
     let mut me = 0;
     let mut apps = sockets.map(|socket| {
-        let mut app = game_by(&clock, RECORDED);
+        let mut app = game_with(&clock, RECORDED);
         let session = SessionBuilder::<TestConfig>::new()
             .with_num_players(2)
             .unwrap()
@@ -204,14 +204,14 @@ fn a_match_over_real_udp_leaves_two_files_that_tell_the_same_history() {
     let documents = apps.each_mut().map(|app| {
         app.update();
         let [document] = &files(app)[..] else {
-            panic!("one file a peer");
+            panic!("one file per peer");
         };
         assert!(!document.episode.is_partial);
         assert_eq!(document.frames.total, END as u64);
         assert_eq!(document.sync.desyncs, []);
         assert_eq!(
             document.quality.p2p_fallback_triggered, None,
-            "not measured over UDP, hence not told"
+            "not measured over UDP"
         );
         document.clone()
     });
@@ -219,39 +219,39 @@ fn a_match_over_real_udp_leaves_two_files_that_tell_the_same_history() {
     let history = |of: &EpisodeDocument| -> Vec<ActionRuns> { of.inputs.confirmed.clone() };
     assert_eq!(history(ours), history(theirs));
     assert_eq!(ours.sync.history_digest, theirs.sync.history_digest);
-    let told = apps
+    let rollbacks = apps
         .each_ref()
-        .map(|app| app.world().resource::<Told>().rollbacks.len());
+        .map(|app| app.world().resource::<PluginOutput>().rollbacks.len());
     assert!(
-        told[0] + told[1] > 0,
-        "whoever steps first guesses: {told:?}"
+        rollbacks[0] + rollbacks[1] > 0,
+        "the peer that steps first predicts: {rollbacks:?}"
     );
 }
 
 #[test]
-fn a_spectator_leaves_no_file() {
+fn a_spectator_writes_no_file() {
     let mut duel = Duel::new(Settings {
-        watched: true,
+        spectated: true,
         ..RECORDED
     });
-    let mut watcher = game_by(&duel.clock, RECORDED);
-    watcher.insert_resource(spectator(&duel.clock, &duel.net));
+    let mut watching = game_with(&duel.clock, RECORDED);
+    watching.insert_resource(spectator(&duel.clock, &duel.net));
     for _ in 0..300 {
         duel.step();
-        watcher.update();
+        watching.update();
     }
-    let seen = watcher.world().resource::<Witness>().frames.len();
+    let seen = watching.world().resource::<Oracle>().frames.len();
     assert!(seen > 100, "the spectator follows: {seen}");
-    remove_session(&mut watcher);
-    watcher.update();
-    assert_eq!(files(&watcher), []);
+    remove_session(&mut watching);
+    watching.update();
+    assert_eq!(files(&watching), []);
     remove_session(&mut duel.apps[0]);
     duel.step();
     assert_eq!(files(&duel.apps[0]).len(), 1, "its host is a player");
 }
 
 #[test]
-fn an_app_that_exits_is_the_reason_in_the_file() {
+fn the_end_reason_of_an_app_that_exits_is_app_exit() {
     let mut duel = Duel::new(RECORDED);
     duel.until_confirmed(60);
     let app = &mut duel.apps[0];

@@ -1,4 +1,5 @@
-//! Writing records: whole files off the frame path, bad folders said early, full disks survived.
+//! Writing files: complete files from a thread, folders checked at the start, documents kept while
+//! a disk is full.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
 use std::io;
@@ -11,9 +12,10 @@ use bevy_rollback_lab::internals::sink::{Document, FolderStorage, RecordSink, Si
 use bevy_rollback_lab::record::{EpisodeDocument, SessionDocument, SessionMeta};
 use rollback_lab_test_kit::recorded;
 
-const SOON: Duration = Duration::from_secs(20);
+/// Far longer than a write takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A folder of this test alone, removed afterwards.
+/// A temporary folder of one test, removed when the test ends.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -68,13 +70,13 @@ fn session(waited_ms: f64) -> SessionDocument {
 }
 
 #[test]
-fn an_episode_lands_whole_under_its_session() {
+fn an_episode_is_written_to_the_folder_of_its_session() {
     let folder = Folder::new("whole");
     let mut sink = RecordSink::open(&folder.0).unwrap();
     let document = episode();
     sink.write(document.clone());
     sink.write(session(1.0));
-    let events = sink.flush(SOON);
+    let events = sink.flush(TIMEOUT);
     let path = folder.0.join("00c0ffee/episode-0.player-0.json");
     let text = std::fs::read_to_string(&path).unwrap();
     let bytes = text.len() as u64;
@@ -90,12 +92,12 @@ fn an_episode_lands_whole_under_its_session() {
     assert_eq!(
         folder.files(),
         ["episode-0.player-0.json", "session.player-0.json"],
-        "no temporary file stays behind",
+        "no temporary file is left",
     );
 }
 
 #[test]
-fn dropping_the_sink_writes_what_was_handed_over() {
+fn dropping_the_sink_writes_pending_files() {
     let folder = Folder::new("dropped");
     let mut sink = RecordSink::open(&folder.0).unwrap();
     sink.write(episode());
@@ -115,7 +117,7 @@ fn two_sinks_of_one_process_share_a_folder() {
 }
 
 #[test]
-fn a_file_in_place_of_the_folder_is_said_before_the_match() {
+fn a_file_in_place_of_the_folder_is_refused_on_opening() {
     let folder = Folder::new("not-a-folder");
     let path = folder.0.join("exports");
     std::fs::write(&path, "a file").unwrap();
@@ -135,7 +137,7 @@ fn a_folder_replaced_by_a_file_keeps_the_document_until_retry() {
     std::fs::remove_dir_all(&out).unwrap();
     std::fs::write(&out, "in the way").unwrap();
     sink.write(episode());
-    let events = sink.flush(SOON);
+    let events = sink.flush(TIMEOUT);
     let [SinkEvent::Failed(error)] = &events[..] else {
         panic!("{events:?}");
     };
@@ -146,19 +148,22 @@ fn a_folder_replaced_by_a_file_keeps_the_document_until_retry() {
     );
     assert!(
         error.to_string().contains("RecordSink::retry"),
-        "the way to retry is named: {error}"
+        "the error names the way to retry: {error}"
     );
     assert_eq!((sink.kept(), sink.is_idle()), (1, true));
 
     std::fs::remove_file(&out).unwrap();
     sink.retry();
-    assert!(matches!(&sink.flush(SOON)[..], [SinkEvent::Written { .. }]));
+    assert!(matches!(
+        &sink.flush(TIMEOUT)[..],
+        [SinkEvent::Written { .. }]
+    ));
     assert_eq!(sink.kept(), 0);
     assert_eq!(folder.files(), ["episode-0.player-0.json"]);
 }
 
 #[test]
-fn a_failed_rename_leaves_no_half_file() {
+fn a_failed_rename_leaves_no_partial_file() {
     let folder = Folder::new("rename");
     let mut storage = FolderStorage::probed(&folder.0).unwrap();
     std::fs::create_dir_all(folder.0.join("taken.json/inside")).unwrap();
@@ -186,7 +191,7 @@ impl Storage for Disk {
 }
 
 #[test]
-fn a_superseded_trail_leaves_only_its_successor() {
+fn a_superseded_session_document_is_replaced_by_its_successor() {
     let folder = Folder::new("superseded");
     let mut sink = RecordSink::open(&folder.0).unwrap();
     let first = Document::from(session(1.0));
@@ -195,11 +200,14 @@ fn a_superseded_trail_leaves_only_its_successor() {
     renamed.session.session_id = "known".to_owned();
     let successor = Document::from(renamed);
     sink.supersede(first.path(), successor.clone());
-    sink.flush(SOON);
-    assert!(!folder.0.join(first.path()).exists(), "the old one is gone");
+    sink.flush(TIMEOUT);
+    assert!(
+        !folder.0.join(first.path()).exists(),
+        "the old file is removed"
+    );
     assert!(
         folder.0.join(successor.path()).exists(),
-        "its successor is there"
+        "the successor is written"
     );
 }
 
@@ -215,7 +223,7 @@ fn a_full_disk_loses_nothing_and_the_newest_version_wins() {
     sink.write(session(1.0));
     sink.write(episode());
     sink.write(session(2.0));
-    let events = sink.flush(SOON);
+    let events = sink.flush(TIMEOUT);
     assert!(
         events
             .iter()
@@ -224,26 +232,26 @@ fn a_full_disk_loses_nothing_and_the_newest_version_wins() {
     assert_eq!(
         sink.kept(),
         2,
-        "the newer session document took the older one's place"
+        "the newer session document replaced the older one"
     );
 
     sink.retry();
-    assert_eq!(sink.flush(SOON).len(), 2, "still full, said again");
+    assert_eq!(sink.flush(TIMEOUT).len(), 2, "still full, both fail again");
     assert_eq!((sink.kept(), folder.files().len()), (2, 0));
 
     full.store(false, Ordering::Relaxed);
     sink.retry();
-    sink.flush(SOON);
+    sink.flush(TIMEOUT);
     assert_eq!(sink.kept(), 0);
     let text = std::fs::read_to_string(folder.0.join("00c0ffee/session.player-0.json")).unwrap();
     assert_eq!(SessionDocument::parse(&text).unwrap().waited_ms, Some(2.0));
 }
 
-/// Runs this test program once more, for one test, where no file grows beyond 4 KB.
+/// Runs one test of this binary again in a process whose files cannot grow beyond 4 KB.
 #[cfg(unix)]
-fn where_files_stay_small(test: &str, folder: &Path) -> std::process::Output {
+fn run_with_small_files(test: &str, folder: &Path) -> std::process::Output {
     std::process::Command::new("sh")
-        // Ignored, the signal becomes an error of the write; the limit counts in 512 bytes.
+        // With the signal ignored the write fails with an error. The limit counts 512-byte blocks.
         .args(["-c", "trap '' XFSZ && ulimit -f 8 && exec \"$@\"", "sh"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test])
@@ -254,18 +262,24 @@ fn where_files_stay_small(test: &str, folder: &Path) -> std::process::Output {
 
 #[cfg(unix)]
 #[test]
-fn a_write_that_breaks_off_leaves_no_half_file() {
+fn an_interrupted_write_leaves_no_partial_file() {
     let Some(out) = std::env::var_os("RECORD_SMALL_FILES").map(PathBuf::from) else {
         let folder = Folder::new("breaks-off");
-        let run = where_files_stay_small("a_write_that_breaks_off_leaves_no_half_file", &folder.0);
+        let run = run_with_small_files(
+            "sink::an_interrupted_write_leaves_no_partial_file",
+            &folder.0,
+        );
         assert!(run.status.success(), "{run:?}");
         assert_eq!(folder.files(), [""; 0]);
-        assert!(folder.0.join("00c0ffee").is_dir(), "it was tried");
+        assert!(
+            folder.0.join("00c0ffee").is_dir(),
+            "the write was attempted"
+        );
         return;
     };
     let mut sink = RecordSink::open(&out).unwrap();
     sink.write(episode());
-    let events = sink.flush(SOON);
+    let events = sink.flush(TIMEOUT);
     assert!(matches!(&events[..], [SinkEvent::Failed(_)]), "{events:?}");
     assert_eq!(sink.kept(), 1);
 }

@@ -1,6 +1,5 @@
-//! Files are played back in the game that they are of: every hash agrees, a difference is found at
-//! its first frame, and a replay that one watches shows the same state at a frame however one came
-//! to it.
+//! Replaying a file in its own game: every hash is equal, a difference is found at its first frame,
+//! and a replay shows the same state at a frame whether it was played or seeked to.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
 use std::sync::{Arc, Mutex};
@@ -24,15 +23,15 @@ use rollback_lab_test_kit::observed::{Duel, Net, STEP, Settings, TestConfig, pre
 #[require(Rollback)]
 struct Sum(u64);
 
-/// How exactly this platform computes.
+/// The sine of this platform.
 #[derive(Resource, Clone, Copy)]
 struct Precision(fn(f64) -> f64);
 
-/// What the game's arithmetic is on one platform and on another: a library's sine in the last bits.
+/// Two platforms whose sines differ in the last bits.
 const NATIVE: Precision = Precision(f64::sin);
 const OTHER: Precision = Precision(|x| f64::from((x as f32).sin()));
 
-/// A game without anything about replays in it; it fills its world when the app starts.
+/// A game without any replay code, which spawns its entities at startup.
 fn game(precision: Precision) -> App {
     let mut app = App::new();
     app.add_plugins(MinimalPlugins)
@@ -56,7 +55,7 @@ fn add_up(
         for (input, _) in inputs.iter() {
             sum.0 = sum.0.wrapping_mul(31).wrapping_add(u64::from(*input));
         }
-        // Most buttons are integers' business, so the platforms part at a known frame.
+        // Only input 13 uses floats, so the platforms differ from a known frame on.
         if inputs.iter().any(|(input, _)| *input == 13) {
             sum.0 ^= (precision.0)(sum.0 as f64).to_bits();
         }
@@ -91,7 +90,7 @@ fn file(frames: i32) -> EpisodeDocument {
         clock,
         net,
         apps,
-        frozen: [false; 2],
+        suspended: [false; 2],
     };
     duel.until_confirmed(frames);
     let app = &mut duel.apps[0];
@@ -145,17 +144,17 @@ fn a_file_replays_to_its_own_hashes_in_both_views() {
 }
 
 #[test]
-fn another_platforms_arithmetic_is_found_at_the_first_hash_after_it() {
+fn a_difference_in_float_arithmetic_is_found_at_the_next_hash() {
     let document = file(400);
-    let parts_at = first_frame_pressing_13(&document);
+    let differs_from = first_frame_pressing_13(&document);
     let report = check(&document, OTHER, View::Canonical);
     let difference = report.first_difference.unwrap();
     assert_eq!(difference.kind, DifferenceKind::State);
     let every = document.sync.hashes.every_frames as i32;
     let frame = difference.frame.unwrap();
     assert!(
-        frame > parts_at && frame <= parts_at + every,
-        "the platforms part in frame {parts_at}, told is {frame}"
+        frame > differs_from && frame <= differs_from + every,
+        "the platforms differ from frame {differs_from}, reported is {frame}"
     );
 }
 
@@ -170,23 +169,23 @@ fn first_frame_pressing_13(document: &EpisodeDocument) -> i32 {
             frame += *count as i32;
         }
     }
-    assert!(first < 300, "somebody presses 13");
+    assert!(first < 300, "input 13 occurs");
     first
 }
 
 #[test]
-fn a_file_of_another_target_blames_floats_and_widths() {
+fn a_difference_in_a_file_of_another_target_names_floats() {
     let mut document = file(400);
     document.software.target = String::from("wasm32-unknown");
-    let said = check(&document, OTHER, View::Canonical).to_string();
+    let report = check(&document, OTHER, View::Canonical).to_string();
     assert!(
-        said.contains("recorded on wasm32-unknown") && said.contains("floats"),
-        "{said}"
+        report.contains("recorded on wasm32-unknown") && report.contains("floats"),
+        "{report}"
     );
 }
 
 #[test]
-fn an_edited_file_is_told_apart_by_what_was_edited() {
+fn an_edited_file_is_reported_by_the_edited_part() {
     let document = file(200);
     let found = |document: &EpisodeDocument| {
         let report = check(document, NATIVE, View::Canonical);
@@ -235,8 +234,8 @@ fn a_game_without_checksums_proves_nothing() {
 #[derive(Resource, Default)]
 struct Shown(Vec<RollbackCompleted<u8>>);
 
-/// A replay that one watches, paused before frame 0, having run its start-up.
-fn watched(document: &EpisodeDocument, view: View) -> App {
+/// A replay that is paused before frame 0; startup systems have run.
+fn paused_replay(document: &EpisodeDocument, view: View) -> App {
     let mut app = game(NATIVE);
     let plugin = ReplayPlugin::<TestConfig>::new(document).unwrap();
     app.add_plugins(plugin.view(view).paused())
@@ -253,8 +252,9 @@ fn watched(document: &EpisodeDocument, view: View) -> App {
     app
 }
 
-fn ask(app: &mut App, wish: impl FnOnce(&mut Replay)) -> (i32, Sum) {
-    wish(&mut app.world_mut().resource_mut::<Replay>());
+/// Applies a command to the replay and updates once; returns the frame and state shown.
+fn control(app: &mut App, command: impl FnOnce(&mut Replay)) -> (i32, Sum) {
+    command(&mut app.world_mut().resource_mut::<Replay>());
     app.update();
     state(app)
 }
@@ -265,75 +265,75 @@ fn state(app: &mut App) -> (i32, Sum) {
     (app.world().resource::<Replay>().frame(), sum)
 }
 
-/// The state at every frame of a view, one step after the other.
+/// The state at every frame of a view, by single steps.
 fn states(document: &EpisodeDocument, view: View) -> Vec<(i32, Sum)> {
-    let mut app = watched(document, view);
+    let mut app = paused_replay(document, view);
     let mut states = vec![state(&mut app)];
     while !app.world().resource::<Replay>().is_over() {
-        states.push(ask(&mut app, |replay| replay.step(1)));
+        states.push(control(&mut app, |replay| replay.step(1)));
     }
     states
 }
 
 #[test]
-fn a_seek_shows_the_state_that_playing_shows() {
+fn seeking_shows_the_same_state_as_playing() {
     let document = file(300);
     for view in [View::Canonical, View::AsSeen] {
         let states = states(&document, view);
         assert!(states.len() > 290);
-        let mut app = watched(&document, view);
+        let mut app = paused_replay(&document, view);
         for target in [250, 7, 7, 120, 121, 60, 0, 299, 61, 180, 179] {
-            let shown = ask(&mut app, |replay| replay.seek(target));
+            let shown = control(&mut app, |replay| replay.seek(target));
             assert_eq!(shown, states[target as usize], "{view:?}, frame {target}");
         }
-        let back = ask(&mut app, |replay| replay.step(-30));
+        let back = control(&mut app, |replay| replay.step(-30));
         assert_eq!(back, states[149], "{view:?}");
     }
 }
 
 #[test]
-fn the_lateness_of_the_newest_input_is_that_of_the_file() {
+fn the_lateness_of_the_newest_input_equals_the_file() {
     let document = file(200);
     let runs = &document.timeline.lateness[0];
     let mut late = runs
         .runs
         .iter()
         .flat_map(|&(late, count)| std::iter::repeat_n(late, count as usize));
-    let mut app = watched(&document, View::AsSeen);
-    ask(&mut app, |replay| replay.seek(120));
-    let told = app.world().resource::<Replay>().lateness().to_vec();
-    assert_eq!(told, [(1, late.nth(119).unwrap())]);
+    let mut app = paused_replay(&document, View::AsSeen);
+    control(&mut app, |replay| replay.seek(120));
+    let lateness = app.world().resource::<Replay>().lateness().to_vec();
+    assert_eq!(lateness, [(1, late.nth(119).unwrap())]);
 }
 
 #[test]
-fn the_views_differ_where_guesses_were_wrong_and_end_alike() {
+fn the_views_differ_where_inputs_were_mispredicted() {
     let document = file(300);
     let (canonical, seen) = (
         states(&document, View::Canonical),
         states(&document, View::AsSeen),
     );
     let wrong = canonical.iter().zip(&seen).filter(|(a, b)| a != b).count();
-    assert!(wrong > 50, "{wrong} frames were first shown wrongly");
-    let mut app = watched(&document, View::AsSeen);
-    let before = ask(&mut app, |replay| replay.seek(200));
+    assert!(wrong > 50, "{wrong} frames were mispredicted");
+    let mut app = paused_replay(&document, View::AsSeen);
+    let before = control(&mut app, |replay| replay.seek(200));
     assert_eq!(before, seen[200]);
-    let after = ask(&mut app, |replay| replay.show(View::Canonical));
+    let after = control(&mut app, |replay| replay.show(View::Canonical));
     assert_eq!(after, canonical[200], "the same frame, as it was confirmed");
-    let again = ask(&mut app, |replay| replay.show(View::AsSeen));
+    let again = control(&mut app, |replay| replay.show(View::AsSeen));
     assert_eq!(again, seen[200]);
 }
 
 #[test]
-fn rollbacks_are_told_again_when_they_are_shown_and_not_when_they_are_skipped() {
+fn replayed_rollbacks_are_emitted_and_skipped_ones_are_not() {
     let document = file(200);
-    let mut app = watched(&document, View::AsSeen);
-    ask(&mut app, |replay| replay.seek(100));
+    let mut app = paused_replay(&document, View::AsSeen);
+    control(&mut app, |replay| replay.seek(100));
     app.update();
     assert!(app.world().resource::<Shown>().0.is_empty(), "skipped");
     for _ in 100..190 {
-        ask(&mut app, |replay| replay.step(1));
+        control(&mut app, |replay| replay.step(1));
     }
-    let told: Vec<(i32, i32)> = app
+    let emitted: Vec<(i32, i32)> = app
         .world()
         .resource::<Shown>()
         .0
@@ -345,16 +345,16 @@ fn rollbacks_are_told_again_when_they_are_shown_and_not_when_they_are_skipped() 
         .rollbacks
         .events
         .iter()
-        // What was guessed in a skipped frame was not seen, so its correction is none.
+        // A prediction in a skipped frame was not simulated, so nothing corrects it.
         .filter(|event| event.frame >= 100 && event.current_frame < 190)
         .map(|event| (event.frame, event.current_frame))
         .collect();
     assert!(listed.len() > 3, "{listed:?}");
-    assert_eq!(told, listed);
+    assert_eq!(emitted, listed);
 }
 
 #[test]
-fn a_state_of_two_thousand_frames_ago_is_loaded() {
+fn the_driver_loads_a_state_of_2000_frames_ago() {
     const FRAMES: i32 = 2_000;
     let mut app = game(NATIVE);
     app.add_plugins(OfflinePlugin::<TestConfig>::default());
@@ -378,11 +378,11 @@ fn a_state_of_two_thousand_frames_ago_is_loaded() {
 }
 
 #[test]
-fn it_runs_at_the_speed_of_the_match_times_the_factor_and_stops_at_the_end() {
+fn a_replay_runs_at_its_speed_factor_and_pauses_at_the_end() {
     let document = file(200);
     for (speed, frames) in [(1.0, 60), (2.0, 120), (0.5, 30)] {
-        let mut app = watched(&document, View::Canonical);
-        ask(&mut app, |replay| {
+        let mut app = paused_replay(&document, View::Canonical);
+        control(&mut app, |replay| {
             replay.set_speed(speed);
             replay.resume();
         });
@@ -393,8 +393,8 @@ fn it_runs_at_the_speed_of_the_match_times_the_factor_and_stops_at_the_end() {
         let frame = state(&mut app).0;
         assert!((frame - frames).abs() <= 1, "speed {speed}: frame {frame}");
     }
-    let mut app = watched(&document, View::Canonical);
-    ask(&mut app, |replay| {
+    let mut app = paused_replay(&document, View::Canonical);
+    control(&mut app, |replay| {
         replay.set_speed(100.0);
         replay.resume();
     });

@@ -1,6 +1,6 @@
-//! A file's script against what ggrs really simulated: two apps play over a bad network, a witness
-//! keeps the inputs of every simulation of every frame, and the script read from the file must be
-//! the same, rollbacks included.
+//! The script read from a file against what ggrs simulated. Two apps play over a slow network while
+//! the oracle records the inputs of every simulation of every frame; the script must be the same,
+//! rollbacks included.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
 use std::collections::BTreeMap;
@@ -21,11 +21,11 @@ fn settings(delay_ms: u64) -> Settings {
         sparse: false,
         observed: true,
         recorded: true,
-        watched: false,
+        spectated: false,
     }
 }
 
-/// The file of the first app of a match, and what its witness saw.
+/// The file of the first app of a match, and what its session simulated.
 fn played(settings: Settings, frames: i32) -> (EpisodeDocument, Simulated) {
     let mut duel = Duel::new(settings);
     duel.until_confirmed(frames);
@@ -36,7 +36,7 @@ fn played(settings: Settings, frames: i32) -> (EpisodeDocument, Simulated) {
     let files = duel.apps[0].world().resource::<RecordSink>().files();
     let bytes = files.values().next().unwrap();
     let document = EpisodeDocument::parse(str::from_utf8(bytes).unwrap()).unwrap();
-    (document, duel.witness(0).frames.clone())
+    (document, duel.oracle(0).frames.clone())
 }
 
 /// Per frame the inputs of every simulation, in order.
@@ -65,20 +65,20 @@ fn values<S>(simulations: &[Vec<(u8, S)>]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_script_is_what_ggrs_simulated_frame_by_frame() {
+fn the_script_equals_what_ggrs_simulated_in_every_frame() {
     for delay_ms in [20, 50, 90] {
-        let (document, witness) = played(settings(delay_ms), 300);
+        let (document, oracle) = played(settings(delay_ms), 300);
         let script = script_of::<TestConfig>(&document).unwrap();
         let read = simulated(&script);
         assert!(script.frames() > 290, "{} frames", script.frames());
         assert!(document.rollbacks.count > 20, "the match rolled back");
-        // Frames near the end were not corrected any more when the file was closed.
+        // The last frames may still have been uncorrected when the file was closed.
         for frame in 0..280 {
-            let (told, seen) = (&read[&frame], &witness[&frame]);
+            let (replayed, seen) = (&read[&frame], &oracle[&frame]);
             assert_eq!(
-                values(told),
+                values(replayed),
                 values(seen),
-                "delay {delay_ms} ms, frame {frame}: {told:?} against {seen:?}"
+                "delay {delay_ms} ms, frame {frame}: {replayed:?} instead of {seen:?}"
             );
         }
         let canonical = script.canonical().iter().map(|step| match step {
@@ -86,7 +86,7 @@ fn the_script_is_what_ggrs_simulated_frame_by_frame() {
             Step::Rollback { .. } => panic!("the canonical history rolls nothing back"),
         });
         for (frame, inputs) in (0..280).zip(canonical) {
-            let last = witness[&frame].last().unwrap();
+            let last = oracle[&frame].last().unwrap();
             assert_eq!(
                 values(std::slice::from_ref(inputs)),
                 values(std::slice::from_ref(last)),
@@ -97,20 +97,20 @@ fn the_script_is_what_ggrs_simulated_frame_by_frame() {
 }
 
 #[test]
-fn guesses_are_marked_as_ggrs_marked_them() {
-    let (document, witness) = played(settings(50), 300);
+fn predicted_inputs_are_marked_as_ggrs_marked_them() {
+    let (document, oracle) = played(settings(50), 300);
     let script = script_of::<TestConfig>(&document).unwrap();
     let read = simulated(&script);
     let mut guesses = 0;
     for frame in 0..280 {
         let first = |status: bool| usize::from(status);
-        let told = &read[&frame][0];
-        let seen = &witness[&frame][0];
-        for (told, seen) in told.iter().zip(seen) {
-            let told = told.1 == Known::Predicted;
-            guesses += first(told);
+        let replayed = &read[&frame][0];
+        let seen = &oracle[&frame][0];
+        for (replayed, seen) in replayed.iter().zip(seen) {
+            let predicted = replayed.1 == Known::Predicted;
+            guesses += first(predicted);
             assert_eq!(
-                told,
+                predicted,
                 seen.1 == InputStatus::Predicted,
                 "first simulation of frame {frame}"
             );
@@ -120,7 +120,7 @@ fn guesses_are_marked_as_ggrs_marked_them() {
 }
 
 #[test]
-fn a_settled_frame_is_loaded_by_no_later_rollback() {
+fn no_rollback_loads_a_frame_before_a_settled_one() {
     let (document, _) = played(settings(50), 300);
     let script = script_of::<TestConfig>(&document).unwrap();
     let mut settled = 0;
@@ -166,13 +166,13 @@ fn a_rollback_that_cannot_have_run_is_refused() {
     assert!(error.to_string().contains("loads frame"), "{error}");
 }
 
-/// The other peer falls silent: this one stalls at the end of its window, gives the other up, and
-/// goes on alone.
+/// The other peer stops sending: this one stalls at the end of its prediction window, disconnects
+/// the other, and goes on alone.
 #[test]
-fn a_leave_and_the_stall_before_it_are_simulated_as_they_were() {
+fn a_stall_and_the_disconnect_after_it_are_replayed() {
     let mut duel = Duel::new(settings(50));
     duel.until_confirmed(100);
-    duel.frozen[1] = true;
+    duel.suspended[1] = true;
     duel.steps(80);
     p2p(&mut duel.apps[0]).disconnect_player(1).unwrap();
     duel.steps(100);
@@ -189,18 +189,18 @@ fn a_leave_and_the_stall_before_it_are_simulated_as_they_were() {
 
     let script = script_of::<TestConfig>(&document).unwrap();
     let read = simulated(&script);
-    let witness = &duel.witness(0).frames;
+    let oracle = &duel.oracle(0).frames;
     let frames = script.frames() as i32;
     assert!(frames > 150, "it went on alone: {frames}");
     for frame in 0..frames {
-        let (told, seen) = (&read[&frame], &witness[&frame]);
-        assert_eq!(values(told), values(seen), "frame {frame}");
+        let (replayed, seen) = (&read[&frame], &oracle[&frame]);
+        assert_eq!(values(replayed), values(seen), "frame {frame}");
         let gone = |(_, status): &(u8, InputStatus)| *status == InputStatus::Disconnected;
-        let told_gone: Vec<bool> = told
+        let replayed_gone: Vec<bool> = replayed
             .iter()
             .map(|inputs| inputs[1].1 == Known::Disconnected)
             .collect();
         let seen_gone: Vec<bool> = seen.iter().map(|inputs| gone(&inputs[1])).collect();
-        assert_eq!(told_gone, seen_gone, "frame {frame}");
+        assert_eq!(replayed_gone, seen_gone, "frame {frame}");
     }
 }

@@ -1,5 +1,5 @@
-//! Which session an episode is, and what ggrs's own events become: sessions that come, go and
-//! replace each other, the app's exit, the handshake, a desync.
+//! Which sessions are episodes, and ggrs's own events: sessions that start, end and replace each
+//! other, the app's exit, the handshake, a desync.
 
 use bevy::prelude::*;
 use bevy_ggrs::{RollbackFrameCount, Session};
@@ -7,15 +7,15 @@ use bevy_rollback_lab::internals::trace::Fact;
 use bevy_rollback_lab::internals::trace::TraceLog;
 use bevy_rollback_lab::rollback::{DesyncDetected, SessionEventKind, SessionKind};
 use rollback_lab_test_kit::observed::{
-    Duel, Settings, TestConfig, Told, game, p2p, pressed, session, spectator,
+    Duel, PluginOutput, Settings, TestConfig, game, p2p, pressed, session, spectator,
 };
 
-fn count(told: &Told, wanted: impl Fn(&Fact<u8>) -> bool) -> usize {
-    told.facts.iter().filter(|fact| wanted(fact)).count()
+fn count(output: &PluginOutput, wanted: impl Fn(&Fact<u8>) -> bool) -> usize {
+    output.facts.iter().filter(|fact| wanted(fact)).count()
 }
 
 #[test]
-fn a_session_that_goes_and_comes_is_two_episodes() {
+fn a_session_that_is_replaced_later_is_two_episodes() {
     let settings = Settings::default();
     let mut duel = Duel::new(settings);
     duel.until_confirmed(60);
@@ -32,7 +32,7 @@ fn a_session_that_goes_and_comes_is_two_episodes() {
     for app in 0..2 {
         let mut marks = Vec::new();
         let mut newest_frames = Vec::new();
-        for fact in &duel.told(app).facts {
+        for fact in &duel.output(app).facts {
             match fact {
                 Fact::Began { players, local, .. } => {
                     assert_eq!((*players, *local), (2, 1 << app));
@@ -57,7 +57,7 @@ fn a_session_that_goes_and_comes_is_two_episodes() {
 }
 
 #[test]
-fn episodes_delimited_by_hand_ignore_the_sessions_presence() {
+fn episodes_begun_by_the_caller_do_not_follow_the_session_resource() {
     let mut duel = Duel::new(Settings::default());
     let now = duel.clock.now();
     let mut log = duel.apps[0]
@@ -71,34 +71,37 @@ fn episodes_delimited_by_hand_ignore_the_sessions_presence() {
         .resource_mut::<TraceLog<TestConfig>>()
         .close(now);
     duel.steps(30);
-    let began = count(duel.told(0), |fact| matches!(fact, Fact::Began { .. }));
-    let last = duel.told(0).facts.last();
-    assert_eq!(began, 1, "a session that lingers is no new episode");
+    let began = count(duel.output(0), |fact| matches!(fact, Fact::Began { .. }));
+    let last = duel.output(0).facts.last();
+    assert_eq!(
+        began, 1,
+        "a session that is still there begins no new episode"
+    );
     assert_eq!(
         last,
         Some(&Fact::Closed { at: now }),
-        "nothing after the close is told"
+        "nothing is reported after the close"
     );
 }
 
 #[test]
-fn the_apps_exit_closes_the_episode() {
+fn app_exit_closes_the_episode() {
     let mut duel = Duel::new(Settings::default());
     duel.until_confirmed(30);
     duel.apps[0].world_mut().write_message(AppExit::Success);
     duel.step();
     assert!(matches!(
-        duel.told(0).facts.last(),
+        duel.output(0).facts.last(),
         Some(Fact::Closed { .. })
     ));
 }
 
 #[test]
-fn every_ggrs_event_is_told_once_with_the_players_it_concerns() {
+fn every_ggrs_event_is_emitted_once_with_its_players() {
     let mut duel = Duel::new(Settings::default());
     duel.until_confirmed(60);
     for app in 0..2 {
-        let events = &duel.told(app).events;
+        let events = &duel.output(app).events;
         let synchronized: Vec<_> = events
             .iter()
             .filter(|event| event.kind == SessionEventKind::Synchronized)
@@ -108,14 +111,14 @@ fn every_ggrs_event_is_told_once_with_the_players_it_concerns() {
         let steps = events
             .iter()
             .filter(|event| matches!(event.kind, SessionEventKind::Synchronizing { .. }));
-        assert!(steps.count() > 2, "the handshake's steps are told");
+        assert!(steps.count() > 2, "the steps of the handshake are emitted");
         let left = p2p(&mut duel.apps[app]).events().count();
         assert_eq!(left, 0, "the queue is drained every tick");
     }
 }
 
 #[test]
-fn a_session_replaced_in_one_update_is_another_episode() {
+fn a_session_replaced_within_one_update_begins_a_new_episode() {
     let settings = Settings::default();
     let mut duel = Duel::new(settings);
     duel.until_confirmed(60);
@@ -127,7 +130,7 @@ fn a_session_replaced_in_one_update_is_another_episode() {
             .insert_resource(RollbackFrameCount(0));
     }
     duel.steps(100);
-    let facts = &duel.told(0).facts;
+    let facts = &duel.output(0).facts;
     let close = facts
         .iter()
         .position(|fact| matches!(fact, Fact::Closed { .. }))
@@ -158,16 +161,16 @@ fn a_session_replaced_in_one_update_is_another_episode() {
 }
 
 #[test]
-fn a_desync_is_told_with_both_checksums() {
+fn a_desync_is_emitted_with_both_checksums() {
     let mut duel = Duel::new(Settings::default());
     duel.until_confirmed(40);
     let world = duel.apps[1].world_mut();
     let mut scores = world.query::<&mut rollback_lab_test_kit::observed::Score>();
-    scores.single_mut(world).unwrap().spoil();
+    scores.single_mut(world).unwrap().corrupt();
     duel.until_confirmed(100);
     let desyncs = duel.apps[0].world().resource::<Messages<DesyncDetected>>();
-    let told = duel.told(0);
-    let event = told.events.iter().find_map(|event| match event.kind {
+    let output = duel.output(0);
+    let event = output.events.iter().find_map(|event| match event.kind {
         SessionEventKind::DesyncDetected {
             frame,
             local_checksum,
@@ -180,21 +183,21 @@ fn a_desync_is_told_with_both_checksums() {
         )),
         _ => None,
     });
-    let (players, frame, local, remote) = event.expect("different states are a desync");
+    let (players, frame, local, remote) = event.expect("different states cause a desync event");
     assert_eq!(players, [1]);
     assert_ne!(local, remote);
-    assert_eq!(local, duel.witness(0).checksums[&frame]);
-    assert_eq!(remote, duel.witness(1).checksums[&frame]);
+    assert_eq!(local, duel.oracle(0).checksums[&frame]);
+    assert_eq!(remote, duel.oracle(1).checksums[&frame]);
     assert!(
         desyncs.oldest_message_count() > 0,
-        "it is a message of its own too"
+        "it is a message as well"
     );
 }
 
-/// The inputs of every frame that was told as confirmed, in order.
-fn confirmed_inputs(told: &Told) -> Vec<Vec<u8>> {
+/// The inputs of every frame that was reported as confirmed, in order.
+fn confirmed_inputs(output: &PluginOutput) -> Vec<Vec<u8>> {
     let mut history = Vec::new();
-    for fact in &told.facts {
+    for fact in &output.facts {
         if let Fact::Confirmed { frame, inputs, .. } = fact {
             assert_eq!(*frame, history.len() as i32, "every frame once, in order");
             history.push(inputs.to_vec());
@@ -204,25 +207,25 @@ fn confirmed_inputs(told: &Told) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_spectator_is_told_the_players_history_and_no_rollback() {
+fn a_spectator_gets_the_confirmed_history_and_no_rollback() {
     let mut duel = Duel::new(Settings {
-        watched: true,
+        spectated: true,
         ..default()
     });
-    let mut watcher = game(&duel.clock, true);
-    watcher.insert_resource(spectator(&duel.clock, &duel.net));
+    let mut watching = game(&duel.clock, true);
+    watching.insert_resource(spectator(&duel.clock, &duel.net));
     for _ in 0..300 {
         duel.step();
-        watcher.update();
+        watching.update();
     }
-    let told = watcher.world().resource::<Told>();
+    let output = watching.world().resource::<PluginOutput>();
     assert!(
-        told.rollbacks.is_empty() && told.reloads.is_empty() && told.stalls.is_empty(),
-        "a spectator follows confirmed inputs alone: {told:?}"
+        output.rollbacks.is_empty() && output.reloads.is_empty() && output.stalls.is_empty(),
+        "a spectator simulates confirmed inputs only: {output:?}"
     );
-    assert_eq!(count(told, |fact| matches!(fact, Fact::Tick { .. })), 0);
+    assert_eq!(count(output, |fact| matches!(fact, Fact::Tick { .. })), 0);
     assert!(matches!(
-        told.facts.first(),
+        output.facts.first(),
         Some(Fact::Began {
             session: SessionKind::Spectator,
             players: 2,
@@ -230,18 +233,25 @@ fn a_spectator_is_told_the_players_history_and_no_rollback() {
             ..
         })
     ));
-    assert!(!told.events.is_empty(), "its handshake is told");
-    for event in &told.events {
+    assert!(!output.events.is_empty(), "its handshake is emitted");
+    for event in &output.events {
         assert_eq!(event.session, SessionKind::Spectator);
     }
 
-    let seen = confirmed_inputs(told);
+    let seen = confirmed_inputs(output);
     assert!(seen.len() > 200, "the spectator follows: {}", seen.len());
     for app in 0..2 {
-        let played = confirmed_inputs(duel.told(app));
+        let played = confirmed_inputs(duel.output(app));
         let both = seen.len().min(played.len());
-        assert_eq!(seen[..both], played[..both], "player {app} knows the same");
-        assert!(!duel.told(app).rollbacks.is_empty(), "players do roll back");
+        assert_eq!(
+            seen[..both],
+            played[..both],
+            "player {app} confirmed the same"
+        );
+        assert!(
+            !duel.output(app).rollbacks.is_empty(),
+            "players do roll back"
+        );
     }
     for (frame, inputs) in seen.iter().enumerate() {
         let real = [0, 1].map(|player| pressed(player, frame as i32));
@@ -250,11 +260,11 @@ fn a_spectator_is_told_the_players_history_and_no_rollback() {
 }
 
 #[test]
-fn every_message_says_which_kind_of_session_it_is_about() {
+fn every_message_has_the_kind_of_its_session() {
     let settings = Settings::default();
     let mut duel = Duel::new(settings);
     duel.until_confirmed(60);
-    let rolled_back = duel.told(0).rollbacks.len();
+    let rolled_back = duel.output(0).rollbacks.len();
     assert!(rolled_back > 0, "the match rolls back");
     let sync_test = bevy_ggrs::prelude::SessionBuilder::<TestConfig>::new()
         .with_num_players(1)
@@ -263,15 +273,15 @@ fn every_message_says_which_kind_of_session_it_is_about() {
         .unwrap()
         .start_synctest_session()
         .unwrap();
-    // Replaced within one update: the same drain tells of both.
-    duel.frozen[1] = true;
+    // Replaced within one update, so that one drain has facts of both sessions.
+    duel.suspended[1] = true;
     duel.apps[0]
         .insert_resource(Session::SyncTest(sync_test))
         .insert_resource(RollbackFrameCount(0));
     duel.steps(60);
-    let told = duel.told(0);
-    assert_eq!(told.rollbacks.len(), rolled_back, "a sync test adds none");
-    let sessions: Vec<_> = told.reloads.iter().map(|reload| reload.session).collect();
+    let output = duel.output(0);
+    assert_eq!(output.rollbacks.len(), rolled_back, "a sync test adds none");
+    let sessions: Vec<_> = output.reloads.iter().map(|reload| reload.session).collect();
     assert!(
         sessions.len() > 30,
         "a sync test reloads: {}",
@@ -283,9 +293,10 @@ fn every_message_says_which_kind_of_session_it_is_about() {
             .all(|session| *session == SessionKind::SyncTest)
     );
     assert!(
-        told.rollbacks
+        output
+            .rollbacks
             .iter()
             .all(|rollback| rollback.session == SessionKind::P2P),
-        "what was told before is still the match's"
+        "the earlier rollbacks are still the match's"
     );
 }

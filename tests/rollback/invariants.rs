@@ -1,5 +1,5 @@
-//! The trace against a naive model of ggrs that keeps its whole history: every fact is the one
-//! that the history shows, and the ledger of predictions, rollbacks and ticks balances.
+//! The trace against a naive model of ggrs that keeps its whole history: every fact follows from
+//! the history, and the counts of predictions, rollbacks and ticks keep the invariants.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -93,7 +93,7 @@ fn every_fact_is_in_the_history(model: &Model, facts: &[Fact<u8>]) {
         .collect();
     assert_eq!(
         judged, closed,
-        "every prediction is judged as the history shows"
+        "every prediction is judged as in the history"
     );
 
     let shown: Vec<_> = facts
@@ -108,7 +108,7 @@ fn every_fact_is_in_the_history(model: &Model, facts: &[Fact<u8>]) {
         })
         .collect();
     let expected: Vec<_> = units.iter().map(|unit| (unit.0, unit.1, unit.2)).collect();
-    assert_eq!(shown, expected, "every guess first shown is told");
+    assert_eq!(shown, expected, "every first prediction is reported");
 
     let revised = facts
         .iter()
@@ -124,7 +124,7 @@ fn every_fact_is_in_the_history(model: &Model, facts: &[Fact<u8>]) {
         })
         .filter(|(a, b)| a.1 == Known::Predicted && b.1 == Known::Predicted && a.0 != b.0)
         .count();
-    assert_eq!(revised, expected, "every replaced guess is a revision");
+    assert_eq!(revised, expected, "every replaced prediction is a revision");
 
     rollbacks_match(model, facts);
 
@@ -167,7 +167,7 @@ fn every_fact_is_in_the_history(model: &Model, facts: &[Fact<u8>]) {
                 assert_eq!(
                     *value,
                     model.real(player, *frame),
-                    "what was pressed is applied"
+                    "the real input is applied"
                 );
             }
         }
@@ -184,7 +184,7 @@ fn every_fact_is_in_the_history(model: &Model, facts: &[Fact<u8>]) {
     assert_eq!(
         next,
         model.final_frame() + 1,
-        "every confirmed frame is told"
+        "every confirmed frame is reported"
     );
 }
 
@@ -241,7 +241,7 @@ fn rollbacks_match(model: &Model, facts: &[Fact<u8>]) {
     assert_eq!(
         expected.next(),
         None,
-        "every load is told as a rollback or a reload"
+        "every load is reported as a rollback or a reload"
     );
 }
 
@@ -264,7 +264,7 @@ fn facts_come_in_order(facts: &[Fact<u8>]) {
             } => {
                 assert!(
                     *frame > confirmed,
-                    "frame {frame} is judged before it is told as final"
+                    "frame {frame} is judged before it is confirmed"
                 );
                 if *outcome == Outcome::Miss {
                     misses.push((*frame, *player));
@@ -287,7 +287,7 @@ fn facts_come_in_order(facts: &[Fact<u8>]) {
     }
 }
 
-/// Identities 1 to 4 of an episode's file, as a fold over the facts sees them.
+/// Invariants 1 to 4 of an episode file, by a fold over the facts.
 fn invariants_hold(model: &Model, facts: &[Fact<u8>], end: Frame) {
     let (mut ticks, mut advanced, mut overrun) = (0, 0, 0);
     let (mut stalled, mut stalled_overrun) = (0, 0);
@@ -337,7 +337,7 @@ fn invariants_hold(model: &Model, facts: &[Fact<u8>], end: Frame) {
         for pair in std::iter::once(&own).chain(&record.also) {
             assert_ne!(
                 pair.player, model.plan.local,
-                "only remote players are guessed"
+                "only remote inputs are predicted"
             );
             assert_ne!(pair.predicted, pair.actual);
             if let Some(inputs) = confirmed.get(pair.frame as usize) {
@@ -351,21 +351,21 @@ fn invariants_hold(model: &Model, facts: &[Fact<u8>], end: Frame) {
     }
     assert_eq!(
         advanced, end,
-        "identity 1: every frame below the end advanced once"
+        "invariant 1: every frame below the end advanced once"
     );
     assert_eq!(
         ticks,
         advanced as u32 + overrun + stalled + stalled_overrun,
-        "identity 1: every tick advanced a frame or stalled"
+        "invariant 1: every tick advanced a frame or stalled"
     );
     assert_eq!(
         predicted,
         hits + misses + voided,
-        "identity 3: nothing stays open"
+        "invariant 3: nothing stays open"
     );
     assert_eq!(
         misses, event_misses,
-        "identity 3: every miss is in one event"
+        "invariant 3: every miss is in one event"
     );
 }
 
@@ -373,13 +373,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn facts_are_those_of_the_whole_history_and_the_ledger_balances(plan in plans()) {
+    fn facts_follow_from_the_history_and_keep_the_invariants(plan in plans()) {
         check(plan);
     }
 }
 
 #[test]
-fn the_model_reaches_every_kind_of_fact() {
+fn the_model_produces_every_kind_of_fact() {
     let plan = Plan {
         seed: 5,
         players: 3,
@@ -412,12 +412,12 @@ fn the_model_reaches_every_kind_of_fact() {
                 ..
             }
         )) > 0,
-        "a disconnect leaves predictions that nobody can judge"
+        "a disconnect voids predictions"
     );
 }
 
 #[test]
-fn a_stall_going_on_is_visible_before_it_ends() {
+fn an_open_stall_is_visible_before_it_ends() {
     let mut trace = Trace::<u8>::default();
     trace.begin(&[true, false], Duration::ZERO).unwrap();
     for ms in 1..=3 {

@@ -1,4 +1,4 @@
-//! Marks that no healthy session sends: the trace counts them, tells them, and never panics.
+//! Marks that no healthy session makes: the trace counts and reports them and does not panic.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,7 +20,7 @@ fn begun() -> Trace<u8> {
 }
 
 #[test]
-fn a_confirmed_input_that_changes_is_counted_and_told() {
+fn a_confirmed_input_that_changes_is_counted_and_reported() {
     let mut trace = begun();
     advance(&mut trace, 0, (5, Known::Confirmed));
     trace.settle(0);
@@ -28,7 +28,7 @@ fn a_confirmed_input_that_changes_is_counted_and_told() {
     advance(&mut trace, 0, (6, Known::Confirmed));
     trace.settle(0);
     assert_eq!(trace.confirmed_changed(), 1);
-    let told = trace
+    let reported = trace
         .drain()
         .find(|fact| matches!(fact, Fact::ConfirmedChanged { .. }));
     let changed = Fact::ConfirmedChanged {
@@ -37,11 +37,11 @@ fn a_confirmed_input_that_changes_is_counted_and_told() {
         before: 5,
         after: 6,
     };
-    assert_eq!(told, Some(changed));
+    assert_eq!(reported, Some(changed));
 }
 
 #[test]
-fn a_right_guess_that_changes_after_its_frame_was_final_is_told_too() {
+fn a_correct_prediction_that_changes_after_its_frame_was_confirmed_is_counted() {
     let mut trace = begun();
     advance(&mut trace, 0, (5, Known::Predicted));
     trace.settle(0);
@@ -51,7 +51,7 @@ fn a_right_guess_that_changes_after_its_frame_was_final_is_told_too() {
 }
 
 #[test]
-fn more_players_than_a_trace_holds_are_refused_by_name() {
+fn a_session_with_too_many_players_is_refused_with_the_limit() {
     let mut trace = Trace::<u8>::default();
     let refused = trace
         .begin(&[true, false, false, false, false], AT)
@@ -62,7 +62,11 @@ fn more_players_than_a_trace_holds_are_refused_by_name() {
         "a rollback trace holds at most 4 players, not 5"
     );
     advance(&mut trace, 0, (0, Known::Confirmed));
-    assert_eq!(trace.drain().count(), 0, "a refused session tells nothing");
+    assert_eq!(
+        trace.drain().count(),
+        0,
+        "a refused session reports nothing"
+    );
 }
 
 #[test]
@@ -76,14 +80,14 @@ fn inputs_for_another_number_of_players_are_ignored_and_counted() {
 }
 
 #[test]
-fn frames_beyond_the_memory_are_counted_not_confused() {
+fn frames_beyond_the_ring_are_counted_as_missed() {
     let mut trace = begun();
     for frame in 0..600 {
         trace.tick(AT);
         advance(&mut trace, frame, (0, Known::Predicted));
     }
     assert_eq!(trace.frames_missed(), 600 - 256);
-    // A reload of a forgotten frame has nothing to compare.
+    // A reload of an overwritten frame has nothing to compare with.
     trace.load(10, AT);
     advance(&mut trace, 10, (9, Known::Confirmed));
     trace.settle(599);
@@ -98,7 +102,7 @@ fn frames_beyond_the_memory_are_counted_not_confused() {
 }
 
 #[test]
-fn an_observer_that_comes_late_starts_with_the_frame_it_sees() {
+fn an_observer_that_starts_late_begins_with_its_first_frame() {
     let mut trace = begun();
     advance(&mut trace, 100, (0, Known::Confirmed));
     trace.settle(100);
@@ -110,7 +114,7 @@ fn an_observer_that_comes_late_starts_with_the_frame_it_sees() {
 }
 
 #[test]
-fn strange_frame_numbers_are_ignored() {
+fn out_of_range_frame_numbers_are_ignored() {
     let mut trace = begun();
     for frame in [-1, i32::MIN] {
         trace.saved(frame, Some(1));
@@ -141,7 +145,7 @@ fn marks_between_episodes_are_ignored() {
 }
 
 #[test]
-fn a_guess_for_a_player_who_is_gone_is_void_even_if_nothing_corrected_it() {
+fn a_prediction_for_a_disconnected_player_is_voided_without_a_correction() {
     let mut trace = begun();
     advance(&mut trace, 0, (0, Known::Predicted));
     advance(&mut trace, 1, (0, Known::Predicted));

@@ -1,5 +1,5 @@
-//! Two real `bevy_ggrs` apps in virtual time: what the observer tells is what a witness of every
-//! simulated frame saw, and observing changes nothing.
+//! Two real `bevy_ggrs` apps in virtual time: the observers report what the oracle recorded of
+//! every simulated frame, and observing changes nothing.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,13 +19,13 @@ use bevy_rollback_lab::internals::trace::{Fact, Outcome};
 use bevy_rollback_lab::rollback::{Links, RollbackReloaded, SessionKind, StallEnded};
 use rollback_lab_link::cause::{Cause, PlayerLink, RouteShift, Via};
 use rollback_lab_test_kit::observed::{
-    Duel, STEP, Settings, TestConfig, Told, Witness, game, p2p, pressed,
+    Duel, Oracle, PluginOutput, STEP, Settings, TestConfig, game, p2p, pressed,
 };
 
-/// Every guess that the witness saw corrected: frame, player, last guess, real input.
-fn corrections(witness: &Witness) -> Vec<(i32, usize, u8, u8)> {
+/// Every corrected prediction in the oracle: frame, player, last prediction, real input.
+fn corrections(oracle: &Oracle) -> Vec<(i32, usize, u8, u8)> {
     let mut found = Vec::new();
-    for (&frame, versions) in &witness.frames {
+    for (&frame, versions) in &oracle.frames {
         for player in 0..versions[0].len() {
             for pair in versions.windows(2) {
                 let ((guess, was), (real, is)) = (pair[0][player], pair[1][player]);
@@ -39,10 +39,10 @@ fn corrections(witness: &Witness) -> Vec<(i32, usize, u8, u8)> {
     found
 }
 
-/// The same as the messages tell it.
-fn corrections_told(told: &Told) -> Vec<(i32, usize, u8, u8)> {
+/// The same from the messages of the plugin.
+fn reported_corrections(output: &PluginOutput) -> Vec<(i32, usize, u8, u8)> {
     let mut found = Vec::new();
-    for rollback in &told.rollbacks {
+    for rollback in &output.rollbacks {
         if let (Some(guess), Some(real)) = (rollback.predicted_action, rollback.actual_action) {
             found.push((rollback.frame, rollback.player, guess, real));
         }
@@ -53,33 +53,33 @@ fn corrections_told(told: &Told) -> Vec<(i32, usize, u8, u8)> {
     found
 }
 
-fn count(told: &Told, wanted: impl Fn(&Fact<u8>) -> bool) -> usize {
-    told.facts.iter().filter(|fact| wanted(fact)).count()
+fn count(output: &PluginOutput, wanted: impl Fn(&Fact<u8>) -> bool) -> usize {
+    output.facts.iter().filter(|fact| wanted(fact)).count()
 }
 
-/// Identities 1 to 3 on the open episode, whose newest stall may still go on.
-fn ledger_balances(duel: &Duel, app: usize) {
-    let told = duel.told(app);
+/// Asserts invariants 1 to 3 of the open episode, whose newest stall may not have ended.
+fn assert_invariants(duel: &Duel, app: usize) {
+    let output = duel.output(app);
     let log = duel.apps[app].world().resource::<TraceLog<TestConfig>>();
-    let ticks = count(told, |fact| matches!(fact, Fact::Tick { .. }));
-    let advanced = count(told, |fact| matches!(fact, Fact::FrameAdvanced { .. }));
+    let ticks = count(output, |fact| matches!(fact, Fact::Tick { .. }));
+    let advanced = count(output, |fact| matches!(fact, Fact::FrameAdvanced { .. }));
     let open_stall = log.trace().open_stall().map_or(0, |stall| stall.ticks);
-    let stalled = told.stalls.iter().map(|stall| stall.ticks).sum::<u32>() + open_stall;
+    let stalled = output.stalls.iter().map(|stall| stall.ticks).sum::<u32>() + open_stall;
     assert_eq!(
         ticks,
         advanced + stalled as usize,
         "every tick advances a frame or stalls"
     );
-    assert_eq!(ticks, duel.witness(app).ticks as usize);
-    assert_eq!(advanced, duel.witness(app).frames.len());
+    assert_eq!(ticks, duel.oracle(app).ticks as usize);
+    assert_eq!(advanced, duel.oracle(app).frames.len());
 
     let end = log.trace().confirmed_frame();
     let predicted = count(
-        told,
+        output,
         |fact| matches!(fact, Fact::Predicted { frame, .. } if *frame <= end),
     );
     let judged = count(
-        told,
+        output,
         |fact| matches!(fact, Fact::Judged { frame, .. } if *frame <= end),
     );
     assert_eq!(
@@ -88,12 +88,12 @@ fn ledger_balances(duel: &Duel, app: usize) {
     );
     let misses = |outcome: &Outcome| *outcome == Outcome::Miss;
     let missed = count(
-        told,
+        output,
         |fact| matches!(fact, Fact::Judged { outcome, .. } if misses(outcome)),
     );
     assert_eq!(
         missed,
-        corrections_told(told).len(),
+        reported_corrections(output).len(),
         "every miss is in one rollback"
     );
     assert_eq!(
@@ -105,7 +105,7 @@ fn ledger_balances(duel: &Duel, app: usize) {
 }
 
 #[test]
-fn every_misprediction_is_told_with_the_values_before_and_after() {
+fn every_misprediction_is_emitted_with_predicted_and_actual_input() {
     for input_delay in [0, 2] {
         let mut duel = Duel::new(Settings {
             input_delay,
@@ -113,24 +113,16 @@ fn every_misprediction_is_told_with_the_values_before_and_after() {
         });
         duel.until_confirmed(600);
         for app in 0..2 {
-            let (told, witness) = (duel.told(app), duel.witness(app));
-            let seen = corrections(witness);
-            assert!(seen.len() > 25, "the bots mispredict: {}", seen.len());
-            assert_eq!(corrections_told(told), seen);
-            for rollback in &told.rollbacks {
+            let (output, oracle) = (duel.output(app), duel.oracle(app));
+            let seen = corrections(oracle);
+            assert!(seen.len() > 25, "inputs are mispredicted: {}", seen.len());
+            assert_eq!(reported_corrections(output), seen);
+            for rollback in &output.rollbacks {
                 assert_eq!(rollback.session, SessionKind::P2P);
-                assert_eq!(
-                    rollback.player,
-                    1 - app,
-                    "only the remote player is guessed"
-                );
+                assert_eq!(rollback.player, 1 - app, "only remote inputs are predicted");
                 let pressed_at = rollback.frame - input_delay as i32;
                 let actual = rollback.actual_action.unwrap();
-                assert_eq!(
-                    actual,
-                    pressed(1 - app, pressed_at),
-                    "what was really pressed"
-                );
+                assert_eq!(actual, pressed(1 - app, pressed_at), "the real input");
                 let depth = rollback.current_frame - rollback.frame;
                 assert_eq!(rollback.rollback_frames, depth as u32);
                 assert_eq!(rollback.loaded_frame, rollback.frame);
@@ -141,15 +133,15 @@ fn every_misprediction_is_told_with_the_values_before_and_after() {
                 );
                 assert!(
                     rollback.evidence.frames_ahead.is_some(),
-                    "ggrs tells that much"
+                    "ggrs reports the frames ahead"
                 );
                 assert_eq!(
                     rollback.timestamp,
                     1_700_000_000_000 + rollback.at.as_millis() as u64
                 );
             }
-            assert!(told.reloads.is_empty());
-            ledger_balances(&duel, app);
+            assert!(output.reloads.is_empty());
+            assert_invariants(&duel, app);
         }
     }
 }
@@ -160,7 +152,7 @@ fn confirmed_frames_carry_every_players_input_and_equal_checksums_on_both_peers(
     duel.until_confirmed(300);
     let confirmed: Vec<Vec<_>> = (0..2)
         .map(|app| {
-            duel.told(app)
+            duel.output(app)
                 .facts
                 .iter()
                 .filter_map(|fact| match fact {
@@ -185,38 +177,38 @@ fn confirmed_frames_carry_every_players_input_and_equal_checksums_on_both_peers(
 }
 
 #[test]
-fn a_frozen_peer_stalls_the_other_for_as_long_as_it_is_frozen() {
+fn a_suspended_peer_stalls_the_other_for_as_long_as_it_is_suspended() {
     let mut duel = Duel::new(Settings {
         delay: Duration::from_millis(20),
         ..default()
     });
     duel.until_confirmed(100);
-    let before = duel.told(0).stalls.len();
-    duel.frozen[1] = true;
+    let before = duel.output(0).stalls.len();
+    duel.suspended[1] = true;
     duel.steps(40);
     let stall = duel.apps[0]
         .world()
         .resource::<TraceLog<TestConfig>>()
         .trace()
         .open_stall();
-    let stall = stall.expect("the window of 8 is used up");
+    let stall = stall.expect("the prediction window of 8 frames is exhausted");
     assert!((20..40).contains(&stall.ticks), "{stall:?}");
     assert_eq!(
-        duel.told(0).stalls.len(),
+        duel.output(0).stalls.len(),
         before,
-        "a stall is told when it ends"
+        "a stall is output when it ends"
     );
 
-    duel.frozen[1] = false;
+    duel.suspended[1] = false;
     duel.until_confirmed(200);
-    let ended: Vec<StallEnded> = duel.told(0).stalls[before..].to_vec();
+    let ended: Vec<StallEnded> = duel.output(0).stalls[before..].to_vec();
     assert_eq!(ended[0].frame, stall.frame);
     assert_eq!(ended[0].at, stall.at);
     assert!(ended[0].ticks >= stall.ticks);
-    ledger_balances(&duel, 0);
-    ledger_balances(&duel, 1);
+    assert_invariants(&duel, 0);
+    assert_invariants(&duel, 1);
     let deepest = duel
-        .told(0)
+        .output(0)
         .rollbacks
         .iter()
         .max_by_key(|r| r.late_by_frames)
@@ -232,15 +224,15 @@ fn a_frozen_peer_stalls_the_other_for_as_long_as_it_is_frozen() {
 }
 
 #[test]
-fn a_disconnect_voids_the_predictions_and_rolls_back_without_actions() {
+fn a_disconnect_voids_predictions_and_rolls_back_without_actions() {
     let mut duel = Duel::new(Settings::default());
     duel.until_confirmed(100);
     p2p(&mut duel.apps[0]).disconnect_player(1).unwrap();
-    duel.frozen[1] = true;
+    duel.suspended[1] = true;
     duel.steps(60);
 
-    let told = duel.told(0);
-    let by_disconnect: Vec<_> = told
+    let output = duel.output(0);
+    let by_disconnect: Vec<_> = output
         .rollbacks
         .iter()
         .filter(|r| r.cause == Cause::Disconnect)
@@ -254,10 +246,10 @@ fn a_disconnect_voids_the_predictions_and_rolls_back_without_actions() {
     );
     assert_eq!(rollback.player, 1);
     assert!(rollback.also_mispredicted.is_empty());
-    let versions = &duel.witness(0).frames[&rollback.frame];
+    let versions = &duel.oracle(0).frames[&rollback.frame];
     assert_eq!(versions[versions.len() - 2][1].1, InputStatus::Predicted);
     assert_eq!(versions[versions.len() - 1][1].1, InputStatus::Disconnected);
-    let voided = count(told, |fact| {
+    let voided = count(output, |fact| {
         matches!(
             fact,
             Fact::Judged {
@@ -270,7 +262,7 @@ fn a_disconnect_voids_the_predictions_and_rolls_back_without_actions() {
         voided as u32, rollback.rollback_frames,
         "each frame in flight is void"
     );
-    let gone = count(told, |fact| {
+    let gone = count(output, |fact| {
         matches!(
             fact,
             Fact::Confirmed {
@@ -283,34 +275,34 @@ fn a_disconnect_voids_the_predictions_and_rolls_back_without_actions() {
         gone > 30,
         "frames without the player are confirmed as such: {gone}"
     );
-    ledger_balances(&duel, 0);
+    assert_invariants(&duel, 0);
 }
 
 #[test]
-fn sparse_saving_reloads_are_told_apart_from_rollbacks() {
+fn reloads_of_sparse_saving_are_not_reported_as_rollbacks() {
     let mut duel = Duel::new(Settings {
         sparse: true,
         ..default()
     });
     duel.until_confirmed(600);
     for app in 0..2 {
-        let told = duel.told(app);
-        assert_eq!(corrections_told(told), corrections(duel.witness(app)));
+        let output = duel.output(app);
+        assert_eq!(reported_corrections(output), corrections(duel.oracle(app)));
         assert!(
-            !told.reloads.is_empty(),
+            !output.reloads.is_empty(),
             "sparse saving reloads without a miss"
         );
-        let deeper = told
+        let deeper = output
             .rollbacks
             .iter()
             .filter(|r| r.loaded_frame < r.frame)
             .count();
         assert!(deeper > 5, "some rollbacks load an earlier state: {deeper}");
-        for rollback in &told.rollbacks {
+        for rollback in &output.rollbacks {
             let loaded = rollback.current_frame - rollback.loaded_frame;
             assert_eq!(rollback.resimulated_frames, loaded as u32);
         }
-        ledger_balances(&duel, app);
+        assert_invariants(&duel, app);
     }
 }
 
@@ -337,44 +329,44 @@ fn sync_test(observed: bool) -> App {
 }
 
 #[test]
-fn a_sync_test_is_the_same_with_and_without_observers() {
+fn a_sync_test_simulates_the_same_with_and_without_observers() {
     let [with, without] = [true, false].map(|observed| {
         let app = sync_test(observed);
-        let witness = app.world().resource::<Witness>();
-        assert!(witness.frames.len() > 90, "{}", witness.frames.len());
-        (witness.frames.clone(), witness.checksums.clone())
+        let oracle = app.world().resource::<Oracle>();
+        assert!(oracle.frames.len() > 90, "{}", oracle.frames.len());
+        (oracle.frames.clone(), oracle.checksums.clone())
     });
     assert_eq!(with, without);
 }
 
 #[test]
-fn a_sync_test_is_tagged_and_tells_no_rollbacks() {
+fn a_sync_test_is_reported_as_such_and_has_no_rollbacks() {
     let app = sync_test(true);
-    let told = app.world().resource::<Told>();
+    let output = app.world().resource::<PluginOutput>();
     let log = app.world().resource::<TraceLog<TestConfig>>();
     assert_eq!(log.kind(), SessionKind::SyncTest);
     assert!(
-        told.rollbacks.is_empty(),
+        output.rollbacks.is_empty(),
         "reloads of a sync test correct nothing"
     );
     assert!(
-        told.reloads.len() > 80,
-        "they are told as reloads: {}",
-        told.reloads.len()
+        output.reloads.len() > 80,
+        "they are reported as reloads: {}",
+        output.reloads.len()
     );
     let untagged = |reload: &&RollbackReloaded| reload.session != SessionKind::SyncTest;
     assert_eq!(
-        told.reloads.iter().find(untagged),
+        output.reloads.iter().find(untagged),
         None,
-        "every reload says that it is a sync test's"
+        "every reload is marked as of a sync test"
     );
-    let began = told.facts.iter().find_map(|fact| match fact {
+    let began = output.facts.iter().find_map(|fact| match fact {
         Fact::Began { session, .. } => Some(*session),
         _ => None,
     });
     assert_eq!(began, Some(SessionKind::SyncTest));
     assert_eq!(
-        count(told, |fact| matches!(fact, Fact::Predicted { .. })),
+        count(output, |fact| matches!(fact, Fact::Predicted { .. })),
         0
     );
     assert_eq!(log.trace().confirmed_changed(), 0);
@@ -382,7 +374,7 @@ fn a_sync_test_is_tagged_and_tells_no_rollbacks() {
 }
 
 #[test]
-fn observation_changes_nothing() {
+fn confirmed_states_are_the_same_with_and_without_observers() {
     for sparse in [false, true] {
         let run = |observed| {
             let mut duel = Duel::new(Settings {
@@ -394,7 +386,7 @@ fn observation_changes_nothing() {
             (0..2)
                 .map(|app| {
                     let end = duel.confirmed(app).min(400);
-                    let checksums = duel.witness(app).checksums.range(..=end);
+                    let checksums = duel.oracle(app).checksums.range(..=end);
                     checksums
                         .map(|(&frame, &sum)| (frame, sum))
                         .collect::<Vec<_>>()
@@ -425,10 +417,10 @@ fn observation_changes_nothing() {
 }
 
 #[test]
-fn a_route_that_changed_around_the_late_input_is_its_cause() {
+fn a_route_change_near_the_late_input_is_its_cause() {
     let mut duel = Duel::new(Settings::default());
     duel.until_confirmed(103);
-    let before = duel.told(0).rollbacks.len();
+    let before = duel.output(0).rollbacks.len();
     let link = PlayerLink {
         via: Via::Relay,
         shift: Some(RouteShift {
@@ -442,33 +434,33 @@ fn a_route_that_changed_around_the_late_input_is_its_cause() {
         .resource_mut::<Links>()
         .set(1, link);
     duel.steps(60);
-    let rollbacks = &duel.told(0).rollbacks[before..];
+    let rollbacks = &duel.output(0).rollbacks[before..];
     assert!(rollbacks.iter().all(|rollback| rollback.via == Via::Relay));
     assert_eq!(rollbacks.first().unwrap().cause, Cause::RouteChange);
     assert_eq!(
         rollbacks.last().unwrap().cause,
         Cause::Unknown,
-        "a change long ago is none"
+        "an older route change is not its cause"
     );
 }
 
 #[test]
-fn several_steps_in_one_update_are_told_like_one_step_each() {
+fn several_steps_in_one_update_are_reported_like_single_steps() {
     let mut duel = Duel::new(Settings::default());
     duel.until_confirmed(20);
     duel.apps[0].insert_resource(TimeUpdateStrategy::ManualDuration(STEP * 4));
     for _ in 0..60 {
-        duel.frozen = [true, false];
+        duel.suspended = [true, false];
         duel.steps(3);
-        duel.frozen = [false, false];
+        duel.suspended = [false, false];
         duel.step();
     }
     assert!(duel.confirmed(0) > 150);
     for app in 0..2 {
         assert_eq!(
-            corrections_told(duel.told(app)),
-            corrections(duel.witness(app))
+            reported_corrections(duel.output(app)),
+            corrections(duel.oracle(app))
         );
-        ledger_balances(&duel, app);
+        assert_invariants(&duel, app);
     }
 }

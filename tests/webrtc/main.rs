@@ -1,4 +1,7 @@
-//! Lab sessions over real WebRTC.
+//! Lab sessions over real WebRTC on loopback, by the wall clock:
+//!
+//! - `players`: three and four players
+//! - `sessions`: two players; a lab server and a stock signaling server
 
 mod players;
 mod sessions;

@@ -1,5 +1,5 @@
 //! Matches of three and four players over real WebRTC on loopback: healthy, with one pair that
-//! lost its direct path, with everybody's paths cut, and left by one player.
+//! loses its direct path, with all direct paths cut, and left by one player.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use bevy_rollback_lab::record::{EpisodeDocument, RouteChangeRecord};
 use rollback_lab_record::check::check_episode;
 use rollback_lab_record::{EndReason, RouteCause, RouteState, Via};
 use rollback_lab_test_kit::agreed::{
-    UNSEEN_SUSPECTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
+    UNEXPLAINED_SUSPECTS, agreed, assert_no_stall, assert_pairs_agree, config, disturbed, server,
 };
 use rollback_lab_test_kit::real::{Outcome, RealPeer, play_real};
 
-/// Plays one episode of so many players, all of whom follow the same script.
+/// Plays one episode; all players follow the same script.
 fn play_all(players: usize, frames: u32, script: RealPeer) -> Vec<Outcome> {
     let server = server();
     let config = config(&server.url()).players(players).frame_limit(frames);
@@ -30,7 +30,7 @@ fn file(outcome: &Outcome) -> &EpisodeDocument {
 }
 
 fn player(outcome: &Outcome) -> usize {
-    file(outcome).player_id.expect("who played is known")
+    file(outcome).player_id.expect("the file names its player")
 }
 
 /// The route at the end of the episode to every other player.
@@ -45,19 +45,20 @@ fn changes(outcome: &Outcome) -> &[RouteChangeRecord] {
     &file(outcome).quality.route_changes
 }
 
-/// Changes of routes that gave a direct path up.
+/// Route changes that left a direct path for the relay.
 fn failovers(outcome: &Outcome) -> Vec<&RouteChangeRecord> {
     let to_relay = changes(outcome)
         .iter()
         .filter(|change| change.to == RouteState::Relay);
-    // The relay that came back after its own silence was the route before.
+    // From survival the route goes back to the relay, which it had before.
     to_relay
         .filter(|change| change.from != RouteState::Survival)
         .collect()
 }
 
-/// The direct path to this player was never given up. Without a doubt the relay carried nothing to
-/// it; doubts have a busy machine behind them.
+/// Asserts that the route to this player did not fail over, and that nothing was relayed to it
+/// unless the route became suspect. On a quiet machine it may become suspect
+/// [`UNEXPLAINED_SUSPECTS`] times.
 fn assert_stayed_direct(outcome: &Outcome, to: usize, disturbed: bool) {
     let player = player(outcome);
     let about_it: Vec<_> = changes(outcome)
@@ -66,14 +67,14 @@ fn assert_stayed_direct(outcome: &Outcome, to: usize, disturbed: bool) {
         .collect();
     assert!(
         about_it.iter().all(|change| change.to != RouteState::Relay),
-        "player {player} gave up its healthy path to player {to}: {about_it:#?}"
+        "player {player} left its healthy path to player {to}: {about_it:#?}"
     );
     let suspects = about_it
         .iter()
         .filter(|change| change.to == RouteState::Suspect);
     assert!(
-        disturbed || suspects.count() <= UNSEEN_SUSPECTS,
-        "player {player} doubts its healthy path to player {to} on a quiet machine: {about_it:#?}"
+        disturbed || suspects.count() <= UNEXPLAINED_SUSPECTS,
+        "player {player} suspects its healthy path to player {to} on a quiet machine: {about_it:#?}"
     );
     if about_it.is_empty() {
         assert_eq!(
@@ -140,7 +141,7 @@ fn a_pair_that_loses_its_path_is_relayed_while_the_other_pairs_stay_direct() {
         let Some(&lost) = others.iter().find(|other| lost(**other)) else {
             assert_eq!(worst, Some(Via::Direct), "player {own}");
             assert_eq!(quality.p2p_fallback_triggered, Some(false));
-            assert_eq!(relay, 0, "player {own} never sends by relay alone");
+            assert_eq!(relay, 0, "player {own} sends nothing by relay alone");
             assert!(both == 0 || !others.iter().all(quiet));
             continue;
         };
@@ -156,14 +157,14 @@ fn a_pair_that_loses_its_path_is_relayed_while_the_other_pairs_stay_direct() {
         assert!([RouteCause::Dead, RouteCause::PeerPromoted].contains(&failover.cause));
         assert_eq!(quality.p2p_fallback_frame, Some(failover.frame));
         assert!(outcome.relayed_game_to[&lost] > 0);
-        // From the promotion on the relay alone, in doubt before it both paths.
+        // The relay alone from the failover on, both paths while suspect before it.
         let after = u64::from(end).saturating_sub(failover.frame as u64);
         let survived = changes(outcome)
             .iter()
             .any(|c| c.to == RouteState::Survival);
         assert!(
             survived || relay.abs_diff(after) <= 10,
-            "player {own} sent {relay} inputs by relay alone, {after} frames follow the promotion"
+            "player {own} sent {relay} inputs by relay alone, {after} frames follow the failover"
         );
         assert!(both > 0, "player {own} sent none on both paths");
         assert!(
@@ -171,7 +172,7 @@ fn a_pair_that_loses_its_path_is_relayed_while_the_other_pairs_stay_direct() {
             "player {own} sent {p2p} inputs peer to peer alone"
         );
     }
-    assert_no_stall(&outcomes, "one pair's cut stalls nobody");
+    assert_no_stall(&outcomes, "an outage between one pair stalls no frame");
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
         let at = episode.quality.p2p_fallback_frame;
         assert!(
             at.is_some_and(|at| (150..240).contains(&at)),
-            "promoted at {at:?}, cut at 150"
+            "failover at {at:?}, cut at 150"
         );
     }
     for outcome in &outcomes {
@@ -199,13 +200,17 @@ fn four_players_whose_paths_are_all_cut_play_on_over_the_relay() {
         );
         let failovers = failovers(outcome);
         assert_eq!(failovers.len(), 3, "each pair once: {failovers:#?}");
-        assert_eq!(outcome.relayed_game_to.len(), 3, "everybody is relayed to");
+        assert_eq!(
+            outcome.relayed_game_to.len(),
+            3,
+            "all players are relayed to"
+        );
     }
     assert_no_stall(&outcomes, "the cut stalls no frame");
 }
 
-/// The file of a peer who stayed when this player left: cut short for that reason, in order, and
-/// naming who it was.
+/// The file of a peer that stayed when player `gone` left: partial for that reason and naming the
+/// player.
 fn left_by(outcome: &Outcome, gone: usize) -> &EpisodeDocument {
     let episode = partial(outcome, EndReason::PeerLeft);
     assert_eq!(outcome.phase, SessionPhase::Failed);
@@ -219,6 +224,7 @@ fn left_by(outcome: &Outcome, gone: usize) -> &EpisodeDocument {
     episode
 }
 
+/// The one file of a peer, which is partial for this reason and keeps the invariants.
 fn partial<'a>(outcome: &'a Outcome, reason: EndReason) -> &'a EpisodeDocument {
     let episode = file(outcome);
     assert_eq!(check_episode(episode), []);
@@ -229,16 +235,16 @@ fn partial<'a>(outcome: &'a Outcome, reason: EndReason) -> &'a EpisodeDocument {
         "the file holds the match until then, not {} frames",
         episode.episode.end_frame
     );
-    let trails: Vec<_> = outcome
-        .trails
+    let sessions: Vec<_> = outcome
+        .sessions
         .iter()
-        .map(|trail| trail.end_reason.clone())
+        .map(|session| session.end_reason.clone())
         .collect();
-    assert_eq!(trails, [Some(reason)]);
+    assert_eq!(sessions, [Some(reason)]);
     episode
 }
 
-/// Three players, of whom the last one follows the script and the others play on.
+/// Plays with three players, of whom the last one follows the script and the others play on.
 fn play_left_by(script: RealPeer) -> Vec<Outcome> {
     let server = server();
     let config = config(&server.url()).players(3).frame_limit(2_000);
@@ -249,7 +255,7 @@ fn play_left_by(script: RealPeer) -> Vec<Outcome> {
 }
 
 #[test]
-fn a_player_who_quits_ends_the_match_of_both_others_and_all_files_agree() {
+fn a_player_who_quits_ends_the_match_for_the_others_and_all_files_agree() {
     let outcomes = play_left_by(RealPeer {
         quit_at: Some(90),
         ..RealPeer::default()
@@ -264,11 +270,11 @@ fn a_player_who_quits_ends_the_match_of_both_others_and_all_files_agree() {
         assert!(after < Duration::from_secs(5), "noticed after {after:?}");
     }
     assert_eq!(files.len(), 3);
-    every_pair_agrees(&files);
+    assert_pairs_agree(&files);
 }
 
 #[test]
-fn a_player_who_vanishes_without_a_word_is_named_by_both_who_stay() {
+fn a_player_who_vanishes_is_named_by_both_remaining_peers() {
     let outcomes = play_left_by(RealPeer {
         vanish_at: Some(90),
         ..RealPeer::default()
@@ -283,5 +289,5 @@ fn a_player_who_vanishes_without_a_word_is_named_by_both_who_stay() {
     let gone = (0..3).find(|gone| ![player(first), player(second)].contains(gone));
     let gone = gone.expect("two of three stayed");
     let files = [first, second].map(|outcome| left_by(outcome, gone));
-    every_pair_agrees(&files);
+    assert_pairs_agree(&files);
 }

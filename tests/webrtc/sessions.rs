@@ -13,7 +13,7 @@ use bevy_rollback_lab::prelude::*;
 use rollback_lab_record::check::check_episode;
 use rollback_lab_record::{EndReason, RouteCause, RouteState, Via};
 use rollback_lab_test_kit::agreed::{
-    UNSEEN_SUSPECTS, agreed, assert_no_stall, config, disturbed, every_pair_agrees, server,
+    UNEXPLAINED_SUSPECTS, agreed, assert_no_stall, assert_pairs_agree, config, disturbed, server,
 };
 use rollback_lab_test_kit::real::{RealPeer, play_real};
 
@@ -29,7 +29,7 @@ fn a_healthy_match_goes_peer_to_peer() {
     }
     for outcome in &outcomes {
         assert_eq!(outcome.relay, Some(true));
-        assert_eq!(outcome.told_no_relay, 0);
+        assert_eq!(outcome.no_relay_events, 0);
         let [episode] = outcome.episodes.as_slice() else {
             panic!("one episode");
         };
@@ -43,8 +43,8 @@ fn a_healthy_match_goes_peer_to_peer() {
             assert_eq!(episode.inputs.sent_via_both, Some(0));
         } else {
             assert!(
-                disturbed(&outcomes) || suspects.len() <= UNSEEN_SUSPECTS,
-                "the Suspects of a healthy match have a busy machine behind them: {suspects:?}"
+                disturbed(&outcomes) || suspects.len() <= UNEXPLAINED_SUSPECTS,
+                "suspects of a healthy match are explained by a busy machine: {suspects:?}"
             );
         }
         assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));
@@ -54,7 +54,7 @@ fn a_healthy_match_goes_peer_to_peer() {
 }
 
 #[test]
-fn a_cut_direct_path_stalls_no_frame_and_promotes_both_peers() {
+fn a_cut_direct_path_stalls_no_frame_and_both_peers_fail_over() {
     let server = server();
     let config = config(&server.url()).frame_limit(300);
     let peer = RealPeer {
@@ -74,7 +74,7 @@ fn a_cut_direct_path_stalls_no_frame_and_promotes_both_peers() {
         let quality = &episode.quality;
         assert_eq!(quality.p2p_fallback_triggered, Some(true));
         let at = quality.p2p_fallback_frame.unwrap();
-        assert!((150..240).contains(&at), "promoted at {at}, cut at 150");
+        assert!((150..240).contains(&at), "failover at {at}, cut at 150");
         causes.push(quality.fallback_cause.unwrap());
         assert_eq!(
             outcome.changes_to(RouteState::Relay).len(),
@@ -86,20 +86,20 @@ fn a_cut_direct_path_stalls_no_frame_and_promotes_both_peers() {
                 .route_changes
                 .iter()
                 .any(|change| change.from == RouteState::Relay && change.to == RouteState::Direct),
-            "nobody returns"
+            "no peer fails back"
         );
         assert_eq!(episode.connection.route_type, Some(Via::Relay));
         assert!(episode.inputs.sent_via_relay > Some(0));
         assert!(outcome.relayed_game_packets > 0);
     }
     assert_no_stall(&outcomes, "the cut stalls no frame");
-    let told = |cause: RouteCause| causes.iter().filter(|c| **c == cause).count();
+    let count = |cause: RouteCause| causes.iter().filter(|c| **c == cause).count();
     assert!(
-        told(RouteCause::Dead) >= 1,
-        "its own evidence, not only: {causes:?}"
+        count(RouteCause::Dead) >= 1,
+        "one peer fails over by its own evidence: {causes:?}"
     );
     assert_eq!(
-        told(RouteCause::Dead) + told(RouteCause::PeerPromoted),
+        count(RouteCause::Dead) + count(RouteCause::PeerPromoted),
         2,
         "{causes:?}"
     );
@@ -144,11 +144,11 @@ fn three_episodes_follow_each_other_in_one_session() {
         .map(|e| e.episode.seed)
         .collect();
     assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2], "{seeds:?}");
-    assert_eq!(outcomes[0].trails[0].episodes.len(), 3);
+    assert_eq!(outcomes[0].sessions[0].episodes.len(), 3);
 }
 
 #[test]
-fn a_player_who_quits_is_missed_at_once() {
+fn a_player_who_quits_is_reported_within_5_seconds() {
     let server = server();
     let config = config(&server.url()).frame_limit(2_000);
     let quitter = RealPeer {
@@ -173,10 +173,10 @@ fn a_player_who_quits_is_missed_at_once() {
         assert_eq!(episode.episode.end_reason, Some(reason));
         assert_eq!(check_episode(episode), []);
     }
-    every_pair_agrees(&[&stays.episodes[0], &left.episodes[0]]);
+    assert_pairs_agree(&[&stays.episodes[0], &left.episodes[0]]);
 }
 
-/// An unmodified `matchbox_signaling` server; it ends with the test.
+/// Starts an unmodified `matchbox_signaling` server, which runs until the test process ends.
 fn stock_server() -> SocketAddr {
     let mut server =
         matchbox_signaling::SignalingServer::full_mesh_builder((Ipv4Addr::LOCALHOST, 0)).build();
@@ -203,7 +203,10 @@ fn on_a_stock_server_the_match_is_played_without_a_relay() {
         assert_eq!(file.episode.end_frame, 200);
     }
     for outcome in &outcomes {
-        assert_eq!(outcome.told_no_relay, 1, "told once that nothing relays");
+        assert_eq!(
+            outcome.no_relay_events, 1,
+            "one event reports that there is no relay"
+        );
         assert_eq!(outcome.relay, Some(false));
         assert_eq!(outcome.relayed_game_packets, 0);
         for state in [
@@ -211,7 +214,7 @@ fn on_a_stock_server_the_match_is_played_without_a_relay() {
             RouteState::Relay,
             RouteState::Survival,
         ] {
-            assert_eq!(outcome.changes_to(state), [], "nothing is promoted");
+            assert_eq!(outcome.changes_to(state), [], "no route fails over");
         }
         let episode = &outcome.episodes[0];
         assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));

@@ -1,9 +1,5 @@
-//! What the outcomes of a real match must have in common, whatever happened in it.
-
-#![allow(
-    dead_code,
-    reason = "shared by several test binaries, none of which uses all of it"
-)]
+//! Assertions about the outcomes of a match over real WebRTC: what must be true of every match,
+//! and how far a busy machine may explain what a quiet one does not show.
 
 use rollback_lab_record::EndReason;
 use std::time::Duration;
@@ -15,31 +11,31 @@ use rollback_lab_server::{LabServer, ServerSettings};
 
 use crate::real::Outcome;
 
-/// Pauses of the machine beyond this explain what a healthy one never shows: it is `S`, the
-/// silence that raises doubt, at 60 Hz.
+/// A process that was paused for longer than this counts as disturbed: at 60 Hz it is the silence
+/// after which a path becomes suspect.
 const MACHINE_PAUSE: Duration = Duration::from_millis(30);
 
-/// Doubts of one healthy path in a match of some seconds that a busy machine may cause without
-/// leaving a trace: a thread of WebRTC that waits for a core delays packets, and neither a hitch
-/// of a peer nor the pulse of another thread shows it. In virtual time there is none at all.
-pub const UNSEEN_SUSPECTS: usize = 2;
-/// Stalled frames that a disturbed machine may cost beyond its measured pauses, half a second at
-/// 60 Hz: one thread's pauses are measured, and every peer has several. A match that lost its path
-/// and has no other one stalls for the rest of its time, which is more.
+/// How often a healthy path may become suspect in a match of some seconds on a machine that was not
+/// seen to be disturbed. A WebRTC thread that waits for a core delays packets, and neither a gap in
+/// a peer's polling nor the pause meter of another thread shows it. In virtual time it is 0.
+pub const UNEXPLAINED_SUSPECTS: usize = 2;
+/// Stalled frames that a disturbed machine may cost beyond its measured pauses: half a second at
+/// 60 Hz. The pauses of one thread are measured, and every peer has several threads. A match that
+/// loses its only path stalls for the rest of its time, which is more.
 const STALLS_OF_A_BUSY_MACHINE: u64 = 30;
 
-/// A server of this match alone, on a port that the system chose.
+/// A server for one match, on a port that the system chose.
 pub fn server() -> LabServer {
     LabServer::start(ServerSettings::loopback()).expect("a server on a free port of loopback")
 }
 
-/// One episode of two players at `url`, kept in memory.
+/// Config of a match of two players and one episode at `url`; files stay in memory.
 pub fn config(url: &str) -> LabConfig {
     LabConfig::new(url, "room").episodes(1).no_files()
 }
 
-/// Every peer finished, every file is in order, and all files of each episode agree: one list per
-/// episode, with the file of each peer.
+/// Asserts that every peer finished, that every file keeps the invariants, and that all files of
+/// each episode agree. Returns one list per episode, with the file of each peer.
 pub fn agreed(outcomes: &[Outcome], episodes: usize) -> Vec<Vec<&EpisodeDocument>> {
     for outcome in outcomes {
         assert_eq!(
@@ -54,14 +50,14 @@ pub fn agreed(outcomes: &[Outcome], episodes: usize) -> Vec<Vec<&EpisodeDocument
             assert!(!episode.episode.is_partial);
         }
         let ended: Vec<_> = outcome
-            .trails
+            .sessions
             .iter()
-            .map(|trail| trail.end_reason.clone())
+            .map(|session| session.end_reason.clone())
             .collect();
         assert_eq!(
             ended,
             [Some(EndReason::Completed)],
-            "one trail, with its end"
+            "one session document, completed"
         );
     }
     let files = |episode: usize| outcomes.iter().map(move |peer| &peer.episodes[episode]);
@@ -69,13 +65,13 @@ pub fn agreed(outcomes: &[Outcome], episodes: usize) -> Vec<Vec<&EpisodeDocument
         .map(|number| files(number).collect())
         .collect();
     for files in &all {
-        every_pair_agrees(files);
+        assert_pairs_agree(files);
     }
     all
 }
 
-/// Whatever two of these files of one episode both confirmed is the same in both.
-pub fn every_pair_agrees(files: &[&EpisodeDocument]) {
+/// Asserts that each two of these files of one episode agree on what both confirmed.
+pub fn assert_pairs_agree(files: &[&EpisodeDocument]) {
     for (index, ours) in files.iter().enumerate() {
         for theirs in &files[index + 1..] {
             assert_eq!(check_pair(ours, theirs), []);
@@ -83,14 +79,15 @@ pub fn every_pair_agrees(files: &[&EpisodeDocument]) {
     }
 }
 
-/// Whether a peer hitched, or the machine kept the process from running.
+/// Whether a peer polled with a gap, or the machine paused the process.
 pub fn disturbed(outcomes: &[Outcome]) -> bool {
     outcomes
         .iter()
-        .any(|outcome| outcome.own_stalls > 0 || outcome.longest_pause > MACHINE_PAUSE)
+        .any(|outcome| outcome.polling_gaps > 0 || outcome.longest_pause > MACHINE_PAUSE)
 }
 
-/// Nothing stalled but what the machine itself held up: no frame on one that did not pause.
+/// Asserts that no more frames stalled than pauses of the machine explain: none on a machine that
+/// did not pause. `what` says what the match must not stall for.
 pub fn assert_no_stall(outcomes: &[Outcome], what: &str) {
     let paused = outcomes.iter().map(|outcome| outcome.paused).max();
     let frames = paused.unwrap_or_default().as_millis() as u64 * 60 / 1_000;

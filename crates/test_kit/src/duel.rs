@@ -1,8 +1,6 @@
-//! One measured `bevy_ggrs` app in a real P2P session, against a bare ggrs session that presses by
-//! script and whose packets come late by script. Everything is decided by frame numbers: the app
-//! with the observers does exactly the work of the app without.
-//!
-//! It owns the match, never what is measured about it.
+//! The workload of the benches: one measured `bevy_ggrs` app in a real P2P session against a bare
+//! ggrs session. Inputs and packet delays depend on frame numbers alone, so that the app with the
+//! observers does exactly the work of the app without.
 
 #![expect(
     clippy::unwrap_used,
@@ -36,32 +34,32 @@ pub const STEP: Duration = Duration::from_nanos(16_666_667);
 const APP: usize = 0;
 const PEER: usize = 1;
 
-/// What the measured app carries besides the game.
+/// Which plugins of the lab the measured app has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observers {
     /// Nothing.
     None,
-    /// Observers, metrics and recording; documents stay in memory.
+    /// Observers, metrics and recorder; documents stay in memory.
     InMemory,
-    /// The same; documents go to a folder, from a thread of its own.
+    /// The same; a thread writes the documents to this folder.
     Folder(PathBuf),
 }
 
-/// The match, by frame numbers alone.
+/// How large the match is, and when inputs change and arrive.
 #[derive(Clone, Copy, Debug)]
-pub struct Script {
-    /// Rolled-back entities.
+pub struct Workload {
+    /// Number of rolled-back entities.
     pub entities: i32,
     /// Frames between two changes of the app's own input.
     pub local_every: i32,
     /// Frames between two changes of the peer's input.
     pub remote_every: i32,
-    /// Ticks that the packets of a frame are under way. A change that comes so many ticks late
-    /// is a rollback of so many frames.
+    /// Ticks between sending and delivery of the packets of a tick. A change of input that is
+    /// delivered n ticks later is a rollback of n frames.
     pub delay: fn(i32) -> i32,
 }
 
-impl Script {
+impl Workload {
     /// A rollback of 4 frames every 10 frames.
     pub fn steady(entities: i32) -> Self {
         Self {
@@ -72,8 +70,8 @@ impl Script {
         }
     }
 
-    /// The same rollbacks, but the peer's packets come five at a time: each rollback corrects four
-    /// inputs at once.
+    /// The same rollbacks, but the peer's packets are delivered five at a time: each rollback
+    /// corrects four inputs at once.
     pub fn bursts(entities: i32) -> Self {
         Self {
             delay: |tick| 4 - tick % 5,
@@ -81,8 +79,8 @@ impl Script {
         }
     }
 
-    /// A match as it is played: either side's input changes 6.7 times a second, every other change
-    /// of the peer comes late by 2 to 5 frames, which is 3.3 rollbacks a second.
+    /// A typical match: the input of either side changes 6.7 times a second, and every other change
+    /// of the peer is delivered 2 to 5 frames late, which makes 3.3 rollbacks a second.
     pub fn played(entities: i32) -> Self {
         Self {
             entities,
@@ -105,19 +103,19 @@ struct Wire {
     playing: bool,
     peer_magic: Option<u16>,
     delay: Option<fn(i32) -> i32>,
-    flying: [Vec<(i32, GgrsMessage)>; 2],
+    in_flight: [Vec<(i32, GgrsMessage)>; 2],
 }
 
 impl Wire {
     fn push(&mut self, to: usize, message: GgrsMessage) {
         let delay = self.delay.filter(|_| self.playing);
         let due = self.tick + delay.map_or(0, |delay| delay(self.tick));
-        self.flying[to].push((due, message));
+        self.in_flight[to].push((due, message));
     }
 
     fn pop(&mut self, to: usize) -> Vec<(usize, GgrsMessage)> {
         let tick = self.tick;
-        self.flying[to]
+        self.in_flight[to]
             .extract_if(.., |(due, _)| *due <= tick)
             .map(|(_, message)| (1 - to, message))
             .collect()
@@ -125,15 +123,15 @@ impl Wire {
 }
 
 #[derive(Clone, Default)]
-struct Cable(Arc<Mutex<Wire>>);
+struct SharedWire(Arc<Mutex<Wire>>);
 
-impl Cable {
+impl SharedWire {
     fn wire(&self) -> MutexGuard<'_, Wire> {
         self.0.lock().unwrap()
     }
 }
 
-struct AppSocket(Cable);
+struct AppSocket(SharedWire);
 
 impl NonBlockingSocket<usize> for AppSocket {
     fn send_to(&mut self, message: &GgrsMessage, _: &usize) {
@@ -145,9 +143,10 @@ impl NonBlockingSocket<usize> for AppSocket {
     }
 }
 
-/// ggrs reports its lead and measures round trips by the wall clock, which would make the number
-/// of steps depend on the machine: the peer's end leaves these messages out, either way.
-struct PeerSocket(Cable);
+/// The peer's end of the wire. It drops quality reports and replies in both directions: ggrs fills
+/// them by the wall clock and paces itself by them, which would make the number of steps depend on
+/// the machine.
+struct PeerSocket(SharedWire);
 
 impl NonBlockingSocket<usize> for PeerSocket {
     fn send_to(&mut self, message: &GgrsMessage, _: &usize) {
@@ -157,8 +156,8 @@ impl NonBlockingSocket<usize> for PeerSocket {
         }
         if wire.peer_magic.is_none() {
             let bytes = postcard::to_stdvec(message).unwrap();
-            let head: Head = postcard::from_bytes(&bytes).unwrap();
-            wire.peer_magic = Some(head.magic);
+            let header: MessageHeader = postcard::from_bytes(&bytes).unwrap();
+            wire.peer_magic = Some(header.magic);
         }
     }
 
@@ -176,13 +175,13 @@ fn by_wall_clock(message: &GgrsMessage) -> bool {
     matches!(kind, MessageKind::QualityReport | MessageKind::QualityReply)
 }
 
-/// What every message of ggrs begins with.
+/// The first field of every ggrs message.
 #[derive(Deserialize)]
-struct Head {
+struct MessageHeader {
     magic: u16,
 }
 
-/// ggrs's quality report as it is serialized.
+/// ggrs's quality report in its serialized layout; ggrs does not export the type.
 #[derive(Serialize)]
 struct Report {
     magic: u16,
@@ -192,7 +191,7 @@ struct Report {
     ping: u128,
 }
 
-/// The other side of the match: a ggrs session without a world.
+/// The other side of the match: a ggrs session without a Bevy world.
 struct Peer {
     session: P2PSession<BenchConfig>,
     every: i32,
@@ -211,26 +210,26 @@ impl Peer {
     }
 }
 
-/// A match under way.
+/// A running match.
 pub struct Duel {
     /// The measured app.
     pub app: App,
     peer: Peer,
-    cable: Cable,
+    shared_wire: SharedWire,
     ticks: i32,
 }
 
 impl Duel {
-    /// A match whose handshake is over and that has not simulated a frame. With a `clock` the
-    /// observers read that one instead of the real one.
-    pub fn new(script: Script, observers: &Observers, clock: Option<LabClock>) -> Self {
-        let cable = Cable::default();
-        cable.wire().delay = Some(script.delay);
+    /// Starts a match: the handshake is over and no frame is simulated. The observers read `clock`,
+    /// or the real one without it.
+    pub fn new(workload: Workload, observers: &Observers, clock: Option<LabClock>) -> Self {
+        let shared_wire = SharedWire::default();
+        shared_wire.wire().delay = Some(workload.delay);
         let peer = Peer {
-            session: session(PEER, PeerSocket(cable.clone())),
-            every: script.remote_every,
+            session: session(PEER, PeerSocket(shared_wire.clone())),
+            every: workload.remote_every,
         };
-        let mut app = game(script);
+        let mut app = game(workload);
         if let Some(clock) = clock {
             app.insert_resource(clock);
         }
@@ -247,12 +246,12 @@ impl Duel {
         app.cleanup();
         // The first update of Bevy's clock advances by nothing: no step is due.
         app.update();
-        let session = session(APP, AppSocket(cable.clone()));
+        let session = session(APP, AppSocket(shared_wire.clone()));
         app.insert_resource(Session::P2P(session));
         let mut duel = Self {
             app,
             peer,
-            cable,
+            shared_wire,
             ticks: 0,
         };
         duel.shake_hands();
@@ -279,33 +278,34 @@ impl Duel {
             self.peer.session.poll_remote_clients();
             self.session().poll_remote_clients();
         }
-        let mut wire = self.cable.wire();
-        // Both sides see the other one's inputs as late: neither is ahead, neither slows down.
+        let mut wire = self.shared_wire.wire();
+        // Report the delay as the peer's frame advantage, so that ggrs sees neither side ahead and
+        // slows neither down.
         let delay = wire.delay.unwrap();
-        let report = lead_report(wire.peer_magic.unwrap(), -delay(0));
-        wire.flying[APP].push((0, report));
+        let report = frame_advantage_report(wire.peer_magic.unwrap(), -delay(0));
+        wire.in_flight[APP].push((0, report));
         wire.playing = true;
     }
 
-    /// One tick of the peer, not measured.
+    /// Runs one tick of the peer, outside what is measured.
     pub fn step_peer(&mut self) {
         self.peer.step();
     }
 
-    /// One update of the measured app, after [`step_peer`](Self::step_peer).
+    /// Runs one update of the measured app; call [`step_peer`](Self::step_peer) first.
     pub fn step_app(&mut self) {
         measured_update(&mut self.app);
         self.ticks += 1;
-        self.cable.wire().tick += 1;
+        self.shared_wire.wire().tick += 1;
     }
 
-    /// One tick of both.
+    /// Runs one tick of both.
     pub fn step(&mut self) {
         self.step_peer();
         self.step_app();
     }
 
-    /// So many ticks of both; each must have advanced the app by exactly one frame.
+    /// Runs `count` ticks of both and asserts that each advanced the app by exactly one frame.
     pub fn steps(&mut self, count: i32) {
         for _ in 0..count {
             self.step();
@@ -313,8 +313,8 @@ impl Duel {
         assert_eq!(self.frames(), self.ticks, "every update advances one frame");
     }
 
-    /// Puts other schedules of the same labels in force and takes out those that were.
-    pub fn exchange(&mut self, schedules: &mut [Schedule]) {
+    /// Swaps `schedules` with the app's schedules of the same labels.
+    pub fn swap_schedules(&mut self, schedules: &mut [Schedule]) {
         let mut inside = self.app.world_mut().resource_mut::<Schedules>();
         for schedule in schedules {
             let new = std::mem::take(schedule);
@@ -322,47 +322,47 @@ impl Duel {
         }
     }
 
-    /// Begins the episode that the observers see, or ends it.
-    pub fn observe(&mut self, seen: bool) {
+    /// Begins an observed episode, or ends it.
+    pub fn observe(&mut self, begin: bool) {
         let now = self.app.world().resource::<LabClock>().now();
         let mut log = self.app.world_mut().resource_mut::<TraceLog<BenchConfig>>();
-        if seen {
+        if begin {
             log.begin(&[true, false], now).unwrap();
         } else {
             log.close(now);
         }
     }
 
-    /// Frames advanced.
+    /// Frames that the app advanced.
     pub fn frames(&self) -> i32 {
         self.app.world().resource::<RollbackFrameCount>().0
     }
 
-    /// Frames simulated, those simulated again among them.
+    /// Frames that the app simulated, resimulated ones included.
     pub fn simulated(&self) -> u64 {
         self.app.world().resource::<Simulated>().0
     }
 
-    /// Checksum of the newest saved state.
+    /// Checksum of the newest saved state of the app.
     pub fn checksum(&self) -> u128 {
         self.app.world().resource::<Checksum>().0
     }
 }
 
-/// All that is measured: the profiler counts what runs inside of it.
+/// The measured part of a tick: the profiler counts instructions inside this function.
 #[inline(never)]
 pub fn measured_update(app: &mut App) {
     app.update();
 }
 
 fn session(me: usize, socket: impl NonBlockingSocket<usize> + 'static) -> P2PSession<BenchConfig> {
-    // A profiler makes time pass slowly: nobody is given up on.
-    let patience = Duration::from_secs(3_600);
+    // A profiler slows the match down a hundredfold, and the wall clock goes on.
+    let timeout = Duration::from_secs(3_600);
     let mut builder = SessionBuilder::<BenchConfig>::new()
         .with_num_players(2)
         .unwrap()
-        .with_disconnect_timeout(patience)
-        .with_disconnect_notify_delay(patience);
+        .with_disconnect_timeout(timeout)
+        .with_disconnect_notify_delay(timeout);
     for player in [APP, PEER] {
         let kind = if player == me {
             PlayerType::Local
@@ -374,8 +374,8 @@ fn session(me: usize, socket: impl NonBlockingSocket<usize> + 'static) -> P2PSes
     builder.start_p2p_session(socket).unwrap()
 }
 
-/// The message by which the peer would tell its lead.
-fn lead_report(magic: u16, frames: i32) -> GgrsMessage {
+/// The quality report that says that the peer is ahead by so many frames.
+fn frame_advantage_report(magic: u16, frames: i32) -> GgrsMessage {
     let report = Report {
         magic,
         body: 4,

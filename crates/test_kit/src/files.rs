@@ -15,13 +15,13 @@ pub const GOLDEN: &str = concat!(
     "/../record/tests/golden/episode.json"
 );
 
-/// How far the opponent's clock is ahead of the golden file's.
+/// How far the opponent's clock is ahead of the golden file's, in microseconds.
 pub const AHEAD_US: u64 = 5_000_000;
 
-/// How late every input of the golden file's player is at the opponent's.
-const WAY_FRAMES: u32 = 2;
+/// Frames by which every input of the golden file's player arrives late at the opponent.
+const LATE_FRAMES: u32 = 2;
 
-/// The golden file, with a study and players.
+/// The golden file, with a study and players. Some of its texts need escaping in CSV and HTML.
 pub fn golden() -> EpisodeDocument {
     let text = fs::read_to_string(GOLDEN).expect("the golden file is there");
     let mut document = EpisodeDocument::parse(&text).expect("it is one of this version");
@@ -32,7 +32,7 @@ pub fn golden() -> EpisodeDocument {
     document
 }
 
-/// The file of the golden file's opponent, who saw no input late.
+/// The file of the golden file's opponent: the same match without a rollback.
 pub fn opponent() -> EpisodeDocument {
     let mut document = golden();
     let end = document.frames.total;
@@ -58,7 +58,7 @@ pub fn opponent() -> EpisodeDocument {
     times.lateness = vec![Lateness {
         player_id: 0,
         runs: vec![(
-            Some(WAY_FRAMES),
+            Some(LATE_FRAMES),
             u32::try_from(end).expect("a short episode"),
         )],
     }];
@@ -78,7 +78,7 @@ pub fn opponent() -> EpisodeDocument {
     document
 }
 
-/// The session document of `player`.
+/// The session document of `player` in the same session.
 pub fn session(player: usize) -> SessionDocument {
     let mut session = golden().session;
     session.local_player_id = Some(player);
@@ -96,7 +96,7 @@ fn player(player_id: usize) -> Player {
     }
 }
 
-/// An empty folder for one test below `base`, the `CARGO_TARGET_TMPDIR` of its binary.
+/// Creates an empty folder for one test below `base`, the `CARGO_TARGET_TMPDIR` of its binary.
 pub fn folder(base: &str, name: &str) -> PathBuf {
     let path = Path::new(base).join(format!("files-{name}"));
     if path.exists() {
@@ -106,7 +106,8 @@ pub fn folder(base: &str, name: &str) -> PathBuf {
     path
 }
 
-/// The files of a lab session of two, as a study's folder has them.
+/// Writes the episode files and session documents of both players to `folder`, in the layout that
+/// the plugin writes.
 pub fn export(folder: &Path) {
     let session_folder = folder.join("00c0ffee");
     fs::create_dir_all(&session_folder).expect("it can be created");

@@ -1,11 +1,11 @@
-//! Lab sessions in one process, over an in-memory network in virtual time: a hub that is server,
-//! relay and every data channel at once, and apps that are stepped by hand.
+//! Lab sessions in one process, over an in-memory network in virtual time.
+//!
+//! A [`VirtualNetwork`] is the server, the relay and the data channels of one room. [`lab_peer`]
+//! joins it with an app whose clock is stepped by hand, so that a match of minutes takes a second
+//! and plays the same way every time. ggrs alone reads the wall clock, to repeat the packets of its
+//! handshake.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "shared by several test binaries, none of which uses all of it; a failed set-up is a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,24 +33,24 @@ use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Path};
 use rollback_lab_record::check::{check_episode, check_pair};
 use serde::{Deserialize, Serialize};
 
-/// What a test does to the network between two peers.
+/// Faults of a [`VirtualNetwork`]; none by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// Direct packets from slot 0 to others vanish.
+    /// Direct packets from slot 0 are dropped.
     pub cut_from_first: bool,
-    /// Direct packets from other slots vanish.
+    /// Direct packets from the other slots are dropped.
     pub cut_from_others: bool,
-    /// Relayed packets vanish.
+    /// Relayed packets are dropped.
     pub relay_dead: bool,
     /// Every packet is delivered twice.
     pub duplicate: bool,
-    /// Game packets vanish on both paths; everything else passes.
+    /// Game packets are dropped on both paths; everything else passes.
     pub game_dead: bool,
     /// No data channel opens to peers that join from now on.
     pub no_direct: bool,
-    /// One direct packet in so many is lost; 0 loses none.
+    /// One direct packet in this many is dropped at random; 0 drops none.
     pub lose_one_in: u64,
-    /// No direct packet passes between the peers in these two slots.
+    /// Direct packets between the peers in these two slots are dropped.
     pub cut_between: Option<[usize; 2]>,
 }
 
@@ -63,54 +63,56 @@ struct Mailbox {
 }
 
 #[derive(Default)]
-struct HubState {
+struct NetworkState {
     players: usize,
     relay: bool,
     peers: Vec<Mailbox>,
     faults: Faults,
-    dice: u64,
+    random: u64,
     relayed_game_packets: u64,
     relayed_game_bytes: u64,
-    tapped: Vec<Tapped>,
+    captured: Vec<Captured>,
 }
 
-/// A datagram that passed the hub.
+/// A datagram that a peer sent, as captured by the [`VirtualNetwork`].
 #[derive(Clone, Debug)]
-pub struct Tapped {
-    /// Slot of its sender.
+pub struct Captured {
+    /// Player slot of its sender.
     pub from: usize,
-    /// Its path.
+    /// The path it was sent on.
     pub path: Path,
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
 
-/// Datagrams that the hub remembers at most.
-const TAPPED: usize = 4_096;
+/// Capacity of the capture; later datagrams are not kept.
+const MAX_CAPTURED: usize = 4_096;
 
-/// Server, relay and data channels of one room.
+/// The server, the relay and the data channels of one room, in memory. Packets are delivered at the
+/// next update of their receiver; delays and losses come from the peers' conditions and from
+/// [`Faults`].
 #[derive(Clone, Default)]
-pub struct Hub(Arc<Mutex<HubState>>);
+pub struct VirtualNetwork(Arc<Mutex<NetworkState>>);
 
-impl Hub {
-    /// A room for `players`, on our server (`relay`) or on a stock one.
+impl VirtualNetwork {
+    /// A room for `players`, on a lab server (`relay`) or on a stock signaling server.
     pub fn new(players: usize, relay: bool) -> Self {
-        let hub = Self::default();
-        hub.state().players = players;
-        hub.state().relay = relay;
-        hub
+        let network = Self::default();
+        network.state().players = players;
+        network.state().relay = relay;
+        network
     }
 
-    fn state(&self) -> MutexGuard<'_, HubState> {
+    fn state(&self) -> MutexGuard<'_, NetworkState> {
         self.0.lock().unwrap()
     }
 
-    /// Changes the faults.
+    /// Changes the faults, from the next packet on.
     pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.state().faults);
     }
 
-    /// Game packets and bytes that the relay forwarded.
+    /// Game packets that the relay forwarded, and their payload bytes.
     pub fn relayed_game(&self) -> (u64, u64) {
         let state = self.state();
         (state.relayed_game_packets, state.relayed_game_bytes)
@@ -125,21 +127,21 @@ impl Hub {
             .push_back((path, from, bytes.to_vec()));
     }
 
-    /// The same from a peer that nobody knows.
+    /// The same with a sender that is not in the room.
     pub fn inject_unknown(&self, slot: usize, path: Path, from: PeerId, bytes: &[u8]) {
         self.state().peers[slot]
             .inbox
             .push_back((path, from, bytes.to_vec()));
     }
 
-    /// Tells the peer in `slot` of something outside.
-    pub fn tell(&self, slot: usize, event: NetEvent) {
+    /// Queues a network event for the peer in `slot`.
+    pub fn emit(&self, slot: usize, event: NetEvent) {
         self.state().peers[slot].events.push(event);
     }
 
-    /// The datagrams that passed since the last call, the first few thousand at most.
-    pub fn tapped(&self) -> Vec<Tapped> {
-        std::mem::take(&mut self.state().tapped)
+    /// Takes the datagrams that were sent since the last call, at most the first 4096.
+    pub fn captured(&self) -> Vec<Captured> {
+        std::mem::take(&mut self.state().captured)
     }
 
     /// Whether the peer in `slot` has left the room.
@@ -147,7 +149,7 @@ impl Hub {
         self.state().peers[slot].closed
     }
 
-    /// The next peer's way into the room.
+    /// Joins the room as the next peer, for a game that brings its own session.
     pub fn net(&self, clock: &LabClock, link: LinkSettings, seed: u64) -> LabNet {
         LabNet::new(
             self.join(),
@@ -158,8 +160,8 @@ impl Hub {
         )
     }
 
-    /// The next peer's network, for a test that puts one of its own around it.
-    pub fn join(&self) -> MemoryNetwork {
+    /// Joins the room as the next peer, for a test that wraps the network.
+    pub fn join(&self) -> VirtualEndpoint {
         let mut state = self.state();
         let slot = state.peers.len();
         let id = peer_id(slot as u128 + 1);
@@ -198,34 +200,35 @@ impl Hub {
                 .events
                 .push(NetEvent::DirectOpened(other_id));
         }
-        MemoryNetwork {
-            hub: self.clone(),
+        VirtualEndpoint {
+            network: self.clone(),
             slot,
         }
     }
 }
 
-/// An LCG is enough to press buttons and to lose packets; the constants are Knuth's.
+/// A linear congruential generator with Knuth's constants: enough to press buttons and to drop
+/// packets.
 fn lcg(state: u64) -> u64 {
     state
         .wrapping_mul(6_364_136_223_846_793_005)
         .wrapping_add(1_442_695_040_888_963_407)
 }
 
-/// The id of the n-th test peer.
+/// The id of the n-th peer, counted from 1 in the order of joining.
 pub fn peer_id(n: u128) -> PeerId {
     PeerId(uuid::Uuid::from_u128(n))
 }
 
-/// One peer's way into the room.
-pub struct MemoryNetwork {
-    hub: Hub,
+/// One peer's connection to a [`VirtualNetwork`].
+pub struct VirtualEndpoint {
+    network: VirtualNetwork,
     slot: usize,
 }
 
-impl Network for MemoryNetwork {
+impl Network for VirtualEndpoint {
     fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
-        events.append(&mut self.hub.state().peers[self.slot].events);
+        events.append(&mut self.network.state().peers[self.slot].events);
     }
 
     fn send(
@@ -235,12 +238,12 @@ impl Network for MemoryNetwork {
         kind: DatagramKind,
         datagram: &[u8],
     ) -> Result<(), SendFailed> {
-        let mut state = self.hub.state();
+        let mut state = self.network.state();
         let own = state.peers[self.slot].id.unwrap();
         let faults = state.faults;
         let game = kind == DatagramKind::Data;
-        if state.tapped.len() < TAPPED {
-            state.tapped.push(Tapped {
+        if state.captured.len() < MAX_CAPTURED {
+            state.captured.push(Captured {
                 from: self.slot,
                 path,
                 bytes: datagram.to_vec(),
@@ -266,8 +269,8 @@ impl Network for MemoryNetwork {
             _ => {}
         }
         if path == Path::Direct && faults.lose_one_in > 0 {
-            state.dice = lcg(state.dice);
-            if (state.dice >> 33).is_multiple_of(faults.lose_one_in) {
+            state.random = lcg(state.random);
+            if (state.random >> 33).is_multiple_of(faults.lose_one_in) {
                 return Ok(());
             }
         }
@@ -285,7 +288,7 @@ impl Network for MemoryNetwork {
     }
 
     fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
-        let inbox = std::mem::take(&mut self.hub.state().peers[self.slot].inbox);
+        let inbox = std::mem::take(&mut self.network.state().peers[self.slot].inbox);
         for (path, from, bytes) in inbox {
             sink(Received {
                 path,
@@ -301,7 +304,7 @@ impl Network for MemoryNetwork {
     }
 
     fn close(&mut self) {
-        self.hub.state().peers[self.slot].closed = true;
+        self.network.state().peers[self.slot].closed = true;
     }
 }
 
@@ -312,25 +315,27 @@ pub struct Keys(pub u8);
 /// The ggrs config of the test game.
 pub type TestConfig = GgrsConfig<Keys, PeerId>;
 
-/// Where a player of the test game is: every input changes it, so that any wrong input shows.
+/// The state of a player of the test game. Every input changes it, so that a wrong input is a
+/// different checksum.
 #[derive(Component, Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct Walker {
     /// The player's handle.
     pub player: usize,
-    /// A hash of all inputs so far.
+    /// A hash of the seed and of all inputs so far.
     pub state: u64,
 }
 
-/// How the local player presses: by the frame alone, so that a stall changes nothing.
+/// Generates the keys of the local player from the frame alone, so that a stall does not change
+/// them.
 #[derive(Resource, Clone, Copy)]
-pub struct Presser {
-    /// Seed of the presses.
+pub struct ScriptedKeys {
+    /// Seed of the keys.
     pub seed: u64,
-    /// Changes of the buttons in so many frames.
+    /// Number of changes of the keys, and of the frames in which they happen.
     pub per: (u64, u64),
 }
 
-impl Presser {
+impl ScriptedKeys {
     /// The keys held in `frame`.
     pub fn keys(self, frame: u64) -> Keys {
         let (changes, frames) = self.per;
@@ -343,18 +348,18 @@ impl Presser {
 pub struct LabPeer {
     /// The app.
     pub app: App,
-    /// Its virtual clock.
+    /// Its virtual clock, which [`step`](Self::step) advances.
     pub clock: LabClock,
 }
 
-/// A peer of `hub` with `config`; its network is in memory, its time is virtual.
-pub fn lab_peer(hub: &Hub, config: LabConfig, seed: u64) -> LabPeer {
-    lab_peer_with(hub, config, seed, |_| {})
+/// Joins `network` with a peer that plays the test game under `config`.
+pub fn lab_peer(network: &VirtualNetwork, config: LabConfig, seed: u64) -> LabPeer {
+    lab_peer_with(network, config, seed, |_| {})
 }
 
-/// The same with more plugins than the test game has.
+/// The same, with `extend` applied to the app before it is finished.
 pub fn lab_peer_with(
-    hub: &Hub,
+    network: &VirtualNetwork,
     config: LabConfig,
     seed: u64,
     extend: impl FnOnce(&mut App),
@@ -362,7 +367,7 @@ pub fn lab_peer_with(
     let clock = LabClock::manual(1_700_000_000_000 + seed);
     let mut app = App::new();
     let net = LabNet::new(
-        hub.join(),
+        network.join(),
         clock.clone(),
         link_settings(&config),
         &Conditions::parse(&config.conditions).unwrap(),
@@ -378,7 +383,7 @@ pub fn lab_peer_with(
     LabPeer { app, clock }
 }
 
-/// The test game and its lab session, over whichever network the app has.
+/// Adds the test game and a lab session, over the [`LabNet`] resource of the app or a real network.
 pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
     app.add_plugins((MinimalPlugins, StatesPlugin))
         .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
@@ -388,16 +393,16 @@ pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
     add_walkers(app, seed);
 }
 
-/// The test game alone, over whichever session the app has.
+/// Adds the test game alone, for an app that starts its own ggrs session.
 pub fn add_walkers(app: &mut App, seed: u64) {
-    app.insert_resource(Presser { seed, per: (1, 12) })
+    app.insert_resource(ScriptedKeys { seed, per: (1, 12) })
         .rollback_component_with_copy::<Walker>()
         .checksum_component_with_hash::<Walker>()
         .add_systems(ReadInputs, press)
         .add_systems(GgrsSchedule, walk);
 }
 
-/// One walker for each player.
+/// Spawns one walker for each player.
 pub fn spawn_walkers(commands: &mut Commands, players: usize, seed: u64) {
     for player in 0..players {
         let state = seed;
@@ -406,12 +411,12 @@ pub fn spawn_walkers(commands: &mut Commands, players: usize, seed: u64) {
 }
 
 fn press(
-    presser: Res<Presser>,
+    scripted: Res<ScriptedKeys>,
     frame: Res<RollbackFrameCount>,
     local: Res<LocalPlayers>,
     mut commands: Commands,
 ) {
-    let keys = presser.keys(u64::from(frame.0.unsigned_abs()));
+    let keys = scripted.keys(u64::from(frame.0.unsigned_abs()));
     commands.insert_resource(LocalInputs::<TestConfig>(
         local.0.iter().map(|handle| (*handle, keys)).collect(),
     ));
@@ -429,7 +434,7 @@ pub fn walk(inputs: Res<PlayerInputs<TestConfig>>, mut walkers: Query<&mut Walke
 }
 
 impl LabPeer {
-    /// One update after `by` of virtual time.
+    /// Advances the clock by `by` and updates the app.
     pub fn step(&mut self, by: Duration) {
         self.clock.advance(by);
         self.app
@@ -437,7 +442,7 @@ impl LabPeer {
         self.app.update();
     }
 
-    /// One update after `by` of virtual time in which the game's own time stands still.
+    /// The same while the game is paused: Bevy's time does not advance.
     pub fn poll_paused(&mut self, by: Duration) {
         self.clock.advance(by);
         self.app
@@ -445,8 +450,8 @@ impl LabPeer {
         self.app.update();
     }
 
-    /// Puts `conditions` in force once everybody is synchronized: ggrs repeats the packets of its
-    /// handshake by the wall clock, which virtual time outruns.
+    /// Applies `conditions` when the episode has started. ggrs repeats the packets of its handshake
+    /// by the wall clock, which virtual time outruns.
     pub fn once_playing(&mut self, conditions: &Conditions) {
         let conditions = conditions.clone();
         self.app
@@ -455,7 +460,7 @@ impl LabPeer {
             });
     }
 
-    /// The episode documents written so far.
+    /// The episode documents that were written so far.
     pub fn episodes(&self) -> Vec<EpisodeDocument> {
         let files = self.app.world().resource::<RecordSink>().files();
         files
@@ -465,7 +470,7 @@ impl LabPeer {
             .collect()
     }
 
-    /// The session documents written so far, by the newest version of each file.
+    /// The session documents that were written so far, the newest version of each file.
     pub fn sessions(&self) -> Vec<SessionDocument> {
         let files = self.app.world().resource::<RecordSink>().files();
         files
@@ -483,7 +488,7 @@ impl LabPeer {
         }
     }
 
-    /// Where the session stands.
+    /// The phase of the session.
     pub fn phase(&self) -> SessionPhase {
         self.app
             .world()
@@ -492,12 +497,12 @@ impl LabPeer {
     }
 }
 
-/// A frame at `fps`, rounded up so that every update runs one ggrs step.
+/// The length of a frame at `fps`, rounded up so that every update runs one ggrs step.
 pub fn frame(fps: u32) -> Duration {
     Duration::from_nanos(1_000_000_000 / u64::from(fps) + 1)
 }
 
-/// Steps all peers alike until `done` or `limit` updates; tells whether it was done.
+/// Steps all peers until `done`, for at most `limit` updates; returns whether it was done.
 pub fn run_until(
     peers: &mut [LabPeer],
     by: Duration,
@@ -515,8 +520,7 @@ pub fn run_until(
     false
 }
 
-/// Plays a session to its end and returns the documents of every peer, checked: the identities
-/// hold in each, and all of them agree.
+/// Plays a session to its end and returns the documents of every peer, [`checked`].
 pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<EpisodeDocument>> {
     let done = run_until(peers, by, limit, |peers| {
         peers
@@ -526,14 +530,15 @@ pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<Episod
     let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
     assert!(
         done,
-        "all sessions finish within {limit} updates, but stand in {phases:?}"
+        "all sessions finish within {limit} updates, phases are {phases:?}"
     );
     checked(peers)
 }
 
-/// Plays an episode of two at 60 Hz under the conditions of `spec`; the files by player, checked.
+/// Plays an episode of two players at 60 Hz under the conditions of `spec`; returns the files in
+/// the order of players, [`checked`].
 pub fn play_under(spec: &str, frames: u32, input_delay: u32) -> Vec<EpisodeDocument> {
-    let hub = Hub::new(2, true);
+    let network = VirtualNetwork::new(2, true);
     let conditions = Conditions::parse(spec).unwrap();
     let mut peers = [1, 2].map(|seed| {
         let config = LabConfig::new("ws://lab", "room")
@@ -541,7 +546,7 @@ pub fn play_under(spec: &str, frames: u32, input_delay: u32) -> Vec<EpisodeDocum
             .input_delay(input_delay)
             .episodes(1)
             .no_files();
-        let mut peer = lab_peer(&hub, config, seed);
+        let mut peer = lab_peer(&network, config, seed);
         peer.once_playing(&conditions);
         peer
     });
@@ -551,7 +556,8 @@ pub fn play_under(spec: &str, frames: u32, input_delay: u32) -> Vec<EpisodeDocum
     files
 }
 
-/// The documents of every peer, after the identities were checked in each and between them.
+/// The documents of every peer, which must fit their schema, keep the invariants and agree with
+/// those of the first peer.
 pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
     let documents: Vec<_> = peers.iter().map(LabPeer::episodes).collect();
     assert_schemas(peers);
@@ -559,7 +565,7 @@ pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
         let violations = check_episode(episode);
         assert!(
             violations.is_empty(),
-            "the identities hold: {violations:#?}"
+            "the invariants hold: {violations:#?}"
         );
     }
     for others in &documents[1..] {
@@ -571,7 +577,7 @@ pub fn checked(peers: &[LabPeer]) -> Vec<Vec<EpisodeDocument>> {
     documents
 }
 
-/// Every file written so far is what its committed schema says.
+/// Every file that was written so far is valid under its committed schema.
 fn assert_schemas(peers: &[LabPeer]) {
     let schema = |text| jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap();
     let episode = schema(rollback_lab_record::schema::EPISODE);

@@ -2,13 +2,12 @@
 //!
 //! The model keeps ggrs 0.13's rules that matter for stalls: every input packet carries all
 //! unacknowledged inputs, a frame is advanced only while `current - last_confirmed <
-//! max_prediction`, a stalled game is quiet but for a retry after 200 ms, and every input packet
+//! max_prediction`, a stalled game sends nothing but a retry after 200 ms, and every input packet
 //! received is acknowledged.
 
-#![allow(
-    dead_code,
+#![expect(
     clippy::unwrap_used,
-    reason = "shared by programs that do not use all of it; a model that cannot go on says where"
+    reason = "a model that cannot go on panics where it stopped"
 )]
 
 use std::{collections::HashSet, time::Duration};
@@ -25,7 +24,7 @@ pub const MS: Duration = Duration::from_millis(1);
 /// A second.
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// What the two peers and the paths between them are like.
+/// Settings of the two peers and of the paths between them.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Route policy of both peers.
@@ -36,23 +35,23 @@ pub struct Setup {
     pub input_delay: u32,
     /// Prediction window in frames, as ggrs counts it.
     pub max_prediction: u32,
-    /// One-way delays.
+    /// One-way delay of the direct path.
     pub direct: Duration,
     /// One-way delay of the relay path.
     pub relay: Duration,
-    /// More conditions, on top of the delays.
+    /// A condition spec, applied on top of the delays.
     pub conditions: &'static str,
     /// Frames by which peer 1 is ahead.
     pub skew: u32,
-    /// Distance of peer 1's ticks from peer 0's.
+    /// How long after a tick of peer 0 peer 1 ticks.
     pub phase: Duration,
-    /// Ticks come up to this much late, drawn anew each time.
+    /// Each tick comes late by a random time below this.
     pub tick_jitter: Duration,
-    /// Length of a tick of each peer; `None` is a frame.
+    /// Length of a tick of each peer; `None` is one frame.
     pub tick: [Option<Duration>; 2],
     /// Time between connecting and the first frame.
     pub lobby: Duration,
-    /// Seed of everything random.
+    /// Seed of conditions and tick jitter.
     pub seed: u64,
 }
 
@@ -76,6 +75,7 @@ impl Default for Setup {
     }
 }
 
+/// The model of a ggrs game on one peer.
 #[derive(Default)]
 pub struct Game {
     running: bool,
@@ -83,15 +83,16 @@ pub struct Game {
     pub current: i32,
     last_received: i32,
     acked: i32,
-    /// When an input of the peer last came, for ggrs's retry.
+    /// When an input packet last arrived, for ggrs's retry.
     last_input: Duration,
     /// Ticks in which no frame was advanced.
     pub stalls: u32,
-    /// Which paths took each input packet.
+    /// The paths that each input packet was sent on.
     pub sent_by: Vec<SentBy>,
     next_id: u32,
     seen: HashSet<u32>,
     last_data: Option<Duration>,
+    /// Longest time between two packets that brought new inputs.
     pub longest_gap: Duration,
     started: Duration,
 }
@@ -100,7 +101,7 @@ pub struct Game {
 pub struct Peer {
     /// Its link to the other.
     pub link: Link,
-    /// What its conditions do to the packets it sends.
+    /// The conditions on the packets it sends.
     pub shaper: Shaper<()>,
     /// Its model of a ggrs game.
     pub game: Game,
@@ -111,19 +112,19 @@ pub struct Peer {
     grid: Duration,
     next: Duration,
     rng: Xoshiro256PlusPlus,
-    /// No ticks in this stretch of time.
-    pub frozen: Option<(Duration, Duration)>,
-    /// The direct path refuses packets.
+    /// The time span in which it does not tick.
+    pub suspended: Option<(Duration, Duration)>,
+    /// Whether sending on the direct path fails.
     pub refuse_direct: bool,
-    /// Datagrams its link refused.
+    /// Datagrams that its link rejected.
     pub malformed: u64,
-    /// Datagrams it sent over the relay, by kind.
+    /// Datagrams it sent over the relay: data, heartbeats, probes, control.
     pub relay_kinds: [u64; 4],
 }
 
 /// Two peers and the network between them.
 pub struct World {
-    /// What it was made of.
+    /// The settings it was built from.
     pub setup: Setup,
     /// The virtual time.
     pub now: Duration,
@@ -148,7 +149,7 @@ impl World {
         world
     }
 
-    /// Both peers exist; nothing is known about any path.
+    /// Both peers exist; no path has been reported to them.
     pub fn unconnected(setup: Setup) -> Self {
         let peer = |index: usize| {
             let offset = [Duration::ZERO, 777 * SECOND][index];
@@ -180,7 +181,7 @@ impl World {
                 grid: first,
                 next: first,
                 rng: Xoshiro256PlusPlus::seed_from_u64(setup.seed * 2 + index as u64),
-                frozen: None,
+                suspended: None,
                 refuse_direct: false,
                 malformed: 0,
                 relay_kinds: [0; 4],
@@ -193,7 +194,7 @@ impl World {
         }
     }
 
-    /// A match that has been playing for `play`, past the lobby and the first judgement.
+    /// A match that has been playing for `play` after the lobby.
     pub fn playing(setup: Setup, play: Duration) -> Self {
         let mut world = Self::new(setup);
         world.run_to(world.setup.lobby);
@@ -216,7 +217,7 @@ impl World {
                 last_input: self.now,
                 next_id: peer.game.next_id,
                 seen: std::mem::take(&mut peer.game.seen),
-                // The one that is ahead starts so many frames earlier.
+                // The peer that is ahead starts earlier by the skew.
                 started: self.now + frame(self.setup.fps) * [self.setup.skew, 0][index],
                 ..Game::default()
             };
@@ -250,7 +251,7 @@ impl World {
         }
     }
 
-    /// Cuts one direction of `path`: what `from` sends.
+    /// Drops what `from` sends on `path`.
     pub fn cut(&mut self, from: usize, path: Path) {
         self.peers[from].shaper.cut(path, Direction::Outgoing);
     }
@@ -270,9 +271,9 @@ impl World {
         (0..2).for_each(|from| self.heal(from, path));
     }
 
-    /// Freezes a peer from now on.
-    pub fn freeze(&mut self, index: usize, span: Duration) {
-        self.peers[index].frozen = Some((self.now, self.now + span));
+    /// Stops the ticks of a peer for `span` from now on, as a blocked process does.
+    pub fn suspend(&mut self, index: usize, span: Duration) {
+        self.peers[index].suspended = Some((self.now, self.now + span));
     }
 
     /// Stalled ticks of both peers.
@@ -280,7 +281,7 @@ impl World {
         self.peers.iter().map(|peer| peer.game.stalls).sum()
     }
 
-    /// Longest time between two frames of either peer.
+    /// Longest time either peer waited for new inputs.
     pub fn longest_gap(&self) -> Duration {
         self.peers
             .iter()
@@ -289,6 +290,7 @@ impl World {
             .unwrap()
     }
 
+    /// Sets the stalls and the longest gap of both peers to zero.
     pub fn reset_counts(&mut self) {
         for peer in &mut self.peers {
             peer.game.stalls = 0;
@@ -301,17 +303,18 @@ impl World {
         [self.peers[0].link.route(), self.peers[1].link.route()]
     }
 
-    /// Time in which packets went on both paths, of both peers.
+    /// Time in which packets were sent on both paths: the longer one of both peers.
     pub fn both_paths(&self) -> Duration {
         let both = |peer: &Peer| peer.link.stats().both_paths;
         both(&self.peers[0]).max(both(&self.peers[1]))
     }
 
+    /// Number of failovers of both peers.
     pub fn failovers(&self) -> usize {
         self.causes_into(RouteState::Relay).len()
     }
 
-    /// Causes of all changes of both peers into `state`, but returns from Survival.
+    /// Causes of all route changes of both peers into `state`, except those from Survival.
     pub fn causes_into(&self, state: RouteState) -> Vec<RouteCause> {
         let changes = self.peers.iter().flat_map(|peer| &peer.changes);
         changes
@@ -320,6 +323,7 @@ impl World {
             .collect()
     }
 
+    /// The smaller failover margin of both peers in milliseconds; minus infinity if it is unknown.
     pub fn margin(&self) -> f64 {
         let margin = |peer: &Peer| peer.link.margin().unwrap_or(f64::NEG_INFINITY);
         margin(&self.peers[0]).min(margin(&self.peers[1]))
@@ -340,7 +344,7 @@ impl World {
             .tick_jitter
             .mul_f64(f64::from(peer.rng.next_u32()) / 4_294_967_296.0);
         peer.next = (peer.grid + late).max(world + Duration::from_micros(500));
-        if let Some((from, to)) = peer.frozen
+        if let Some((from, to)) = peer.suspended
             && (from..to).contains(&peer.next)
         {
             while peer.grid < to {
@@ -418,12 +422,12 @@ impl World {
 }
 
 impl Peer {
-    /// The first promotion that took a direct path away.
+    /// The first failover from a direct path.
     pub fn fallback(&self) -> Option<&RouteChange> {
         self.changes.iter().find(|change| change.is_fallback())
     }
 
-    /// This peer's clock at a moment of the world.
+    /// This peer's clock at the virtual time `world`.
     pub fn clock(&self, world: Duration) -> Duration {
         world + self.offset
     }
@@ -435,7 +439,7 @@ impl Game {
         self.next_id
     }
 
-    /// Takes a packet; returns whether it is owed an acknowledgement.
+    /// Takes a packet; returns whether it needs an acknowledgement.
     fn take(&mut self, now: Duration, payload: &[u8]) -> bool {
         let word = |at: usize| i32::from_le_bytes(payload[at..at + 4].try_into().unwrap());
         let id = u32::from_le_bytes(payload[1..5].try_into().unwrap());
@@ -445,7 +449,7 @@ impl Game {
             return false;
         }
         let (first, newest) = (word(9), word(13));
-        assert!(first <= self.last_received + 1, "inputs have a hole");
+        assert!(first <= self.last_received + 1, "inputs are contiguous");
         if newest > self.last_received {
             self.last_received = newest;
             if let Some(last) = self.last_data {

@@ -1,5 +1,8 @@
-//! Two small `bevy_ggrs` apps over an in-memory network in virtual time, with a witness that keeps
-//! everything their sessions did.
+//! Two small `bevy_ggrs` apps over an in-memory network in virtual time, without the lab's session
+//! and transport.
+//!
+//! [`Oracle`] records what ggrs did by systems of its own, [`PluginOutput`] what the plugin
+//! reported; tests compare the two.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 use std::collections::BTreeMap;
@@ -23,22 +26,24 @@ use bevy_rollback_lab::rollback::{
     ObservePlugin, RollbackCompleted, RollbackReloaded, SessionEvent, StallEnded,
 };
 
+/// The ggrs config of both apps.
 pub type TestConfig = GgrsConfig<u8, usize>;
 
 /// One 60 Hz frame, rounded up so that every update has a due step.
 pub const STEP: Duration = Duration::from_nanos(16_666_667);
 
-/// Packets under way, delivered when their time has come.
+/// The network: packets in flight, which are delivered after the delay.
 #[derive(Default)]
 pub struct Net {
+    /// One-way delay of every packet.
     pub delay: Duration,
-    flying: Vec<(Duration, usize, usize, GgrsMessage)>,
+    in_flight: Vec<(Duration, usize, usize, GgrsMessage)>,
 }
 
 impl Net {
-    /// Loses everything under way.
+    /// Drops every packet in flight.
     pub fn clear(&mut self) {
-        self.flying.clear();
+        self.in_flight.clear();
     }
 }
 
@@ -52,7 +57,7 @@ impl NonBlockingSocket<usize> for Socket {
     fn send_to(&mut self, message: &GgrsMessage, to: &usize) {
         let mut net = self.net.lock().unwrap();
         let due = self.clock.now() + net.delay;
-        net.flying.push((due, self.me, *to, message.clone()));
+        net.in_flight.push((due, self.me, *to, message.clone()));
     }
 
     fn receive_all_messages(&mut self) -> Vec<(usize, GgrsMessage)> {
@@ -61,44 +66,51 @@ impl NonBlockingSocket<usize> for Socket {
         let mine = |packet: &mut (Duration, usize, usize, GgrsMessage)| {
             packet.2 == self.me && packet.0 <= now
         };
-        let arrived = net.flying.extract_if(.., mine);
+        let arrived = net.in_flight.extract_if(.., mine);
         arrived
             .map(|(_, from, _, message)| (from, message))
             .collect()
     }
 }
 
-/// What an app's session did, kept whole by systems of the test's own.
+/// What the app's session did, recorded in full by systems of the test kit.
 #[derive(Resource, Default)]
-pub struct Witness {
-    /// Every simulation of every frame.
+pub struct Oracle {
+    /// The inputs of every simulation of every frame, in order.
     pub frames: BTreeMap<i32, Vec<Vec<(u8, InputStatus)>>>,
-    /// The newest save of every frame.
+    /// The checksum of the newest save of every frame.
     pub checksums: BTreeMap<i32, u128>,
+    /// Ticks of the session.
     pub ticks: u32,
 }
 
-/// Every message that the plugin wrote.
+/// Every message that the plugin wrote, in order.
 #[derive(Resource, Default, Debug)]
-pub struct Told {
+pub struct PluginOutput {
+    /// Facts of the trace.
     pub facts: Vec<Fact<u8>>,
+    /// Rollbacks that corrected an input.
     pub rollbacks: Vec<RollbackCompleted<u8>>,
+    /// Reloads that corrected nothing.
     pub reloads: Vec<RollbackReloaded>,
+    /// Stalls that ended.
     pub stalls: Vec<StallEnded>,
+    /// ggrs's own events.
     pub events: Vec<SessionEvent>,
 }
 
+/// The rolled-back state of the test game: a hash of all inputs.
 #[derive(Component, Clone, Copy, Hash)]
 pub struct Score(u32);
 
 impl Score {
-    /// Makes this peer's state differ from the other's.
-    pub fn spoil(&mut self) {
+    /// Changes the state of this peer alone, which is a desync.
+    pub fn corrupt(&mut self) {
         self.0 = !self.0;
     }
 }
 
-/// What a player presses at a frame: half the time busily, half the time holding one button.
+/// The input of a player at a frame: it changes often for 50 frames, then stays the same for 50.
 pub fn pressed(player: usize, frame: i32) -> u8 {
     let busy = frame - (frame % 100 - 50).max(0);
     let held = busy as u32 / (5 + player as u32 * 2);
@@ -108,16 +120,21 @@ pub fn pressed(player: usize, frame: i32) -> u8 {
         >> 28) as u8
 }
 
+/// Settings of a [`Duel`].
 #[derive(Clone, Copy)]
 pub struct Settings {
+    /// One-way delay of the network.
     pub delay: Duration,
+    /// Input delay in frames.
     pub input_delay: usize,
+    /// Whether ggrs saves sparsely.
     pub sparse: bool,
+    /// Whether the apps have the observers.
     pub observed: bool,
-    /// Records in memory what is observed.
+    /// Whether the apps record, in memory.
     pub recorded: bool,
-    /// Player 0 hosts a spectator at address 2.
-    pub watched: bool,
+    /// Whether player 0 hosts a spectator at address 2.
+    pub spectated: bool,
 }
 
 impl Default for Settings {
@@ -128,14 +145,14 @@ impl Default for Settings {
             sparse: false,
             observed: true,
             recorded: false,
-            watched: false,
+            spectated: false,
         }
     }
 }
 
-/// An app with the game and the witness, without a session.
+/// An app with the game and the oracle, without a session.
 pub fn game(clock: &LabClock, observed: bool) -> App {
-    game_by(
+    game_with(
         clock,
         Settings {
             observed,
@@ -144,23 +161,23 @@ pub fn game(clock: &LabClock, observed: bool) -> App {
     )
 }
 
-/// The same, recorded if the settings say so.
-pub fn game_by(clock: &LabClock, settings: Settings) -> App {
+/// The same with `settings`, of which those of the session do not apply.
+pub fn game_with(clock: &LabClock, settings: Settings) -> App {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, GgrsPlugin::<TestConfig>::default()))
         .insert_resource(TimeUpdateStrategy::ManualDuration(STEP))
         .insert_resource(clock.clone())
-        .init_resource::<Witness>()
-        .init_resource::<Told>()
+        .init_resource::<Oracle>()
+        .init_resource::<PluginOutput>()
         .rollback_component_with_copy::<Score>()
         .checksum_component_with_hash::<Score>()
         .add_systems(ReadInputs, press)
         .add_systems(GgrsSchedule, play)
         .add_systems(
             AdvanceWorld,
-            witness_frame.in_set(AdvanceWorldSystems::First),
+            record_simulation.in_set(AdvanceWorldSystems::First),
         )
-        .add_systems(SaveWorld, witness_save.after(SaveWorldSystems::Snapshot));
+        .add_systems(SaveWorld, record_save.after(SaveWorldSystems::Snapshot));
     if settings.recorded {
         app.add_plugins(RecordPlugin::<TestConfig>::observing(None));
     }
@@ -168,7 +185,7 @@ pub fn game_by(clock: &LabClock, settings: Settings) -> App {
         app.add_plugins(ObservePlugin::<TestConfig>::default())
             .add_systems(
                 Last,
-                listen.after(bevy_rollback_lab::rollback::RollbackLabSystems::Record),
+                collect.after(bevy_rollback_lab::rollback::RollbackLabSystems::Record),
             );
     }
     app.world_mut().spawn((Score(1), Rollback));
@@ -181,9 +198,9 @@ fn press(
     mut commands: Commands,
     players: Res<LocalPlayers>,
     frame: Res<RollbackFrameCount>,
-    mut witness: ResMut<Witness>,
+    mut oracle: ResMut<Oracle>,
 ) {
-    witness.ticks += 1;
+    oracle.ticks += 1;
     let inputs = players
         .0
         .iter()
@@ -199,50 +216,55 @@ fn play(inputs: Res<PlayerInputs<TestConfig>>, mut scores: Query<&mut Score>) {
     }
 }
 
-fn witness_frame(
+fn record_simulation(
     inputs: Res<PlayerInputs<TestConfig>>,
     frame: Res<RollbackFrameCount>,
-    mut witness: ResMut<Witness>,
+    mut oracle: ResMut<Oracle>,
 ) {
-    witness
+    oracle
         .frames
         .entry(frame.0 - 1)
         .or_default()
         .push(inputs.to_vec());
 }
 
-fn witness_save(
+fn record_save(
     checksum: Res<Checksum>,
     frame: Res<RollbackFrameCount>,
-    mut witness: ResMut<Witness>,
+    mut oracle: ResMut<Oracle>,
 ) {
-    witness.checksums.insert(frame.0, checksum.0);
+    oracle.checksums.insert(frame.0, checksum.0);
 }
 
-fn listen(
-    mut told: ResMut<Told>,
+fn collect(
+    mut output: ResMut<PluginOutput>,
     mut facts: MessageReader<Fact<u8>>,
     mut rollbacks: MessageReader<RollbackCompleted<u8>>,
     mut reloads: MessageReader<RollbackReloaded>,
     mut stalls: MessageReader<StallEnded>,
     mut events: MessageReader<SessionEvent>,
 ) {
-    told.facts.extend(facts.read().cloned());
-    told.rollbacks.extend(rollbacks.read().cloned());
-    told.reloads.extend(reloads.read().copied());
-    told.stalls.extend(stalls.read().copied());
-    told.events.extend(events.read().cloned());
+    output.facts.extend(facts.read().cloned());
+    output.rollbacks.extend(rollbacks.read().cloned());
+    output.reloads.extend(reloads.read().copied());
+    output.stalls.extend(stalls.read().copied());
+    output.events.extend(events.read().cloned());
 }
 
 /// Two apps with a P2P session each.
 pub struct Duel {
+    /// The virtual clock of both apps.
     pub clock: LabClock,
+    /// The network between them.
     pub net: Arc<Mutex<Net>>,
+    /// The apps of player 0 and player 1.
     pub apps: [App; 2],
-    pub frozen: [bool; 2],
+    /// Which apps [`step`](Self::step) leaves out, as if their process were blocked.
+    pub suspended: [bool; 2],
 }
 
 impl Duel {
+    /// Starts a match.
     pub fn new(settings: Settings) -> Self {
         let clock = LabClock::manual(1_700_000_000_000);
         let net = Arc::new(Mutex::new(Net {
@@ -250,7 +272,7 @@ impl Duel {
             ..default()
         }));
         let apps = [0, 1].map(|me| {
-            let mut app = game_by(&clock, settings);
+            let mut app = game_with(&clock, settings);
             app.insert_resource(session(me, settings, &clock, &net));
             app
         });
@@ -258,27 +280,28 @@ impl Duel {
             clock,
             net,
             apps,
-            frozen: [false; 2],
+            suspended: [false; 2],
         }
     }
 
-    /// One 60 Hz step of both apps.
+    /// Advances the clock by one frame and updates both apps.
     pub fn step(&mut self) {
         self.clock.advance(STEP);
-        for (app, frozen) in self.apps.iter_mut().zip(self.frozen) {
-            if !frozen {
+        for (app, suspended) in self.apps.iter_mut().zip(self.suspended) {
+            if !suspended {
                 app.update();
             }
         }
     }
 
+    /// Runs `count` steps.
     pub fn steps(&mut self, count: usize) {
         for _ in 0..count {
             self.step();
         }
     }
 
-    /// Steps until app 0 has confirmed a frame.
+    /// Steps until app 0 has confirmed `frame`.
     pub fn until_confirmed(&mut self, frame: i32) {
         for _ in 0..frame * 2 + 600 {
             if self.apps[0].world().resource::<ConfirmedFrameCount>().0 >= frame {
@@ -289,20 +312,23 @@ impl Duel {
         panic!("frame {frame} was not confirmed");
     }
 
-    pub fn told(&self, app: usize) -> &Told {
+    /// What the plugin reported in this app.
+    pub fn output(&self, app: usize) -> &PluginOutput {
         self.apps[app].world().resource()
     }
 
-    pub fn witness(&self, app: usize) -> &Witness {
+    /// What the session of this app did.
+    pub fn oracle(&self, app: usize) -> &Oracle {
         self.apps[app].world().resource()
     }
 
+    /// The newest frame that this app has confirmed.
     pub fn confirmed(&self, app: usize) -> i32 {
         self.apps[app].world().resource::<ConfirmedFrameCount>().0
     }
 }
 
-/// A P2P session between player 0 and player 1, each on a peer of its own.
+/// Starts the P2P session of player `me`.
 pub fn session(
     me: usize,
     settings: Settings,
@@ -323,7 +349,7 @@ pub fn session(
         };
         builder = builder.add_player(kind, player).unwrap();
     }
-    if settings.watched && me == 0 {
+    if settings.spectated && me == 0 {
         builder = builder.add_player(PlayerType::Spectator(2), 2).unwrap();
     }
     let socket = Socket {
@@ -334,7 +360,7 @@ pub fn session(
     Session::P2P(builder.start_p2p_session(socket).unwrap())
 }
 
-/// The session of a spectator at address 2 whom player 0 hosts.
+/// Starts the session of a spectator at address 2, hosted by player 0.
 pub fn spectator(clock: &LabClock, net: &Arc<Mutex<Net>>) -> Session<TestConfig> {
     let socket = Socket {
         me: 2,

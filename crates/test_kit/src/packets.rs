@@ -1,12 +1,10 @@
-//! The packets of a real ggrs match, and two ways to carry them: the lab's socket, and matchbox's
-//! own adapter for ggrs. Both over channels in memory of the very kind that matchbox hands packets
-//! to its message loop with.
-//!
-//! It owns the recording and its replay, never what is measured about them.
+//! The packets of a real ggrs match, sent again through two pairs of sockets: the lab's
+//! ([`LabPair`]) and matchbox's own adapter for ggrs ([`AdapterPair`]). Both write to in-memory
+//! channels of the type by which matchbox passes packets to its message loop.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "packets that cannot be carried are no measurement"
+    reason = "a packet that cannot be sent invalidates the measurement"
 )]
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -30,60 +28,60 @@ type MatchConfig = GgrsConfig<u8, PeerId>;
 
 /// One frame at 60 Hz.
 const FRAME: Duration = Duration::from_nanos(16_666_667);
-/// Ticks that a packet of the recording is under way: a round trip of 100 ms, so that every input
-/// packet carries half a dozen inputs that are not acknowledged.
+/// Ticks that a packet of the recording is in flight: a round trip of 100 ms, so that every input
+/// packet carries half a dozen unacknowledged inputs.
 const DELAY: usize = 3;
 const MAX_PREDICTION: i32 = 8;
 
-/// The ids of the two peers.
+/// The ids of both peers.
 pub fn ids() -> [PeerId; 2] {
     [1, 2].map(|id| PeerId(uuid::Uuid::from_u128(id)))
 }
 
-/// What both peers sent in one tick.
+/// What both peers sent in one tick of the recording.
 pub struct Tick {
     /// The frame that each peer simulates.
     pub frames: [i32; 2],
-    /// What each peer sends.
+    /// The messages that each peer sends, in order.
     pub sent: [Vec<GgrsMessage>; 2],
 }
 
 #[derive(Default)]
-struct Air {
+struct Wire {
     sent: [Vec<GgrsMessage>; 2],
-    flying: [VecDeque<(usize, GgrsMessage)>; 2],
+    in_flight: [VecDeque<(usize, GgrsMessage)>; 2],
     tick: usize,
 }
 
 struct Recorder {
     me: usize,
-    air: Arc<Mutex<Air>>,
+    wire: Arc<Mutex<Wire>>,
 }
 
 impl NonBlockingSocket<PeerId> for Recorder {
     fn send_to(&mut self, message: &GgrsMessage, _: &PeerId) {
-        let mut air = self.air.lock().unwrap();
-        let due = air.tick + DELAY;
-        air.sent[self.me].push(message.clone());
-        air.flying[1 - self.me].push_back((due, message.clone()));
+        let mut wire = self.wire.lock().unwrap();
+        let due = wire.tick + DELAY;
+        wire.sent[self.me].push(message.clone());
+        wire.in_flight[1 - self.me].push_back((due, message.clone()));
     }
 
     fn receive_all_messages(&mut self) -> Vec<(PeerId, GgrsMessage)> {
-        let mut air = self.air.lock().unwrap();
-        let tick = air.tick;
+        let mut wire = self.wire.lock().unwrap();
+        let tick = wire.tick;
         let mut messages = Vec::new();
-        while air.flying[self.me]
+        while wire.in_flight[self.me]
             .front()
             .is_some_and(|(due, _)| *due <= tick)
         {
-            let (_, message) = air.flying[self.me].pop_front().unwrap();
+            let (_, message) = wire.in_flight[self.me].pop_front().unwrap();
             messages.push((ids()[1 - self.me], message));
         }
         messages
     }
 }
 
-fn session(me: usize, air: &Arc<Mutex<Air>>) -> P2PSession<MatchConfig> {
+fn session(me: usize, wire: &Arc<Mutex<Wire>>) -> P2PSession<MatchConfig> {
     let mut builder = SessionBuilder::<MatchConfig>::new()
         .with_num_players(2)
         .unwrap()
@@ -99,16 +97,17 @@ fn session(me: usize, air: &Arc<Mutex<Air>>) -> P2PSession<MatchConfig> {
     builder
         .start_p2p_session(Recorder {
             me,
-            air: Arc::clone(air),
+            wire: Arc::clone(wire),
         })
         .unwrap()
 }
 
-/// Two ggrs sessions play so many ticks; inputs change 6.7 times a second.
+/// Plays two ggrs sessions for so many ticks and records their packets. Inputs change 6.7 times a
+/// second.
 pub fn record(ticks: usize) -> Vec<Tick> {
     use bevy_ggrs::ggrs::{GgrsRequest, SessionState};
-    let air = Arc::new(Mutex::new(Air::default()));
-    let mut sessions = [session(0, &air), session(1, &air)];
+    let wire = Arc::new(Mutex::new(Wire::default()));
+    let mut sessions = [session(0, &wire), session(1, &wire)];
     let mut recorded = Vec::new();
     for tick in 0..ticks {
         let mut frames = [0; 2];
@@ -126,25 +125,24 @@ pub fn record(ticks: usize) -> Vec<Tick> {
                 }
             }
         }
-        let mut air = air.lock().unwrap();
-        air.tick = tick + 1;
+        let mut wire = wire.lock().unwrap();
+        wire.tick = tick + 1;
         recorded.push(Tick {
             frames,
-            sent: std::mem::take(&mut air.sent),
+            sent: std::mem::take(&mut wire.sent),
         });
     }
     recorded
 }
 
-/// Messages in a recording.
+/// The number of messages in a recording.
 pub fn count(ticks: &[Tick]) -> usize {
     ticks.iter().flat_map(|tick| &tick.sent).map(Vec::len).sum()
 }
 
-/// Two peers that carry a recording.
-pub trait Carrier {
-    /// Sends what was sent in this tick, both ways, and receives it; returns how many messages
-    /// arrived.
+/// The sockets of two peers, which can send a recording again.
+pub trait SocketPair {
+    /// Sends the messages of a tick in both directions and receives them; returns how many arrived.
     fn tick(&mut self, tick: &Tick) -> usize;
 }
 
@@ -187,12 +185,12 @@ impl Channel {
     }
 }
 
-/// matchbox's adapter, `impl NonBlockingSocket<PeerId> for WebRtcChannel` of `matchbox_socket` 0.15
-/// (`src/ggrs_socket.rs`), call by call. A `WebRtcChannel` is only made by a socket and fed only by
-/// its message loop; the sending half is compared with the real one by a test.
+/// A copy of matchbox's adapter, `impl NonBlockingSocket<PeerId> for WebRtcChannel` of
+/// `matchbox_socket` 0.15 (`src/ggrs_socket.rs`), call by call. The original cannot be used without
+/// a socket and its message loop; `tests/allocations.rs` compares the sending half with it.
 struct AdapterEnd {
     channel: Channel,
-    /// Whoever receives sees the sender's id, which the real message loop puts in.
+    /// The sender's id, which the real message loop adds on the receiving side.
     me: PeerId,
 }
 
@@ -219,10 +217,10 @@ impl NonBlockingSocket<PeerId> for AdapterEnd {
 }
 
 /// Two peers on matchbox's adapter.
-pub struct Adapter([AdapterEnd; 2]);
+pub struct AdapterPair([AdapterEnd; 2]);
 
-impl Adapter {
-    pub fn new() -> Self {
+impl Default for AdapterPair {
+    fn default() -> Self {
         let [first, second] = channels();
         let [me, other] = ids();
         Self([
@@ -235,21 +233,21 @@ impl Adapter {
     }
 }
 
-impl Adapter {
+impl AdapterPair {
     /// The first peer's socket.
     pub fn first(&mut self) -> &mut impl NonBlockingSocket<PeerId> {
         &mut self.0[0]
     }
 }
 
-impl Carrier for Adapter {
+impl SocketPair for AdapterPair {
     fn tick(&mut self, tick: &Tick) -> usize {
-        carry(&mut self.0, tick)
+        send_and_receive(&mut self.0, tick)
     }
 }
 
-/// Every peer sends, then every peer receives.
-fn carry<S: NonBlockingSocket<PeerId>>(sockets: &mut [S; 2], tick: &Tick) -> usize {
+/// Both peers send, then both receive.
+fn send_and_receive<S: NonBlockingSocket<PeerId>>(sockets: &mut [S; 2], tick: &Tick) -> usize {
     let ids = ids();
     for (me, socket) in sockets.iter_mut().enumerate() {
         for message in &tick.sent[me] {
@@ -262,8 +260,7 @@ fn carry<S: NonBlockingSocket<PeerId>>(sockets: &mut [S; 2], tick: &Tick) -> usi
     arrived.sum()
 }
 
-/// matchbox's half of the lab's real network, and a relay: `MatchboxNetwork::send` and `receive`
-/// over the same channels as the adapter.
+/// `MatchboxNetwork::send` and `receive` over the same channels as the adapter, and a relay.
 struct ChannelNetwork {
     me: PeerId,
     direct: Channel,
@@ -313,16 +310,16 @@ impl Network for ChannelNetwork {
     fn close(&mut self) {}
 }
 
-/// Two peers of the lab, with a relay at hand, on the direct path.
-pub struct Lab {
+/// Two peers on the lab's sockets: the direct path is in use and the relay available.
+pub struct LabPair {
     clock: LabClock,
     nets: [LabNet; 2],
     sockets: [LabSocket; 2],
     departures: Vec<InputDeparture>,
 }
 
-impl Lab {
-    pub fn new() -> Self {
+impl Default for LabPair {
+    fn default() -> Self {
         let clock = LabClock::manual(0);
         let ids = ids();
         let [direct_0, direct_1] = channels();
@@ -372,8 +369,10 @@ impl Lab {
         }
         lab
     }
+}
 
-    /// What the lab's session does once per update, beside the game's packets.
+impl LabPair {
+    /// What the lab's session does once per update, apart from the game's packets.
     fn poll(&mut self) {
         self.clock.advance(FRAME);
         for net in &self.nets {
@@ -383,7 +382,7 @@ impl Lab {
         self.departures.clear();
     }
 
-    /// Whether both peers play over the direct path, without doubt.
+    /// Whether the route of both peers is direct.
     pub fn is_direct(&self) -> bool {
         let ids = ids();
         (0..2).all(|me| {
@@ -393,12 +392,12 @@ impl Lab {
     }
 }
 
-impl Carrier for Lab {
+impl SocketPair for LabPair {
     fn tick(&mut self, tick: &Tick) -> usize {
         self.poll();
         for (net, &frame) in self.nets.iter().zip(&tick.frames) {
             net.set_current_frame(frame);
         }
-        carry(&mut self.sockets, tick)
+        send_and_receive(&mut self.sockets, tick)
     }
 }

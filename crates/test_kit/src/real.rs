@@ -1,10 +1,10 @@
-//! Lab sessions over real WebRTC on loopback: each peer is an app on a thread of its own, at the
-//! wall clock's pace, and a witness stands between it and the network.
-
-#![allow(
-    dead_code,
-    reason = "shared by several test binaries, none of which uses all of it"
-)]
+//! Lab sessions over real WebRTC on loopback. Each peer is an app on its own thread, which updates
+//! at the frame rate of the match by the wall clock; a wrapper around its network counts what it
+//! sends.
+//!
+//! This is the one module whose loops sleep. ICE, DTLS and SCTP run on matchbox's threads by timers
+//! of their own, so virtual time cannot drive them: an app that updated without sleeping would play
+//! through its frames before a packet arrived, and would take the cores that those threads need.
 
 use rollback_lab_record::{RouteCause, RouteState};
 use std::collections::{BTreeMap, HashMap};
@@ -32,28 +32,29 @@ use rollback_lab_link::wire::{DatagramKind, Path};
 
 use crate::lab::{TestConfig, add_game, frame};
 
-/// A session that takes this long has failed.
-const PATIENCE: Duration = Duration::from_secs(40);
-/// How long a finished session goes on: its goodbye is repeated until acknowledged.
+/// A session that takes longer than this has failed.
+const TIMEOUT: Duration = Duration::from_secs(40);
+/// How long an app goes on updating after its session ended: its leave message is repeated until it
+/// is acknowledged.
 const EXIT_WAIT: Duration = Duration::from_millis(700);
 
-/// One peer and what happens to it.
+/// What one peer does in the match; by default it plays to the end.
 #[derive(Clone, Default)]
 pub struct RealPeer {
-    /// Cuts every direct path from this frame of episode 0 on.
+    /// Blackholes every direct path from this frame of episode 0 on.
     pub cut_at: Option<i32>,
     /// Blackholes the direct path between these two players, by handle, from this frame of
-    /// episode 0 on. Everybody is told the same; the two peers it names do it.
+    /// episode 0 on. Every peer of the match gets the same value; those two act on it.
     pub cut_between: Option<(i32, [usize; 2])>,
-    /// The simulation of this episode ends with this state, for the reason "goal".
+    /// The episode and the frame in which the simulation ends the episode, with the reason "goal".
     pub goal: Option<(u32, i32)>,
     /// Exits the app at this frame of episode 0.
     pub quit_at: Option<i32>,
-    /// Is gone without a word from this frame of episode 0 on, as a killed process is.
+    /// Stops updating at this frame of episode 0 without a leave message, as a killed process does.
     pub vanish_at: Option<i32>,
 }
 
-/// What a peer came to.
+/// What a peer ended with.
 #[derive(Debug)]
 pub struct Outcome {
     /// The phase in which it stopped.
@@ -64,26 +65,26 @@ pub struct Outcome {
     pub stopped: Instant,
     /// Its episodes, in order.
     pub episodes: Vec<EpisodeDocument>,
-    /// Its trails, the newest version of each file.
-    pub trails: Vec<SessionDocument>,
+    /// Its session documents, the newest version of each file.
+    pub sessions: Vec<SessionDocument>,
     /// Whether the server relays.
     pub relay: Option<bool>,
-    /// How often it was told that the server does not.
-    pub told_no_relay: u64,
-    /// Game packets that it handed to the relay.
+    /// Number of events that reported a server without a relay.
+    pub no_relay_events: u64,
+    /// Game packets that it sent to the relay.
     pub relayed_game_packets: u64,
-    /// The same by the player they were meant for; nobody who got none.
+    /// The same by destination player; players with no such packet are absent.
     pub relayed_game_to: BTreeMap<usize, u64>,
-    /// Gaps in its own polling that its links noticed.
-    pub own_stalls: u64,
-    /// The longest time in which this process did not run a thread that wanted to.
+    /// Gaps in its own polling that its links detected.
+    pub polling_gaps: u64,
+    /// The longest time for which the machine did not run a thread of this process that was ready.
     pub longest_pause: Duration,
-    /// All such times added up, hiccups shorter than a frame left out.
+    /// The sum of all such times that are longer than a frame.
     pub paused: Duration,
 }
 
 impl Outcome {
-    /// Transitions of all episodes to `state`, with their causes.
+    /// The causes of all route changes to `state`, over all episodes.
     pub fn changes_to(&self, state: RouteState) -> Vec<RouteCause> {
         self.episodes
             .iter()
@@ -94,32 +95,32 @@ impl Outcome {
     }
 }
 
-/// One real match at a time: two cores have no room for the frames of more.
-static MACHINE: Mutex<()> = Mutex::new(());
+/// Held during a match: two cores cannot keep up with the frames of two matches.
+static ONE_MATCH: Mutex<()> = Mutex::new(());
 
-/// Plays one session to its end, every peer on a thread of its own.
+/// Plays one session to its end, each peer on its own thread.
 pub fn play_real(config: &LabConfig, peers: Vec<RealPeer>) -> Vec<Outcome> {
-    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-    let pulse = Pulse::start();
+    let _only_match = ONE_MATCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let pauses = PauseMeter::start();
     let threads: Vec<_> = peers
         .into_iter()
         .enumerate()
         .map(|(number, peer)| {
-            let (config, pulse) = (config.clone(), pulse.clone());
-            thread::spawn(move || run(config, peer, number as u64 + 1, &pulse))
+            let (config, pauses) = (config.clone(), pauses.clone());
+            thread::spawn(move || run(config, peer, number as u64 + 1, &pauses))
         })
         .collect();
     let join = |thread: thread::JoinHandle<Outcome>| thread.join().expect("no peer panics");
     threads.into_iter().map(join).collect()
 }
 
-fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
+fn run(config: LabConfig, peer: RealPeer, seed: u64, pauses: &PauseMeter) -> Outcome {
     let tick = frame(config.fps);
     let clock = LabClock::real();
-    let witness = Arc::new(Counts::default());
-    let network = Witness {
+    let counts = Arc::new(Counts::default());
+    let network = CountingNetwork {
         inner: MatchboxNetwork::open(matchbox_settings(&config), clock.clone()),
-        counts: witness.clone(),
+        counts: counts.clone(),
     };
     let link = link_settings(&config);
     let net = LabNet::new(network, clock.clone(), link, &Conditions::default(), seed);
@@ -127,8 +128,8 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
     app.insert_resource(clock)
         .insert_resource(net)
         .insert_resource(TimeUpdateStrategy::ManualDuration(tick))
-        .insert_resource(Watch(witness.clone()))
-        .insert_resource(Script(peer));
+        .insert_resource(SharedCounts(counts.clone()))
+        .insert_resource(Actions(peer));
     add_game(&mut app, config, seed);
     app.add_systems(GgrsSchedule, score)
         .add_systems(Update, (cut_direct, cut_between, quit));
@@ -138,7 +139,7 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
     let start = Instant::now();
     let mut next = start;
     let mut over: Option<Instant> = None;
-    while over.is_none_or(|since| since.elapsed() < EXIT_WAIT) && start.elapsed() < PATIENCE {
+    while over.is_none_or(|since| since.elapsed() < EXIT_WAIT) && start.elapsed() < TIMEOUT {
         app.update();
         if app.should_exit().is_some() || vanishes(&app) {
             break;
@@ -151,15 +152,17 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pulse: &Pulse) -> Outcome {
         if now > next + tick * 8 {
             next = now;
         }
+        // Wait for the next frame, so that the match runs at the frame rate of its config. An app
+        // that is more than eight frames late starts its schedule anew instead of catching up.
         thread::sleep(next.saturating_duration_since(now));
     }
-    outcome(&app, &witness, pulse, over.unwrap_or_else(Instant::now))
+    outcome(&app, &counts, pauses, over.unwrap_or_else(Instant::now))
 }
 
 fn vanishes(app: &App) -> bool {
     let world = app.world();
     reached(
-        world.resource::<Script>().0.vanish_at,
+        world.resource::<Actions>().0.vanish_at,
         world.resource::<Episode>(),
         world.resource::<State<SessionPhase>>(),
         world.resource::<RollbackFrameCount>(),
@@ -173,7 +176,7 @@ fn is_over(app: &App) -> bool {
     )
 }
 
-fn outcome(app: &App, witness: &Counts, pulse: &Pulse, stopped: Instant) -> Outcome {
+fn outcome(app: &App, counts: &Counts, pauses: &PauseMeter, stopped: Instant) -> Outcome {
     let world = app.world();
     let files = world.resource::<RecordSink>().files();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("files are text");
@@ -187,7 +190,7 @@ fn outcome(app: &App, witness: &Counts, pulse: &Pulse, stopped: Instant) -> Outc
     let info = world.get_resource::<SessionInfo>();
     let net = world.resource::<LabNet>();
     let player_slots = info.map_or(&[][..], |info| &info.player_slots);
-    let relayed = witness.relayed();
+    let relayed = counts.relayed();
     let relayed_to =
         |player_slot: &PlayerSlot| Some((player_slot.handle, *relayed.get(&player_slot.peer)?));
     Outcome {
@@ -197,30 +200,30 @@ fn outcome(app: &App, witness: &Counts, pulse: &Pulse, stopped: Instant) -> Outc
         episodes: named("episode-")
             .map(|text| EpisodeDocument::parse(&text).expect("a written file is read"))
             .collect(),
-        trails: named("session.player")
+        sessions: named("session.player")
             .map(|text| SessionDocument::parse(&text).expect("a written file is read"))
             .collect(),
         relay: info.map(|info| info.relay),
-        told_no_relay: witness.no_relay.load(Ordering::Relaxed),
+        no_relay_events: counts.no_relay.load(Ordering::Relaxed),
         relayed_game_packets: relayed.values().sum(),
         relayed_game_to: player_slots.iter().filter_map(relayed_to).collect(),
-        own_stalls: player_slots
+        polling_gaps: player_slots
             .iter()
             .filter_map(|player_slot| net.link(player_slot.peer, |link| link.stats().own_stalls))
             .sum(),
-        longest_pause: Pulse::read(&pulse.longest),
-        paused: Pulse::read(&pulse.all),
+        longest_pause: PauseMeter::read(&pauses.longest),
+        paused: PauseMeter::read(&pauses.all),
     }
 }
 
 #[derive(Resource)]
-struct Script(RealPeer);
+struct Actions(RealPeer);
 
 #[derive(Resource)]
-struct Watch(Arc<Counts>);
+struct SharedCounts(Arc<Counts>);
 
-fn score(script: Res<Script>, frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
-    if script
+fn score(actions: Res<Actions>, frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
+    if actions
         .0
         .goal
         .is_some_and(|(number, at)| episode.number() == number && frame.0 >= at)
@@ -241,27 +244,27 @@ fn reached(
 }
 
 fn cut_direct(
-    mut script: ResMut<Script>,
+    mut actions: ResMut<Actions>,
     episode: Res<Episode>,
     phase: Res<State<SessionPhase>>,
     frame: Res<RollbackFrameCount>,
     net: Res<LabNet>,
 ) {
-    if reached(script.0.cut_at, &episode, &phase, &frame) {
+    if reached(actions.0.cut_at, &episode, &phase, &frame) {
         net.cut_direct();
-        script.0.cut_at = None;
+        actions.0.cut_at = None;
     }
 }
 
 fn cut_between(
-    mut script: ResMut<Script>,
-    watch: Res<Watch>,
+    mut actions: ResMut<Actions>,
+    counts: Res<SharedCounts>,
     episode: Res<Episode>,
     phase: Res<State<SessionPhase>>,
     frame: Res<RollbackFrameCount>,
     info: Option<Res<SessionInfo>>,
 ) {
-    let (Some((at, pair)), Some(info)) = (script.0.cut_between, info) else {
+    let (Some((at, pair)), Some(info)) = (actions.0.cut_between, info) else {
         return;
     };
     if reached(Some(at), &episode, &phase, &frame) {
@@ -273,31 +276,31 @@ fn cut_between(
                 .iter()
                 .filter(cut)
                 .map(|player_slot| player_slot.peer);
-            watch.0.cut_off().extend(lost);
+            counts.0.cut_off().extend(lost);
         }
-        script.0.cut_between = None;
+        actions.0.cut_between = None;
     }
 }
 
 fn quit(
-    script: Res<Script>,
+    actions: Res<Actions>,
     episode: Res<Episode>,
     phase: Res<State<SessionPhase>>,
     frame: Res<RollbackFrameCount>,
     mut exits: MessageWriter<AppExit>,
 ) {
-    if reached(script.0.quit_at, &episode, &phase, &frame) {
+    if reached(actions.0.quit_at, &episode, &phase, &frame) {
         exits.write(AppExit::Success);
     }
 }
 
-/// What went by between a lab session and its network, and what was kept from going by.
+/// What [`CountingNetwork`] counts and drops.
 #[derive(Default)]
 struct Counts {
     no_relay: AtomicU64,
-    /// Game packets handed to the relay, by whom they were meant for.
+    /// Game packets sent to the relay, by destination.
     relayed_game: Mutex<HashMap<PeerId, u64>>,
-    /// No direct packet passes to or from these peers.
+    /// Direct packets to and from these peers are dropped.
     cut_off: Mutex<Vec<PeerId>>,
 }
 
@@ -313,23 +316,23 @@ impl Counts {
     }
 }
 
-/// The real network, watched.
-struct Witness {
+/// The real network, with counters and a blackhole for single peers.
+struct CountingNetwork {
     inner: MatchboxNetwork,
     counts: Arc<Counts>,
 }
 
-impl Network for Witness {
+impl Network for CountingNetwork {
     fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
         let known = events.len();
         self.inner.poll_events(events);
-        let told = events[known..]
+        let no_relay = events[known..]
             .iter()
             .filter(|event| **event == NetEvent::NoRelay)
             .count();
         self.counts
             .no_relay
-            .fetch_add(told as u64, Ordering::Relaxed);
+            .fetch_add(no_relay as u64, Ordering::Relaxed);
     }
 
     fn send(
@@ -366,34 +369,36 @@ impl Network for Witness {
     }
 }
 
-/// Measures how long this process is kept from running, in microseconds: what a busy machine does
-/// to WebRTC's threads, no peer can see.
+/// Measures for how long the machine does not run this process, in microseconds. A peer cannot
+/// measure it: WebRTC's threads may wait for a core while the app's thread runs.
 #[derive(Default)]
-struct Pulse {
+struct PauseMeter {
     longest: AtomicU64,
     all: AtomicU64,
 }
 
-impl Pulse {
+impl PauseMeter {
     fn start() -> Arc<Self> {
-        let pulse = Arc::new(Self::default());
-        let watched = Arc::downgrade(&pulse);
+        let meter = Arc::new(Self::default());
+        let measured = Arc::downgrade(&meter);
         thread::spawn(move || {
-            let beat = Duration::from_millis(2);
+            // Sleep, and read how much longer than asked it took. The thread ends with the last
+            // meter.
+            let interval = Duration::from_millis(2);
             let mut last = Instant::now();
-            while let Some(pulse) = watched.upgrade() {
-                let gap = last.elapsed().saturating_sub(beat);
+            while let Some(meter) = measured.upgrade() {
+                let gap = last.elapsed().saturating_sub(interval);
                 let micros = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
-                pulse.longest.fetch_max(micros, Ordering::Relaxed);
+                meter.longest.fetch_max(micros, Ordering::Relaxed);
                 if gap > frame(60) {
-                    pulse.all.fetch_add(micros, Ordering::Relaxed);
+                    meter.all.fetch_add(micros, Ordering::Relaxed);
                 }
-                drop(pulse);
+                drop(meter);
                 last = Instant::now();
-                thread::sleep(beat);
+                thread::sleep(interval);
             }
         });
-        pulse
+        meter
     }
 
     fn read(micros: &AtomicU64) -> Duration {

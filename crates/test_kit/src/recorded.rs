@@ -1,5 +1,5 @@
-//! A small model of ggrs for the record's tests: inputs arrive late, frames are predicted and
-//! corrected, the real trace tells it to the real metrics. No clock, seeded.
+//! A small model of ggrs for the tests of the record: inputs arrive late, frames are predicted and
+//! corrected. It drives the plugin's own trace and metrics. Seeded, without a clock.
 
 use std::time::Duration;
 
@@ -16,22 +16,28 @@ pub struct Pad {
     pub buttons: u8,
 }
 
-/// What happens to one peer.
+/// The match as one peer sees it.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Number of players.
     pub players: usize,
+    /// The player of this peer.
     pub local: usize,
+    /// Frames of the episode.
     pub frames: u32,
+    /// Frames that are simulated after the last frame of the episode.
     pub overrun: u32,
-    /// Seed of what everybody presses; the same on every peer.
+    /// Seed of the inputs of all players; the same on every peer.
     pub input_seed: u64,
     /// Seed of this peer's network.
     pub net_seed: u64,
-    /// Mean ticks of lateness, and how much it varies.
+    /// Ticks by which remote inputs are late at least.
     pub late: u32,
+    /// Ticks by which the lateness varies above that.
     pub spread: u32,
-    /// One in so many frames changes a button.
+    /// The buttons of a player change in one of this many frames, at random.
     pub change_every: u32,
+    /// A player who leaves, and the frame in which ggrs gives that player up.
     pub disconnect: Option<(usize, u32)>,
     /// The path that brings the remote inputs. `None` if it is not measured.
     pub path: Option<Path>,
@@ -61,7 +67,8 @@ const WINDOW: i32 = 8;
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -69,12 +76,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number below `limit`, or 0.
     pub fn below(&mut self, limit: u32) -> u32 {
-        (self.next() % u64::from(limit.max(1))) as u32
+        (self.next_u64() % u64::from(limit.max(1))) as u32
     }
 }
 
-/// What the players press, the same on every peer.
+/// The inputs of all players, the same on every peer.
 fn pressed(plan: &Plan) -> Vec<Vec<Pad>> {
     let mut random = Random(plan.input_seed);
     let frames = plan.frames + plan.overrun + 200;
@@ -92,6 +100,7 @@ fn pressed(plan: &Plan) -> Vec<Vec<Pad>> {
         .collect()
 }
 
+/// The metadata of an episode of this plan.
 pub fn meta(plan: &Plan) -> EpisodeMeta {
     EpisodeMeta {
         session: SessionMeta {
@@ -112,7 +121,7 @@ pub fn meta(plan: &Plan) -> EpisodeMeta {
     }
 }
 
-/// Plays one episode into the metrics; it is left open, with frames beyond `plan.frames`.
+/// Plays one episode into the metrics. The episode stays open and has frames beyond `plan.frames`.
 pub fn play(plan: &Plan, metrics: &mut SessionMetrics<Pad>) {
     play_with(plan, metrics, |_| ());
 }
@@ -130,7 +139,9 @@ pub fn play_with(
     let locals: Vec<bool> = (0..plan.players)
         .map(|player| player == plan.local)
         .collect();
-    trace.begin(&locals, now).unwrap();
+    trace
+        .begin(&locals, now)
+        .expect("a plan has at most four players");
     // The newest input known of each player, the input used at each frame, state before it.
     let mut known = vec![-1_i32; plan.players];
     let mut used: Vec<Vec<Pad>> = Vec::new();
@@ -199,7 +210,7 @@ pub fn play_with(
             let pads: Vec<Pad> = inputs.iter().map(|(pad, _)| *pad).collect();
             let mut state = states[frame as usize];
             for pad in &pads {
-                state = Random(state ^ u64::from(pad.buttons)).next();
+                state = Random(state ^ u64::from(pad.buttons)).next_u64();
             }
             states.truncate(frame as usize + 1);
             states.push(state);
@@ -245,8 +256,8 @@ pub fn play_with(
     }
 }
 
-/// The frames are simulated again in one go. A frame that repeats tells the trace where it was
-/// loaded, so the load itself need not be marked.
+/// Simulates the frames again in one go. The trace recognises the load by the first repeated frame,
+/// so the load is not marked.
 fn trace_load(
     simulate: &mut impl FnMut(i32, &mut Vec<Vec<Pad>>, Duration),
     used: &mut Vec<Vec<Pad>>,
@@ -259,7 +270,7 @@ fn trace_load(
     }
 }
 
-/// An episode played and closed at its last frame.
+/// The metrics of an episode that was played and closed at its last frame.
 pub fn finished(plan: &Plan) -> SessionMetrics<Pad> {
     let mut metrics = SessionMetrics::default();
     metrics.begin(meta(plan));

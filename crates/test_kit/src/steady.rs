@@ -1,20 +1,19 @@
-//! Counts what a match or a replay of packets allocates in steady state, per thread.
-//!
-//! It owns the counting, never what is expected of it.
+//! Counts the allocations of a match, or of packets that are sent again, in steady state. Counters
+//! are per thread.
 
 use allocation_counter::{AllocationInfo, measure, opt_out};
 
-use crate::duel::{Duel, Observers, Script};
-use crate::packets::{Carrier, Tick};
+use crate::duel::{Duel, Observers, Workload};
+use crate::packets::{SocketPair, Tick};
 
-/// Frames of a match before anything counts: ten seconds.
+/// Frames of a match before counting begins: ten seconds, after which buffers have their size.
 pub const WARM_UP: i32 = 600;
-/// Frames that count.
+/// Frames that are counted.
 pub const FRAMES: i32 = 3_000;
 
-/// Allocations of the app in every one of [`FRAMES`] frames, and the match they belong to.
-pub fn match_allocations(script: Script, observers: &Observers) -> (Vec<u64>, Duel) {
-    let mut duel = Duel::new(script, observers, None);
+/// Allocations of the app in each of [`FRAMES`] frames, and the match itself.
+pub fn match_allocations(workload: Workload, observers: &Observers) -> (Vec<u64>, Duel) {
+    let mut duel = Duel::new(workload, observers, None);
     duel.steps(WARM_UP);
     let frames = (0..FRAMES).map(|_| {
         duel.step_peer();
@@ -24,22 +23,26 @@ pub fn match_allocations(script: Script, observers: &Observers) -> (Vec<u64>, Du
     (frames, duel)
 }
 
-/// Allocations while the later half of a recording is carried, and how many messages arrived.
-pub fn packet_allocations(carrier: &mut impl Carrier, ticks: &[Tick]) -> (AllocationInfo, usize) {
+/// Allocations while the second half of a recording is sent and received, and how many messages
+/// arrived.
+pub fn packet_allocations(
+    sockets: &mut impl SocketPair,
+    ticks: &[Tick],
+) -> (AllocationInfo, usize) {
     let (first, second) = ticks.split_at(ticks.len() / 2);
     for tick in first {
-        carrier.tick(tick);
+        sockets.tick(tick);
     }
     let mut arrived = 0;
     let info = measure(|| {
         for tick in second {
-            arrived += carrier.tick(tick);
+            arrived += sockets.tick(tick);
         }
     });
     (info, arrived)
 }
 
-/// Runs the peer's half of a tick without counting it.
+/// Runs the peer's half of a tick without counting its allocations.
 pub fn uncounted_peer(duel: &mut Duel) {
     opt_out(|| duel.step_peer());
 }

@@ -16,7 +16,9 @@ use rollback_lab_link::conditions::Conditions;
 
 use super::cases::{Action, TestCase};
 use super::simulated_path::{Sent, SimulatedNetwork, SimulatedPath};
-use rollback_lab_test_kit::lab::{Hub, Keys, LabPeer, Presser, TestConfig, add_game};
+use rollback_lab_test_kit::lab::{
+    Keys, LabPeer, ScriptedKeys, TestConfig, VirtualNetwork, add_game,
+};
 
 /// A tick at 60 Hz.
 pub(super) const FRAME: Duration = Duration::from_nanos(16_666_667);
@@ -83,7 +85,13 @@ fn record_rollbacks(
     }
 }
 
-fn peer(hub: &Hub, paths: &SimulatedPath, slot: usize, case: &TestCase, seed: u64) -> LabPeer {
+fn peer(
+    hub: &VirtualNetwork,
+    paths: &SimulatedPath,
+    slot: usize,
+    case: &TestCase,
+    seed: u64,
+) -> LabPeer {
     let config = LabConfig::new("ws://lab", "room")
         .input_delay(case.input_delay)
         .episodes(1)
@@ -111,7 +119,7 @@ fn peer(hub: &Hub, paths: &SimulatedPath, slot: usize, case: &TestCase, seed: u6
         .add_systems(Last, record_rollbacks);
     add_game(&mut app, config, seed * 2 + slot as u64);
     // Inputs change every other frame on average: nearly every late input is a misprediction.
-    app.insert_resource(Presser {
+    app.insert_resource(ScriptedKeys {
         seed: seed * 2 + slot as u64,
         per: (1, 2),
     });
@@ -122,7 +130,7 @@ fn peer(hub: &Hub, paths: &SimulatedPath, slot: usize, case: &TestCase, seed: u6
 
 /// Plays one match of a test case.
 pub(super) fn play(case: &TestCase, seed: u64) -> Played {
-    let hub = Hub::new(2, true);
+    let hub = VirtualNetwork::new(2, true);
     let paths = SimulatedPath::new(seed + 1_000 * case.name.len() as u64);
     let mut peers = [0, 1].map(|slot| peer(&hub, &paths, slot, case, seed));
     let mut random = seed.wrapping_mul(77) + 5;

@@ -10,7 +10,7 @@ use rollback_lab_link::ggrs_wire::inspect_outgoing;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
-use rollback_lab_test_kit::lab::{MemoryNetwork, peer_id};
+use rollback_lab_test_kit::lab::{VirtualEndpoint, peer_id};
 
 /// Delay, loss and order of packets, the same in both directions.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,7 +133,7 @@ impl SimulatedPath {
 
 /// The network of one peer: the hub reports who is there, the simulated paths carry the packets.
 pub(super) struct SimulatedNetwork {
-    pub hub: MemoryNetwork,
+    pub hub: VirtualEndpoint,
     pub paths: SimulatedPath,
     pub slot: usize,
 }

@@ -1,4 +1,4 @@
-//! A naive model of ggrs 0.13's P2P session that keeps everything it ever did.
+//! A naive model of ggrs 0.13's P2P session that keeps its whole history.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct TickPlan {
 pub(super) enum Predictor {
     RepeatLast,
     Default,
-    /// Depends on how many inputs are known: reloads revise guesses without a miss.
+    /// Depends on how many inputs are known, so that reloads revise predictions without a miss.
     Erratic,
 }
 
@@ -98,10 +98,11 @@ pub(super) struct ModelRollback {
     pub elapsed: Duration,
 }
 
-/// Frame, player, guess first shown, last guess; outcome, input applied and lateness once known.
+/// Frame, player, first prediction, last prediction; outcome, applied input and lateness once
+/// known.
 pub(super) type Unit = (Frame, usize, u8, u8, Option<(Outcome, u8, u32)>);
 
-/// ggrs 0.13's `advance_frame`, written down with everything it ever did kept.
+/// ggrs 0.13's `advance_frame`, with its history.
 pub(super) struct Model {
     pub plan: Plan,
     pub trace: Trace<u8>,
@@ -110,7 +111,7 @@ pub(super) struct Model {
     pub current: Frame,
     pub last_saved: Frame,
     pub last_confirmed: Frame,
-    /// Newest input frame known per player.
+    /// Newest known input frame of each player.
     pub known: Vec<Frame>,
     pub gone: Vec<bool>,
     pub disconnect_frame: Option<Frame>,
@@ -386,7 +387,7 @@ impl Model {
         self.versions[frame as usize][0].tick
     }
 
-    /// Every (frame, player) first simulated with a guess, and how it ended.
+    /// Every frame and player that was first simulated with a prediction, and its outcome.
     pub(super) fn units(&self) -> Vec<Unit> {
         let mut units = Vec::new();
         for (frame, versions) in self.versions.iter().enumerate() {

@@ -165,7 +165,7 @@ proptest! {
             match trouble {
                 Trouble::Cut(from, path) => world.cut(from, path),
                 Trouble::Heal(from, path) => world.heal(from, path),
-                Trouble::Freeze(peer, span) => world.freeze(peer, span * MS),
+                Trouble::Freeze(peer, span) => world.suspend(peer, span * MS),
                 Trouble::Loss(peer, path, loss) => {
                     let shaper = &mut world.peers[peer].shaper;
                     let shape = shaper.shape(path);

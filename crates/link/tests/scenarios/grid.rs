@@ -5,8 +5,8 @@ use std::time::Duration;
 use rollback_lab_link::route::RouteState;
 use rollback_lab_link::wire::Path;
 
-use rollback_lab_test_kit::link_cuts::{self as cuts, Cut};
 use rollback_lab_test_kit::link_world::{MS, Setup, World};
+use rollback_lab_test_kit::outages::{self as cuts, Outage as Cut};
 
 /// The reference figure: 60 Hz, 20 ms round trip, window 8, no input delay.
 #[test]

@@ -86,7 +86,7 @@ fn stalls_of_either_peer_do_not_fail_over() {
             for peer in 0..2 {
                 let mut world = World::playing(setup.clone(), 4 * SECOND);
                 for _ in 0..4 {
-                    world.freeze(peer, span * MS);
+                    world.suspend(peer, span * MS);
                     world.run_for(span * MS + 2 * SECOND);
                 }
                 assert_eq!(

@@ -113,7 +113,7 @@ fn a_stall_of_the_peer_does_not_fail_over() {
             };
             let mut world = World::playing(setup, 3 * SECOND);
             for _ in 0..5 {
-                world.freeze(1, span * MS);
+                world.suspend(1, span * MS);
                 world.run_for(span * MS + 2 * SECOND);
                 assert_eq!(
                     world.failovers(),
@@ -131,8 +131,8 @@ fn a_stall_of_the_peer_does_not_fail_over() {
 #[test]
 fn a_stall_of_both_peers_does_not_fail_over() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
-    world.freeze(0, 5 * SECOND);
-    world.freeze(1, 7 * SECOND);
+    world.suspend(0, 5 * SECOND);
+    world.suspend(1, 7 * SECOND);
     world.run_for(10 * SECOND);
     assert_eq!(world.failovers(), 0);
     assert_eq!(world.routes(), [RouteState::Direct; 2]);
@@ -158,7 +158,7 @@ fn a_hidden_tab_that_wakes_once_a_second_is_not_suspect() {
     world.peers[1].link.set_hidden(true);
     world.run_for(100 * MS);
     for _ in 0..10 {
-        world.freeze(1, SECOND);
+        world.suspend(1, SECOND);
         world.run_for(SECOND + 20 * MS);
     }
     assert!(world.peers[0].link.peer_hidden());

@@ -1,7 +1,5 @@
 //! The measured game: entities with three rolled-back and checksummed components of integers, and
 //! inputs that depend on the frame alone.
-//!
-//! It owns the game, never the match.
 
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
@@ -10,9 +8,9 @@ use bevy_ggrs::{
     ReadInputs, Rollback, RollbackApp, RollbackFrameCount, SaveWorld,
 };
 
-use super::{BenchConfig, STEP, Script};
+use super::{BenchConfig, STEP, Workload};
 
-/// What a player presses: another value at every change.
+/// The input of a player in `frame`: another value every `every` frames, never the default one.
 pub fn pressed(frame: i32, every: i32) -> u8 {
     u8::try_from(frame / every % 255).unwrap() + 1
 }
@@ -35,7 +33,7 @@ struct Health {
     points: u32,
 }
 
-/// Simulated frames, those simulated again among them. Not rolled back.
+/// Number of simulated frames, resimulated ones included. Not rolled back.
 #[derive(Resource, Default)]
 pub struct Simulated(pub u64);
 
@@ -84,11 +82,11 @@ fn wear(mut entities: Query<(&mut Health, &Position)>) {
 }
 
 /// The game, without a session.
-pub fn game(script: Script) -> App {
+pub fn game(workload: Workload) -> App {
     let mut app = App::new();
     app.add_plugins((MinimalPlugins, GgrsPlugin::<BenchConfig>::default()))
         .insert_resource(TimeUpdateStrategy::ManualDuration(STEP))
-        .insert_resource(LocalEvery(script.local_every))
+        .insert_resource(LocalEvery(workload.local_every))
         .init_resource::<Simulated>()
         .rollback_component_with_copy::<Position>()
         .rollback_component_with_copy::<Velocity>()
@@ -98,7 +96,7 @@ pub fn game(script: Script) -> App {
         .checksum_component_with_hash::<Health>()
         .add_systems(ReadInputs, press)
         .add_systems(GgrsSchedule, (steer, travel, wear).chain());
-    for entity in 0..script.entities {
+    for entity in 0..workload.entities {
         app.world_mut().spawn((
             Position {
                 x: entity * 7 % 10_000,
@@ -115,10 +113,11 @@ pub fn game(script: Script) -> App {
     app
 }
 
-/// The schedules in which observers have systems, as the game alone fills them: to be exchanged
-/// against those of a match of the same script.
-pub fn bare_schedules(script: Script) -> Vec<Schedule> {
-    let mut app = game(script);
+/// The schedules in which the observers have systems, without those systems. Swap them into a match
+/// of the same workload to time it with and without observers
+/// ([`Duel::swap_schedules`](super::Duel::swap_schedules)).
+pub fn bare_schedules(workload: Workload) -> Vec<Schedule> {
+    let mut app = game(workload);
     app.finish();
     app.cleanup();
     let mut schedules = app.world_mut().resource_mut::<Schedules>();

@@ -1,6 +1,6 @@
-//! Cuts of the direct path over a grid of delays and phases, and what they cost.
+//! Outages of the direct path over a grid of delays and phases, and how many frames they stall.
 //!
-//! Owns the grid and its counts. Never asserts: tests and the table of scenarios do.
+//! The tests of the link crate and the table of the scenarios assert on the counts.
 
 use std::time::Duration;
 
@@ -9,47 +9,48 @@ use rollback_lab_link::wire::Path;
 
 use crate::link_world::{MS, Setup, World};
 
-/// What is cut.
+/// Which packets on the direct path are dropped from the outage on.
 #[derive(Clone, Copy, Debug)]
-pub enum Cut {
+pub enum Outage {
     /// Both directions.
     Both,
-    /// Both directions, with what was on its way.
+    /// Both directions, and the packets in flight.
     BothAndInFlight,
     /// Only what peer 0 sends.
     OneWay,
 }
 
-/// What a grid of cuts came to.
+/// Counts of a grid of outages.
 #[derive(Clone, Debug)]
 pub struct Grid {
-    /// Cuts played.
+    /// Outages played.
     pub cuts: u32,
-    /// Cuts whose margin was sufficient.
+    /// Outages whose failover margin was sufficient.
     pub inside: u32,
-    /// Cuts inside the budget that stalled a frame, and one of them.
+    /// Outages that stalled a frame although their margin was sufficient.
     pub broken: u32,
-    /// The first setup in which a promise did not hold.
+    /// One of the setups counted in `broken`, with its margin.
     pub broken_setup: Option<String>,
-    /// Cuts that did not end with both peers on the relay.
+    /// Outages that did not end with both peers on the relay.
     pub undecided: u32,
-    /// Cuts after which a frame stalled.
+    /// Outages after which a frame stalled.
     pub stalled: u32,
-    /// The highest margin at which a frame stalled, and the lowest at which none did.
+    /// Largest margin with a stall, in milliseconds.
     pub worst_stalled_ms: f64,
     /// Smallest margin without a stall, in milliseconds.
     pub best_free_ms: f64,
 }
 
-/// One cut: margin before it in milliseconds, stalled frames, whether both were promoted.
-fn cut_once(setup: Setup, phase: Duration, cut: Cut) -> (f64, u32, bool) {
+/// Plays one outage: the margin before it in milliseconds, the stalled frames, and whether both
+/// peers failed over.
+fn play(setup: Setup, phase: Duration, outage: Outage) -> (f64, u32, bool) {
     let mut world = World::playing(setup, 1_500 * MS + phase);
     let margin = world.margin();
     world.reset_counts();
-    match cut {
-        Cut::Both => world.cut_both(Path::Direct),
-        Cut::OneWay => world.cut(0, Path::Direct),
-        Cut::BothAndInFlight => {
+    match outage {
+        Outage::Both => world.cut_both(Path::Direct),
+        Outage::OneWay => world.cut(0, Path::Direct),
+        Outage::BothAndInFlight => {
             world.cut_both(Path::Direct);
             for peer in &mut world.peers {
                 peer.shaper.lose_in_flight(Path::Direct);
@@ -61,9 +62,10 @@ fn cut_once(setup: Setup, phase: Duration, cut: Cut) -> (f64, u32, bool) {
     (margin, world.stalls(), failed_over)
 }
 
-/// Round trips of 0 to 80 ms, input delays of 0 to 3 frames, skews of 0 to 2 frames, and 17 phases
-/// one millisecond apart.
-pub fn grid(fps: u32, other_phase: Duration, cut: Cut) -> Grid {
+/// Plays outages at `fps` over round trips of 0 to 80 ms, input delays of 0 to 3 frames, skews of 0
+/// to 2 frames, and 17 phases one millisecond apart. The ticks of peer 1 follow those of peer 0
+/// after `other_phase`.
+pub fn grid(fps: u32, other_phase: Duration, outage: Outage) -> Grid {
     let mut grid = Grid {
         cuts: 0,
         inside: 0,
@@ -75,10 +77,11 @@ pub fn grid(fps: u32, other_phase: Duration, cut: Cut) -> Grid {
         best_free_ms: f64::INFINITY,
     };
     for rtt in [0_u32, 20, 40, 60, 80] {
-        // The side that still hears must be told: one more delay and one more tick.
-        let needed = match cut {
-            Cut::OneWay => f64::from(rtt) / 2.0 + 1e3 / f64::from(fps),
-            Cut::Both | Cut::BothAndInFlight => 0.0,
+        // The side that still receives learns of the outage from its peer: one more delay, one more
+        // tick.
+        let needed = match outage {
+            Outage::OneWay => f64::from(rtt) / 2.0 + 1e3 / f64::from(fps),
+            Outage::Both | Outage::BothAndInFlight => 0.0,
         };
         for input_delay in 0..4 {
             for skew in 0..3 {
@@ -93,7 +96,7 @@ pub fn grid(fps: u32, other_phase: Duration, cut: Cut) -> Grid {
                         seed: u64::from(phase),
                         ..Setup::default()
                     };
-                    let (margin, stalls, failed_over) = cut_once(setup.clone(), phase * MS, cut);
+                    let (margin, stalls, failed_over) = play(setup.clone(), phase * MS, outage);
                     grid.cuts += 1;
                     grid.undecided += u32::from(!failed_over);
                     let inside = margin >= needed;
