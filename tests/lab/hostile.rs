@@ -14,7 +14,7 @@ use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::EpisodeDocument;
 use rollback_lab_link::wire::relay::{DropReason, Member, Notice, Roster};
 use rollback_lab_link::wire::{
-    ControlMessage, DatagramKind, HEADER_LEN, Header, MAX_DATAGRAM, Path, PathAck, encode_control,
+    ControlMessage, DatagramKind, HEADER_LEN, MAX_DATAGRAM, Path, PathAck, encode_control,
 };
 use rollback_lab_test_kit::lab::{LabPeer, VirtualNetwork, frame, lab_peer, peer_id, play};
 

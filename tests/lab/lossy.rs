@@ -16,7 +16,7 @@ fn played(conditions: &str) -> Vec<EpisodeDocument> {
 }
 
 /// The file of the peer that failed over by its own evidence.
-fn decided<'a>(files: &'a [EpisodeDocument], cause: RouteCause) -> &'a EpisodeDocument {
+fn decided(files: &[EpisodeDocument], cause: RouteCause) -> &EpisodeDocument {
     let causes: Vec<_> = files
         .iter()
         .map(|file| file.quality.fallback_cause.unwrap())

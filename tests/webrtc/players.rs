@@ -225,7 +225,7 @@ fn left_by(outcome: &Outcome, gone: usize) -> &EpisodeDocument {
 }
 
 /// The one file of a peer, which is partial for this reason and keeps the invariants.
-fn partial<'a>(outcome: &'a Outcome, reason: EndReason) -> &'a EpisodeDocument {
+fn partial(outcome: &Outcome, reason: EndReason) -> &EpisodeDocument {
     let episode = file(outcome);
     assert_eq!(check_episode(episode), []);
     assert!(episode.episode.is_partial);

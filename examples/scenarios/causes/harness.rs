@@ -199,10 +199,9 @@ pub(super) fn play(case: &TestCase, seed: u64) -> Played {
         if case
             .outage_after
             .is_some_and(|after| now >= since + Duration::from_millis(after))
+            && let Some(link) = &mut paths.lock().link
         {
-            if let Some(link) = &mut paths.lock().link {
-                link.outage = true;
-            }
+            link.outage = true;
         }
         if !gone && of == 0 && case.disconnect_at.is_some_and(|at| frames[0] >= at) {
             let mut session = peers[0]

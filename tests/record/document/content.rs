@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use bevy_rollback_lab::record::{PeerClock, SyncStatus};
-use rollback_lab_test_kit::recorded::finished;
 
 use super::*;
 
