@@ -16,9 +16,10 @@ use crate::stages::Outcome;
 /// Where the declarations lie, beside the page that exports the documents.
 const DECLARATIONS: &str = "examples/volley/page/rollback-lab.d.ts";
 
-const SCHEMAS: [&str; 2] = [
+const SCHEMAS: [&str; 3] = [
     "crates/record/schema/episode.schema.json",
     "crates/record/schema/session.schema.json",
+    "crates/record/schema/desync.schema.json",
 ];
 
 /// The generator, and the formatter whose version decides what its output looks like.

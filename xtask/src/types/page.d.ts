@@ -1,7 +1,13 @@
 /** `detail` of the event `rollbacklab:error`. */
 export interface LabError {
-  /** Why there is no match, in words for the person who must act. */
+  /** Why there is no match, as a sentence for the participant. */
   message: string;
+  /**
+   * What failed. The page, before the program runs: `graphics` (no WebGL2), `download`,
+   * `instantiate`. The program: `start` (settings in the address, a file to watch), `session`,
+   * `panic`.
+   */
+  phase: "graphics" | "download" | "instantiate" | "start" | "session" | "panic";
 }
 
 /** The result of `replayEpisode`. */
@@ -50,6 +56,8 @@ declare global {
     "rollbacklab:episode": globalThis.CustomEvent<EpisodeDocument>;
     /** The session document changed. */
     "rollbacklab:session": globalThis.CustomEvent<SessionDocument>;
+    /** The peers computed different states. */
+    "rollbacklab:desync": globalThis.CustomEvent<DesyncBundle>;
     /** The session failed, or could not begin. */
     "rollbacklab:error": globalThis.CustomEvent<LabError>;
   }
