@@ -93,16 +93,7 @@ impl SessionPhase {
     }
 }
 
-/// What the session needs of the configuration: made by
-/// [`LabConfig::session_settings`](crate::config::LabConfig::session_settings), which checks nothing;
-/// [`LabConfig::validate`](crate::config::LabConfig::validate) does.
-///
-/// ```
-/// use bevy_rollback_lab::prelude::*;
-///
-/// let settings = LabConfig::new("ws://127.0.0.1:3536", "duel").players(2).session_settings();
-/// assert_eq!(settings.players, 2);
-/// ```
+/// What the session needs of a [`LabConfig`](crate::config::LabConfig), which checks it.
 #[derive(Resource, Clone, Debug)]
 pub struct SessionSettings {
     /// Name of the room.

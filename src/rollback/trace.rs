@@ -34,7 +34,7 @@ pub struct TooManyPlayers {
 /// except the list of a rollback that corrected more than one frame.
 ///
 /// ```
-/// use bevy_rollback_lab::rollback::trace::{Fact, Known, Trace};
+/// use bevy_rollback_lab::internals::trace::{Fact, Known, Trace};
 /// use std::time::Duration;
 ///
 /// let mut trace = Trace::<u8>::default();
@@ -51,7 +51,7 @@ pub struct TooManyPlayers {
 /// trace.settle(0);
 /// let rollbacks = trace.drain().filter(|fact| matches!(fact, Fact::RollbackRan(_)));
 /// assert_eq!(rollbacks.count(), 1);
-/// # Ok::<(), bevy_rollback_lab::rollback::trace::TooManyPlayers>(())
+/// # Ok::<(), bevy_rollback_lab::internals::trace::TooManyPlayers>(())
 /// ```
 #[derive(Debug)]
 pub struct Trace<I> {

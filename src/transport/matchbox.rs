@@ -29,7 +29,7 @@ const ASK_CLOCKS: Duration = Duration::from_secs(1);
 /// use.
 ///
 /// ```
-/// use bevy_rollback_lab::transport::MatchboxSettings;
+/// use bevy_rollback_lab::internals::transport::MatchboxSettings;
 ///
 /// let mut settings = MatchboxSettings::new("ws://127.0.0.1:3536/my-room?players=2");
 /// settings.ice.urls = vec!["stun:stun.example.org:3478".to_owned()];
@@ -61,7 +61,7 @@ impl MatchboxSettings {
 ///
 /// ```no_run
 /// use bevy_rollback_lab::clock::LabClock;
-/// use bevy_rollback_lab::transport::{LabNet, MatchboxNetwork, MatchboxSettings};
+/// use bevy_rollback_lab::internals::transport::{LabNet, MatchboxNetwork, MatchboxSettings};
 /// use rollback_lab_link::conditions::Conditions;
 /// use rollback_lab_link::link::LinkSettings;
 ///

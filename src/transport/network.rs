@@ -79,7 +79,7 @@ pub struct Received<'a> {
 /// use std::time::Duration;
 ///
 /// use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
-/// use bevy_rollback_lab::transport::network::{NetEvent, Network, Received};
+/// use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
 /// use rollback_lab_link::link::SendFailed;
 /// use rollback_lab_link::wire::{DatagramKind, Path};
 ///

@@ -29,7 +29,7 @@ use crate::clock::LabClock;
 /// ```
 /// use std::time::Duration;
 ///
-/// use bevy_rollback_lab::transport::websocket::SignalingSettings;
+/// use bevy_rollback_lab::internals::transport::websocket::SignalingSettings;
 ///
 /// let settings = SignalingSettings {
 ///     attempts: 10,
@@ -197,7 +197,7 @@ pub struct ServerStats {
 ///
 /// ```no_run
 /// use bevy_rollback_lab::clock::LabClock;
-/// use bevy_rollback_lab::transport::websocket::{ServerConnection, SignalingSettings};
+/// use bevy_rollback_lab::internals::transport::websocket::{ServerConnection, SignalingSettings};
 ///
 /// let settings = SignalingSettings::new("ws://127.0.0.1:3536/my-room?players=2");
 /// let connection = ServerConnection::open(settings, LabClock::real());

@@ -154,7 +154,10 @@ fn a_file_without_a_players_inputs_is_refused() {
     let (mut document, _) = played(settings(20), 60);
     document.inputs.confirmed.pop();
     let error = script_of::<TestConfig>(&document).unwrap_err();
-    assert_eq!(error.to_string(), "the file lists no inputs for player 1");
+    assert_eq!(
+        error.to_string(),
+        "the file has no inputs of player 1: `rollback-lab verify` checks files"
+    );
 }
 
 #[test]

@@ -218,7 +218,11 @@ fn rollbacks_match(model: &Model, facts: &[Fact<u8>]) {
                         disconnect: first.is_none(),
                         first_simulated_at: record.first_simulated_at,
                         late_by_frames: late as u32,
-                        cause: Cause::Unknown,
+                        cause: if first.is_none() {
+                            Cause::Disconnect
+                        } else {
+                            Cause::Unknown
+                        },
                         via: Via::Unknown,
                         evidence: Evidence::default(),
                     }

@@ -165,7 +165,9 @@ fn verify_names_the_broken_file_and_fails() {
     let output = run(&["verify", "."], &folder);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        out(&output).contains("FAULT  ./00c0ffee/episode-0.player-0.json: read: not a document"),
+        out(&output).contains(
+            "FAULT  ./00c0ffee/episode-0.player-0.json: read: no document of a rollback match"
+        ),
         "{}",
         out(&output)
     );
@@ -226,7 +228,10 @@ fn tables_are_written_of_readable_files_and_the_others_are_listed() {
     assert_eq!(output.status.code(), Some(1));
     let text = err(&output);
     assert!(text.contains("2 files are not in the tables"), "{text}");
-    assert!(text.contains("half.json: not a document"), "{text}");
+    assert!(
+        text.contains("half.json: no document of a rollback match"),
+        "{text}"
+    );
     assert!(
         text.contains("another file of the same episode and player"),
         "{text}"
