@@ -17,7 +17,9 @@ pub(super) fn page_and_native(setup: &Setup<'_>) -> Result<(), String> {
     let mut command = program(&setup.native.to_string_lossy());
     command
         .args(["--join", "--server", &server, "--room", "mixed"])
-        .args(["--frames", "600", "--cut-direct-at", "never", "--out"])
+        .args(["--frames", "600", "--cut-direct-at", "never"])
+        // The page's own settings: peers must agree on the input delay.
+        .args(["--input-delay", "2", "--conditions", "none", "--out"])
         .arg(&exports);
     let native = thread::spawn(move || run_within(&mut command, MATCH));
     let played = setup
