@@ -6,10 +6,12 @@
 //! app that brings its own, over another [`Network`] or with links of its own settings, inserts it
 //! before start-up, or hands it to [`LabRoom::over`](crate::session::LabRoom::over).
 
-mod core;
+mod exchange;
+mod game;
 mod matchbox;
 pub mod network;
 mod signaller;
+mod task;
 pub mod websocket;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,14 +21,16 @@ use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use ggrs::{Frame, Message as GgrsMessage, NonBlockingSocket};
 
-use self::core::Core;
-pub use self::core::InputDeparture;
-pub(crate) use self::core::{InputPacket, PacketCursor};
+use self::exchange::{Exchange, Order};
+pub use self::exchange::InputDeparture;
+use self::game::GameSide;
+pub(crate) use self::game::{InputPacket, PacketCursor};
 pub use self::matchbox::{MatchboxNetwork, MatchboxSettings};
 use self::network::{NetEvent, Network};
+use self::task::NetTask;
 use crate::clock::LabClock;
 use rollback_lab_link::conditions::{Conditions, Realised};
-use rollback_lab_link::link::{Link, LinkSettings};
+use rollback_lab_link::link::{LinkSettings, LinkSnapshot};
 use rollback_lab_link::route::RouteChange;
 use rollback_lab_link::wire::{ControlMessage, Path};
 
@@ -54,11 +58,11 @@ pub struct EpisodeBounds {
 /// use bevy::prelude::*;
 /// use bevy_rollback_lab::session::SessionInfo;
 /// use bevy_rollback_lab::LabNet;
-/// use rollback_lab_link::link::Link;
+/// use rollback_lab_link::link::LinkSnapshot;
 ///
 /// fn log_round_trips(net: Res<LabNet>, info: Res<SessionInfo>) {
 ///     for slot in info.player_slots.iter().filter(|slot| !slot.local) {
-///         let rtt = net.link(slot.peer, Link::srtt).flatten();
+///         let rtt = net.link(slot.peer, LinkSnapshot::srtt).flatten();
 ///         info!("player {}: {rtt:?}, direct: {}", slot.handle, net.p2p_healthy(slot.peer));
 ///     }
 /// }
@@ -66,12 +70,32 @@ pub struct EpisodeBounds {
 /// ```
 #[derive(Resource, Clone)]
 pub struct LabNet {
-    core: Arc<Mutex<Core>>,
+    shared: Arc<Shared>,
 }
+
+/// What the clones of a [`LabNet`] share.
+struct Shared {
+    /// Only the game's thread takes this lock; it exists because ggrs owns its socket.
+    game: Mutex<GameSide>,
+    exchange: Arc<Exchange>,
+    clock: LabClock,
+    /// The network task, where it runs in the calls of the game and not beside it.
+    inline: Option<Mutex<NetTask>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.exchange.abandon();
+    }
+}
+
+/// How long an app that exits waits for its last messages to be sent. The task needs milliseconds.
+const LAST_MESSAGES: Duration = Duration::from_millis(100);
 
 impl LabNet {
     /// Links by `settings` over `network`, with this peer's `conditions` and the `seed` of their
-    /// randomness.
+    /// randomness. Everything happens in the calls of the game, above all in [`poll`](Self::poll):
+    /// for virtual time.
     #[must_use]
     pub fn new(
         network: impl Network,
@@ -80,13 +104,23 @@ impl LabNet {
         conditions: &Conditions,
         seed: u64,
     ) -> Self {
-        let core = Core::new(Box::new(network), clock, settings, conditions, seed);
-        Self {
-            core: Arc::new(Mutex::new(core)),
-        }
+        Self::build(network, clock, settings, conditions, seed, true)
     }
 
-    /// Connects to a lab server or a stock matchbox server, as [`new`](Self::new) over a
+    /// As [`new`](Self::new), with a network task of its own beside the game: packets are stamped and
+    /// answered when they come, whatever the frame rate.
+    #[must_use]
+    pub fn spawn(
+        network: impl Network,
+        clock: LabClock,
+        settings: LinkSettings,
+        conditions: &Conditions,
+        seed: u64,
+    ) -> Self {
+        Self::build(network, clock, settings, conditions, seed, false)
+    }
+
+    /// Connects to a lab server or a stock matchbox server, as [`spawn`](Self::spawn) over a
     /// [`MatchboxNetwork`].
     #[must_use]
     pub fn open(
@@ -97,27 +131,96 @@ impl LabNet {
         seed: u64,
     ) -> Self {
         let network = MatchboxNetwork::open(server, clock.clone());
-        Self::new(network, clock, settings, conditions, seed)
+        Self::spawn(network, clock, settings, conditions, seed)
     }
 
-    /// Only the main thread takes this lock; it exists because ggrs owns its socket.
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    fn build(
+        network: impl Network,
+        clock: LabClock,
+        settings: LinkSettings,
+        conditions: &Conditions,
+        seed: u64,
+        inline: bool,
+    ) -> Self {
+        let exchange = Arc::new(Exchange::default());
+        let task = NetTask::new(
+            Box::new(network),
+            Arc::clone(&exchange),
+            clock.clone(),
+            settings,
+            conditions,
+            seed,
+        );
+        let inline = if inline {
+            Some(Mutex::new(task))
+        } else {
+            task::spawn(task);
+            None
+        };
+        Self {
+            shared: Arc::new(Shared {
+                game: Mutex::new(GameSide::new(Arc::clone(&exchange))),
+                exchange,
+                clock,
+                inline,
+            }),
+        }
     }
 
-    /// Receives, judges the paths and sends what is due. Call it once per update, before ggrs runs.
+    fn game(&self) -> MutexGuard<'_, GameSide> {
+        let game = &self.shared.game;
+        game.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the network task, where it has no thread of its own.
+    fn run_inline(&self, turn: impl FnOnce(&mut NetTask)) {
+        if let Some(task) = &self.shared.inline {
+            turn(&mut task.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Takes in what the network task received and decided. Call it once per update, before ggrs
+    /// runs.
     pub fn poll(&self) {
-        self.core().poll();
+        self.shared.exchange.set_ticked(self.now());
+        self.game().flush();
+        self.run_inline(NetTask::turn_and_poll);
+        self.game().take_in();
+    }
+
+    /// Sends what ggrs sent since the last call: all messages to one peer in one packet. Call it once
+    /// per update, after ggrs ran.
+    pub fn flush(&self) {
+        self.game().flush();
+        self.run_inline(NetTask::send_and_receive);
+    }
+
+    /// The same, and waits until the network task has sent it, at most 100 ms: for an app that exits.
+    pub(crate) fn flush_and_wait(&self) {
+        self.flush();
+        if self.shared.inline.is_some() {
+            self.poll();
+            return;
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            // Two turns: the one that runs may have passed the queue already.
+            let done = self.shared.exchange.turns() + 2;
+            let until = self.now() + LAST_MESSAGES;
+            while self.shared.exchange.turns() < done && self.now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     /// Moves what happened outside since the last call to `events`.
     pub(crate) fn drain_events(&self, events: &mut Vec<NetEvent>) {
-        self.core().take_events(events);
+        events.append(&mut self.game().events);
     }
 
     /// Moves the control messages received since the last call to `messages`.
     pub(crate) fn drain_control(&self, messages: &mut Vec<(PeerId, ControlMessage)>) {
-        messages.append(&mut self.core().control);
+        messages.append(&mut self.game().control);
     }
 
     /// Moves the route changes since the last call to `changes`, each with the next frame to
@@ -126,12 +229,12 @@ impl LabNet {
         &self,
         changes: &mut Vec<(PeerId, Option<Frame>, RouteChange)>,
     ) {
-        changes.append(&mut self.core().route_changes);
+        changes.append(&mut self.game().route_changes);
     }
 
     /// Moves the first datagrams of local inputs since the last call to `departures`.
     pub fn drain_departures(&self, departures: &mut Vec<InputDeparture>) {
-        departures.append(&mut self.core().departures);
+        departures.append(&mut self.game().departures);
     }
 
     /// Hands every packet of inputs that came from `peer` since `cursor` to `take`, with whether it
@@ -142,119 +245,123 @@ impl LabNet {
         cursor: &mut PacketCursor,
         take: impl FnMut(bool, &InputPacket),
     ) {
-        if let Some(peer) = self.core().peer(peer) {
+        if let Some(peer) = self.game().peer(peer) {
             peer.packets.read(cursor, take);
         }
     }
 
     /// Starts a link to every peer of `peers` that has none yet and ends those of all others.
     pub fn set_peers(&self, peers: &[PeerId]) {
-        self.core().set_peers(peers);
+        self.game().set_peers(peers);
+        self.run_inline(NetTask::carry_out_orders);
+        self.game().take_in();
     }
 
     /// Sets whether the server can relay at all, for every link.
     pub fn set_relay_available(&self, available: bool) {
-        self.core().set_relay_available(available);
+        self.order(Order::SetRelayAvailable(available));
     }
 
     /// Queues a control message to one peer; it is repeated until acknowledged.
     pub(crate) fn send_control(&self, peer: PeerId, message: ControlMessage) {
-        self.core().with_link(peer, |link| {
-            if let Err(error) = link.send_control(message) {
-                error!("control message not sent: {error}");
-            }
-        });
+        self.order(Order::Control(peer, message));
     }
 
     /// Sets which player this peer is, and with that which conditions apply to it.
     pub(crate) fn set_player(&self, player: usize) {
-        self.core().set_player(player);
+        self.order(Order::SetPlayer(player));
     }
 
     /// Changes what happens to the packets that this peer sends from now on.
     pub fn set_conditions(&self, conditions: &Conditions) {
-        self.core().set_conditions(conditions);
+        self.order(Order::SetConditions(Box::new(conditions.clone())));
     }
 
     /// Opens the packets of episode `epoch`; packets of any other are dropped and counted.
     pub fn start_epoch(&self, epoch: u16, bounds: EpisodeBounds) {
-        self.core().start_epoch(epoch, bounds);
+        self.game().start_epoch(epoch, bounds);
+        self.run_inline(NetTask::carry_out_orders);
     }
 
     /// Closes the packets of the running episode.
     pub(crate) fn end_epoch(&self) {
-        self.core().end_epoch();
+        self.game().end_epoch();
+        self.run_inline(NetTask::carry_out_orders);
     }
 
     /// Sets the next frame to simulate, which bounds the frames that peers may send.
     pub fn set_current_frame(&self, frame: Frame) {
-        self.core().current_frame = frame;
+        self.game().set_current_frame(frame);
     }
 
     /// Sets by how many frames this peer runs ahead of the others (negative: behind).
     pub(crate) fn set_skew(&self, frames: i32) {
-        self.core().for_each_link(|link| link.set_skew(frames));
+        self.game().set_skew(frames);
     }
 
     /// Sets whether this peer's tab or window is hidden, in the headers of its packets.
     /// [`SetHidden`](crate::session::SetHidden) does it for a lab session.
     pub fn set_hidden(&self, hidden: bool) {
-        self.core().set_hidden(hidden);
+        self.order(Order::SetHidden(hidden));
     }
 
-    /// Reads the link to `peer`.
-    pub fn link<R>(&self, peer: PeerId, read: impl FnOnce(&Link) -> R) -> Option<R> {
-        self.core().peer(peer).map(|peer| read(&peer.link))
+    /// Reads the link to `peer`, as of the network task's last report: a few milliseconds ago.
+    pub fn link<R>(&self, peer: PeerId, read: impl FnOnce(&LinkSnapshot) -> R) -> Option<R> {
+        self.game().view(peer).map(|view| read(&view.link))
     }
 
     /// Whether every peer of the session can be reached by some path.
     pub(crate) fn all_usable(&self) -> bool {
-        self.core().peers.iter().all(|peer| peer.link.usable())
+        self.game().all_links(|view| view.link.usable())
     }
 
     /// Whether the direct path to `peer` is healthy: open, not suspect, and not failed over.
     #[must_use]
     pub fn p2p_healthy(&self, peer: PeerId) -> bool {
-        self.link(peer, Link::p2p_healthy).unwrap_or(false)
+        self.link(peer, LinkSnapshot::p2p_healthy).unwrap_or(false)
     }
 
     /// The ICE candidates of the data channel to `peer`, once known.
     pub(crate) fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
-        self.core().network.candidate_pair(peer)
+        self.game().view(peer)?.pair
     }
 
     /// How long it took from being named until a path to `peer` was usable.
     pub(crate) fn connect_time(&self, peer: PeerId) -> Option<Duration> {
-        self.core().peer(peer)?.connect_time()
+        self.game().view(peer)?.connect_time
     }
 
     /// What the conditions did to the packets of `path` so far.
     pub(crate) fn realised(&self, path: Path) -> Realised {
-        self.core().shaper.realised(path)
+        self.game().whole_view().realised[path.index()].clone()
     }
 
     /// Whether this peer's conditions treat the direct path in a way of its own, so that a
     /// failover ends them.
     pub(crate) fn conditions_are_direct_only(&self) -> bool {
-        let core = self.core();
-        let direct = core.shaper.shape(Path::Direct);
-        !direct.is_clear() && direct != core.shaper.shape(Path::Relay)
+        self.game().whole_view().direct_only
     }
 
     /// Blackholes every direct path from now on, both ways, as a pulled cable would: for demonstrations
     /// and tests of the failover.
     pub fn cut_direct(&self) {
-        self.core().set_direct_cut(true);
+        self.order(Order::SetDirectCut(true));
     }
 
     /// Ends what [`cut_direct`](Self::cut_direct) began.
     pub fn heal_direct(&self) {
-        self.core().set_direct_cut(false);
+        self.order(Order::SetDirectCut(false));
     }
 
     /// Leaves the room.
     pub(crate) fn close(&self) {
-        self.core().network.close();
+        self.order(Order::Close);
+    }
+
+    fn order(&self, order: Order) {
+        self.shared.exchange.order(order);
+        self.shared.exchange.wake();
+        self.run_inline(NetTask::carry_out_orders);
     }
 
     /// A handle for one ggrs session, to be given to `SessionBuilder::start_p2p_session`.
@@ -271,13 +378,13 @@ impl LabNet {
     pub(crate) fn next_socket(&self) -> LabSocket {
         LabSocket {
             net: self.clone(),
-            ends: Some(self.core().epochs_opened + 1),
+            ends: Some(self.game().epochs_opened + 1),
         }
     }
 
     /// Time since the origin of the lab session.
     pub(crate) fn now(&self) -> Duration {
-        self.core().clock.now()
+        self.shared.clock.now()
     }
 }
 
@@ -309,19 +416,20 @@ pub struct LabSocket {
 impl Drop for LabSocket {
     /// Without a session there is no match: heartbeats end, and the headers carry the idle epoch.
     fn drop(&mut self) {
-        let mut core = self.net.core();
-        if self.ends == Some(core.epochs_opened) {
-            core.end_epoch();
+        let opened = self.net.game().epochs_opened;
+        if self.ends == Some(opened) {
+            self.net.end_epoch();
         }
     }
 }
 
 impl NonBlockingSocket<PeerId> for LabSocket {
     fn send_to(&mut self, message: &GgrsMessage, peer: &PeerId) {
-        self.net.core().send_data(*peer, message);
+        self.net.game().send(*peer, message);
     }
 
     fn receive_all_messages(&mut self) -> Vec<(PeerId, GgrsMessage)> {
-        self.net.core().receive_data()
+        self.net.run_inline(NetTask::send_and_receive);
+        self.net.game().take_messages()
     }
 }

@@ -22,7 +22,7 @@ use crate::session::{
     SessionInfo, SessionPhase,
 };
 use crate::transport::LabNet;
-use rollback_lab_link::link::Link;
+use rollback_lab_link::link::LinkSnapshot;
 
 /// What is known of every episode of this lab session.
 #[derive(Resource)]
@@ -165,7 +165,7 @@ fn begin_episode<C: Config<Address = PeerId>>(
         .filter(|player_slot| !player_slot.local)
     {
         if net
-            .link(player_slot.peer, Link::peer_hidden)
+            .link(player_slot.peer, LinkSnapshot::peer_hidden)
             .unwrap_or_default()
         {
             metrics.record_peer_hidden(player_slot.handle, now);

@@ -269,7 +269,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.close_episode(world, net, now);
         self.phase = SessionPhase::Finished;
         self.quit = true;
-        net.poll();
+        net.flush_and_wait();
     }
 }
 

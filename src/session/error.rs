@@ -123,6 +123,12 @@ pub enum SessionError {
     /// ggrs refused to build the session.
     #[error("ggrs refused the session: {0}")]
     Ggrs(#[source] GgrsError),
+    /// The network task could not be started, or ended by a fault of its own.
+    #[error("{error}; nothing can be sent or received any more")]
+    NetworkTask {
+        /// What happened.
+        error: String,
+    },
 }
 
 impl SessionError {
@@ -138,6 +144,7 @@ impl SessionError {
             | Self::TooManyPlayers { .. }
             | Self::Ggrs(_) => "neverConnected",
             Self::Desync { .. } => "desync",
+            Self::NetworkTask { .. } => "networkFailed",
             Self::PeerGone { .. } => "peerLeft",
         }
     }

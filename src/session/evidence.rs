@@ -4,7 +4,6 @@
 use bevy::prelude::*;
 
 use super::SessionInfo;
-use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::rollback::trace::MAX_PLAYERS;
 use crate::transport::{InputPacket, LabNet, PacketCursor};
@@ -16,14 +15,12 @@ use rollback_lab_link::cause::LinkEvidence;
 pub(super) fn gather_evidence(
     net: Option<Res<LabNet>>,
     info: Option<Res<SessionInfo>>,
-    clock: Res<LabClock>,
     links: Option<ResMut<Links>>,
     mut cursors: Local<[PacketCursor; MAX_PLAYERS]>,
 ) {
     let (Some(net), Some(info), Some(mut links)) = (net, info, links) else {
         return;
     };
-    let now = clock.now();
     for player_slot in info
         .player_slots
         .iter()
@@ -32,7 +29,7 @@ pub(super) fn gather_evidence(
         let turn = net
             .candidate_pair(player_slot.peer)
             .is_some_and(|pair| pair.is_relayed());
-        let link = net.link(player_slot.peer, |link| link.player_link(now, turn));
+        let link = net.link(player_slot.peer, |link| link.player_link(turn));
         if let Some(link) = link {
             links.set(player_slot.handle, link);
         }

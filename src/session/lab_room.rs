@@ -306,7 +306,6 @@ impl Drop for LabRoom {
             let reason = ByeReason::Left;
             net.send_control(player_slot.peer, ControlMessage::Bye { reason });
         }
-        net.poll();
         net.close();
     }
 }

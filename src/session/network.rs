@@ -1,5 +1,5 @@
 //! What every plugin that plays over a [`LabNet`] adds: the poll of the network before ggrs runs, the
-//! evidence after it, the messages about peers and routes.
+//! flush and the evidence after it, the messages about peers and routes.
 
 use std::marker::PhantomData;
 
@@ -36,10 +36,25 @@ pub(super) fn plugin<C: Config<Address = PeerId>>(app: &mut App) {
         .add_systems(PreUpdate, poll_network.in_set(PollNetworkSystems))
         .add_systems(
             PreUpdate,
+            flush_network
+                .after(RunGgrsSystems)
+                .after(RollbackLabSystems::Session),
+        )
+        // What a game with sessions of its own sends elsewhere in its update.
+        .add_systems(Last, flush_network.after(RollbackLabSystems::Session))
+        .add_systems(
+            PreUpdate,
             gather_evidence
                 .after(RunGgrsSystems)
                 .before(RollbackLabSystems::Observe),
         );
+}
+
+/// Sends what ggrs sent in this update.
+fn flush_network(net: Option<Res<LabNet>>) {
+    if let Some(net) = net {
+        net.flush();
+    }
 }
 
 fn poll_network(net: Option<Res<LabNet>>) {

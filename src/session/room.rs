@@ -163,6 +163,9 @@ impl RoomView {
                 Some(RoomEvent::Failed(SessionError::ServerLost { room, reason }))
             }
             NetEvent::ServerLost { reason } => Some(RoomEvent::ServerLost { reason }),
+            NetEvent::TaskFailed { error } => {
+                Some(RoomEvent::Failed(SessionError::NetworkTask { error }))
+            }
             // For the links, which have taken it.
             NetEvent::ClockAnswered { .. } => None,
         }

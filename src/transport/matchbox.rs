@@ -1,13 +1,15 @@
 //! The network of a real lab session: matchbox data channels for the direct path, the lab server's
 //! websocket for the relay.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::{
-    CandidatePair, ChannelConfig, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket,
+    CandidatePair, ChannelConfig, Packet, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket,
     WebRtcSocketBuilder,
 };
+use futures::StreamExt;
 
 use super::network::{NetEvent, Network, Received};
 use super::websocket::{
@@ -82,6 +84,8 @@ pub struct MatchboxNetwork {
     /// The last candidates of every peer: matchbox forgets them with the data channel, and the
     /// record asks afterwards.
     pairs: HashMap<PeerId, CandidatePair>,
+    /// Datagrams of data channels that [`Network::poll_ready`] took out, and when.
+    direct: VecDeque<(PeerId, Packet, Duration)>,
     /// Relayed packets that came before the last poll: the roster that names their senders is known.
     relayed: usize,
     /// The server has let this peer in: what it closes from then on is a loss, not a refusal.
@@ -115,6 +119,7 @@ impl MatchboxNetwork {
             others: Vec::new(),
             ask_clocks_at: Duration::ZERO,
             pairs: HashMap::new(),
+            direct: VecDeque::new(),
             relayed: 0,
             joined: false,
         }
@@ -237,12 +242,29 @@ impl Network for MatchboxNetwork {
         }
     }
 
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let now = self.clock.now();
+        let channel = self.socket.channel_mut(CHANNEL);
+        while let Poll::Ready(Some((from, datagram))) = channel.poll_next_unpin(context) {
+            self.direct.push_back((from, datagram, now));
+        }
+        let from_server = self.server.poll_ready(context).is_ready();
+        if from_server || !self.direct.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
     fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
-        for (from, datagram) in self.socket.channel_mut(CHANNEL).receive() {
+        let channel = self.socket.channel_mut(CHANNEL).receive();
+        let taken = self.direct.drain(..);
+        let arrived = channel.into_iter().map(|(from, bytes)| (from, bytes, now));
+        for (from, datagram, at) in taken.chain(arrived) {
             sink(Received {
                 path: Path::Direct,
                 from,
-                at: now,
+                at,
                 bytes: &datagram,
             });
         }

@@ -5,6 +5,7 @@
 //!
 //! [`LabNet`]: super::LabNet
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
@@ -55,6 +56,11 @@ pub enum NetEvent {
     ServerLost {
         /// Why.
         reason: String,
+    },
+    /// The network task ended by a fault of its own: nothing is sent or received any more.
+    TaskFailed {
+        /// What happened.
+        error: String,
     },
 }
 
@@ -118,6 +124,14 @@ pub trait Network: Send + Sync + 'static {
         kind: DatagramKind,
         datagram: &[u8],
     ) -> Result<(), SendFailed>;
+
+    /// Ready when there is something for [`poll_events`](Self::poll_events) or
+    /// [`receive`](Self::receive), and wakes the task of `context` when there will be. A network
+    /// without it is polled every few milliseconds.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let _ = context;
+        Poll::Pending
+    }
 
     /// Hands every datagram received since the last call to `sink`; `now` is the arrival time of
     /// those that carry no earlier stamp.

@@ -10,7 +10,12 @@ mod backend;
 mod driver;
 mod queues;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bevy_matchbox::matchbox_socket::{PeerId, SignallerBuilder};
 
@@ -255,6 +260,11 @@ impl ServerConnection {
     #[must_use]
     pub fn next_relayed(&self) -> Option<RelayedPacket> {
         self.handle.shared.next_relayed()
+    }
+
+    /// Ready when an event or a relayed packet waits; wakes the task of `context` when one comes.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.handle.shared.poll_incoming(context)
     }
 
     /// How many relayed packets wait for [`next_relayed`](Self::next_relayed).

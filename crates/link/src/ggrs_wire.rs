@@ -45,6 +45,7 @@
 //! Sync requests and replies and keep-alives need no bound beyond the first two: nonces are
 //! compared inside ggrs, and each is answered by at most one message.
 
+mod bundle;
 mod error;
 mod mirror;
 mod rle;
@@ -61,10 +62,11 @@ use self::{
     rle::{Malformed, count_inputs},
 };
 
+pub use self::bundle::{Bundle, messages};
 pub use self::error::GgrsWireError;
 
 /// Largest encoded message, in bytes: the payload of a datagram.
-pub const MAX_MESSAGE: usize = MAX_DATAGRAM - HEADER_LEN;
+pub const MAX_MESSAGE: usize = MAX_DATAGRAM - HEADER_LEN - bundle::PREFIX;
 /// Inputs that one packet can hold: `PENDING_OUTPUT_SIZE` of ggrs 0.13.
 const MAX_INPUTS: usize = 128;
 /// Largest serialized input, in bytes, of a game whose inputs vary in size: 18 of them, the

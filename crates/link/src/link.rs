@@ -25,21 +25,25 @@ mod comparison;
 mod dedupe;
 mod evidence;
 mod flow;
+mod game_ticks;
 mod peer_clock;
 mod receive;
 mod send;
+mod snapshot;
 mod stats;
 
 pub use crate::health::Rtt;
 pub use evidence::HIDDEN_GRACE;
 pub use flow::Packet;
 pub use peer_clock::{ClockEstimate, ClockEstimator, drift_ppm};
+pub use snapshot::LinkSnapshot;
 pub use stats::{LinkStats, PathStats};
 
 use cadence::Cadence;
 use comparison::BothPaths;
 use dedupe::Dedupe;
 use flow::Flow;
+use game_ticks::GameTicks;
 
 /// Largest payload of a data packet, in bytes.
 pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - HEADER_LEN;
@@ -171,6 +175,7 @@ struct PeerView {
     /// Newest `sent`, unwrapped.
     clock: Duration,
     interval: Option<Duration>,
+    tick_interval: Option<Duration>,
     degraded: bool,
     failed_over: bool,
     hidden: bool,
@@ -194,8 +199,8 @@ struct NewestInput {
     payload: Vec<u8>,
     seq: u16,
     present: bool,
-    /// The path sequences under which it was last sent, by [`Path::index`].
-    sent_as: [Option<u16>; 2],
+    /// The packet numbers under which it was last sent, by [`Path::index`].
+    sent_as: [Option<u32>; 2],
     /// When it was last sent on any path, by the awake clock.
     at: Duration,
 }
@@ -207,6 +212,7 @@ pub struct Link {
     settings: LinkSettings,
     router: Router,
     cadence: Cadence,
+    game: GameTicks,
     paths: [PathHealth; 2],
     dedupe: Dedupe,
     control: ControlChannel,
@@ -270,7 +276,8 @@ impl Link {
         Self {
             settings,
             router: Router::new(settings.policy, now).returning(settings.return_to_direct),
-            cadence: Cadence::new(frame(settings.fps)),
+            cadence: Cadence::new(beat(settings.fps)),
+            game: GameTicks::new(frame(settings.fps)),
             paths: [PathHealth::default(), PathHealth::default()],
             dedupe: Dedupe::default(),
             control: ControlChannel::new(),
@@ -355,6 +362,12 @@ impl Link {
     /// Sets the resolution of this peer's clock, in microseconds. Defaults to 100.
     pub fn set_clock_step(&mut self, step_us: u16) {
         self.clock.set_our_step(step_us);
+    }
+
+    /// Sets when this peer's game ticked last, which its headers state: this peer answers while its
+    /// game stands still, and the other one learns so. Call it before [`poll`](Self::poll).
+    pub fn set_game_tick(&mut self, at: Duration) {
+        self.game.tick(at);
     }
 
     /// Sets by how many frames this peer is ahead of the other one (negative: behind), as ggrs
@@ -461,6 +474,15 @@ impl Link {
 /// Length of a frame.
 fn frame(fps: u32) -> Duration {
     Duration::from_secs(1) / fps
+}
+
+/// Longest time without a packet of the flow while a path is healthy: a lost path is noticed equally
+/// soon at 10 frames per second as at 60.
+const BEAT: Duration = Duration::from_micros(16_667);
+
+/// The interval of heartbeats: a frame of a game that is faster than 60 per second.
+fn beat(fps: u32) -> Duration {
+    frame(fps).min(BEAT)
 }
 
 fn micros(time: Duration) -> i64 {

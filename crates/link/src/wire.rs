@@ -1,17 +1,23 @@
-//! The datagram between two peers, the same on both paths: a header of 31 bytes, then a payload.
+//! The datagram between two peers, the same on both paths: a header of 37 bytes, then a payload.
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 0 | version (high nibble), then flags: degraded, failed over, hidden, echo came by relay |
-//! | 1 | kind (2 bits), send interval in steps of 2 ms (6 bits) |
-//! | 2, 3 | epoch |
-//! | 4, 5 | data sequence, shared by both paths |
-//! | 6, 7 | path sequence |
-//! | 8 to 13, 14 to 19 | acknowledgement of the direct path, of the relay: newest sequence, map of 32 |
-//! | 20 | silence on the direct path in steps of 4 ms |
-//! | 21 to 24 | time sent, in microseconds modulo 2^32 |
-//! | 25 to 28 | time echoed |
-//! | 29, 30 | how long the echo was held, in steps of 16 us |
+//! | 0 | version (high nibble), kind (low nibble) |
+//! | 1 | flags: suspect, failed over, hidden; three more are kept for fragments, sealed payloads, and what follows |
+//! | 2 | send interval in steps of 2 ms |
+//! | 3 | interval of the game's ticks in steps of 2 ms |
+//! | 4, 5 | age of the game's last tick in milliseconds |
+//! | 6, 7 | epoch |
+//! | 8, 9 | data sequence, shared by both paths |
+//! | 10 to 13 | packet number on this path, modulo 2^32 |
+//! | 14 to 19, 20 to 25 | acknowledgement of the direct path, of the relay: newest number modulo 2^16, map of 32 |
+//! | 26 | silence on the direct path in steps of 4 ms |
+//! | 27 to 30 | time sent, in microseconds modulo 2^32 |
+//! | 31 to 34 | time echoed, of this path |
+//! | 35, 36 | how long the echo was held, in steps of 16 us |
+//!
+//! A packet number never repeats in a lab session: both sides count in 64 bits, and
+//! [`expand_number`] restores what the wire leaves out.
 //!
 //! Numbers are little-endian. Decoding allocates nothing, and bytes from outside become a
 //! [`WireError`] with a stable counter key, not a panic.
@@ -42,17 +48,26 @@ pub(crate) use message::decode_control;
 pub use message::{ByeReason, ControlMessage, FieldMismatch, Hello, encode_control};
 
 /// Bytes of the fixed header in front of every datagram.
-pub const HEADER_LEN: usize = 31;
+pub const HEADER_LEN: usize = 37;
 /// Largest datagram, header included: below the payload of one packet on every common path, the
 /// 1,280 bytes of IPv6's minimum MTU less the headers of UDP, DTLS and SCTP.
 pub const MAX_DATAGRAM: usize = 1200;
 /// Version of this layout, the high nibble of byte 0. Datagrams of another version are refused.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 
-/// Unit of the advertised send interval: 6 bits reach 126 ms, enough for 8 polls per second.
+/// Flags that this version knows. A datagram with another one is refused: what it says about its
+/// payload is not understood.
+const FLAGS: u8 = SUSPECT | FAILED_OVER | HIDDEN;
+const SUSPECT: u8 = 1;
+const FAILED_OVER: u8 = 2;
+const HIDDEN: u8 = 4;
+
+/// Unit of the advertised send interval: one byte reaches half a second.
 const INTERVAL_UNIT_MICROS: u128 = 2_000;
 /// Largest interval code; it means "this long or longer".
-const INTERVAL_MAX: u8 = 63;
+const INTERVAL_MAX: u8 = u8::MAX;
+/// Tick age of a sender without a game that ticks.
+const NO_TICK: u16 = u16::MAX;
 /// Unit of the reported silence: one byte reaches 1,020 ms, four times the longest silence rule.
 const SILENCE_UNIT_MICROS: u128 = 4_000;
 /// Unit of the echo's hold time: two bytes reach 1.05 s at a resolution below any RTT of interest.
@@ -64,7 +79,7 @@ const NO_ECHO: u16 = u16::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
 pub enum DatagramKind {
-    /// One encoded `ggrs::Message`.
+    /// The messages of ggrs of one tick, see [`ggrs_wire::messages`](crate::ggrs_wire::messages).
     Data,
     /// Nothing: the header alone, sent in ticks in which ggrs sends nothing.
     Heartbeat,
@@ -84,12 +99,13 @@ impl DatagramKind {
         }
     }
 
-    const fn from_code(code: u8) -> Self {
-        match code & 3 {
-            0 => Self::Data,
-            1 => Self::Heartbeat,
-            2 => Self::Probe,
-            _ => Self::Control,
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Data),
+            1 => Some(Self::Heartbeat),
+            2 => Some(Self::Probe),
+            3 => Some(Self::Control),
+            _ => None,
         }
     }
 }
@@ -173,9 +189,6 @@ impl PathAck {
 /// NTP (RFC 5905, section 8): round trip and clock offset of that path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
-    /// Path on which the echoed datagram arrived. Links echo a path over itself, and only such an
-    /// echo is measured.
-    pub path: Path,
     /// The `sent` of the echoed datagram.
     pub sent: u32,
     /// Time between its arrival and this datagram. Up to 1.048 s on the wire, in steps of 16 us;
@@ -195,15 +208,21 @@ pub struct Header {
     pub hidden: bool,
     /// What follows the header.
     pub kind: DatagramKind,
-    /// The sender's own send interval; `None` when unknown. Steps of 2 ms; 126 ms means that or more.
+    /// The sender's own send interval; `None` when unknown. Steps of 2 ms; 510 ms means that or more.
     pub interval: Option<Duration>,
+    /// The usual time between two ticks of the sender's game; `None` when unknown. As coarse as
+    /// [`interval`](Self::interval).
+    pub tick_interval: Option<Duration>,
+    /// Time since the sender's game ticked last, in steps of 1 ms up to 65,534 ms; `None` without a
+    /// game that ticks. A peer's network task answers while its game stands still.
+    pub tick_age: Option<Duration>,
     /// Episode that the datagram belongs to; data of another epoch is dropped and counted.
     pub epoch: u16,
     /// Sequence of the data packet, shared by both paths, by which copies are dropped. Heartbeats
     /// take a sequence of their own; probes and control packets carry the newest one used.
     pub data_seq: u16,
-    /// Sequence of this datagram on the path it travels.
-    pub path_seq: u16,
+    /// Number of this datagram on the path that it travels, modulo 2^32.
+    pub number: u32,
     /// What the sender received, by [`Path::index`]: acknowledgements of a dead path still arrive
     /// over the other.
     pub acks: [PathAck; 2],
@@ -226,9 +245,11 @@ impl Header {
             hidden: false,
             kind,
             interval: None,
+            tick_interval: None,
+            tick_age: None,
             epoch: 0,
             data_seq: 0,
-            path_seq: 0,
+            number: 0,
             acks: [PathAck::EMPTY; 2],
             silence: Duration::ZERO,
             sent: 0,
@@ -244,25 +265,28 @@ impl Header {
             u16::try_from(units).unwrap_or(NO_ECHO)
         });
         let echo = self.echo.filter(|_| hold != NO_ECHO);
-        let echo_by_relay = echo.is_some_and(|echo| echo.path == Path::Relay);
-        out[0] = (WIRE_VERSION << 4)
-            | u8::from(self.degraded)
-            | (u8::from(self.failed_over) << 1)
-            | (u8::from(self.hidden) << 2)
-            | (u8::from(echo_by_relay) << 3);
-        out[1] = self.kind.code() | (encode_interval(self.interval) << 2);
-        out[2..4].copy_from_slice(&self.epoch.to_le_bytes());
-        out[4..6].copy_from_slice(&self.data_seq.to_le_bytes());
-        out[6..8].copy_from_slice(&self.path_seq.to_le_bytes());
-        for (ack, out) in self.acks.iter().zip(out[8..20].chunks_exact_mut(6)) {
+        let tick_age = self.tick_age.map_or(NO_TICK, |age| {
+            u16::try_from(age.as_millis()).map_or(NO_TICK - 1, |ms| ms.min(NO_TICK - 1))
+        });
+        out[0] = (WIRE_VERSION << 4) | self.kind.code();
+        out[1] = flag(self.degraded, SUSPECT)
+            | flag(self.failed_over, FAILED_OVER)
+            | flag(self.hidden, HIDDEN);
+        out[2] = encode_interval(self.interval);
+        out[3] = encode_interval(self.tick_interval);
+        out[4..6].copy_from_slice(&tick_age.to_le_bytes());
+        out[6..8].copy_from_slice(&self.epoch.to_le_bytes());
+        out[8..10].copy_from_slice(&self.data_seq.to_le_bytes());
+        out[10..14].copy_from_slice(&self.number.to_le_bytes());
+        for (ack, out) in self.acks.iter().zip(out[14..26].chunks_exact_mut(6)) {
             out[..2].copy_from_slice(&ack.highest.to_le_bytes());
             out[2..].copy_from_slice(&ack.map.to_le_bytes());
         }
         let silence = self.silence.as_micros() / SILENCE_UNIT_MICROS;
-        out[20] = u8::try_from(silence).unwrap_or(u8::MAX);
-        out[21..25].copy_from_slice(&self.sent.to_le_bytes());
-        out[25..29].copy_from_slice(&echo.map_or(0, |echo| echo.sent).to_le_bytes());
-        out[29..31].copy_from_slice(&hold.to_le_bytes());
+        out[26] = u8::try_from(silence).unwrap_or(u8::MAX);
+        out[27..31].copy_from_slice(&self.sent.to_le_bytes());
+        out[31..35].copy_from_slice(&echo.map_or(0, |echo| echo.sent).to_le_bytes());
+        out[35..37].copy_from_slice(&hold.to_le_bytes());
     }
 
     /// Reads the header of `datagram` and returns it with the payload behind it.
@@ -285,44 +309,53 @@ impl Header {
         if version != WIRE_VERSION {
             return Err(WireError::Version { theirs: version });
         }
-        let kind = DatagramKind::from_code(head[1]);
+        let code = head[0] & 0x0f;
+        let kind = DatagramKind::from_code(code).ok_or(WireError::Kind { code })?;
+        let flags = head[1];
+        if flags & !FLAGS != 0 {
+            return Err(WireError::Flags { flags });
+        }
         if payload.is_empty() != matches!(kind, DatagramKind::Heartbeat | DatagramKind::Probe) {
             return Err(WireError::PayloadLength {
                 kind,
                 len: payload.len(),
             });
         }
-        let acks = [ack_at(head, 8), ack_at(head, 14)];
+        let acks = [ack_at(head, 14), ack_at(head, 20)];
         if acks.iter().any(|ack| ack.map != 0 && ack.map & 1 == 0) {
             return Err(WireError::AckMap);
         }
-        let interval = head[1] >> 2;
-        let hold = u16_at(head, 29);
-        let echo_path = if head[0] & 8 == 0 {
-            Path::Direct
-        } else {
-            Path::Relay
-        };
+        let tick_age = u16_at(head, 4);
+        let hold = u16_at(head, 35);
         let header = Self {
-            degraded: head[0] & 1 != 0,
-            failed_over: head[0] & 2 != 0,
-            hidden: head[0] & 4 != 0,
+            degraded: flags & SUSPECT != 0,
+            failed_over: flags & FAILED_OVER != 0,
+            hidden: flags & HIDDEN != 0,
             kind,
-            interval: (interval != 0).then(|| Duration::from_millis(u64::from(interval) * 2)),
-            epoch: u16_at(head, 2),
-            data_seq: u16_at(head, 4),
-            path_seq: u16_at(head, 6),
+            interval: decode_interval(head[2]),
+            tick_interval: decode_interval(head[3]),
+            tick_age: (tick_age != NO_TICK).then(|| Duration::from_millis(u64::from(tick_age))),
+            epoch: u16_at(head, 6),
+            data_seq: u16_at(head, 8),
+            number: u32_at(head, 10),
             acks,
-            silence: Duration::from_millis(u64::from(head[20]) * 4),
-            sent: u32_at(head, 21),
+            silence: Duration::from_millis(u64::from(head[26]) * 4),
+            sent: u32_at(head, 27),
             echo: (hold != NO_ECHO).then(|| Echo {
-                path: echo_path,
-                sent: u32_at(head, 25),
+                sent: u32_at(head, 31),
                 hold: Duration::from_micros(u64::from(hold) * 16),
             }),
         };
         Ok((header, payload))
     }
+}
+
+fn decode_interval(code: u8) -> Option<Duration> {
+    (code != 0).then(|| Duration::from_millis(u64::from(code) * 2))
+}
+
+const fn flag(set: bool, flag: u8) -> u8 {
+    if set { flag } else { 0 }
 }
 
 fn encode_interval(interval: Option<Duration>) -> u8 {
@@ -373,6 +406,18 @@ pub enum WireError {
         /// The peer's version.
         theirs: u8,
     },
+    /// A kind of datagram that this version does not know.
+    #[error("datagram of unknown kind {code}")]
+    Kind {
+        /// Its code.
+        code: u8,
+    },
+    /// A flag that this version does not know.
+    #[error("datagram with unknown flags {flags:#010b}")]
+    Flags {
+        /// All flags.
+        flags: u8,
+    },
     /// A payload that its kind does not have, or a missing one.
     #[error("{kind:?} datagram with a payload of {len} bytes")]
     PayloadLength {
@@ -415,6 +460,8 @@ impl WireError {
             Self::TooShort { .. } => "tooShort",
             Self::TooLong { .. } => "tooLong",
             Self::Version { .. } => "version",
+            Self::Kind { .. } => "kind",
+            Self::Flags { .. } => "flags",
             Self::PayloadLength { .. } => "payloadLength",
             Self::AckMap => "ackMap",
             Self::Control => "control",
@@ -433,6 +480,20 @@ pub(crate) const fn seq_diff(a: u16, b: u16) -> i16 {
 /// How far `a` is ahead of `b` for 32-bit serial numbers, negative when it is behind.
 pub(crate) const fn seq_diff32(a: u32, b: u32) -> i32 {
     a.wrapping_sub(b).cast_signed()
+}
+
+/// The packet number nearest to `reference` whose low 32 bits are `number`.
+#[must_use]
+pub const fn expand_number(reference: u64, number: u32) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "the wire carries the low 32 bits")]
+    let ahead = seq_diff32(number, reference as u32);
+    let expanded = reference.wrapping_add_signed(ahead as i64);
+    // Before the first number there is none.
+    if ahead < 0 && expanded > reference {
+        number as u64
+    } else {
+        expanded
+    }
 }
 
 /// Writes a monotonic time as headers carry it: microseconds modulo 2^32 (71 minutes).

@@ -43,6 +43,8 @@ pub enum EndReason {
     Refused,
     /// The connection to the server was lost before the peers had met.
     ServerLost,
+    /// The network task of this peer ended by a fault of its own.
+    NetworkFailed,
     /// The ggrs session was removed from the world: the end of an observed game's episode.
     SessionRemoved,
     /// The app exited while the episode of an observed game ran.
@@ -53,7 +55,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason of the library, that is all but [`Game`](Self::Game).
-    pub const KNOWN: [Self; 12] = [
+    pub const KNOWN: [Self; 13] = [
         Self::FrameLimit,
         Self::Completed,
         Self::WaitTimeout,
@@ -64,6 +66,7 @@ impl EndReason {
         Self::Desync,
         Self::Refused,
         Self::ServerLost,
+        Self::NetworkFailed,
         Self::SessionRemoved,
         Self::AppExit,
     ];
@@ -82,6 +85,7 @@ impl EndReason {
             Self::Desync => "desync",
             Self::Refused => "refused",
             Self::ServerLost => "serverLost",
+            Self::NetworkFailed => "networkFailed",
             Self::SessionRemoved => "sessionRemoved",
             Self::AppExit => "appExit",
             Self::Game(word) => word,

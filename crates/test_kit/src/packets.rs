@@ -242,18 +242,23 @@ impl AdapterPair {
 
 impl SocketPair for AdapterPair {
     fn tick(&mut self, tick: &Tick) -> usize {
-        send_and_receive(&mut self.0, tick)
+        send(&mut self.0, tick);
+        receive(&mut self.0)
     }
 }
 
-/// Both peers send, then both receive.
-fn send_and_receive<S: NonBlockingSocket<PeerId>>(sockets: &mut [S; 2], tick: &Tick) -> usize {
+/// Both peers send what they sent in this tick of the recording.
+fn send<S: NonBlockingSocket<PeerId>>(sockets: &mut [S; 2], tick: &Tick) {
     let ids = ids();
     for (me, socket) in sockets.iter_mut().enumerate() {
         for message in &tick.sent[me] {
             socket.send_to(message, &ids[1 - me]);
         }
     }
+}
+
+/// Both peers receive; returns how many messages arrived.
+fn receive<S: NonBlockingSocket<PeerId>>(sockets: &mut [S; 2]) -> usize {
     let arrived = sockets
         .iter_mut()
         .map(|socket| std::hint::black_box(socket.receive_all_messages()).len());
@@ -398,6 +403,9 @@ impl SocketPair for LabPair {
         for (net, &frame) in self.nets.iter().zip(&tick.frames) {
             net.set_current_frame(frame);
         }
-        send_and_receive(&mut self.sockets, tick)
+        send(&mut self.sockets, tick);
+        // One packet for all messages of the tick.
+        self.nets.iter().for_each(LabNet::flush);
+        receive(&mut self.sockets)
     }
 }

@@ -9,7 +9,7 @@ use ggrs::Config;
 use super::LabSession;
 use crate::session::{Focus, SessionError, SessionPhase};
 use crate::transport::LabNet;
-use rollback_lab_link::link::Link;
+use rollback_lab_link::link::LinkSnapshot;
 use rollback_lab_link::wire::ControlMessage;
 
 /// How long the players of a complete room may take to meet: twice what a path may take to come up.
@@ -91,7 +91,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 .remotes()
                 .find(|player_slot| !self.greeted.contains(&player_slot.peer))
                 .or_else(|| {
-                    let usable = |peer| net.link(peer, Link::usable).unwrap_or(false);
+                    let usable = |peer| net.link(peer, LinkSnapshot::usable).unwrap_or(false);
                     self.room
                         .remotes()
                         .find(|player_slot| !usable(player_slot.peer))

@@ -16,7 +16,7 @@ use crate::session::episode::EndFlags;
 use crate::session::margin::{advice, margins};
 use crate::session::{EpisodeFinalized, EpisodeStopped, SessionError, SessionPhase};
 use crate::transport::LabNet;
-use rollback_lab_link::link::Link;
+use rollback_lab_link::link::LinkSnapshot;
 use rollback_lab_link::wire::ControlMessage;
 
 /// How long the end of an episode waits for the reports of the others before its record is completed
@@ -194,7 +194,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let acknowledged = self.room.remotes().all(|player_slot| {
             self.room.is_gone(player_slot.peer)
                 || net
-                    .link(player_slot.peer, Link::unacked_control)
+                    .link(player_slot.peer, LinkSnapshot::unacked_control)
                     .unwrap_or(0)
                     == 0
         });

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -52,6 +52,8 @@ pub(crate) enum OutFrame {
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     outgoing: AtomicWaker,
+    /// The reader of events and relayed packets.
+    incoming: AtomicWaker,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,7 @@ impl Default for Shared {
                 stats: ServerStats::default(),
             }),
             outgoing: AtomicWaker::new(),
+            incoming: AtomicWaker::new(),
         }
     }
 }
@@ -125,6 +128,16 @@ impl Shared {
 
     pub(super) fn relayed_len(&self) -> usize {
         self.lock().relayed.len()
+    }
+
+    pub(super) fn poll_incoming(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.incoming.register(context.waker());
+        let inner = self.lock();
+        if inner.events.is_empty() && inner.relayed.is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     }
 
     pub(super) fn stats(&self) -> ServerStats {
@@ -220,6 +233,7 @@ impl Shared {
 
     pub(super) fn emit(&self, event: ServerEvent) {
         self.lock().push_event(event);
+        self.incoming.wake();
     }
 
     /// Emits how the connection ended. Nothing is queued for sending from then on.
@@ -232,6 +246,7 @@ impl Shared {
         inner.game.clear();
         inner.clocks.clear();
         inner.push_event(event);
+        self.incoming.wake();
     }
 
     /// Reports a stock server, unless a binary frame has shown that it is none.
@@ -239,6 +254,7 @@ impl Shared {
         let inner = &mut *self.lock();
         if !inner.binary_seen {
             inner.push_event(ServerEvent::NoRelay);
+            self.incoming.wake();
         }
     }
 
@@ -256,6 +272,7 @@ impl Shared {
             inner.id_assigned = true;
             let id = *id;
             inner.push_event(ServerEvent::IdAssigned(id));
+            self.incoming.wake();
             // The socket may be gone while the relay is still in use.
             let _ = inner.to_matchbox.unbounded_send(event);
             return TextSeen::FirstId;
@@ -289,6 +306,7 @@ impl Shared {
                             payload: payload.to_vec(),
                             received_at,
                         });
+                        self.incoming.wake();
                         return;
                     }
                 }
@@ -306,6 +324,7 @@ impl Shared {
         };
         inner.binary_seen = true;
         inner.push_event(event);
+        self.incoming.wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

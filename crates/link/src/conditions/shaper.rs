@@ -332,6 +332,12 @@ impl<T: Clone> Shaper<T> {
         Some(waiting.shaped)
     }
 
+    /// When the next packet is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        self.queue.peek().map(|waiting| waiting.due)
+    }
+
     /// Reuses the buffer of a delivered packet.
     pub fn recycle(&mut self, bytes: Vec<u8>) {
         if self.spare.len() < SPARE_MAX {
@@ -341,8 +347,8 @@ impl<T: Clone> Shaper<T> {
 
     /// What was done to the packets of `path` so far.
     #[must_use]
-    pub fn realised(&self, path: Path) -> Realised {
-        self.lanes[path.index()].realised.clone()
+    pub const fn realised(&self, path: Path) -> &Realised {
+        &self.lanes[path.index()].realised
     }
 }
 

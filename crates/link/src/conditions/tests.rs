@@ -116,7 +116,7 @@ fn realised_statistics_since_a_moment_exclude_those_before() {
     let send = |shaper: &mut Shaper<()>, at: u32, taken: u32, count| {
         (0..count).for_each(|_| shaper.push(MS * at, Path::Direct, &[1], ()));
         while shaper.pop_due(MS * taken).is_some() {}
-        shaper.realised(Path::Direct)
+        shaper.realised(Path::Direct).clone()
     };
     let before = send(&mut shaper, 0, 80, 100);
     let shorter = Shape {
@@ -265,7 +265,7 @@ fn sent_every_ms(spec: &str, packets: u32, bytes: usize) -> (Realised, Vec<u32>)
             shaper.recycle(packet.bytes);
         }
     }
-    let realised = shaper.realised(Path::Direct);
+    let realised = shaper.realised(Path::Direct).clone();
     assert_eq!(
         realised.offered,
         realised.lost + realised.cut + realised.queue_dropped + realised.passed(),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{RING, StretchQuality};
-use crate::wire::{PathAck, SeqOrder, seq_diff};
+use crate::wire::{PathAck, SeqOrder, expand_number, seq_diff};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct ReceivedEntry {
@@ -14,11 +14,16 @@ struct ReceivedEntry {
     on_time: bool,
 }
 
+/// Serial arithmetic of 16 bits (RFC 1982) orders sequences that are closer than this.
+const HALF_OF_SEQUENCES: u64 = 1 << 15;
+
 /// Packets received on one path.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedPackets {
     ring: [ReceivedEntry; RING],
     ack: PathAck,
+    /// Number of the newest packet.
+    newest: u64,
     last: Option<Duration>,
     missed: u64,
     reordered: u64,
@@ -30,6 +35,7 @@ impl Default for ReceivedPackets {
         Self {
             ring: [ReceivedEntry::default(); RING],
             ack: PathAck::EMPTY,
+            newest: 0,
             last: None,
             missed: 0,
             reordered: 0,
@@ -39,9 +45,24 @@ impl Default for ReceivedPackets {
 }
 
 impl ReceivedPackets {
-    /// Records a packet that arrived at `at`; returns whether it is the newest one.
-    pub(crate) fn record(&mut self, seq: u16, at: Duration, on_time: bool) -> bool {
+    /// Records a packet that arrived at `at` with the low bits of its number; returns whether it is
+    /// the newest one.
+    pub(crate) fn record(&mut self, number: u32, at: Duration, on_time: bool) -> bool {
         self.last = Some(at);
+        let number = expand_number(self.newest, number);
+        let ahead = number.saturating_sub(self.newest);
+        self.newest = self.newest.max(number);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "acknowledgements carry the low 16 bits"
+        )]
+        let seq = number as u16;
+        if ahead > HALF_OF_SEQUENCES && self.ack.newest().is_some() {
+            // Sequences cannot tell such a jump from a packet of the past.
+            self.ring = [ReceivedEntry::default(); RING];
+            self.ack = PathAck::EMPTY;
+            self.missed += ahead - 1;
+        }
         let entry = ReceivedEntry {
             at,
             present: true,

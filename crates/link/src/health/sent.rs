@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{RING, Recurrence, StretchQuality};
-use crate::wire::{PathAck, seq_diff};
+use crate::wire::{PathAck, expand_number, seq_diff};
 
 /// A packet is lost when one three later was acknowledged and it was not: the packet threshold of
 /// RFC 9002, section 6.1.1, which tolerates the reordering seen in practice.
@@ -80,9 +80,10 @@ impl Default for SentPackets {
 }
 
 impl SentPackets {
-    /// Sequence of the next packet.
-    pub(crate) const fn next_seq(&self) -> u16 {
-        self.next
+    /// Number of the next packet on this path, which never repeats. Its low 16 bits are its sequence
+    /// in acknowledgements.
+    pub(crate) const fn next_number(&self) -> u64 {
+        self.total
     }
 
     /// Remembers that the next packet was sent.
@@ -201,9 +202,17 @@ impl SentPackets {
         })
     }
 
-    /// Whether the packet with this sequence was confirmed. One that left the ring counts as not.
-    pub(crate) fn confirmed(&self, seq: u16) -> bool {
-        (1..=self.total.min(RING as u64)).contains(&self.behind(seq))
+    /// Whether the packet whose number ends in these bits was confirmed. One that left the ring
+    /// counts as not.
+    pub(crate) fn confirmed(&self, number: u32) -> bool {
+        let number = expand_number(self.total, number);
+        let behind = self.total.saturating_sub(number);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the ring is indexed by the low 16 bits"
+        )]
+        let seq = number as u16;
+        (1..=self.total.min(RING as u64)).contains(&behind)
             && self.ring[slot(seq)].fate == Fate::Acked
     }
 

@@ -119,8 +119,8 @@ fn silence_inside_a_stretch_or_at_its_start_leaves_it_uncovered() {
     let came = |gap_at: u32, gap: Duration| {
         let mut received = ReceivedPackets::default();
         let mut at = Duration::ZERO;
-        for n in 0..60_u16 {
-            at += if u32::from(n) == gap_at { gap } else { 16 * MS };
+        for n in 0..60_u32 {
+            at += if n == gap_at { gap } else { 16 * MS };
             received.record(n, at, true);
         }
         received.quality(at - 500 * MS, at, 50 * MS)
@@ -134,8 +134,8 @@ fn silence_inside_a_stretch_or_at_its_start_leaves_it_uncovered() {
 #[test]
 fn gaps_reordering_and_duplicates_are_counted_across_the_wrap() {
     let mut received = ReceivedPackets::default();
-    for seq in [65_533, 65_535, 65_534, 65_534, 2, 0, 1] {
-        received.record(seq, MS, true);
+    for number in [65_533, 65_535, 65_534, 65_534, 65_538, 65_536, 65_537] {
+        received.record(number, MS, true);
     }
     assert_eq!(
         (
@@ -145,7 +145,7 @@ fn gaps_reordering_and_duplicates_are_counted_across_the_wrap() {
         ),
         (0, 3, 1)
     );
-    received.record(9, 2 * MS, true);
+    received.record(65_545, 2 * MS, true);
     assert_eq!(received.missed(), 6);
     assert_eq!(received.missing_since(MS), 6);
 }
@@ -189,7 +189,7 @@ proptest! {
             (0..more).for_each(|_| sent.record(MS, 0));
             total += u64::from(more);
             // Half of them near what was sent, half anywhere.
-            let highest = if map & 2 == 0 { sent.next_seq().wrapping_sub(highest % 300) } else { highest };
+            let highest = if map & 2 == 0 { (sent.next_number() as u16).wrapping_sub(highest % 300) } else { highest };
             let ack = PathAck { highest, map: map | 1 };
             if sent.check(ack).is_ok() {
                 confirmed += u64::from(sent.confirm(ack, MS * 2));

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::{ClockEstimate, ClockEstimator, Link, LinkEpisode, frame, micros};
+use super::{ClockEstimate, ClockEstimator, Link, LinkEpisode, beat, frame, micros};
 use crate::{
     cause::{Evidence, PlayerLink, Via},
     health::{RECOVERY, StretchQuality},
     route::{PathEvidence, RELAY_SILENCE, RouteState, tolerance},
-    wire::Path,
+    wire::{Header, Path},
 };
 
 /// Smallest silence that makes a path suspect at a healthy margin: two frames at 60 Hz. Below it a
@@ -16,7 +16,7 @@ use crate::{
 const SILENCE_MIN: Duration = Duration::from_millis(34);
 /// Round trips after which the estimate has forgotten its start (a gain of 1/8, RFC 6298).
 const STEADY_SAMPLES: u64 = 16;
-/// How many times the jitter must fit into an interval for two intervals to be silence.
+/// How many times the jitter must fit into an interval for two and a quarter to be silence.
 const STEADY_JITTER: u32 = 4;
 /// An echo over the relay proves it for this long: two probes, one a second, may be lost.
 const ECHO_AGE: Duration = Duration::from_millis(2_500);
@@ -44,13 +44,13 @@ impl Link {
 
     /// Direct silence that makes the path suspect, `S`: three intervals, at least 34 ms.
     ///
-    /// Two intervals where three overdraw the prediction window and two may not (over a grid of
-    /// delays, losing the direct path begins to stall an interval below a margin of zero). Where no
-    /// limit could save the frame, an early suspicion would only cost relay traffic. Two intervals
-    /// are silence only on a link that is measured and steady: with jitter a healthy packet misses
-    /// its poll as often, and the first round trips still include the wait for the game's first tick.
+    /// Two and a quarter where three overdraw the prediction window and that may not (over a grid of
+    /// delays, losing the direct path begins to stall an interval below a margin of zero): the packet
+    /// after a single lost one is not late yet. Where no limit could save the frame, an early
+    /// suspicion would only cost relay traffic. It is silence only on a link that is measured and
+    /// steady: with jitter a healthy packet misses its poll as often.
     fn silence_limit(&self) -> Duration {
-        let (calm, quick) = (self.calm_limit(), self.interval() * 2);
+        let (calm, quick) = (self.calm_limit(), self.interval() * 9 / 4);
         let near = self.interval().as_secs_f64() * -1e3;
         let above = |limit, bound| self.margin_ms_at(limit).is_some_and(|ms| ms >= bound);
         let direct = &self.paths[Path::Direct.index()];
@@ -157,7 +157,10 @@ impl Link {
             shift: self.last_shift,
             offset_us: self.clock_offset().map(|offset| offset.offset_us),
             frame,
-            interval: self.interval(),
+            interval: self
+                .peer
+                .tick_interval
+                .map_or(self.interval(), |ticks| ticks.max(frame)),
             // The same on every peer.
             covered: frame * self.settings.input_delay,
         }
@@ -165,7 +168,18 @@ impl Link {
 
     /// The send interval in our headers.
     pub(super) fn advertised(&self) -> Duration {
-        self.cadence.interval().max(frame(self.settings.fps))
+        self.cadence.interval().max(self.beat())
+    }
+
+    /// The interval of our heartbeats.
+    pub(super) fn beat(&self) -> Duration {
+        beat(self.settings.fps)
+    }
+
+    /// The usual time between two ticks of the peer's game, by its header: at least a frame.
+    pub(super) fn peer_tick_interval(&self, header: &Header) -> Duration {
+        let ticks = header.tick_interval.or(header.interval);
+        ticks.unwrap_or_default().max(frame(self.settings.fps))
     }
 
     /// Whether the relay delivered an acknowledgement lately.
@@ -329,7 +343,7 @@ impl Link {
         let left = window * frame_us
             - micros(direct / 2)
             - micros(relay / 2)
-            - micros(self.interval())
+            - micros(self.cadence.interval().min(self.interval()))
             - micros(silence_limit)
             - self
                 .paths

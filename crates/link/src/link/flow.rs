@@ -1,6 +1,6 @@
 //! The sequence that data packets and heartbeats share over both paths: which packets are missing,
-//! and when the peer paused. A peer that polls sends at least one of them per tick, so a gap in time
-//! between two neighbours is the peer's own.
+//! and when the peer's game paused. Every header states when the game ticked last, so a gap between
+//! the ticks of two neighbours is the game's own.
 
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ pub struct Packet {
 #[derive(Clone, Copy, Debug)]
 struct Newest {
     seq: u16,
-    sent: Duration,
+    /// When the game had ticked last.
+    tick: Duration,
     hidden: bool,
 }
 
@@ -58,8 +59,8 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Records the header of a data packet or heartbeat; `interval` is the expected one. `held` states
-    /// that this peer itself stalled just before.
+    /// Records the header of a data packet or heartbeat; `interval` is the expected one of the game's
+    /// ticks. `held` states that this peer itself stalled just before.
     pub(super) fn record(
         &mut self,
         header: &Header,
@@ -68,16 +69,17 @@ impl Flow {
         held: bool,
     ) {
         let (seq, hidden) = (header.data_seq, header.hidden);
-        let newest = Newest { seq, sent, hidden };
+        let tick = sent.saturating_sub(header.tick_age.unwrap_or_default());
+        let newest = Newest { seq, tick, hidden };
         let step = self.newest.map(|before| seq_diff(seq, before.seq));
         match (self.newest, step) {
             (Some(before), Some(step)) if step > 0 => {
                 let missing = u32::from(step.unsigned_abs()) - 1;
                 self.missing = self.missing.wrapping_add(missing);
-                if sent.saturating_sub(before.sent) > limit(interval) {
+                if tick.saturating_sub(before.tick) > limit(interval) {
                     self.gap = Some(Gap {
                         from: before,
-                        to: sent,
+                        to: tick,
                         hidden,
                         missing,
                     });
@@ -94,10 +96,10 @@ impl Flow {
         }
         if let Some(gap) = self.gap
             // The missing packets were sent in it, at least one per tick.
-            && gap.to.saturating_sub(gap.from.sent) > limit(interval) + interval * gap.missing
+            && gap.to.saturating_sub(gap.from.tick) > limit(interval) + interval * gap.missing
         {
             self.pause = Some(Pause {
-                from: gap.from.sent,
+                from: gap.from.tick,
                 to: gap.to,
                 hidden: gap.from.hidden || gap.hidden,
             });
@@ -119,12 +121,12 @@ impl Flow {
         let Some(gap) = &mut self.gap else {
             return;
         };
-        if seq_diff(late.seq, gap.from.seq) <= 0 || late.sent > gap.to {
+        if seq_diff(late.seq, gap.from.seq) <= 0 || late.tick > gap.to {
             return;
         }
         gap.missing = gap.missing.saturating_sub(1);
-        if late.sent + interval / 2 >= gap.to {
-            gap.to = late.sent;
+        if late.tick + interval / 2 >= gap.to {
+            gap.to = late.tick;
         } else {
             gap.from = late;
         }

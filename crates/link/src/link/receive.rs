@@ -64,9 +64,9 @@ impl Link {
                 .episode
                 .is_some_and(|episode| episode.epoch == header.epoch);
         if in_flow {
-            let interval = self.interval();
+            let tick = self.peer_tick_interval(&header);
             let held = self.cadence.stalling(now);
-            self.flow.record(&header, sent_at, interval, held);
+            self.flow.record(&header, sent_at, tick, held);
         }
         Ok(match header.kind {
             DatagramKind::Data => {
@@ -144,14 +144,14 @@ impl Link {
         if !stalling {
             health.delay.add(now, transit);
         }
-        if health.received.record(header.path_seq, awake, on_time) {
+        if health.received.record(header.number, awake, on_time) {
             self.stamps[path.index()] = Some((header.sent, arrived));
         }
 
-        if let Some(echo) = header.echo.filter(|echo| !stalling && echo.path == path) {
+        if let Some(echo) = header.echo.filter(|_| !stalling) {
             // How long a stamped packet waited here is known, and not in the measurement.
             let late = if arrived < now { Duration::ZERO } else { late };
-            self.record_echo(arrived, sent_at, header, echo, late);
+            self.record_echo(arrived, sent_at, header, path, echo, late);
         }
         for path in Path::ALL {
             self.paths[path.index()]
@@ -172,6 +172,7 @@ impl Link {
                 received: true,
                 clock: sent_at,
                 interval: header.interval,
+                tick_interval: header.tick_interval,
                 degraded: header.degraded,
                 // Monotone, unless failback is allowed.
                 failed_over: header.failed_over
@@ -196,10 +197,11 @@ impl Link {
         now: Duration,
         sent_at: Duration,
         header: &Header,
+        path: Path,
         echo: Echo,
         late: Duration,
     ) {
-        let index = echo.path.index();
+        let index = path.index();
         let health = &mut self.paths[index];
         if self.sampled[index] == Some(echo.sent)
             || !health.sent.stamped(header.acks[index], echo.sent)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{IDLE_EPOCH, Link, MAX_PAYLOAD, Out, SentBy, Transmit, frame};
+use super::{IDLE_EPOCH, Link, MAX_PAYLOAD, Out, SentBy, Transmit};
 use crate::{
     route::{RouteCause, RouteChange, RouteState},
     wire::{DatagramKind, Echo, HEADER_LEN, Header, Path, wrap_micros},
@@ -153,7 +153,7 @@ impl Link {
         sent
     }
 
-    /// A header alone in every tick in which the game sent nothing, so that silence means loss.
+    /// A header alone when the game has sent nothing for one interval, so that silence means loss.
     fn send_heartbeat(&mut self, now: Duration, out: &mut Out<'_>) {
         if self.episode.is_none() {
             if self.exit_headers > 0 {
@@ -162,14 +162,14 @@ impl Link {
             }
             return;
         }
-        // An app that renders at 144 Hz and simulates at 60 owes a packet per frame, not per poll,
-        // and its game may still send in this tick: a first heartbeat waits for one poll more.
-        let frame = frame(self.settings.fps);
+        // A link that polls more often than that owes a packet per interval, not per poll, and the game
+        // may still send in time: a first heartbeat waits for one poll more.
+        let beat = self.beat();
         let poll = self.cadence.interval();
-        let patience = if self.quiet || poll * 4 >= frame * 3 {
-            frame * 3 / 4
+        let patience = if self.quiet || poll * 4 >= beat * 3 {
+            beat * 3 / 4
         } else {
-            frame + poll
+            beat + poll
         };
         let owed = self
             .last_flow
@@ -290,9 +290,11 @@ impl Link {
             failed_over: self.router.announces_failover(now),
             hidden: self.hidden,
             interval: Some(self.advertised()),
+            tick_interval: self.game.interval(),
+            tick_age: self.game.age(now),
             epoch: self.episode.map_or(IDLE_EPOCH, |episode| episode.epoch),
             data_seq,
-            path_seq: self.paths[path.index()].sent.next_seq(),
+            number: low_32(self.paths[path.index()].sent.next_number()),
             acks: [self.paths[0].received.ack(), self.paths[1].received.ack()],
             silence: self.silence(Path::Direct, awake),
             sent: stamp,
@@ -323,7 +325,7 @@ impl Link {
         self.stats.count_sent(path, kind, len);
         self.last_sent[path.index()] = Some(now);
         if kind == DatagramKind::Data && data_seq == self.newest_input.seq {
-            self.newest_input.sent_as[path.index()] = Some(header.path_seq);
+            self.newest_input.sent_as[path.index()] = Some(header.number);
             self.newest_input.at = awake;
         }
         self.paths[path.index()].sent.record(awake, stamp);
@@ -334,10 +336,17 @@ impl Link {
     fn echo(&self, now: Duration, path: Path) -> Option<Echo> {
         self.stamps[path.index()]
             .map(|(sent, at)| Echo {
-                path,
                 sent,
                 hold: now.saturating_sub(at),
             })
             .filter(|echo| echo.hold < ECHO_HOLD_MAX)
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the wire carries the low 32 bits; expand_number restores the rest"
+)]
+const fn low_32(number: u64) -> u32 {
+    number as u32
 }

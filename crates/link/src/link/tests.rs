@@ -103,11 +103,10 @@ fn an_echo_of_a_stamp_never_sent_is_not_measured() {
         let mut header = Header::new(DatagramKind::Heartbeat);
         header.acks[0] = PathAck { highest: 3, map: 1 };
         header.echo = Some(Echo {
-            path: Path::Direct,
             sent,
             hold: Duration::ZERO,
         });
-        header.path_seq = 100;
+        header.number = 100;
         link.receive(now, Path::Direct, &datagram(&header, &[]))
             .unwrap();
     }
@@ -147,13 +146,13 @@ fn a_stamped_arrival_is_measured_without_its_wait_for_the_poll() {
 fn data_of_another_episode_is_dropped_and_counted() {
     let (mut link, _, now) = playing(3);
     let mut header = Header::new(DatagramKind::Data);
-    (header.epoch, header.path_seq, header.data_seq) = (2, 50, 50);
+    (header.epoch, header.number, header.data_seq) = (2, 50, 50);
     let bytes = datagram(&header, &[1]);
     let incoming = link.receive(now, Path::Direct, &bytes).unwrap();
     assert_eq!(incoming, Incoming::OtherEpoch);
     assert_eq!(link.stats().epoch_dropped, 1);
     header.epoch = 1;
-    header.path_seq = 51;
+    header.number = 51;
     let bytes = datagram(&header, &[1]);
     let via = Path::Relay;
     let incoming = link.receive(now, via, &bytes).unwrap();
@@ -227,19 +226,19 @@ fn header() -> impl Strategy<Value = Header> {
         DatagramKind::Heartbeat,
         DatagramKind::Probe,
     ]);
-    let echo = prop::option::of((any::<bool>(), any::<u32>(), 0..1_048_u64));
+    let echo = prop::option::of((any::<u32>(), 0..1_048_u64));
     (
         (
             any::<[bool; 3]>(),
             kind,
             prop_oneof![Just(1_u16), any::<u16>()],
             any::<u16>(),
-            any::<u16>(),
+            any::<u32>(),
         ),
         (ack(), ack(), any::<u32>(), echo, 0..64_u64),
     )
         .prop_map(
-            |((flags, kind, epoch, data_seq, path_seq), (direct, relay, sent, echo, interval))| {
+            |((flags, kind, epoch, data_seq, number), (direct, relay, sent, echo, interval))| {
                 Header {
                     degraded: flags[0],
                     failed_over: flags[1],
@@ -247,11 +246,10 @@ fn header() -> impl Strategy<Value = Header> {
                     interval: (interval > 0).then(|| MS * 2 * u32::try_from(interval).unwrap()),
                     epoch,
                     data_seq,
-                    path_seq,
+                    number,
                     acks: [direct, relay],
                     sent,
-                    echo: echo.map(|(relay, sent, hold)| Echo {
-                        path: if relay { Path::Relay } else { Path::Direct },
+                    echo: echo.map(|(sent, hold)| Echo {
                         sent,
                         hold: Duration::from_millis(hold),
                     }),

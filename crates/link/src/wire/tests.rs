@@ -30,9 +30,11 @@ fn full_header() -> Header {
         hidden: true,
         kind: DatagramKind::Data,
         interval: Some(Duration::from_millis(16)),
+        tick_interval: Some(Duration::from_millis(100)),
+        tick_age: Some(Duration::from_millis(0x0a0b)),
         epoch: 0x0102,
         data_seq: 0x0304,
-        path_seq: 0x0506,
+        number: 0x0506_0708,
         acks: [
             PathAck {
                 highest: 0x0708,
@@ -46,7 +48,6 @@ fn full_header() -> Header {
         silence: Duration::from_millis(40),
         sent: 0xdead_beef,
         echo: Some(Echo {
-            path: Path::Relay,
             sent: 0x0bad_cafe,
             hold: Duration::from_micros(160),
         }),
@@ -58,8 +59,9 @@ fn the_header_layout_is_pinned_byte_by_byte() {
     let mut out = [0; HEADER_LEN];
     full_header().encode(&mut out);
     let expected: [u8; HEADER_LEN] = [
-        0x1d, 0x20, 0x02, 0x01, 0x04, 0x03, 0x06, 0x05, 0x08, 0x07, 0xff, 0, 0, 0, 9, 0, 1, 0, 0,
-        0x80, 10, 0xef, 0xbe, 0xad, 0xde, 0xfe, 0xca, 0xad, 0x0b, 10, 0,
+        0x20, 0x05, 8, 50, 0x0b, 0x0a, 0x02, 0x01, 0x04, 0x03, 0x08, 0x07, 0x06, 0x05, 0x08, 0x07,
+        0xff, 0, 0, 0, 9, 0, 1, 0, 0, 0x80, 10, 0xef, 0xbe, 0xad, 0xde, 0xfe, 0xca, 0xad, 0x0b, 10,
+        0,
     ];
     assert_eq!(out, expected);
 }
@@ -90,7 +92,7 @@ fn an_interval_saturates_and_is_not_rounded_to_unknown() {
     for (interval, expected) in [
         (Duration::from_micros(100), Duration::from_millis(2)),
         (Duration::from_micros(16_667), Duration::from_millis(16)),
-        (Duration::from_secs(5), Duration::from_millis(126)),
+        (Duration::from_secs(5), Duration::from_millis(510)),
     ] {
         let mut header = Header::new(DatagramKind::Probe);
         header.interval = Some(interval);
@@ -110,19 +112,26 @@ fn refused_datagrams_name_their_reason() {
     assert_eq!(reason(&[0x10; MAX_DATAGRAM + 1]), "tooLong");
     assert_eq!(reason(&out[..HEADER_LEN]), "payloadLength");
     let mut other = out;
-    other[1] = DatagramKind::Heartbeat.code();
+    other[0] = 0x20 | DatagramKind::Heartbeat.code();
     assert_eq!(reason(&other), "payloadLength");
+    other[0] = 0x24;
+    assert_eq!(reason(&other), "kind");
+    for flag in 3..8 {
+        other = out;
+        other[1] |= 1 << flag;
+        assert_eq!(reason(&other), "flags");
+    }
     other = out;
-    other[0] = 0x20;
+    other[0] = 0x10;
     assert_eq!(reason(&other), "version");
     assert!(
         Header::decode(&other)
             .unwrap_err()
             .to_string()
-            .contains("version 2")
+            .contains("version 1")
     );
     other = out;
-    other[10] = 0xfe;
+    other[16] = 0xfe;
     assert_eq!(reason(&other), "ackMap");
 }
 
@@ -143,6 +152,19 @@ fn an_ack_map_distinguishes_new_reordered_duplicate_and_too_old() {
     assert_eq!(ack.map, 1);
     assert_eq!(ack.record(8), SeqOrder::TooOld);
     assert_eq!(ack.record(9), SeqOrder::Reordered);
+}
+
+#[test]
+fn packet_numbers_are_restored_from_their_low_bits() {
+    for reference in [0, 5, u64::from(u32::MAX) - 1, 1 << 32, (7 << 32) + 3] {
+        for ahead in [-3_i64, 0, 1, 2, 1_000, (1 << 31) - 1] {
+            let Some(number) = reference.checked_add_signed(ahead) else {
+                continue;
+            };
+            assert_eq!(expand_number(reference, number as u32), number, "{reference} {ahead}");
+        }
+    }
+    assert_eq!(expand_number(3, u32::MAX), u64::from(u32::MAX), "there is none before 0");
 }
 
 #[test]
@@ -248,10 +270,11 @@ proptest! {
     }
 
     #[test]
-    fn any_header_bytes_survive_a_round_trip(mut bytes: [u8; HEADER_LEN], flags in 0_u8..16) {
-        bytes[0] = (WIRE_VERSION << 4) | flags;
-        bytes[10] |= 1;
+    fn any_header_bytes_survive_a_round_trip(mut bytes: [u8; HEADER_LEN], kind in 0_u8..4, flags in 0_u8..8) {
+        bytes[0] = (WIRE_VERSION << 4) | kind;
+        bytes[1] = flags;
         bytes[16] |= 1;
+        bytes[22] |= 1;
         let datagram = [&bytes[..], &[1]].concat();
         match Header::decode(&datagram) {
             Ok((header, payload)) => {
