@@ -294,6 +294,11 @@ impl LabNet {
         self.game().set_current_frame(frame);
     }
 
+    /// The next frame to simulate.
+    pub(crate) fn current_frame(&self) -> Frame {
+        self.game().current_frame()
+    }
+
     /// Sets by how many frames this peer runs ahead of the others (negative: behind).
     pub(crate) fn set_skew(&self, frames: i32) {
         self.game().set_skew(frames);

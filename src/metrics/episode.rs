@@ -16,6 +16,19 @@ use rollback_lab_link::route::RouteChange;
 use rollback_lab_record::digest::fold_checksum;
 use rollback_lab_record::{ConditionRealised, EndReason, Path, PeerClock};
 
+/// One sample of the latency to one player.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LatencyMark {
+    /// The remote player.
+    pub player: usize,
+    /// When.
+    pub at: Duration,
+    /// The smoothed round trip over the route in use.
+    pub rtt_ms: f32,
+    /// From reading an input there to simulating with it here.
+    pub input_ms: Option<f32>,
+}
+
 /// Lateness of an input that has not arrived.
 pub(crate) const NOT_COME: u16 = u16::MAX;
 
@@ -59,7 +72,7 @@ pub(crate) struct EpisodeData<I> {
     pub received: [Runs<Option<Path>>; MAX_PLAYERS],
     pub links: BTreeMap<usize, LinkReport>,
     pub routes: Vec<(usize, Frame, RouteChange)>,
-    pub rtt: Vec<(usize, Duration, f32)>,
+    pub latency: Vec<LatencyMark>,
     pub margins: BTreeMap<usize, Vec<f32>>,
     pub condition_realised: BTreeMap<Path, ConditionRealised>,
     pub condition_interrupted: bool,
@@ -160,7 +173,7 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
             received: Default::default(),
             links: BTreeMap::new(),
             routes: Vec::new(),
-            rtt: Vec::new(),
+            latency: Vec::new(),
             margins: BTreeMap::new(),
             condition_realised: BTreeMap::new(),
             condition_interrupted: false,

@@ -40,6 +40,13 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.current.is_none() && self.pending().next().is_some()
     }
 
+    /// Length of a frame of the running episode, or of the next one.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn frame_ms(&self) -> f64 {
+        let fps = self.current.as_ref().map_or(self.template.fps, |current| current.meta.fps);
+        1e3 / f64::from(fps.max(1))
+    }
+
     /// Sets the frames per second of the running and later episodes, for games that configure none.
     pub(crate) fn set_fps(&mut self, fps: u32) {
         self.template.fps = fps;

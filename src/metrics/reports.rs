@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::compact::Runs;
+use super::episode::LatencyMark;
 use super::{DesyncNote, EpisodeData, LinkReport, LiveNumbers, LossNote, SessionMetrics};
 use crate::rollback::trace::Frame;
 use rollback_lab_link::link::SentBy;
@@ -39,10 +40,23 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.edit(|episode| episode.routes.push((player, frame, change)));
     }
 
-    /// The round trip to `player` over the route in use, about once a second.
-    pub fn record_rtt(&mut self, player: usize, at: Duration, rtt_ms: f64) {
+    /// The round trip to `player` over the route in use, and the latency of that player's inputs,
+    /// about once a second.
+    pub fn record_latency(
+        &mut self,
+        player: usize,
+        at: Duration,
+        rtt_ms: f64,
+        input_ms: Option<f64>,
+    ) {
         if rtt_ms.is_finite() {
-            self.edit(|episode| episode.rtt.push((player, at, rtt_ms as f32)));
+            let mark = LatencyMark {
+                player,
+                at,
+                rtt_ms: rtt_ms as f32,
+                input_ms: input_ms.map(|ms| ms as f32),
+            };
+            self.edit(|episode| episode.latency.push(mark));
         }
     }
 

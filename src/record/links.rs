@@ -27,12 +27,17 @@ use rollback_lab_record::{
 /// Round trips and margins are sampled once a second.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
+/// Inputs between two samples at most: those beyond are left out.
+const INPUTS_A_SECOND: usize = 256;
+
 /// One remote player's link since the episode began.
 struct Watched {
     player: PlayerHandle,
     peer: PeerId,
     before: LinkStats,
     started_on_relay: bool,
+    /// From reading an input there to simulating with it here, since the last sample.
+    input_ms: Vec<f64>,
     rtt_ms: [Vec<f64>; 2],
     jitter_ms: [Vec<f64>; 2],
 }
@@ -70,6 +75,7 @@ impl LinkWatch {
                 before: net
                     .link(player_slot.peer, |link| link.stats().clone())
                     .unwrap_or_default(),
+                input_ms: Vec::with_capacity(INPUTS_A_SECOND),
                 rtt_ms: default(),
                 jitter_ms: default(),
             })
@@ -226,10 +232,18 @@ pub(super) fn record_links<C: Config>(
             .find(|link| link.peer == peer)
             .map(|link| link.player)
     };
-    for &Watched { player, peer, .. } in &watch.links {
+    let now = clock.now();
+    let frame_ms = metrics.frame_ms();
+    let current = net.current_frame();
+    for watched in &mut watch.links {
+        let (player, peer) = (watched.player, watched.peer);
         let Some(cursor) = watch.packets.get_mut(player) else {
             continue;
         };
+        let offset_us = net
+            .link(peer, |link| link.clock_offset())
+            .flatten()
+            .map(|estimate| estimate.offset_us);
         net.input_packets(peer, cursor, |_, packet| {
             if let InputPacket::First {
                 arrival,
@@ -242,6 +256,16 @@ pub(super) fn record_links<C: Config>(
                     Path::Direct
                 };
                 metrics.record_received(player, first, last, by);
+                // A packet that was sent again says nothing about when its input was read.
+                if !arrival.behind
+                    && let Some(offset_us) = offset_us
+                    && watched.input_ms.len() < INPUTS_A_SECOND
+                {
+                    let read_us = micros_i64(arrival.sent) - offset_us;
+                    let waited_ms = (micros_i64(now) - read_us) as f64 / 1e3;
+                    let ahead = f64::from((last - current).max(0));
+                    watched.input_ms.push(waited_ms + ahead * frame_ms);
+                }
             }
         });
     }
@@ -276,7 +300,6 @@ pub(super) fn record_links<C: Config>(
             PeerNotice::Visible { player, at } => metrics.record_peer_visible(*player, *at),
         }
     }
-    let now = clock.now();
     if metrics.is_running() && now >= watch.next_sample {
         watch.next_sample = now + SAMPLE_EVERY;
         for link in &mut watch.links {
@@ -294,7 +317,7 @@ fn sample<C: Config>(
     let player = watched.player;
     net.link(watched.peer, |link| {
         if let Some(rtt) = link.srtt() {
-            metrics.record_rtt(player, now, millis(rtt));
+            metrics.record_latency(player, now, millis(rtt), median(&mut watched.input_ms));
         }
         if let Some(margin) = link.margin() {
             metrics.record_margin(player, margin);
@@ -317,6 +340,18 @@ fn sample<C: Config>(
             });
         }
     });
+}
+
+/// The median of `values`, which are forgotten.
+fn median(values: &mut Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let median = values.get(values.len() / 2).copied();
+    values.clear();
+    median
+}
+
+fn micros_i64(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
 pub(super) fn millis(time: Duration) -> f64 {

@@ -141,6 +141,10 @@ impl GameSide {
         self.exchange.set_frame(self.bounds.is_some().then_some(frame));
     }
 
+    pub(super) const fn current_frame(&self) -> Frame {
+        self.current_frame
+    }
+
     pub(super) fn set_skew(&mut self, frames: i32) {
         if std::mem::replace(&mut self.skew, frames) != frames {
             self.order(Order::SetSkew(frames));

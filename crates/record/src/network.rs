@@ -262,7 +262,7 @@ pub struct PathRecord {
     pub jitter_ms: Summary,
 }
 
-/// `latency`: round trips over the route in use.
+/// `latency`: round trips over the route in use, as the network has them, and what players feel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -277,7 +277,7 @@ pub struct Latency {
     pub mean_ms: Option<f64>,
     /// Median.
     pub median_ms: Option<f64>,
-    /// Every sample.
+    /// Every sample. The figures above are of its round trips.
     pub samples: Vec<LatencySample>,
 }
 
@@ -292,6 +292,12 @@ pub struct LatencySample {
     pub timestamp: u64,
     /// The smoothed round trip at that moment.
     pub rtt_ms: f64,
+    /// What a player feels: from the tick in which the remote game read an input to the tick in
+    /// which this peer simulated with it, input delay, waits for ticks and losses included. The
+    /// median of the inputs since the sample before; `null` where none came, or the remote clock is
+    /// not known.
+    #[serde(default)]
+    pub input_ms: Option<f64>,
 }
 
 /// Datagrams on one path.

@@ -238,7 +238,8 @@ pub fn play_with(
         }
         if ticks.is_multiple_of(60) {
             for player in (0..plan.players).filter(|&player| player != plan.local) {
-                metrics.record_rtt(player, now, 40.0 + f64::from(net.below(100)) / 10.0);
+                let rtt_ms = 40.0 + f64::from(net.below(100)) / 10.0;
+                metrics.record_latency(player, now, rtt_ms, Some(rtt_ms / 2.0 + 40.0));
                 metrics.record_margin(player, 12.0 + f64::from(net.below(100)) / 10.0);
             }
         }

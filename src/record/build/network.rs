@@ -182,12 +182,13 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     pub(super) fn latency(&self) -> Latency {
         let samples: Vec<LatencySample> = self
             .of
-            .rtt
+            .latency
             .iter()
-            .map(|&(player_id, at, rtt)| LatencySample {
-                player_id,
-                timestamp: self.unix_ms(at),
-                rtt_ms: tenths(rtt),
+            .map(|mark| LatencySample {
+                player_id: mark.player,
+                timestamp: self.unix_ms(mark.at),
+                rtt_ms: tenths(mark.rtt_ms),
+                input_ms: mark.input_ms.map(tenths),
             })
             .collect();
         let summary = Summary::of(samples.iter().map(|sample| sample.rtt_ms));

@@ -49,4 +49,5 @@ table! {
     "atUs" Int ["us"] "When, since clock.originUnixMs of this peer; a multiple of 1,000." = sample.timestamp.checked_sub(document.clock.origin_unix_ms).map(|ms| ms.saturating_mul(1000));
     "timestampMs" Int ["ms since 1970"] "The same by this peer's wall clock." = sample.timestamp;
     "rttMs" Float ["ms"] "The smoothed round trip at that moment." = sample.rtt_ms;
+    "inputMs" Float ["ms"] "From reading an input there to simulating with it here, the median since the sample before. Empty if none came." = sample.input_ms;
 }
