@@ -351,3 +351,92 @@ impl Exchange {
         self.woken.swap(false, Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbound(seq: u16) -> Inbound {
+        Inbound {
+            from: PeerId(uuid::Uuid::nil()),
+            epoch: 1,
+            at: Duration::ZERO,
+            path: Path::Direct,
+            packet: Packet {
+                seq,
+                ..Packet::default()
+            },
+            route_is_direct: true,
+            payload: Payload::EMPTY,
+        }
+    }
+
+    #[test]
+    fn when_the_game_does_not_read_the_oldest_packets_give_way_and_control_messages_stay() {
+        let exchange = Exchange::default();
+        let peer = PeerId(uuid::Uuid::nil());
+        exchange.report(Report::Control(peer, ControlMessage::Hidden));
+        for seq in 0..INCOMING_MAX as u16 + 100 {
+            exchange.deliver(inbound(seq));
+        }
+        let first = exchange.next_incoming().map(|packet| packet.packet.seq);
+        assert_eq!(first, Some(100));
+        assert!(matches!(exchange.next_report(), Some(Report::Control(..))));
+    }
+
+    #[test]
+    fn orders_are_not_limited_and_packets_of_the_game_are() {
+        let exchange = Exchange::default();
+        for number in 0..OUTGOING_MAX as u64 + 3 {
+            exchange.order(Order::SetSkew(0));
+            exchange.send(Outgoing {
+                to: PeerId(uuid::Uuid::nil()),
+                epoch: 1,
+                inputs: None,
+                payload: Payload::new(&number.to_le_bytes()).unwrap(),
+            });
+        }
+        assert_eq!(exchange.take_dropped(), 3);
+        assert_eq!(exchange.take_dropped(), 0, "counted once");
+        assert_eq!(std::iter::from_fn(|| exchange.next_order()).count(), OUTGOING_MAX + 3);
+        let sent = exchange.next_outgoing().unwrap();
+        assert_eq!(sent.payload.bytes(), 0_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn the_game_gets_the_newest_view_and_keeps_its_own_while_none_is_newer() {
+        let exchange = Exchange::default();
+        let mut view = View::default();
+        exchange.publish(|view| view.direct_only = true);
+        exchange.refresh(&mut view);
+        assert!(view.direct_only);
+        exchange.refresh(&mut view);
+        assert!(view.direct_only, "nothing newer");
+        let writing = exchange.published.lock().unwrap();
+        exchange.refresh(&mut view);
+        assert!(view.direct_only, "the task is writing, and the game does not wait");
+        drop(writing);
+    }
+
+    #[test]
+    fn frames_and_ticks_are_unknown_before_the_first() {
+        let exchange = Exchange::default();
+        assert_eq!((exchange.frame(), exchange.ticked()), (None, None));
+        exchange.set_frame(Some(0));
+        exchange.set_ticked(Duration::from_millis(7));
+        assert_eq!(exchange.frame(), Some(0));
+        assert_eq!(exchange.ticked(), Some(Duration::from_millis(7)));
+        exchange.set_frame(None);
+        assert_eq!(exchange.frame(), None);
+    }
+
+    #[test]
+    fn a_wake_before_the_task_waits_is_not_lost() {
+        let exchange = Exchange::default();
+        let waker = futures::task::noop_waker();
+        assert!(!exchange.poll_woken(&waker));
+        exchange.wake();
+        assert!(exchange.poll_woken(&waker));
+        assert!(!exchange.poll_woken(&waker), "once");
+    }
+}

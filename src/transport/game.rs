@@ -259,7 +259,11 @@ impl GameSide {
                     newest = newest.max(data.newest_input);
                     inbox.push((from, data.message));
                 }
-                Err(error) => count_malformed(exchange, from, packet.path, error.reason()),
+                Err(error) => {
+                    // What follows a message that is refused is not trusted either.
+                    count_malformed(exchange, from, packet.path, error.reason());
+                    break;
+                }
             }
         }
         if let Some(newest) = newest {

@@ -11,10 +11,10 @@ use rollback_lab_test_kit::lab::{VirtualNetwork, frame, lab_peer, play, play_und
 #[test]
 fn the_file_records_what_every_condition_did() {
     let spec = "latency=20ms,burst=10%/4,duplicate=5%,reorder=5%/40ms,rate=200kbit";
-    for file in play_under(spec, 3_600, 2) {
+    for file in play_under(spec, 7_200, 2) {
         let realised = &file.quality.conditions.realised[&Path::Direct];
         let share = |part: u64| part as f64 / realised.offered as f64;
-        assert!(realised.offered > 3_000, "{realised:?}");
+        assert!(realised.offered > 6_000, "{realised:?}");
         assert!((0.07..0.13).contains(&share(realised.lost)), "{realised:?}");
         let burst = realised.lost as f64 / realised.loss_runs as f64;
         assert!((3.0..5.0).contains(&burst), "{realised:?}");
@@ -37,7 +37,8 @@ fn the_file_records_what_every_condition_did() {
 fn a_one_second_outage_of_one_player_stalls_no_frame_and_is_recorded() {
     let files = play_under("latency=10ms; p0:direct:cut=5s..6s", 900, 2);
     let cut = |player: usize, path: Path| files[player].quality.conditions.realised[&path].cut;
-    assert!(cut(0, Path::Direct) > 30, "{}", cut(0, Path::Direct));
+    // A packet a tick until the failover.
+    assert!(cut(0, Path::Direct) > 12, "{}", cut(0, Path::Direct));
     assert_eq!(
         (
             cut(0, Path::Relay),

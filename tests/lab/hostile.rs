@@ -143,9 +143,13 @@ fn malformed_and_forged_headers_are_counted_by_reason() {
         for path in Path::ALL {
             let good = datagram(&forger.header(path, DatagramKind::Heartbeat), &[]);
             let mut other_version = good.clone();
-            other_version[0] = other_version[0] & 15 | 0x20;
+            other_version[0] = other_version[0] & 15 | 0x10;
+            let mut other_kind = good.clone();
+            other_kind[0] |= 8;
+            let mut other_flags = good.clone();
+            other_flags[1] |= 0x80;
             let mut ack_map = good.clone();
-            ack_map[10..14].copy_from_slice(&[2, 0, 0, 0]);
+            ack_map[16..20].copy_from_slice(&[2, 0, 0, 0]);
             let mut never_sent = forger.header(path, DatagramKind::Heartbeat);
             never_sent.acks[0] = PathAck {
                 highest: never_sent.acks[0].highest.wrapping_add(5_000),
@@ -156,6 +160,8 @@ fn malformed_and_forged_headers_are_counted_by_reason() {
                 good[..HEADER_LEN - 1].to_vec(),
                 vec![0x10; MAX_DATAGRAM + 1],
                 other_version,
+                other_kind,
+                other_flags,
                 ack_map,
                 datagram(&never_sent, &[]),
                 datagram(&forger.header(path, DatagramKind::Heartbeat), &[1]),
@@ -179,6 +185,8 @@ fn malformed_and_forged_headers_are_counted_by_reason() {
     let expected = [
         ("ackBeyondSent", rounds),
         ("ackMap", rounds),
+        ("flags", rounds),
+        ("kind", rounds),
         ("payloadLength", 4 * rounds),
         ("tooLong", rounds),
         ("tooShort", 2 * rounds),

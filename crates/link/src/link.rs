@@ -193,6 +193,16 @@ struct LinkEpisode {
     received_direct: bool,
 }
 
+/// What was known when the direct path became suspect because nothing came.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    /// By the awake clock.
+    at: Duration,
+    /// Direct packets received and missed until then.
+    received: u64,
+    missed: u64,
+}
+
 /// The newest game input, kept to be sent again when a path is added.
 #[derive(Clone, Debug)]
 struct NewestInput {
@@ -220,6 +230,7 @@ pub struct Link {
     changes: VecDeque<RouteChange>,
     last_change: Option<RouteChange>,
     last_shift: Option<RouteShift>,
+    suspicion: Option<Suspicion>,
 
     direct_open: bool,
     /// Awake time before which direct silence is ignored: after opening, after a hidden tab.
@@ -285,6 +296,7 @@ impl Link {
             changes: VecDeque::with_capacity(CHANGES_RESERVED),
             last_change: None,
             last_shift: None,
+            suspicion: None,
             direct_open: false,
             direct_grace: now,
             relay_up: false,

@@ -11,7 +11,7 @@
 //! | connecting | provisional | it is not open after 3 s, and the relay works |
 //! | provisional | relay | it is not open after 30 s more |
 //! | direct | suspect | three packet intervals of silence (at least 34 ms), an overdue acknowledgement, a refused packet, or the peer suspects it |
-//! | suspect | direct | 90 % of the packets of 500 ms on time, no two lost in a row, for both peers |
+//! | suspect | direct | 90 % of the packets of 500 ms on time, no two lost in a row, for both peers; at once when packets come again after a silence and none is missing |
 //! | direct, suspect | relay | *dead*: 250 ms of silence while 8 ticks arrived by relay alone; *lossy*: the relay loses clearly less and both paths were in use for 2 s; *congested*: a queue of 50 ms for 3 s; the channel closed; the peer failed over |
 //! | relay | survival | 250 ms without anything over the relay: both paths are used |
 //! | survival | relay | the relay was steady for 500 ms |
@@ -149,6 +149,9 @@ pub(crate) struct PathEvidence {
     /// Share of packets on time over the recovery stretch, and whether that is good. Only filled in
     /// Suspect.
     pub(crate) recovery: Option<(f64, bool)>,
+    /// Since the path became suspect it has delivered packets again, and none is missing: the peer
+    /// was silent, not the path. Only filled in Suspect.
+    pub(crate) unbroken: bool,
     /// Ticks of the peer received by relay alone since the last direct packet.
     pub(crate) relay_alone: u32,
     /// Time since anything arrived over the relay.
@@ -364,6 +367,8 @@ impl Router {
             return Some(failover);
         }
         let (share, good) = e.recovery.unwrap_or_default();
+        let unbroken = e.unbroken && !good;
+        let good = good || unbroken;
         if Self::direct_degraded(e).is_some() {
             self.degraded = true;
         } else if good {
@@ -374,11 +379,16 @@ impl Router {
         if !good || self.degraded || e.peer_degraded || !e.direct_open || stay {
             return None;
         }
+        let (metric, value, threshold) = if unbroken {
+            (RouteMetric::MissingPackets, 0.0, 0.0)
+        } else {
+            (RouteMetric::OnTimeShare, share, RECOVERY_SHARE)
+        };
         let trigger = Trigger {
             cause: RouteCause::Recovered,
-            metric: RouteMetric::OnTimeShare,
-            value: share,
-            threshold: RECOVERY_SHARE,
+            metric,
+            value,
+            threshold,
         };
         Some((RouteState::Direct, trigger))
     }

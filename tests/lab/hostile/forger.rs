@@ -1,5 +1,6 @@
 //! Forged datagrams: captured headers with other payloads, and ggrs messages that would harm ggrs.
 
+use rollback_lab_link::ggrs_wire::{Bundle, messages};
 use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Header, Path};
 use rollback_lab_test_kit::lab::VirtualNetwork;
 use serde::Serialize;
@@ -34,7 +35,8 @@ impl Forger {
             let (header, payload) = Header::decode(&sent.bytes).unwrap();
             self.newest[sent.path.index()] = Some(header);
             if header.kind == DatagramKind::Data {
-                self.magic = postcard::take_from_bytes(payload).unwrap().0;
+                let message = messages(payload).next().unwrap().unwrap();
+                self.magic = postcard::take_from_bytes(message).unwrap().0;
             }
             self.captured.push((sent.path, sent.bytes));
         }
@@ -58,7 +60,9 @@ impl Forger {
     pub(super) fn message(&mut self, path: Path, body: &RawBody) -> Vec<u8> {
         let magic = self.magic;
         let raw = Raw { magic, body };
-        self.data(path, &postcard::to_stdvec(&raw).unwrap())
+        let mut bundle = Bundle::default();
+        assert!(bundle.push(&postcard::to_stdvec(&raw).unwrap()));
+        self.data(path, bundle.bytes())
     }
 
     pub(super) fn control(&self, path: Path, payload: &[u8]) -> Vec<u8> {

@@ -68,7 +68,7 @@ fn inject(network: &VirtualNetwork, forger: &mut Forger, path: Path, attack: &At
         Attack::Noise(bytes) => {
             let mut bytes = bytes.clone();
             if let Some(first) = bytes.first_mut()
-                && *first >> 4 == 1
+                && *first >> 4 == WIRE_VERSION
             {
                 *first ^= 0x80;
             }

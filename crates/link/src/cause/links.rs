@@ -53,6 +53,9 @@ pub struct PlayerLink {
     pub interval: Duration,
     /// How much of the transit the input delay covers.
     pub covered: Duration,
+    /// Mean transit of the packets of the last seconds on the direct path and over the relay, by the
+    /// peers' own clocks, in microseconds: what is usual before an episode has shown it.
+    pub usual_us: [Option<i64>; 2],
 }
 
 /// An input that had not arrived when its frame was simulated.
@@ -279,7 +282,8 @@ fn measure_lateness(
     evidence: &mut Evidence,
 ) {
     let mut late_ms = (carrier.at.as_secs_f64() - late.due.as_secs_f64()) * 1e3;
-    if let Some(usual) = arrivals.usual_us(carrier, USUAL_LEAST) {
+    let of_path = link.usual_us[usize::from(carrier.relay)];
+    if let Some(usual) = arrivals.usual_us(carrier, USUAL_LEAST).or(of_path) {
         let mut over = (carrier.transit_us() - usual) as f64 / 1e3;
         if carrier.held {
             // It arrived while this peer stalled, so its transit is taken to be the usual one.

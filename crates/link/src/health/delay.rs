@@ -60,6 +60,16 @@ impl Delay {
         self.recent(now, seconds).map(|bucket| bucket.min).min()
     }
 
+    /// Mean transit of this second and the `seconds` before it, at most nine.
+    pub(crate) fn mean_over(&self, now: Duration, seconds: u64) -> Option<i64> {
+        let (sum, count) = self
+            .recent(now, seconds)
+            .fold((0_i64, 0), |(sum, count), bucket| {
+                (sum.saturating_add(bucket.sum), count + bucket.count)
+            });
+        (count > 0).then(|| sum / count)
+    }
+
     /// Mean transit of the second that ended `seconds` full seconds before this one began, zero for
     /// the last full one, at most eight.
     pub(crate) fn mean_of_full_second(&self, now: Duration, seconds: u64) -> Option<i64> {

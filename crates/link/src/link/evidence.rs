@@ -3,11 +3,15 @@
 
 use std::time::Duration;
 
-use super::{ClockEstimate, ClockEstimator, Link, LinkEpisode, beat, frame, micros};
+use super::{
+    ClockEstimate, ClockEstimator, Link, LinkEpisode, Suspicion, beat, frame, micros,
+};
 use crate::{
     cause::{Evidence, PlayerLink, Via},
     health::{RECOVERY, StretchQuality},
-    route::{PathEvidence, RELAY_SILENCE, RouteState, tolerance},
+    route::{
+        PathEvidence, RELAY_SILENCE, RouteCause, RouteChange, RoutePolicy, RouteState, tolerance,
+    },
     wire::{Header, Path},
 };
 
@@ -27,6 +31,12 @@ const EXCHANGE_GRACE: Duration = Duration::from_millis(500);
 /// second, and a busy one half as late again. Longer silence while the relay delivers is a dead path,
 /// hidden or not.
 pub const HIDDEN_GRACE: Duration = Duration::from_millis(1_500);
+/// Seconds before this one over which a transit time is usual: probes come five times a second
+/// before an episode, so ten or more.
+const USUAL_SECONDS: u64 = 2;
+/// Direct packets after a silence that prove that the path carried everything: three, so that a
+/// straggler of a path that is gone is no proof.
+const UNBROKEN_PACKETS: u64 = 3;
 /// Datagrams that jitter and gaps need: both lie between two packets.
 const MEASURED_MIN: u64 = 2;
 
@@ -163,6 +173,7 @@ impl Link {
                 .map_or(self.interval(), |ticks| ticks.max(frame)),
             // The same on every peer.
             covered: frame * self.settings.input_delay,
+            usual_us: Path::ALL.map(|path| self.paths[path.index()].delay.mean_over(now, USUAL_SECONDS)),
         }
     }
 
@@ -237,6 +248,7 @@ impl Link {
             send_failed,
             recovery: (self.router.state() == RouteState::Suspect && together.is_some())
                 .then(|| self.recovery(awake, limit, interval, unacked_limit)),
+            unbroken: self.is_unbroken(),
             relay_alone: self.relay_alone,
             relay_silence: self.silence(Path::Relay, awake),
             relay_steady: self.router.state() == RouteState::Survival
@@ -255,6 +267,47 @@ impl Link {
                 .refusals
                 .since(awake.saturating_sub(Duration::from_secs(1))),
         }
+    }
+
+    /// Remembers what was known when silence made the path suspect.
+    pub(super) fn record_suspicion(&mut self, change: &RouteChange) {
+        let silent = matches!(
+            change.cause,
+            RouteCause::Silence | RouteCause::Unacked | RouteCause::PeerDegraded
+        );
+        self.suspicion = (change.to == RouteState::Suspect && silent).then(|| Suspicion {
+            at: self.cadence.awake(change.at),
+            received: self.stats.path(Path::Direct).received,
+            missed: self.paths[Path::Direct.index()].received.missed(),
+        });
+    }
+
+    /// Whether the direct path has delivered several packets since it became suspect, and none of
+    /// the peer's is missing.
+    fn is_unbroken(&self) -> bool {
+        self.suspicion.is_some_and(|suspicion| {
+            let came = self.stats.path(Path::Direct).received - suspicion.received;
+            let missed = self.paths[Path::Direct.index()].received.missed();
+            came >= UNBROKEN_PACKETS && missed == suspicion.missed
+        })
+    }
+
+    /// Whether a suspect path and the relay have both been silent for so long that the peer stands
+    /// still, or nothing reaches it: game packets on both paths are of no use then. Probes go on.
+    pub(super) fn peer_is_silent(&self) -> bool {
+        let Some(suspicion) = self
+            .suspicion
+            .filter(|_| self.settings.policy != RoutePolicy::DualPath)
+        else {
+            return false;
+        };
+        let awake = self.cadence.awake(self.latest);
+        let answered = self.path_rtt(Path::Relay).unwrap_or_default() * 2 + self.interval();
+        let limit = RELAY_SILENCE.max(answered);
+        self.paths.iter().all(|health| {
+            let since = health.received.last().unwrap_or_default().max(suspicion.at);
+            awake.saturating_sub(since) >= limit
+        })
     }
 
     /// Whether silence on the direct path counts in this episode: datagrams crossed it in both

@@ -97,7 +97,7 @@ impl Link {
             RouteState::Connecting => (false, false),
             RouteState::Provisional | RouteState::Relay => (false, relay),
             RouteState::Direct => (direct, false),
-            RouteState::Suspect => (direct, self.relay_echoes()),
+            RouteState::Suspect => (direct, self.relay_echoes() && !self.peer_is_silent()),
             RouteState::Survival => (direct, relay),
         }
     }
@@ -136,6 +136,7 @@ impl Link {
             self.direct_grace = self.cadence.awake(now) + RETURN_GRACE;
         }
         self.record_shift(&change);
+        self.record_suspicion(&change);
         self.last_change = Some(change);
         if self.changes.len() >= CHANGES_MAX {
             self.changes.pop_front();

@@ -28,6 +28,8 @@ pub enum RouteMetric {
     Closed,
     /// Share of packets on time during recovery, 0 to 1.
     OnTimeShare,
+    /// Direct packets of the peer missing since the path became suspect: none, so the peer paused.
+    MissingPackets,
     /// Milliseconds in which both paths carried the game without a break.
     BothPathsMs,
     /// Milliseconds in which they did within the last ten seconds.
@@ -54,7 +56,7 @@ pub enum RouteMetric {
 
 impl RouteMetric {
     /// Every metric.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::WaitedMs,
         Self::SilenceMs,
         Self::OldestUnackedMs,
@@ -63,6 +65,7 @@ impl RouteMetric {
         Self::PeerPromoted,
         Self::Closed,
         Self::OnTimeShare,
+        Self::MissingPackets,
         Self::BothPathsMs,
         Self::BothPathsOf10sMs,
         Self::LossRunsOf10s,
@@ -88,6 +91,7 @@ impl RouteMetric {
             Self::PeerPromoted => "peerPromoted",
             Self::Closed => "closed",
             Self::OnTimeShare => "onTimeShare",
+            Self::MissingPackets => "missingPackets",
             Self::BothPathsMs => "bothPathsMs",
             Self::BothPathsOf10sMs => "bothPathsOf10sMs",
             Self::LossRunsOf10s => "lossRunsOf10s",

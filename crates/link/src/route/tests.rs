@@ -21,6 +21,7 @@ fn healthy() -> PathEvidence {
         unacked_limit: 80 * MS,
         relay_silence: 10 * MS,
         recovery: Some((1.0, true)),
+        unbroken: false,
         ..PathEvidence::default()
     }
 }
