@@ -5,6 +5,7 @@ use bevy::prelude::AppExit;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config as ProptestConfig, RngAlgorithm, TestRng, TestRunner};
+use rollback_lab_link::wire::WIRE_VERSION;
 use rollback_lab_record::check::check_episode;
 use rollback_lab_test_kit::lab::run_until;
 
