@@ -102,7 +102,7 @@ pub struct Peer {
     /// Its link to the other.
     pub link: Link,
     /// The conditions on the packets it sends.
-    pub shaper: Shaper<()>,
+    pub shaper: Shaper<DatagramKind>,
     /// Its model of a ggrs game.
     pub game: Game,
     /// Its route changes, in order.
@@ -385,15 +385,15 @@ impl World {
                 return Err(SendFailed);
             }
             if path == Path::Relay {
-                let kind = match kind {
+                let index = match kind {
                     DatagramKind::Data => 0,
                     DatagramKind::Heartbeat => 1,
                     DatagramKind::Probe => 2,
                     DatagramKind::Control => 3,
                 };
-                relay_kinds[kind] += 1;
+                relay_kinds[index] += 1;
             }
-            shaper.push(world, path, bytes, ());
+            shaper.push(world, path, bytes, kind);
             Ok(())
         };
         link.poll(local, &mut out);

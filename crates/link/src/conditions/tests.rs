@@ -53,7 +53,7 @@ fn an_error_names_the_invalid_part_and_the_valid_ones() {
     assert_eq!(
         message("lag=5ms"),
         "unknown condition \"lag\": known are latency, jitter, loss, burst, duplicate, reorder, rate, \
-         cut, preset"
+         cut, transport, preset"
     );
     assert_eq!(
         message("p1:sky:latency=5ms"),
