@@ -36,13 +36,14 @@ pub struct Shaped<T> {
     pub path: Path,
     /// What the caller attached in [`Shaper::push`], its receiver usually.
     pub tag: T,
+    /// When it was due: at or before the time at which it was taken out.
+    pub due: Duration,
     /// The datagram.
     pub bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
-    due: Duration,
     /// Breaks ties between packets that are due at the same time.
     order: u64,
     /// Place in the order of sending.
@@ -56,7 +57,7 @@ struct Waiting<T> {
 // Reversed: the heap yields the earliest first, and equals in the order of sending.
 impl<T> Ord for Waiting<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.due, other.order).cmp(&(self.due, self.order))
+        (other.shaped.due, other.order).cmp(&(self.shaped.due, self.order))
     }
 }
 
@@ -184,7 +185,7 @@ impl Lane {
 #[derive(Debug)]
 pub struct Shaper<T> {
     lanes: [Lane; 2],
-    relay: RelayLane<T>,
+    pub(super) relay: RelayLane<T>,
     queue: BinaryHeap<Waiting<T>>,
     order: u64,
     spare: Vec<Vec<u8>>,
@@ -332,9 +333,8 @@ impl<T: PacketTag> Shaper<T> {
         self.order += 1;
         let order = self.order;
         if let Some(due) = copy_due {
-            let shaped = self.shaped(path, bytes, tag.clone());
+            let shaped = self.shaped(due, path, bytes, tag.clone());
             self.queue.push(Waiting {
-                due,
                 order,
                 number: order,
                 pushed: now,
@@ -342,9 +342,8 @@ impl<T: PacketTag> Shaper<T> {
                 shaped,
             });
         }
-        let shaped = self.shaped(path, bytes, tag);
+        let shaped = self.shaped(due, path, bytes, tag);
         self.queue.push(Waiting {
-            due,
             order,
             number: order,
             pushed: now,
@@ -353,22 +352,28 @@ impl<T: PacketTag> Shaper<T> {
         });
     }
 
-    fn shaped(&mut self, path: Path, bytes: &[u8], tag: T) -> Shaped<T> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(bytes);
+    fn shaped(&mut self, due: Duration, path: Path, bytes: &[u8], tag: T) -> Shaped<T> {
         Shaped {
             path,
             tag,
-            bytes: buffer,
+            due,
+            bytes: self.copied(bytes),
         }
+    }
+
+    /// A copy in a buffer that was used before.
+    fn copied(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        buffer
     }
 
     fn push_relayed(&mut self, now: Duration, bytes: &[u8], tag: T) {
         self.advance(now);
         self.order += 1;
         let number = self.order;
-        let Shaped { tag, bytes, .. } = self.shaped(Path::Relay, bytes, tag);
+        let bytes = self.copied(bytes);
         let realised = &mut self.lanes[Path::Relay.index()].realised;
         realised.offered += 1;
         let parcel = Parcel {
@@ -406,7 +411,6 @@ impl<T: PacketTag> Shaper<T> {
             }
             self.order += 1;
             self.queue.push(Waiting {
-                due,
                 order: self.order,
                 number,
                 pushed,
@@ -414,6 +418,7 @@ impl<T: PacketTag> Shaper<T> {
                 shaped: Shaped {
                     path: Path::Relay,
                     tag,
+                    due,
                     bytes,
                 },
             });
@@ -426,14 +431,14 @@ impl<T: PacketTag> Shaper<T> {
     /// When [`pop_due`](Self::pop_due) is worth a call next; `None` while nothing is under way.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        let waiting = self.queue.peek().map(|waiting| waiting.due);
+        let waiting = self.queue.peek().map(|waiting| waiting.shaped.due);
         waiting.into_iter().chain(self.relay.next_event()).min()
     }
 
     /// The next packet that is due, earliest first.
     pub fn pop_due(&mut self, now: Duration) -> Option<Shaped<T>> {
         self.advance(now);
-        if self.queue.peek()?.due > now {
+        if self.queue.peek()?.shaped.due > now {
             return None;
         }
         let waiting = self.queue.pop()?;

@@ -95,8 +95,7 @@ pub(super) struct Outages {
 impl Outages {
     fn cover(&self, now: Duration) -> bool {
         let outage = self.cut.zip(self.episode);
-        self.blackhole
-            || outage.is_some_and(|(cut, begun)| now >= begun && cut.covers(now - begun))
+        self.blackhole || outage.is_some_and(|(cut, begun)| now >= begun && cut.covers(now - begun))
     }
 }
 
@@ -499,7 +498,9 @@ impl<P> Stream<P> {
         while under_way < self.window || at_once {
             at_once = false;
             let from = if self.lost > 0 {
-                self.buffer.iter().position(|slot| slot.state == State::Lost)
+                self.buffer
+                    .iter()
+                    .position(|slot| slot.state == State::Lost)
             } else {
                 let from = (self.next - self.first) as usize;
                 (from < self.buffer.len()).then_some(from)
