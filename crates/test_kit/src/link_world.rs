@@ -39,7 +39,8 @@ pub struct Setup {
     pub direct: Duration,
     /// One-way delay of the relay path.
     pub relay: Duration,
-    /// A condition spec, applied on top of the delays.
+    /// A condition spec, applied on top of the delays. The relay path is TCP unless it says
+    /// `transport=datagram`: losses on it delay.
     pub conditions: &'static str,
     /// Frames by which peer 1 is ahead.
     pub skew: u32,
@@ -251,12 +252,13 @@ impl World {
         }
     }
 
-    /// Drops what `from` sends on `path`.
+    /// Blackholes what `from` sends on `path`. Over the relay, which is TCP, it comes after the path
+    /// has healed.
     pub fn cut(&mut self, from: usize, path: Path) {
         self.peers[from].shaper.cut(path, Direction::Outgoing);
     }
 
-    /// Drops everything on `path`, both ways.
+    /// Blackholes `path`, both ways.
     pub fn cut_both(&mut self, path: Path) {
         (0..2).for_each(|from| self.cut(from, path));
     }
