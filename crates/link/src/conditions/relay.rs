@@ -223,17 +223,16 @@ impl<T: PacketTag> RelayLane<T> {
     /// depend on how often this is called.
     pub(super) fn advance(&mut self, now: Duration, realised: &mut Realised) {
         while let Some(at) = self.next.filter(|&at| at <= now) {
-            if self.up.next_event() == Some(at) {
+            let due = |down: &&mut Downlink<T>| down.stream.next_event() == Some(at);
+            // The server's connections first: at the same moment they make room for what comes.
+            if let Some(down) = self.down.iter_mut().find(due) {
+                down.stream
+                    .step(&self.hops[1], &self.outages, &mut self.read);
+                let arrived = self.read.drain(..).map(|parcel| (at, parcel));
+                self.emitted.arrived.extend(arrived);
+            } else {
                 self.up.step(&self.hops[0], &self.outages, &mut self.read);
                 self.forward(at, realised);
-            } else {
-                let due = |down: &&mut Downlink<T>| down.stream.next_event() == Some(at);
-                if let Some(down) = self.down.iter_mut().find(due) {
-                    down.stream
-                        .step(&self.hops[1], &self.outages, &mut self.read);
-                    let arrived = self.read.drain(..).map(|parcel| (at, parcel));
-                    self.emitted.arrived.extend(arrived);
-                }
             }
             self.pump(at, realised);
             self.next = self.earliest();

@@ -399,6 +399,10 @@ impl<P> Stream<P> {
             self.buffer.pop_front();
             self.first += 1;
         }
+        // A copy that is lost is no longer missed once another one is acknowledged.
+        let first = self.first;
+        self.segments
+            .retain(|segment| segment.end > first || segment.next_event().is_some());
         if self.first > before {
             self.timer.backoff = 0;
             self.timer.expires = None;
@@ -488,8 +492,9 @@ impl<P> Stream<P> {
 
     /// Segments that the sender takes for under way.
     fn under_way(&self) -> u32 {
-        let kept = self.segments.iter().filter(|segment| !segment.given_up);
-        u32::try_from(kept.count()).unwrap_or(u32::MAX)
+        let missed = |segment: &&Segment| !segment.given_up && segment.end > self.first;
+        let count = self.segments.iter().filter(missed).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Sends what the window allows: lost packets first. `at_once` sends one segment in any case.
