@@ -11,10 +11,13 @@ use crate::wire::Path;
 mod grammar;
 mod preset;
 mod realised;
+mod relay;
 mod shaper;
+mod tcp;
 
 pub use grammar::ConditionError;
 pub use realised::Realised;
+pub use relay::PacketTag;
 pub use shaper::{Direction, Shaped, Shaper};
 
 use preset::Preset;
@@ -66,6 +69,32 @@ impl Outage {
     }
 }
 
+/// How the relay path carries packets. The direct path carries datagrams, whatever this is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
+pub enum Transport {
+    /// As a lab server does: over two TCP connections with the queues around them. Lost segments are
+    /// sent again, and what was sent after them waits.
+    #[default]
+    Tcp,
+    /// One datagram for every packet, as on the direct path: what is lost stays lost.
+    Datagram,
+}
+
+impl Transport {
+    /// Both, in the order of the documentation.
+    const ALL: [Self; 2] = [Self::Tcp, Self::Datagram];
+
+    /// Its name in a specification.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Datagram => "datagram",
+        }
+    }
+}
+
 /// What happens to the packets of one player on one path. The default leaves them alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "reflect", derive(bevy_reflect::Reflect))]
@@ -90,6 +119,9 @@ pub struct Shape {
     pub rate: Option<u64>,
     /// When the path is down. Defaults to no outage.
     pub cut: Option<Outage>,
+    /// What carries the packets on the relay path. Defaults to TCP: losses and outages delay packets,
+    /// and duplicates are discarded on the way.
+    pub transport: Transport,
 }
 
 /// Longest wait at a rate limit: about the full buffer of a household router (Gettys and Nichols,
@@ -100,7 +132,9 @@ impl Shape {
     /// Whether packets pass unchanged.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        *self == Self::default()
+        // What carries packets that nothing happens to makes no difference.
+        let transport = Transport::default();
+        Self { transport, ..*self } == Self::default()
     }
 }
 
@@ -115,6 +149,7 @@ struct ConditionKeys {
     reorder: Option<Option<Reorder>>,
     rate: Option<Option<u64>>,
     cut: Option<Option<Outage>>,
+    transport: Option<Transport>,
 }
 
 impl ConditionKeys {
@@ -129,6 +164,7 @@ impl ConditionKeys {
             reorder: self.reorder.unwrap_or(shape.reorder),
             rate: self.rate.unwrap_or(shape.rate),
             cut: self.cut.unwrap_or(shape.cut),
+            transport: self.transport.unwrap_or(shape.transport),
         };
     }
 }
@@ -158,7 +194,13 @@ struct Rule {
 /// | `reorder` | `2%/30ms` | packets held back by 30 ms, so that later ones overtake |
 /// | `rate` | `256kbit` | capacity per second, with a queue of 300 ms |
 /// | `cut` | `10s..12s` | an outage: packets sent in this stretch of every episode are lost; `10s..` lasts until the episode ends |
+/// | `transport` | `tcp` | what carries packets on the relay path: `tcp`, the default, or `datagram` |
 /// | `preset` | `lte` | the keys of a preset; other keys of the segment override it |
+///
+/// The relay path is two TCP connections, to the server and from it to the receiver, and the queues
+/// around them: on it `loss` and `burst` are those of the network under TCP, so they delay packets
+/// and all that follow instead of dropping them, and what is sent in an outage comes after it.
+/// `relay:transport=datagram` loses packets as the direct path does.
 ///
 /// `none` removes an earlier `burst`, `reorder`, `rate` or `cut`. An outage in one direction is that
 /// of one player's packets: `p0:direct:cut=10s..12s`.

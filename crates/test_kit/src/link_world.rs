@@ -39,7 +39,8 @@ pub struct Setup {
     pub direct: Duration,
     /// One-way delay of the relay path.
     pub relay: Duration,
-    /// A condition spec, applied on top of the delays.
+    /// A condition spec, applied on top of the delays. The relay path is TCP unless it says
+    /// `transport=datagram`: losses on it delay.
     pub conditions: &'static str,
     /// Frames by which peer 1 is ahead.
     pub skew: u32,
@@ -102,7 +103,7 @@ pub struct Peer {
     /// Its link to the other.
     pub link: Link,
     /// The conditions on the packets it sends.
-    pub shaper: Shaper<()>,
+    pub shaper: Shaper<DatagramKind>,
     /// Its model of a ggrs game.
     pub game: Game,
     /// Its route changes, in order.
@@ -251,12 +252,13 @@ impl World {
         }
     }
 
-    /// Drops what `from` sends on `path`.
+    /// Blackholes what `from` sends on `path`. Over the relay, which is TCP, it comes after the path
+    /// has healed.
     pub fn cut(&mut self, from: usize, path: Path) {
         self.peers[from].shaper.cut(path, Direction::Outgoing);
     }
 
-    /// Drops everything on `path`, both ways.
+    /// Blackholes `path`, both ways.
     pub fn cut_both(&mut self, path: Path) {
         (0..2).for_each(|from| self.cut(from, path));
     }
@@ -385,15 +387,15 @@ impl World {
                 return Err(SendFailed);
             }
             if path == Path::Relay {
-                let kind = match kind {
+                let index = match kind {
                     DatagramKind::Data => 0,
                     DatagramKind::Heartbeat => 1,
                     DatagramKind::Probe => 2,
                     DatagramKind::Control => 3,
                 };
-                relay_kinds[kind] += 1;
+                relay_kinds[index] += 1;
             }
-            shaper.push(world, path, bytes, ());
+            shaper.push(world, path, bytes, kind);
             Ok(())
         };
         link.poll(local, &mut out);

@@ -1,11 +1,12 @@
 //! The simulated paths between two peers: how long every packet takes, which ones are lost, and a log
-//! of both for the oracle.
+//! of both for the oracle. The relay path is the one of the conditions: TCP to the server and from it.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
+use rollback_lab_link::conditions::{Conditions, PacketTag, Reorder, Shape, Shaper};
 use rollback_lab_link::ggrs_wire::inspect_outgoing;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::{DatagramKind, Header, Path};
@@ -40,12 +41,27 @@ impl LinkProfile {
         };
         Duration::from_secs_f64(ms / 1e3)
     }
+
+    /// The same network below the TCP connections of the relay path. A segment held back delays those
+    /// behind it, as a queue does.
+    fn relay_shape(&self) -> Shape {
+        let ms = |ms: f64| Duration::from_secs_f64(ms / 1e3);
+        let share = self.reorder.0 + self.spike.0;
+        let hold = ms(self.reorder.1.max(self.spike.1));
+        Shape {
+            latency: self.base(Path::Relay),
+            jitter: ms(self.jitter),
+            loss: self.loss,
+            reorder: (share > 0.0).then_some(Reorder { share, hold }),
+            ..Shape::default()
+        }
+    }
 }
 
 /// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fate {
-    /// Lost at random.
+    /// Lost at random, or on the relay path not delivered yet.
     Lost,
     /// Sent during the outage.
     Outage,
@@ -65,8 +81,21 @@ pub(super) struct Sent {
     pub fate: Fate,
 }
 
+/// A packet on the relay path.
+#[derive(Clone, Copy, Debug)]
+struct Relayed {
+    kind: DatagramKind,
+    /// Its place in the log, if it carries inputs.
+    logged: Option<usize>,
+}
+
+impl PacketTag for Relayed {
+    fn is_game(&self) -> bool {
+        self.kind.is_game()
+    }
+}
+
 /// The state of both directions of both paths.
-#[derive(Default)]
 pub(super) struct PathState {
     pub now: Duration,
     /// Before play, packets arrive at once.
@@ -75,8 +104,10 @@ pub(super) struct PathState {
     random: u64,
     waiting: Vec<(Duration, u64, usize, usize, Path, Vec<u8>)>,
     order: u64,
-    /// By sender and path: when the queue behind a spike is empty.
-    busy: [[Duration; 2]; 2],
+    /// By sender: when the queue behind a spike on the direct path is empty.
+    busy: [Duration; 2],
+    /// By sender: the relay path.
+    relay: [Shaper<Relayed>; 2],
 }
 
 impl PathState {
@@ -89,21 +120,22 @@ impl PathState {
         (self.random >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn fate(&mut self, from: usize, path: Path) -> Fate {
+    /// The fate of a packet on the direct path.
+    fn fate(&mut self, from: usize) -> Fate {
         let Some(link) = self.link else {
             return Fate::Arrives(self.now);
         };
         let [lost, late, held, spiked] = [(); 4].map(|()| self.chance());
-        if link.outage && path == Path::Direct {
+        if link.outage {
             return Fate::Outage;
         }
         if lost < link.loss {
             return Fate::Lost;
         }
         let ms = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3);
-        let own = link.base(path).as_secs_f64() * 1e3 + link.jitter * (late * 2.0 - 1.0);
+        let own = link.base(Path::Direct).as_secs_f64() * 1e3 + link.jitter * (late * 2.0 - 1.0);
         let mut due = self.now + ms(own);
-        let busy = &mut self.busy[from][path.index()];
+        let busy = &mut self.busy[from];
         if spiked < link.spike.0 {
             *busy = (*busy).max(due + ms(link.spike.1));
         }
@@ -113,17 +145,36 @@ impl PathState {
         }
         Fate::Arrives(due)
     }
+
+    /// What arrived over the relay from the peer in slot `from`, with the times.
+    fn relayed(&mut self, from: usize, mut arrived: impl FnMut(Duration, Vec<u8>)) {
+        while let Some(packet) = self.relay[from].pop_due(self.now) {
+            if let Some(sent) = packet.tag.logged.and_then(|at| self.log.get_mut(at)) {
+                sent.fate = Fate::Arrives(packet.due);
+            }
+            arrived(packet.due, packet.bytes);
+        }
+    }
 }
 
 /// The paths, shared by the networks of both peers.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct SimulatedPath(Arc<Mutex<PathState>>);
 
 impl SimulatedPath {
     pub(super) fn new(seed: u64) -> Self {
-        let paths = Self::default();
-        paths.lock().random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678;
-        paths
+        let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678;
+        let relay = [0, 1].map(|slot| Shaper::new(&Conditions::default(), slot, random));
+        Self(Arc::new(Mutex::new(PathState {
+            now: Duration::ZERO,
+            link: None,
+            log: Vec::new(),
+            random,
+            waiting: Vec::new(),
+            order: 0,
+            busy: [Duration::ZERO; 2],
+            relay,
+        })))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, PathState> {
@@ -147,12 +198,15 @@ impl Network for SimulatedNetwork {
         &mut self,
         path: Path,
         peer: PeerId,
-        _: DatagramKind,
+        kind: DatagramKind,
         datagram: &[u8],
     ) -> Result<(), SendFailed> {
         let to = usize::from(peer == peer_id(2));
         let mut state = self.paths.lock();
-        let fate = state.fate(self.slot, path);
+        let fate = match path {
+            Path::Direct => state.fate(self.slot),
+            Path::Relay => Fate::Lost,
+        };
         let newest = match Header::decode(datagram) {
             Ok((header, payload)) if header.kind == DatagramKind::Data => inspect_outgoing(payload)
                 .ok()
@@ -171,7 +225,14 @@ impl Network for SimulatedNetwork {
                 fate,
             });
         }
-        if let Fate::Arrives(due) = fate {
+        if path == Path::Relay {
+            let logged = newest.map(|_| state.log.len() - 1);
+            let shape = state.link.unwrap_or_default().relay_shape();
+            let now = state.now;
+            let relay = &mut state.relay[self.slot];
+            relay.set_shape(Path::Relay, shape);
+            relay.push(now, Path::Relay, datagram, Relayed { kind, logged });
+        } else if let Fate::Arrives(due) = fate {
             state.order += 1;
             let order = state.order;
             state
@@ -186,6 +247,13 @@ impl Network for SimulatedNetwork {
         {
             let mut state = self.paths.lock();
             let now = state.now;
+            let (from, to) = (1 - self.slot, self.slot);
+            let mut order = state.order;
+            state.relayed(from, |at, bytes| {
+                order += 1;
+                due.push((at, order, from, to, Path::Relay, bytes));
+            });
+            state.order = order;
             let mut index = 0;
             while index < state.waiting.len() {
                 let (at, _, _, to, ..) = state.waiting[index];

@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use super::preset::{PRESETS, Preset};
-use super::{Burst, ConditionKeys, Outage, Reorder, Rule};
+use super::{Burst, ConditionKeys, Outage, Reorder, Rule, Transport};
 use crate::wire::Path;
 
 /// Keys of the grammar, as error messages list them.
-const KNOWN_KEYS: &str = "latency, jitter, loss, burst, duplicate, reorder, rate, cut, preset";
+const KNOWN_KEYS: &str = "latency, jitter, loss, burst, duplicate, reorder, rate, cut, \
+     transport, preset";
 /// Scopes of the grammar, as error messages list them.
 const KNOWN_SCOPES: &str = "p0 to p63, direct, relay";
 /// Longest latency, jitter or hold: ten seconds is beyond every game and keeps queues bounded.
@@ -145,6 +146,7 @@ fn parse_key(rule: &mut Rule, key: &str, value: &str) -> Result<bool, ConditionE
             .is_none(),
         "rate" => keys.rate.replace(unless_none(value, parse_rate)?).is_none(),
         "cut" => keys.cut.replace(unless_none(value, parse_cut)?).is_none(),
+        "transport" => keys.transport.replace(parse_transport(value)?).is_none(),
         "preset" => {
             let preset = Preset::named(value).ok_or_else(|| ConditionError::UnknownPreset {
                 name: value.to_owned(),
@@ -251,6 +253,13 @@ fn parse_cut(value: &str) -> Result<Outage, ConditionError> {
     })
 }
 
+fn parse_transport(value: &str) -> Result<Transport, ConditionError> {
+    Transport::ALL
+        .into_iter()
+        .find(|transport| transport.as_str() == value)
+        .ok_or_else(|| wrong("transport", value, "tcp or datagram"))
+}
+
 fn wrong(key: &'static str, value: &str, expected: &'static str) -> ConditionError {
     ConditionError::Value {
         key,
@@ -298,6 +307,7 @@ pub(super) fn write_rule(f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result
         reorder,
         rate,
         cut,
+        transport,
     } = rule.keys;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| NONE.to_owned());
     let texts = [
@@ -330,6 +340,10 @@ pub(super) fn write_rule(f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result
                     format!("{}..{to}", millis(cut.from))
                 }))
             }),
+        ),
+        (
+            "transport",
+            transport.map(|transport| transport.as_str().to_owned()),
         ),
     ];
     let mut comma = "";

@@ -8,7 +8,9 @@ const DELAY_BUCKETS: usize = 1_024;
 
 /// What the conditions did to the packets of one path. Read it with [`Shaper::realised`].
 ///
-/// Every packet offered is lost, cut, dropped at the queue, delivered or still in flight.
+/// Every packet offered is lost, cut, dropped at a queue, delivered or still in flight. On a relay path
+/// over [TCP](super::Transport::Tcp) packets are neither lost nor cut: `retransmitted` and the delays
+/// say what it cost to deliver them.
 ///
 /// [`Shaper::realised`]: super::Shaper::realised
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,7 +25,9 @@ pub struct Realised {
     pub loss_runs: u64,
     /// Of the packets offered, lost in an outage.
     pub cut: u64,
-    /// Of the packets offered, dropped because the queue before them was too long.
+    /// Of the packets offered, dropped because the queue before them was too long. On the relay path
+    /// that is the sender's queue, the server's ring or its limit of packets a second, or a wait at
+    /// the server of more than 150 ms.
     pub queue_dropped: u64,
     /// Second copies of duplicated packets. Not in `offered`.
     pub duplicated: u64,
@@ -31,6 +35,12 @@ pub struct Realised {
     pub reordered: u64,
     /// Incoming packets that an outage dropped. Not in `offered`.
     pub cut_incoming: u64,
+    /// TCP segments sent again on the way to the server and from it. A segment can hold several
+    /// packets; some of these had arrived after all.
+    pub retransmitted: u64,
+    /// Expirations of a TCP connection's retransmission timer. The other retransmissions were noticed
+    /// by later segments.
+    pub timeouts: u64,
     /// Sum of the delays of the packets delivered.
     delay_sum: Duration,
     /// Packets delivered, by their delay in milliseconds, rounded up. Empty means none.
@@ -66,6 +76,8 @@ impl Realised {
             duplicated: self.duplicated.saturating_sub(before.duplicated),
             reordered: self.reordered.saturating_sub(before.reordered),
             cut_incoming: self.cut_incoming.saturating_sub(before.cut_incoming),
+            retransmitted: self.retransmitted.saturating_sub(before.retransmitted),
+            timeouts: self.timeouts.saturating_sub(before.timeouts),
             delay_sum: self.delay_sum.saturating_sub(before.delay_sum),
             delays: std::iter::zip(&self.delays, earlier)
                 .map(|(now, then)| now.saturating_sub(then))

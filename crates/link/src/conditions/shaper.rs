@@ -1,15 +1,17 @@
 //! Delays and drops the packets that one peer sends, and holds them until they are due.
 //!
-//! Fate and delay are decided when a packet is pushed, by seeded generators per path, with the same
-//! number of draws for every packet: they depend on the seed and the packet's place in the order
-//! alone.
+//! The fate and the delay of a datagram are decided when it is pushed, by seeded generators per path,
+//! with the same number of draws for every packet: they depend on the seed and the packet's place in
+//! the order alone. Packets on the relay path go through a [`RelayLane`] instead, which behaves like
+//! the TCP connections of the real one.
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::{Burst, Conditions, QUEUE_LIMIT, Realised, Shape};
+use super::relay::{PacketTag, Parcel, RelayLane};
+use super::{Burst, Conditions, QUEUE_LIMIT, Realised, Shape, Transport};
 use crate::wire::Path;
 
 /// Packets that may wait at once; more are dropped. Ten seconds at 120 Hz with three datagrams a
@@ -34,14 +36,18 @@ pub struct Shaped<T> {
     pub path: Path,
     /// What the caller attached in [`Shaper::push`], its receiver usually.
     pub tag: T,
+    /// When it was due: at or before the time at which it was taken out.
+    pub due: Duration,
     /// The datagram.
     pub bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
-    due: Duration,
+    /// Breaks ties between packets that are due at the same time.
     order: u64,
+    /// Place in the order of sending.
+    number: u64,
     pushed: Duration,
     /// A second copy, which is only counted as such.
     copy: bool,
@@ -51,7 +57,7 @@ struct Waiting<T> {
 // Reversed: the heap yields the earliest first, and equals in the order of sending.
 impl<T> Ord for Waiting<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.due, other.order).cmp(&(self.due, self.order))
+        (other.shaped.due, other.order).cmp(&(self.shaped.due, self.order))
     }
 }
 
@@ -99,6 +105,23 @@ struct Lane {
 }
 
 impl Lane {
+    fn new(shape: Shape, seed: u64) -> Self {
+        let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut more = rng.clone();
+        more.jump();
+        Self {
+            shape,
+            rng,
+            more,
+            cut: [false; 2],
+            bad: false,
+            losing: false,
+            busy_until: Duration::ZERO,
+            newest: 0,
+            realised: Realised::empty(),
+        }
+    }
+
     fn draw(&mut self) -> Draws {
         Draws {
             lost: unit(&mut self.rng),
@@ -157,10 +180,12 @@ impl Lane {
 }
 
 /// Applies conditions to what one peer sends: [`push`](Self::push) each packet, and deliver what
-/// [`pop_due`](Self::pop_due) returns. `T` is attached to every packet, its receiver usually.
+/// [`pop_due`](Self::pop_due) returns. `T` is attached to every packet, its receiver and kind usually:
+/// see [`PacketTag`].
 #[derive(Debug)]
 pub struct Shaper<T> {
     lanes: [Lane; 2],
+    pub(super) relay: RelayLane<T>,
     queue: BinaryHeap<Waiting<T>>,
     order: u64,
     spare: Vec<Vec<u8>>,
@@ -168,7 +193,7 @@ pub struct Shaper<T> {
     episode: Option<Duration>,
 }
 
-impl<T: Clone> Shaper<T> {
+impl<T: PacketTag> Shaper<T> {
     /// Creates a shaper with the conditions of `player`, drawn from `seed`. Peers may share a seed:
     /// players and paths draw from different streams of it.
     #[must_use]
@@ -177,23 +202,15 @@ impl<T: Clone> Shaper<T> {
             let stream = (player as u64) * 2 + path.index() as u64 + 1;
             // An odd multiplier (2^64 / golden ratio) keeps streams of neighbouring seeds apart.
             let seed = seed ^ stream.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-            let mut more = rng.clone();
-            more.jump();
-            Lane {
-                shape: conditions.shape(player, path),
-                rng,
-                more,
-                cut: [false; 2],
-                bad: false,
-                losing: false,
-                busy_until: Duration::ZERO,
-                newest: 0,
-                realised: Realised::empty(),
-            }
+            Lane::new(conditions.shape(player, path), seed)
         };
+        let lanes = [lane(Path::Direct), lane(Path::Relay)];
+        let relayed = &lanes[Path::Relay.index()];
+        let mut segments = relayed.more.clone();
+        segments.jump();
         Self {
-            lanes: [lane(Path::Direct), lane(Path::Relay)],
+            relay: RelayLane::new(&relayed.shape, segments),
+            lanes,
             queue: BinaryHeap::new(),
             order: 0,
             spare: Vec::new(),
@@ -210,16 +227,21 @@ impl<T: Clone> Shaper<T> {
     /// Sets the conditions of `path` from now on.
     pub fn set_shape(&mut self, path: Path, shape: Shape) {
         self.lanes[path.index()].shape = shape;
+        if path == Path::Relay {
+            self.relay.set_shape(&shape);
+        }
     }
 
     /// Starts an episode at `now`, from which outages count.
     pub fn begin_episode(&mut self, now: Duration) {
         self.episode = Some(now);
+        self.relay.begin_episode(now);
     }
 
     /// Blackholes one direction of `path` until [`heal`](Self::heal). Packets in flight still arrive.
+    /// What is sent on a relay path over [TCP](Transport::Tcp) meanwhile arrives after the end.
     pub fn cut(&mut self, path: Path, direction: Direction) {
-        self.lanes[path.index()].cut[direction as usize] = true;
+        self.set_cut(path, direction, true);
     }
 
     /// Blackholes the direct path, both ways.
@@ -230,15 +252,32 @@ impl<T: Clone> Shaper<T> {
 
     /// Ends a [`cut`](Self::cut).
     pub fn heal(&mut self, path: Path, direction: Direction) {
-        self.lanes[path.index()].cut[direction as usize] = false;
+        self.set_cut(path, direction, false);
     }
 
-    /// Loses the packets in flight on `path`, as an unplugged cable does.
+    fn set_cut(&mut self, path: Path, direction: Direction, cut: bool) {
+        self.lanes[path.index()].cut[direction as usize] = cut;
+        if (path, direction) == (Path::Relay, Direction::Outgoing) {
+            self.relay.set_blackhole(cut);
+        }
+    }
+
+    /// Loses the packets in flight on `path`, as an unplugged cable does. On a relay path over
+    /// [TCP](Transport::Tcp) they are sent again.
     pub fn lose_in_flight(&mut self, path: Path) {
+        if self.is_tcp(path) {
+            self.relay.lose_in_flight();
+            return;
+        }
         let lost = |waiting: &Waiting<T>| waiting.shaped.path == path;
         let originals = self.queue.iter().filter(|w| lost(w) && !w.copy).count();
         self.queue.retain(|waiting| !lost(waiting));
         self.lanes[path.index()].realised.cut += originals as u64;
+    }
+
+    /// Whether packets of `path` go through the lane of the relay.
+    fn is_tcp(&self, path: Path) -> bool {
+        path == Path::Relay && self.lanes[path.index()].shape.transport == Transport::Tcp
     }
 
     /// Whether an incoming packet of `path` passes; counts it when it does not.
@@ -253,11 +292,18 @@ impl<T: Clone> Shaper<T> {
     #[must_use]
     pub fn is_clear(&self, path: Path) -> bool {
         let lane = &self.lanes[path.index()];
-        lane.shape.is_clear() && !lane.cut[Direction::Outgoing as usize]
+        // A packet does not overtake those that an outage held back on a TCP connection.
+        let idle = path == Path::Direct || self.relay.is_idle();
+        idle && lane.shape.is_clear() && !lane.cut[Direction::Outgoing as usize]
     }
 
-    /// Decides the fate of a packet that this peer sends, and queues it unless it is lost.
+    /// Decides the fate of a packet that this peer sends, and queues it unless it is lost. `now` does
+    /// not decrease from call to call.
     pub fn push(&mut self, now: Duration, path: Path, bytes: &[u8], tag: T) {
+        if self.is_tcp(path) {
+            self.push_relayed(now, bytes, tag);
+            return;
+        }
         let full = self.queue.len() >= QUEUE_MAX;
         let since = self.episode.map(|begun| now.saturating_sub(begun));
         let lane = &mut self.lanes[path.index()];
@@ -285,47 +331,121 @@ impl<T: Clone> Shaper<T> {
         let copy_due = copied.then(|| now + wait + lane.delay(draws.copy_late));
         lane.realised.duplicated += u64::from(copied);
         self.order += 1;
+        let order = self.order;
         if let Some(due) = copy_due {
-            self.wait(now, due, true, path, bytes, tag.clone());
+            let shaped = self.shaped(due, path, bytes, tag.clone());
+            self.queue.push(Waiting {
+                order,
+                number: order,
+                pushed: now,
+                copy: true,
+                shaped,
+            });
         }
-        self.wait(now, due, false, path, bytes, tag);
+        let shaped = self.shaped(due, path, bytes, tag);
+        self.queue.push(Waiting {
+            order,
+            number: order,
+            pushed: now,
+            copy: false,
+            shaped,
+        });
     }
 
-    fn wait(
-        &mut self,
-        pushed: Duration,
-        due: Duration,
-        copy: bool,
-        path: Path,
-        bytes: &[u8],
-        tag: T,
-    ) {
+    fn shaped(&mut self, due: Duration, path: Path, bytes: &[u8], tag: T) -> Shaped<T> {
+        Shaped {
+            path,
+            tag,
+            due,
+            bytes: self.copied(bytes),
+        }
+    }
+
+    /// A copy in a buffer that was used before.
+    fn copied(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(bytes);
-        self.queue.push(Waiting {
-            due,
-            order: self.order,
-            pushed,
-            copy,
-            shaped: Shaped {
-                path,
+        buffer
+    }
+
+    fn push_relayed(&mut self, now: Duration, bytes: &[u8], tag: T) {
+        self.advance(now);
+        self.order += 1;
+        let number = self.order;
+        let bytes = self.copied(bytes);
+        let realised = &mut self.lanes[Path::Relay.index()].realised;
+        realised.offered += 1;
+        let parcel = Parcel {
+            tag,
+            bytes,
+            pushed: now,
+            number,
+        };
+        self.relay.push(now, parcel, realised);
+        self.collect();
+    }
+
+    /// Lets everything happen on the relay path that is due by `now`.
+    fn advance(&mut self, now: Duration) {
+        if self.relay.next_event().is_some_and(|at| at <= now) {
+            let realised = &mut self.lanes[Path::Relay.index()].realised;
+            self.relay.advance(now, realised);
+            self.collect();
+        }
+    }
+
+    /// Takes over what left the relay path.
+    fn collect(&mut self) {
+        while let Some((due, parcel)) = self.relay.emitted.arrived.pop_front() {
+            let Parcel {
                 tag,
-                bytes: buffer,
-            },
-        });
+                bytes,
+                pushed,
+                number,
+            } = parcel;
+            if self.queue.len() >= QUEUE_MAX {
+                self.lanes[Path::Relay.index()].realised.queue_dropped += 1;
+                self.recycle(bytes);
+                continue;
+            }
+            self.order += 1;
+            self.queue.push(Waiting {
+                order: self.order,
+                number,
+                pushed,
+                copy: false,
+                shaped: Shaped {
+                    path: Path::Relay,
+                    tag,
+                    due,
+                    bytes,
+                },
+            });
+        }
+        while let Some(bytes) = self.relay.emitted.dropped.pop() {
+            self.recycle(bytes);
+        }
+    }
+
+    /// When [`pop_due`](Self::pop_due) is worth a call next; `None` while nothing is under way.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        let waiting = self.queue.peek().map(|waiting| waiting.shaped.due);
+        waiting.into_iter().chain(self.relay.next_event()).min()
     }
 
     /// The next packet that is due, earliest first.
     pub fn pop_due(&mut self, now: Duration) -> Option<Shaped<T>> {
-        if self.queue.peek()?.due > now {
+        self.advance(now);
+        if self.queue.peek()?.shaped.due > now {
             return None;
         }
         let waiting = self.queue.pop()?;
         let lane = &mut self.lanes[waiting.shaped.path.index()];
         if !waiting.copy {
-            lane.realised.reordered += u64::from(waiting.order < lane.newest);
-            lane.newest = lane.newest.max(waiting.order);
+            lane.realised.reordered += u64::from(waiting.number < lane.newest);
+            lane.newest = lane.newest.max(waiting.number);
             // The delay of the packet, the wait for the tick that took it out included.
             lane.realised.pass(now.saturating_sub(waiting.pushed));
         }
@@ -353,6 +473,6 @@ impl<T: Clone> Shaper<T> {
 }
 
 /// A number in [0, 1) with 53 random bits.
-fn unit(rng: &mut Xoshiro256PlusPlus) -> f64 {
+pub(super) fn unit(rng: &mut Xoshiro256PlusPlus) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }

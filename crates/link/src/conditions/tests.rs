@@ -53,7 +53,7 @@ fn an_error_names_the_invalid_part_and_the_valid_ones() {
     assert_eq!(
         message("lag=5ms"),
         "unknown condition \"lag\": known are latency, jitter, loss, burst, duplicate, reorder, rate, \
-         cut, preset"
+         cut, transport, preset"
     );
     assert_eq!(
         message("p1:sky:latency=5ms"),
@@ -154,7 +154,7 @@ fn the_fate_of_a_packet_depends_on_the_seed_alone() {
 #[test]
 fn without_jitter_packets_keep_their_order() {
     let mut shaper = shaper("latency=20ms", 0, 1);
-    (0..50).for_each(|n| shaper.push(MS, Path::Relay, &[n], ()));
+    (0..50).for_each(|n| shaper.push(MS, Path::Direct, &[n], ()));
     assert!(shaper.pop_due(20 * MS).is_none(), "not due yet");
     assert!(shaper.pop_due(20_999 * MS / 1_000).is_none());
     let order: Vec<_> = std::iter::from_fn(|| shaper.pop_due(21 * MS))

@@ -52,7 +52,7 @@ fn when_the_relay_loses_as_much_both_paths_stay_in_use() {
         let setup = Setup {
             fps,
             input_delay: 2,
-            conditions: "loss=20%",
+            conditions: "loss=20%,transport=datagram",
             ..Setup::default()
         };
         let world = World::playing(setup, 60 * SECOND);

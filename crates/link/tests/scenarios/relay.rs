@@ -86,7 +86,9 @@ fn a_relay_outage_after_a_failover_is_survived_on_a_healed_direct_path() {
             "the match continues over the direct path"
         );
         world.heal_both(Path::Relay);
-        world.run_for(2 * SECOND);
+        // TCP's timer has doubled for 11 s: the next retransmission comes up to as long after that.
+        world.run_for(12 * SECOND);
+        assert_eq!(world.stalls(), 0);
         assert_eq!(
             world.routes(),
             [RouteState::Relay; 2],
