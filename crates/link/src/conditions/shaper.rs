@@ -452,12 +452,6 @@ impl<T: PacketTag> Shaper<T> {
         Some(waiting.shaped)
     }
 
-    /// When the next packet is due.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Duration> {
-        self.queue.peek().map(|waiting| waiting.due)
-    }
-
     /// Reuses the buffer of a delivered packet.
     pub fn recycle(&mut self, bytes: Vec<u8>) {
         if self.spare.len() < SPARE_MAX {

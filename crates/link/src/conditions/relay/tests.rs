@@ -62,7 +62,7 @@ impl World {
     }
 
     fn realised(&self) -> Realised {
-        self.shaper.realised(Path::Relay)
+        self.shaper.realised(Path::Relay).clone()
     }
 }
 
