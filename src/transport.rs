@@ -21,8 +21,8 @@ use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use ggrs::{Frame, Message as GgrsMessage, NonBlockingSocket};
 
-use self::exchange::{Exchange, Order};
 pub use self::exchange::InputDeparture;
+use self::exchange::{Exchange, Order};
 use self::game::GameSide;
 pub(crate) use self::game::{InputPacket, PacketCursor};
 pub use self::matchbox::{MatchboxNetwork, MatchboxSettings};

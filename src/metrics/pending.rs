@@ -43,7 +43,10 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Length of a frame of the running episode, or of the next one.
     #[cfg(feature = "matchbox")]
     pub(crate) fn frame_ms(&self) -> f64 {
-        let fps = self.current.as_ref().map_or(self.template.fps, |current| current.meta.fps);
+        let fps = self
+            .current
+            .as_ref()
+            .map_or(self.template.fps, |current| current.meta.fps);
         1e3 / f64::from(fps.max(1))
     }
 

@@ -330,8 +330,10 @@ impl Exchange {
 
     /// Lets `write` bring the published view up to date.
     pub(super) fn publish(&self, write: impl FnOnce(&mut View)) {
-        let mut published: MutexGuard<'_, Published> =
-            self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut published: MutexGuard<'_, Published> = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         write(&mut published.view);
         published.fresh = true;
     }
@@ -398,7 +400,10 @@ mod tests {
         }
         assert_eq!(exchange.take_dropped(), 3);
         assert_eq!(exchange.take_dropped(), 0, "counted once");
-        assert_eq!(std::iter::from_fn(|| exchange.next_order()).count(), OUTGOING_MAX + 3);
+        assert_eq!(
+            std::iter::from_fn(|| exchange.next_order()).count(),
+            OUTGOING_MAX + 3
+        );
         let sent = exchange.next_outgoing().unwrap();
         assert_eq!(sent.payload.bytes(), 0_u64.to_le_bytes());
     }
@@ -414,7 +419,10 @@ mod tests {
         assert!(view.direct_only, "nothing newer");
         let writing = exchange.published.lock().unwrap();
         exchange.refresh(&mut view);
-        assert!(view.direct_only, "the task is writing, and the game does not wait");
+        assert!(
+            view.direct_only,
+            "the task is writing, and the game does not wait"
+        );
         drop(writing);
     }
 

@@ -138,7 +138,8 @@ impl GameSide {
 
     pub(super) fn set_current_frame(&mut self, frame: Frame) {
         self.current_frame = frame;
-        self.exchange.set_frame(self.bounds.is_some().then_some(frame));
+        self.exchange
+            .set_frame(self.bounds.is_some().then_some(frame));
     }
 
     pub(super) const fn current_frame(&self) -> Frame {
@@ -251,9 +252,8 @@ impl GameSide {
         }
         let mut newest = None;
         for message in ggrs_wire::messages(packet.payload.bytes()) {
-            let decoded = message.and_then(|message| {
-                peers[index].decode(message, packet, bounds, *current_frame)
-            });
+            let decoded = message
+                .and_then(|message| peers[index].decode(message, packet, bounds, *current_frame));
             match decoded {
                 Ok(data) => {
                     newest = newest.max(data.newest_input);

@@ -333,12 +333,11 @@ impl NetTask {
         let Some(peer) = peers.iter_mut().find(|peer| peer.id == to) else {
             return;
         };
-        let by = peer.link.send_data(
-            now,
-            packet.payload.bytes(),
-            inputs.is_some(),
-            &mut |sent| hand_over(shaper, network.as_mut(), now, to, sent),
-        );
+        let by = peer
+            .link
+            .send_data(now, packet.payload.bytes(), inputs.is_some(), &mut |sent| {
+                hand_over(shaper, network.as_mut(), now, to, sent)
+            });
         // What the refusal of a packet decided.
         report_changes(exchange, peer);
         // What no path took is carried by a later datagram: each holds all unacknowledged inputs.

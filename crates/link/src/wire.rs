@@ -485,7 +485,10 @@ pub(crate) const fn seq_diff32(a: u32, b: u32) -> i32 {
 /// The packet number nearest to `reference` whose low 32 bits are `number`.
 #[must_use]
 pub const fn expand_number(reference: u64, number: u32) -> u64 {
-    #[expect(clippy::cast_possible_truncation, reason = "the wire carries the low 32 bits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the wire carries the low 32 bits"
+    )]
     let ahead = seq_diff32(number, reference as u32);
     let expanded = reference.wrapping_add_signed(ahead as i64);
     // Before the first number there is none.

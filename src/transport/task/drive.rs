@@ -27,7 +27,10 @@ pub(in crate::transport) fn spawn(task: NetTask) {
         }
     });
     if let Err(error) = started {
-        fail(&exchange, format!("the network task cannot be started: {error}"));
+        fail(
+            &exchange,
+            format!("the network task cannot be started: {error}"),
+        );
     }
 }
 

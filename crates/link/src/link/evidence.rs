@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use super::{
-    ClockEstimate, ClockEstimator, Link, LinkEpisode, Suspicion, beat, frame, micros,
-};
+use super::{ClockEstimate, ClockEstimator, Link, LinkEpisode, Suspicion, beat, frame, micros};
 use crate::{
     cause::{Evidence, PlayerLink, Via},
     health::{RECOVERY, StretchQuality},
@@ -173,7 +171,8 @@ impl Link {
                 .map_or(self.interval(), |ticks| ticks.max(frame)),
             // The same on every peer.
             covered: frame * self.settings.input_delay,
-            usual_us: Path::ALL.map(|path| self.paths[path.index()].delay.mean_over(now, USUAL_SECONDS)),
+            usual_us: Path::ALL
+                .map(|path| self.paths[path.index()].delay.mean_over(now, USUAL_SECONDS)),
         }
     }
 

@@ -144,6 +144,9 @@ impl Link {
         if !stalling {
             health.delay.add(now, transit);
         }
+        if path == Path::Relay && !on_time {
+            self.both_paths.relay_was_late();
+        }
         if health.received.record(header.number, awake, on_time) {
             self.stamps[path.index()] = Some((header.sent, arrived));
         }

@@ -161,10 +161,18 @@ fn packet_numbers_are_restored_from_their_low_bits() {
             let Some(number) = reference.checked_add_signed(ahead) else {
                 continue;
             };
-            assert_eq!(expand_number(reference, number as u32), number, "{reference} {ahead}");
+            assert_eq!(
+                expand_number(reference, number as u32),
+                number,
+                "{reference} {ahead}"
+            );
         }
     }
-    assert_eq!(expand_number(3, u32::MAX), u64::from(u32::MAX), "there is none before 0");
+    assert_eq!(
+        expand_number(3, u32::MAX),
+        u64::from(u32::MAX),
+        "there is none before 0"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Direct paths that work, but worse than the relay: the rules `lossy` and `congested`, and the
 //! conditions that must not trigger them.
 
-use rollback_lab_link::route::{BOTH_TOGETHER, RouteCause, RouteState};
+use rollback_lab_link::route::{BOTH_TOGETHER, RouteCause, RoutePolicy, RouteState};
 use rollback_lab_link::wire::Path;
 
 use rollback_lab_test_kit::link_world::{MS, SECOND, Setup, World};
@@ -12,7 +12,8 @@ fn fallbacks(world: &World) -> Vec<RouteCause> {
     causes
 }
 
-/// Below 60 fps two lost ticks in a row are rare and one is masked: the path may stay.
+/// Below 60 fps two lost ticks in a row are rare and one is masked: the path may stay, or need more
+/// than a minute.
 #[test]
 fn a_direct_path_that_loses_a_fifth_fails_over_or_is_masked() {
     for fps in [10, 20, 30, 60, 120] {
@@ -26,9 +27,8 @@ fn a_direct_path_that_loses_a_fifth_fails_over_or_is_masked() {
                 ..Setup::default()
             };
             let mut world = World::playing(setup, 60 * SECOND);
-            if world.routes() == [RouteState::Direct; 2] {
-                assert!(world.both_paths() < 6 * SECOND, "{:?}", world.both_paths());
-            } else {
+            // Until the relay has proven that it is on time, both paths together mask the losses.
+            if world.failovers() > 0 {
                 left += 1;
                 assert_eq!(world.routes(), [RouteState::Relay; 2], "{fps} fps, {seed}");
                 let change = world.peers.iter().find_map(|peer| {
@@ -42,7 +42,7 @@ fn a_direct_path_that_loses_a_fifth_fails_over_or_is_masked() {
             world.run_for(10 * SECOND);
         }
         println!("{fps} fps: {left} of 10 matches failed over from a path that loses 20 %");
-        assert!(fps < 30 || left >= 8, "{fps} fps: {left} of 10");
+        assert!(fps != 60 || left >= 8, "{fps} fps: {left} of 10");
     }
 }
 
@@ -52,12 +52,49 @@ fn when_the_relay_loses_as_much_both_paths_stay_in_use() {
         let setup = Setup {
             fps,
             input_delay: 2,
-            conditions: "loss=20%,transport=datagram",
+            conditions: "loss=20%",
             ..Setup::default()
         };
         let world = World::playing(setup, 60 * SECOND);
         assert!(!fallbacks(&world).contains(&RouteCause::Lossy), "{fps} fps");
         assert!(world.both_paths() > 10 * SECOND);
+    }
+}
+
+/// Over TCP a relay loses nothing and is late instead: a match that fails over to one stalls where both
+/// paths together do not.
+#[test]
+fn a_relay_that_is_late_now_and_then_does_not_carry_the_match_alone() {
+    for (fps, conditions) in [
+        (60, "direct:loss=20%;relay:loss=1%"),
+        (60, "direct:loss=20%;relay:loss=5%"),
+        (60, "burst=5%/4"),
+        (60, "direct:burst=10%/4;relay:burst=2%/4"),
+        (30, "loss=20%"),
+    ] {
+        let mut stalls = [0; 2];
+        for (policy, stalls) in [RoutePolicy::P2pFirst, RoutePolicy::DualPath]
+            .into_iter()
+            .zip(&mut stalls)
+        {
+            for seed in 0..5 {
+                let setup = Setup {
+                    fps,
+                    input_delay: 2,
+                    conditions,
+                    seed,
+                    policy,
+                    ..Setup::default()
+                };
+                *stalls += World::playing(setup, 60 * SECOND).stalls();
+            }
+        }
+        let [first, dual] = stalls;
+        println!("{fps} fps, {conditions}: {first} stalls, {dual} on both paths always");
+        assert!(
+            first <= dual + 20,
+            "{fps} fps, {conditions}: {first} stalls, {dual} on both paths"
+        );
     }
 }
 
@@ -153,18 +190,17 @@ fn a_path_that_keeps_refusing_packets_fails_over() {
     );
 }
 
-/// Both paths are used for a moment, then the route decides.
+/// Both paths are used until it is known that the relay alone would do.
 #[test]
-fn a_lossy_path_fails_over_within_twice_the_limit() {
+fn a_lossy_path_fails_over_when_the_relay_has_proven_itself() {
     let setup = Setup {
         conditions: "direct:loss=40%",
         ..Setup::default()
     };
-    let world = World::playing(setup, 20 * SECOND);
+    let world = World::playing(setup, 60 * SECOND);
     assert_eq!(world.routes(), [RouteState::Relay; 2]);
-    assert!(
-        world.both_paths() < BOTH_TOGETHER * 2,
-        "{:?}",
-        world.both_paths()
-    );
+    // 20 s of proof, which losses of the direct path interrupt by a recovery now and then.
+    let limit = 20 * SECOND + BOTH_TOGETHER * 2;
+    assert!(world.both_paths() < limit, "{:?}", world.both_paths());
+    assert_eq!(world.stalls(), 0);
 }
