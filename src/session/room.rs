@@ -163,6 +163,8 @@ impl RoomView {
                 Some(RoomEvent::Failed(SessionError::ServerLost { room, reason }))
             }
             NetEvent::ServerLost { reason } => Some(RoomEvent::ServerLost { reason }),
+            NetEvent::Notice(Notice::Lost { .. } | Notice::Back { .. })
+            | NetEvent::ServerResumed { .. } => None,
             // For the links, which have taken it.
             NetEvent::ClockAnswered { .. } => None,
         }

@@ -318,6 +318,7 @@ impl Core {
                     self.set_relay_available(true);
                 }
                 NetEvent::ServerLost { .. } => self.set_relay_available(false),
+                NetEvent::ServerResumed { .. } => self.set_relay_available(true),
                 _ => {}
             }
         }

@@ -56,6 +56,13 @@ pub enum NetEvent {
         /// Why.
         reason: String,
     },
+    /// The lost connection to the server is back, with the same id and slot; a roster follows.
+    ServerResumed {
+        /// Attempts to connect that it took.
+        attempts: u32,
+        /// Time since it was noticed to be lost.
+        away: Duration,
+    },
 }
 
 /// A datagram that came in.
@@ -125,6 +132,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// The ICE candidates of the data channel to `peer`, once known.
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair>;
+
+    /// Reports to the server whether a match runs: while it does, the slots of lost peers are kept.
+    fn set_running(&mut self, _running: bool) {}
 
     /// Leaves the room; nothing is received afterwards.
     fn close(&mut self);

@@ -9,7 +9,7 @@
 //! | 2 | | welcome: the first binary frame, a [`Roster`] |
 //! | 3 | | the [`Roster`] again, whenever it changed |
 //! | 4 | | a [`Notice`] |
-//! | 5 | resume: 1 if the client's signaling starts anew, else 0; its [`ResumeToken`] | the [`ResumeToken`], after every welcome and whenever it is renewed |
+//! | 5 | resume: 1 if the client's signaling starts anew, else 0; four bytes, the number of the attempt; its [`ResumeToken`] | the [`ResumeToken`], after every welcome and whenever it is renewed |
 //! | 6 | probe: four bytes | the same four bytes, at once |
 //! | 7 | running: 1 when the match has begun, 0 when it is over | |
 //!
@@ -228,6 +228,9 @@ pub enum ClientFrame<'a> {
     Resume {
         /// Whether the client's signaling starts anew, as after the reload of a page.
         anew: bool,
+        /// Grows with every attempt of the client: of two websockets with the same token the later counts,
+        /// in whichever order their frames arrive.
+        attempt: u32,
         /// The newest token that the client has.
         token: ResumeToken,
     },
@@ -387,8 +390,9 @@ pub fn encode_notice(notice: &Notice) -> Result<Vec<u8>, RelayFrameError> {
 
 /// Encodes the first frame of a websocket that resumes.
 #[must_use]
-pub fn encode_resume(anew: bool, token: &ResumeToken) -> Vec<u8> {
+pub fn encode_resume(anew: bool, attempt: u32, token: &ResumeToken) -> Vec<u8> {
     let mut frame = vec![first_byte(TYPE_TOKEN), u8::from(anew)];
+    frame.extend(attempt.to_le_bytes());
     frame.extend_from_slice(token.as_bytes());
     frame
 }
@@ -427,14 +431,13 @@ pub fn decode_client(bytes: &[u8]) -> Result<ClientFrame<'_>, RelayFrameError> {
                 payload,
             })
         }
-        (TYPE_TOKEN, [anew, token @ ..]) => Ok(ClientFrame::Resume {
+        (TYPE_TOKEN, [anew, a, b, c, d, token @ ..]) => Ok(ClientFrame::Resume {
             anew: decode_flag(TYPE_TOKEN, *anew)?,
+            attempt: u32::from_le_bytes([*a, *b, *c, *d]),
             token: decode_token(token)?,
         }),
         (TYPE_PROBE, body) => decode_probe(body).map(|number| ClientFrame::Probe { number }),
-        (TYPE_RUNNING, [running]) => {
-            decode_flag(TYPE_RUNNING, *running).map(ClientFrame::Running)
-        }
+        (TYPE_RUNNING, [running]) => decode_flag(TYPE_RUNNING, *running).map(ClientFrame::Running),
         (frame_type @ (TYPE_TOKEN | TYPE_RUNNING), _) => {
             Err(RelayFrameError::Malformed { frame_type })
         }
