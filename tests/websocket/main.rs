@@ -397,7 +397,9 @@ fn two_peers(proxy: &Proxy) -> [Peer; 2] {
     ));
     // The offerer is told of the other; both have their id.
     while signal(&mut peers[0]).is_some() || signal(&mut peers[1]).is_some() {}
-    peers[0].connection.set_running(true);
+    for peer in &peers {
+        peer.connection.set_running(true);
+    }
     // A packet through the relay shows that the server has read that.
     exchange(&peers);
     peers
@@ -461,6 +463,7 @@ fn a_killed_and_restarted_server_has_both_peers_back_with_their_ids_and_slots() 
     let mut peers = two_peers(&proxy);
     // All connections end without a close frame, as those of a killed process.
     let killed = Instant::now();
+    proxy.refuse(true);
     proxy.sever();
     drop(first);
     for peer in &peers {
@@ -468,6 +471,7 @@ fn a_killed_and_restarted_server_has_both_peers_back_with_their_ids_and_slots() 
     }
     let second = server_with_secret();
     proxy.retarget(second.local_addr());
+    proxy.refuse(false);
     let away = [resumed(&peers[0]), resumed(&peers[1])];
     exchange(&peers);
     let total = killed.elapsed();

@@ -295,7 +295,7 @@ fn before_the_match_a_visit_leaves_the_room_as_it_was_and_the_next_completes_it(
             })
             .await;
         assert_eq!(roster, alone);
-        assert_eq!(metric(&server, "rollback_lab_server_peers "), 1);
+        metric_becomes(&server, "rollback_lab_server_peers ", 1).await;
         let (_b, id_b, both) = Client::join(&server, DUEL).await;
         assert_eq!(ids(&both)[1], (1, *id_b.0.as_bytes()));
         let mut late = Client::resume(&server, DUEL, &token, (false, 1)).await;
