@@ -166,6 +166,8 @@ impl RoomView {
             NetEvent::TaskFailed { error } => {
                 Some(RoomEvent::Failed(SessionError::NetworkTask { error }))
             }
+            NetEvent::Notice(Notice::Lost { .. } | Notice::Back { .. })
+            | NetEvent::ServerResumed { .. } => None,
             // For the links, which have taken it.
             NetEvent::ClockAnswered { .. } => None,
         }

@@ -159,7 +159,10 @@ impl MatchboxNetwork {
                 ServerEvent::Unreachable(error) => NetEvent::Unreachable {
                     error: error.to_string(),
                 },
-                ServerEvent::Lost { reason } => NetEvent::ServerLost { reason },
+                ServerEvent::Lost { reason, .. } => NetEvent::ServerLost { reason },
+                ServerEvent::Resumed { attempts, away } => {
+                    NetEvent::ServerResumed { attempts, away }
+                }
                 _ => continue,
             });
         }
@@ -290,6 +293,10 @@ impl Network for MatchboxNetwork {
 
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {
         self.pairs.get(&peer).copied()
+    }
+
+    fn set_running(&mut self, running: bool) {
+        self.server.set_running(running);
     }
 
     fn close(&mut self) {

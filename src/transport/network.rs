@@ -62,6 +62,13 @@ pub enum NetEvent {
         /// What happened.
         error: String,
     },
+    /// The lost connection to the server is back, with the same id and slot; a roster follows.
+    ServerResumed {
+        /// Attempts to connect that it took.
+        attempts: u32,
+        /// Time since it was noticed to be lost.
+        away: Duration,
+    },
 }
 
 /// A datagram that came in.
@@ -139,6 +146,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// The ICE candidates of the data channel to `peer`, once known.
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair>;
+
+    /// Reports to the server whether a match runs: while it does, the slots of lost peers are kept.
+    fn set_running(&mut self, _running: bool) {}
 
     /// Leaves the room; nothing is received afterwards.
     fn close(&mut self);

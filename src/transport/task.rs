@@ -262,6 +262,7 @@ impl NetTask {
                 received_at,
             } => self.with_link(peer, |link| link.record_clock(answer, received_at)),
             NetEvent::NoRelay | NetEvent::ServerLost { .. } => self.set_relay_available(now, false),
+            NetEvent::ServerResumed { .. } => self.set_relay_available(now, true),
             NetEvent::Roster(_) if self.relay_available.is_none() => {
                 self.set_relay_available(now, true);
             }

@@ -2,13 +2,17 @@
 //!
 //! [`ServerConnection`] is the game's end. The game, matchbox's signaling loop and the websocket's
 //! task share bounded queues (`queues.rs`), and none of them waits for another; `driver.rs` connects
-//! and pumps the queues over the platform's websocket (`native.rs`, `wasm.rs`).
+//! and pumps the queues over the platform's websocket (`native.rs`, `wasm.rs`). A websocket that breaks,
+//! or stays silent although probed (`liveness.rs`), is replaced by another one as long as the connection
+//! lives, with the server's resume token (`resume.rs`): id, slot and room stay.
 
 #[cfg_attr(target_arch = "wasm32", path = "websocket/wasm.rs")]
 #[cfg_attr(not(target_arch = "wasm32"), path = "websocket/native.rs")]
 mod backend;
 mod driver;
+mod liveness;
 mod queues;
+mod resume;
 
 use std::{
     collections::BTreeMap,
@@ -46,7 +50,8 @@ use crate::clock::LabClock;
 pub struct SignalingSettings {
     /// Address of the room: `ws://host:port/room?players=2`, or `wss://`.
     pub url: String,
-    /// Connection attempts, at least one. Defaults to 3.
+    /// Attempts to connect for the first time, at least one; there is no limit to those that take a lost
+    /// connection up again. Defaults to 3.
     pub attempts: u16,
     /// Time for one attempt, handshakes included. Defaults to 5 seconds.
     pub attempt_timeout: Duration,
@@ -82,11 +87,12 @@ pub enum ServerEvent {
     IdAssigned(PeerId),
     /// The server has no relay: a stock signaling server. At most once.
     NoRelay,
-    /// The server relays, and these are the members of the room.
+    /// The server relays, and these are the members of the room. At most once.
     Welcome(Roster),
-    /// A member joined, or left for good.
+    /// A member joined, or left for good. After [`Self::Resumed`] the members that the server knows then:
+    /// a server that was restarted learns of the others as they come back.
     Roster(Roster),
-    /// The relay dropped or refused something, or a peer is gone for good.
+    /// The relay dropped or refused something, or a peer is gone for good, lost, or back.
     Notice(Notice),
     /// Another member's clock, as it answered [`ServerConnection::ask_clock`].
     ClockAnswered {
@@ -97,7 +103,7 @@ pub enum ServerEvent {
         /// When the websocket's task read it, on the clock given to [`ServerConnection::open`].
         received_at: Duration,
     },
-    /// The server refused this peer, or closed the connection with a reason of its own.
+    /// The server refused this peer, or another websocket has taken its place. The last event.
     Refused {
         /// The close code, 4000 or above; see [`rollback_lab_link::wire::relay`].
         code: u16,
@@ -108,6 +114,16 @@ pub enum ServerEvent {
     Lost {
         /// Why.
         reason: String,
+        /// Whether it is taken up again until [`Self::Resumed`] or [`Self::Refused`]. Otherwise this event
+        /// is the last.
+        reconnecting: bool,
+    },
+    /// A lost connection is back, with the same id, room and slot; a [`Self::Roster`] follows.
+    Resumed {
+        /// Attempts to connect that it took.
+        attempts: u32,
+        /// Time since it was noticed to be lost.
+        away: Duration,
     },
     /// No connection came about.
     Unreachable(ConnectError),
@@ -163,6 +179,9 @@ pub enum RelaySendError {
     /// The server has not announced a relay.
     #[error("server offers no relay")]
     NoRelay,
+    /// The connection is lost, and being taken up again.
+    #[error("connection to the server is lost and being taken up again")]
+    Lost,
     /// The connection has ended.
     #[error("connection to the server has ended")]
     Ended,
@@ -196,9 +215,26 @@ pub struct ServerStats {
     pub unknown_text: u64,
     /// Binary frames that could not be read, by [`RelayFrameError::reason`].
     pub malformed: BTreeMap<&'static str, u64>,
+    /// Times without a connection after the first one, in order; the newest 256.
+    pub outages: Vec<Outage>,
 }
 
-/// The game's end of the connection; cheap to clone. The connection closes with the last clone.
+/// One time without a connection to the server. Times are on the clock given to
+/// [`ServerConnection::open`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When the loss was noticed.
+    pub lost_at: Duration,
+    /// Attempts to connect that were begun.
+    pub attempts: u32,
+    /// When the first of them began.
+    pub first_attempt_at: Option<Duration>,
+    /// When the server had taken this peer back; `None` while it has not.
+    pub resumed_at: Option<Duration>,
+}
+
+/// The game's end of the connection; cheap to clone. The connection closes with the last clone, and with it
+/// the membership: a peer that is lost comes back, one that closed has left.
 ///
 /// ```no_run
 /// use bevy_rollback_lab::clock::LabClock;
@@ -292,6 +328,12 @@ impl ServerConnection {
     /// whatever its game does; without a relay no question is sent.
     pub fn ask_clock(&self, destination: u8) {
         self.handle.shared.ask_clock(destination);
+    }
+
+    /// Reports to the server whether a match runs: from frame 0 on it keeps the slot of a member that it
+    /// loses, for itself and for all others. Set it to `false` when the match is over.
+    pub fn set_running(&self, running: bool) {
+        self.handle.shared.set_running(running);
     }
 
     /// The counts so far.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rollback_lab_record::DocumentError;
 use rollback_lab_record::tables::TableError;
-use rollback_lab_server::ServerError;
+use rollback_lab_server::{SecretError, ServerError};
 
 /// Why a command failed; `main` prints it behind `rollback-lab: `.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,12 @@ pub(crate) enum CommandError {
     /// The server did not start.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The file of `--secret` gives no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The environment variable holds no secret.
+    #[error("environment variable ROLLBACK_LAB_SECRET: {0}")]
+    SecretVariable(#[source] SecretError),
     /// The signals that end the server cannot be caught.
     #[error("cannot wait for a signal to stop: {0}")]
     Signals(#[source] io::Error),

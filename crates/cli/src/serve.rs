@@ -6,9 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
-use rollback_lab_server::{DEFAULT_PORT, LabServer, ServerSettings};
+use rollback_lab_server::{DEFAULT_PORT, LabServer, ServerSecret, ServerSettings};
 
 use crate::error::CommandError;
+
+/// Environment variable with the secret, for platforms that keep secrets there.
+const SECRET_VARIABLE: &str = "ROLLBACK_LAB_SECRET";
 
 #[derive(Args)]
 pub(crate) struct ServeOptions {
@@ -22,6 +25,11 @@ pub(crate) struct ServeOptions {
     /// reaches it can join any room: there is no admission yet
     #[arg(long)]
     allow_public: bool,
+    /// File with the secret that signs resume tokens; it is created, for its owner alone, if it does not
+    /// exist. Peers of a server that was restarted with the same secret get their slots back. Without it
+    /// the environment variable ROLLBACK_LAB_SECRET is the secret, and without both it is random
+    #[arg(long, value_name = "FILE")]
+    secret: Option<PathBuf>,
 }
 
 /// Runs the server until a signal ends it.
@@ -35,7 +43,10 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), CommandError> {
         .map_err(CommandError::Signals)?;
     runtime.block_on(async {
         let stop = stop_signal().map_err(CommandError::Signals)?;
+        let secret = secret(options)?;
+        let resumable = secret.is_some();
         let server = LabServer::start(ServerSettings {
+            secret,
             bind: options.bind,
             allow_public: options.allow_public,
             page: options.page.clone(),
@@ -43,6 +54,11 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), CommandError> {
         })?;
         println!("listening at {}", server.url());
         println!("nothing is stored");
+        if !resumable {
+            println!(
+                "a restart ends resumption: there is neither --secret FILE nor {SECRET_VARIABLE}"
+            );
+        }
         if options.page.is_some() {
             println!("the page is at {}", server.page_url());
         }
@@ -51,6 +67,19 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<(), CommandError> {
         server.shutdown();
         Ok(())
     })
+}
+
+/// The secret of the option, or else of the environment. An empty variable counts as none.
+fn secret(options: &ServeOptions) -> Result<Option<ServerSecret>, CommandError> {
+    if let Some(path) = &options.secret {
+        return Ok(Some(ServerSecret::read_or_create(path)?));
+    }
+    match std::env::var_os(SECRET_VARIABLE) {
+        Some(secret) if !secret.is_empty() => ServerSecret::new(secret.as_encoded_bytes())
+            .map(Some)
+            .map_err(CommandError::SecretVariable),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Resolves at Ctrl-C or a termination signal; both are caught from this call on.

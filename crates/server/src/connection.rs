@@ -10,15 +10,16 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use matchbox_protocol::{JsonPeerRequest, PeerRequest};
 use rollback_lab_link::wire::relay::{
-    CLOSE_TOO_SLOW, ClientFrame, DropReason, MAX_FRAME_LEN, MAX_PAYLOAD_LEN, RelayFrameError,
-    decode_client,
+    CLOSE_LEFT, CLOSE_SERVER_STOPS, CLOSE_TOO_SLOW, ClientFrame, DropReason, MAX_FRAME_LEN,
+    MAX_PAYLOAD_LEN, RelayFrameError, decode_client,
 };
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use super::limits::{
-    CLOSE_TIMEOUT, MAX_SIGNAL_LEN, PING_AFTER, TokenBucket, UNANSWERED_PINGS, WRITE_TIMEOUT,
+    CLOSE_TIMEOUT, GHOST_CHECK, GHOST_WAIT, LAB_PING_AFTER, LAB_UNANSWERED_PINGS, MAX_SIGNAL_LEN,
+    PING_AFTER, TOKEN_TIMEOUT, TokenBucket, UNANSWERED_PINGS, WRITE_TIMEOUT,
 };
 use super::metrics::Metrics;
 use super::page::Page;
@@ -42,20 +43,28 @@ pub(crate) struct ServerState {
     pub page: Option<Arc<Page>>,
 }
 
-/// Serves a websocket until it ends.
+/// Serves a websocket until it ends, and keeps the slot of a member that was lost during its match.
 pub(crate) async fn serve(
     state: ServerState,
     request: Result<RoomRequest, Refusal>,
+    resume: bool,
     socket: WebSocket,
 ) {
     state.open.send_modify(|open| *open += 1);
-    let (sink, stream) = socket.split();
+    let (sink, mut stream) = socket.split();
     let send_queue = Arc::new(SendQueue::default());
-    let joined = request.and_then(|request| state.rooms.join(&request, Arc::clone(&send_queue)));
-    let membership = match joined {
+    let entered = match request {
+        Err(refusal) => Err(refusal),
+        Ok(request) if resume => resumed(&state, &request, &send_queue, &mut stream).await,
+        Ok(request) => joined(&state, &request, &send_queue).await,
+    };
+    let membership = match entered {
         Ok(membership) => {
             let (peer, room) = (membership.peer(), membership.room_name());
-            debug!("{peer} joined room {room}");
+            debug!(
+                "{peer} {} room {room}",
+                if resume { "resumed in" } else { "joined" }
+            );
             Some(membership)
         }
         Err(refusal) => {
@@ -66,28 +75,82 @@ pub(crate) async fn serve(
             None
         }
     };
-    run(&state, membership.as_ref(), &send_queue, sink, stream).await;
-    if let Some(membership) = &membership {
-        let (peer, room) = (membership.peer(), membership.room_name());
-        debug!("{peer} left room {room}");
-    }
+    let held = run(&state, membership.as_ref(), &send_queue, sink, stream).await;
     state.open.send_modify(|open| *open -= 1);
+    let Some(membership) = membership else {
+        return;
+    };
+    let (peer, room) = (membership.peer(), membership.room_name());
+    if held {
+        debug!("{peer} is lost in room {room}");
+        let mut shutdown = state.shutdown.clone();
+        tokio::select! {
+            () = sleep(state.rooms.grace()) => membership.leave(),
+            _ = shutdown.wait_for(|stop| *stop) => membership.forget(),
+        }
+    } else {
+        debug!("{peer} left room {room}, or another websocket took its place");
+    }
 }
 
-/// Reads and writes until one of both ends, then leaves the room.
+/// Joins the room. Where it is full, but of members that may be lost, those are waited for.
+async fn joined(
+    state: &ServerState,
+    request: &RoomRequest,
+    send_queue: &Arc<SendQueue>,
+) -> Result<Membership, Refusal> {
+    let arrived = Instant::now();
+    loop {
+        let full = match state.rooms.join(request, Arc::clone(send_queue)) {
+            Err(full @ Refusal::RoomFull { .. }) => full,
+            joined => return joined,
+        };
+        let waited = arrived.elapsed() > GHOST_WAIT;
+        if waited || !state.rooms.may_have_ghost(request, arrived) {
+            return Err(full);
+        }
+        sleep(GHOST_CHECK).await;
+    }
+}
+
+/// Reads the token, which is the first frame of a websocket that resumes, and resumes with it.
+async fn resumed(
+    state: &ServerState,
+    request: &RoomRequest,
+    send_queue: &Arc<SendQueue>,
+    stream: &mut SplitStream<WebSocket>,
+) -> Result<Membership, Refusal> {
+    let first = timeout(TOKEN_TIMEOUT, stream.next()).await;
+    let Ok(Some(Ok(Message::Binary(bytes)))) = first else {
+        return Err(Refusal::NoToken);
+    };
+    let Ok(ClientFrame::Resume {
+        anew,
+        attempt,
+        token,
+    }) = decode_client(&bytes)
+    else {
+        return Err(Refusal::NoToken);
+    };
+    (state.rooms).resume(request, &token, (anew, attempt), Arc::clone(send_queue))
+}
+
+/// Reads and writes until one of both ends, then leaves the room. Returns whether the slot is kept instead.
 async fn run(
     state: &ServerState,
     membership: Option<&Membership>,
     send_queue: &SendQueue,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
-) {
+) -> bool {
     let reader = Reader {
         metrics: &state.metrics,
         membership,
         send_queue,
         packets: TokenBucket::default(),
         signals: TokenBucket::default(),
+        lab: false,
+        left: false,
     };
     let mut reader = std::pin::pin!(reader.run(stream));
     let mut writer = std::pin::pin!(write(&state.metrics, membership, send_queue, sink));
@@ -95,15 +158,11 @@ async fn run(
     let mut stopping = false;
     let ended = loop {
         tokio::select! {
-            () = &mut reader => break ConnectionEnd::ByClient,
+            ended = &mut reader => break ended,
             ended = &mut writer => break ended,
             _ = shutdown.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
-                send_queue.close(Closing::new(
-                    close_code::AWAY,
-                    "shutdown",
-                    "server is shutting down",
-                ));
+                send_queue.close(Closing::new(CLOSE_SERVER_STOPS, "shutdown", "server stops"));
             }
         }
     };
@@ -113,25 +172,52 @@ async fn run(
             debug!("closed a connection: {}", closing.text);
         }
         ConnectionEnd::TooSlow => state.metrics.closed("tooSlow"),
-        ConnectionEnd::ByClient => {}
+        ConnectionEnd::Silent => state.metrics.closed("silent"),
+        ConnectionEnd::ByClient | ConnectionEnd::Left => {}
     }
-    if let Some(membership) = membership {
-        membership.leave();
-    }
-    if let ConnectionEnd::ByServer(_) = &ended {
+    let held = membership.is_some_and(|membership| {
+        // A server that stops blames no member, also not to those that it closes last.
+        if *state.shutdown.borrow() {
+            membership.forget();
+            return false;
+        }
+        let held = !matches!(ended, ConnectionEnd::Left) && membership.hold();
+        if !held {
+            membership.leave();
+        }
+        held
+    });
+    match &ended {
         // Bytes left unread would reset the connection, and the client would lose the close frame.
-        let _ = timeout(CLOSE_TIMEOUT, reader).await;
+        ConnectionEnd::ByServer(_) => {
+            let _ = timeout(CLOSE_TIMEOUT, reader).await;
+        }
+        // A client that is alive after all learns why.
+        ConnectionEnd::Silent => {
+            send_queue.close(Closing::new(
+                CLOSE_TOO_SLOW,
+                "silent",
+                "no message and no answer to a ping",
+            ));
+            let _ = timeout(CLOSE_TIMEOUT, writer).await;
+        }
+        ConnectionEnd::ByClient | ConnectionEnd::Left | ConnectionEnd::TooSlow => {}
     }
+    held
 }
 
 /// How a connection ended.
 enum ConnectionEnd {
-    /// The client closed it, or it broke.
+    /// The client closed it, or it broke: the client is lost.
     ByClient,
+    /// The client closed it with the code of a leave.
+    Left,
     /// The server sent a close frame.
     ByServer(Closing),
     /// A write timed out. A close frame would not be written either.
     TooSlow,
+    /// Nothing came from the client, not even an answer to a ping.
+    Silent,
 }
 
 struct Reader<'a> {
@@ -141,15 +227,24 @@ struct Reader<'a> {
     send_queue: &'a SendQueue,
     packets: TokenBucket,
     signals: TokenBucket,
+    /// The client has sent a frame of the relay.
+    lab: bool,
+    /// The client closed the connection with the code of a leave.
+    left: bool,
 }
 
 impl Reader<'_> {
     /// Reads until the stream ends. After a violation it discards what it reads until the
     /// connection is closed.
-    async fn run(mut self, mut stream: SplitStream<WebSocket>) {
+    async fn run(mut self, mut stream: SplitStream<WebSocket>) -> ConnectionEnd {
         let mut unanswered = 0;
         loop {
-            match timeout(PING_AFTER, stream.next()).await {
+            let (ping_after, pings) = if self.lab {
+                (LAB_PING_AFTER, LAB_UNANSWERED_PINGS)
+            } else {
+                (PING_AFTER, UNANSWERED_PINGS)
+            };
+            match timeout(ping_after, stream.next()).await {
                 Ok(Some(Ok(message))) => {
                     unanswered = 0;
                     if let Some(membership) = self.membership
@@ -160,32 +255,40 @@ impl Reader<'_> {
                 }
                 Ok(Some(Err(error))) => {
                     let Some(closing) = violation(&error) else {
-                        return;
+                        return self.ended();
                     };
                     self.send_queue.close(closing);
                     // The stream cannot be read any further; the writer ends the connection.
                     return std::future::pending().await;
                 }
-                Ok(None) => return,
-                Err(_) if unanswered < UNANSWERED_PINGS => {
+                Ok(None) => return self.ended(),
+                Err(_) if unanswered < pings => {
                     unanswered += 1;
                     self.send_queue.control(Message::Ping(Default::default()));
                 }
-                Err(_) => self.send_queue.close(Closing::new(
-                    CLOSE_TOO_SLOW,
-                    "silent",
-                    "no message and no answer to a ping",
-                )),
+                Err(_) => return ConnectionEnd::Silent,
             }
+        }
+    }
+
+    fn ended(&self) -> ConnectionEnd {
+        if self.left {
+            ConnectionEnd::Left
+        } else {
+            ConnectionEnd::ByClient
         }
     }
 
     fn read(&mut self, membership: &Membership, message: Message) {
         let now = Instant::now();
+        membership.heard(now);
         match message {
             Message::Binary(bytes) => self.packet(now, membership, &bytes),
             Message::Text(text) => self.text(now, membership, &text),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+            Message::Close(frame) => {
+                self.left = frame.is_some_and(|frame| frame.code == CLOSE_LEFT);
+            }
+            Message::Ping(_) | Message::Pong(_) => {}
         }
     }
 
@@ -194,7 +297,28 @@ impl Reader<'_> {
             Ok(ClientFrame::Forward {
                 destination,
                 payload,
-            }) => membership.forward(now, destination, payload, &mut self.packets),
+            }) => {
+                self.lab = true;
+                membership.forward(now, destination, payload, &mut self.packets);
+            }
+            Ok(ClientFrame::Probe { number }) => {
+                if !std::mem::replace(&mut self.lab, true) {
+                    membership.set_lab();
+                }
+                // One answer waits at most, so that probes fill no queue.
+                self.send_queue.answer_probe(number);
+            }
+            Ok(ClientFrame::Running(running)) => {
+                self.lab = true;
+                if membership.allows(now, &mut self.packets) {
+                    membership.set_running(running);
+                }
+            }
+            // It belongs into the first frame alone, which has been read.
+            Ok(ClientFrame::Resume { .. }) => {
+                membership.allows(now, &mut self.packets);
+                self.metrics.malformed("kind");
+            }
             Err(RelayFrameError::TooLong { len, .. }) => {
                 self.metrics.dropped(DropReason::TooLarge, 1);
                 self.send_queue.close(Closing::new(

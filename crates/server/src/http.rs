@@ -12,7 +12,7 @@ use axum::routing::get;
 use super::connection::{ServerState, serve};
 use super::limits::MAX_MESSAGE_LEN;
 use super::refusal::Refusal;
-use super::request::RoomRequest;
+use super::request::{RoomRequest, wants_resume};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -56,9 +56,10 @@ async fn room(
         (Err(rejection), None) => return rejection.into_response(),
     };
     let request = RoomRequest::parse(uri.path(), query.as_deref()).map_err(Refusal::from);
+    let resume = wants_resume(query.as_deref());
     upgrade
         .max_message_size(MAX_MESSAGE_LEN)
         .max_frame_size(MAX_MESSAGE_LEN)
         .read_buffer_size(READ_BUFFER)
-        .on_upgrade(move |socket| serve(state, request, socket))
+        .on_upgrade(move |socket| serve(state, request, resume, socket))
 }

@@ -1,9 +1,10 @@
-//! Makes peer ids and room nonces. They are unlikely to collide and hard to guess, but they are
+//! Makes peer ids and room nonces, and keeps when a peer was heard. Ids and nonces are unlikely to collide and hard to guess, but they are
 //! names, not secrets: knowing one must not admit a client to anything.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use matchbox_protocol::PeerId;
 
@@ -29,6 +30,44 @@ pub(crate) fn new_peer_id() -> PeerId {
             .try_into()
             .expect("16 bytes make a UUID of any content"),
     )
+}
+
+/// A number that no other websocket of this process has.
+pub(crate) fn next_connection() -> u64 {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    CONNECTIONS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// When something last came over a websocket: written by its reader, read under its room's lock.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    opened: Instant,
+    after_us: AtomicU64,
+}
+
+impl Heard {
+    /// Nothing has come since it was opened.
+    pub(crate) fn new(opened: Instant) -> Self {
+        Self {
+            opened,
+            after_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Something came at `now`.
+    pub(crate) fn record(&self, now: Instant) {
+        self.after_us.store(self.micros(now), Ordering::Relaxed);
+    }
+
+    /// Whether anything came after `moment`.
+    pub(crate) fn since(&self, moment: Instant) -> bool {
+        moment < self.opened || self.after_us.load(Ordering::Relaxed) > self.micros(moment)
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        let after = at.saturating_duration_since(self.opened).as_micros();
+        u64::try_from(after).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]

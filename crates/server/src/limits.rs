@@ -7,8 +7,9 @@ pub(crate) const MAX_SIGNAL_LEN: usize = 64 * 1024;
 /// Longest message that the websocket reads at all. Above [`MAX_SIGNAL_LEN`], so that an oversized
 /// message can be read to its end and answered with a clean close; small enough to bound memory.
 pub(crate) const MAX_MESSAGE_LEN: usize = 4 * MAX_SIGNAL_LEN;
-/// A write that takes longer than this ends the connection: its receiver does not read.
-pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A write that takes longer than this ends the connection: its client is lost. A write that blocks is no
+/// proof of that by itself: an outage of 2.5 s does it, and TCP repeats only after 1, 3 and 7 s.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client gets to answer a close frame before its connection is dropped.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection silent for this long is pinged. Longer than matchbox's keep-alive of 10 s, so
@@ -17,6 +18,17 @@ pub(crate) const PING_AFTER: Duration = Duration::from_secs(15);
 /// Pings without any answer after which a connection is closed, [`PING_AFTER`] apart: 60 s after
 /// its last message. A tab that a browser throttles answers pings; a machine asleep does not.
 pub(crate) const UNANSWERED_PINGS: u32 = 3;
+/// The same for a client that has sent frames of the relay. It probes every websocket that is silent for
+/// 0.3 s, so there is nothing to wait for; a page that a browser throttles does it once a second.
+pub(crate) const LAB_PING_AFTER: Duration = Duration::from_secs(1);
+/// Pings to such a client without any answer after which it is lost: 3 s after its last message.
+pub(crate) const LAB_UNANSWERED_PINGS: u32 = 2;
+/// How long a websocket that was opened to resume may take to send its token.
+pub(crate) const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a newcomer to a full room waits for members that may be lost: until those are taken off.
+pub(crate) const GHOST_WAIT: Duration = Duration::from_millis(3_500);
+/// How often it looks meanwhile.
+pub(crate) const GHOST_CHECK: Duration = Duration::from_millis(50);
 /// Kernel send buffer asked for per connection: about a dozen full packets, so that what a slow
 /// receiver does not read waits in the rings, where it can be dropped, and not in the kernel.
 pub(crate) const SEND_BUFFER: u32 = 16 * 1024;

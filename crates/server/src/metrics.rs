@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     pub peers: Gauge,
     /// Peers that joined.
     pub joins: Counter,
+    /// Peers that resumed after their websocket was lost.
+    pub resumes: Counter,
     /// Rooms locked for joins and leaves: one per join and one per leave, however many rooms there
     /// are.
     pub room_visits: Counter,
@@ -57,6 +59,11 @@ impl Default for Metrics {
             rooms: counted(&mut registry, "rooms", "Rooms with at least one peer"),
             peers: counted(&mut registry, "peers", "Peers in rooms"),
             joins: counted(&mut registry, "joins", "Peers that joined a room"),
+            resumes: counted(
+                &mut registry,
+                "resumes",
+                "Peers that resumed a slot in a room",
+            ),
             room_visits: counted(
                 &mut registry,
                 "room_visits",

@@ -1,12 +1,14 @@
 //! The reasons for which a client is refused a room, their close codes and texts.
 
 use rollback_lab_link::wire::relay::{
-    CLOSE_BAD_ROOM, CLOSE_PLAYERS_DIFFER, CLOSE_ROOM_FULL, CLOSE_SERVER_FULL,
+    CLOSE_BAD_ROOM, CLOSE_PLAYERS_DIFFER, CLOSE_REPLACED, CLOSE_RESUME_REFUSED, CLOSE_ROOM_FULL,
+    CLOSE_SERVER_FULL,
 };
 use thiserror::Error;
 
 use super::request::RoomRequestError;
 use super::send_queue::Closing;
+use super::token::TokenError;
 
 /// Why a client is refused a room.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -44,6 +46,35 @@ pub(crate) enum Refusal {
         /// The setting.
         limit: usize,
     },
+    /// The resume token is not valid here and now.
+    #[error("resume refused: {0}; join anew")]
+    Token(#[from] TokenError),
+    /// No resume frame came on a websocket that was opened for one.
+    #[error("resume refused: no token came; join anew")]
+    NoToken,
+    /// The slot of a resume token has another holder.
+    #[error("resume refused: slot {slot} of room {room} has another peer; join anew")]
+    SlotTaken {
+        /// Name of the room.
+        room: String,
+        /// The slot.
+        slot: u8,
+    },
+    /// A later websocket of the same peer has resumed.
+    #[error("resume refused: a later attempt of this peer was accepted")]
+    Superseded,
+    /// The room of a resume token has ended before the match began, and its name is another room's.
+    #[error("resume refused: the room has ended; join anew")]
+    RoomEnded,
+}
+
+/// What a websocket is closed with whose membership, or slot, a resume has taken.
+pub(crate) fn replaced() -> Closing {
+    Closing::new(
+        CLOSE_REPLACED,
+        "replaced",
+        "another websocket has resumed this slot",
+    )
 }
 
 impl From<&Refusal> for Closing {
@@ -53,6 +84,11 @@ impl From<&Refusal> for Closing {
             Refusal::PlayersDiffer { .. } => (CLOSE_PLAYERS_DIFFER, "playersDiffer"),
             Refusal::BadRoom(_) => (CLOSE_BAD_ROOM, "badRoom"),
             Refusal::ServerFull { .. } => (CLOSE_SERVER_FULL, "serverFull"),
+            Refusal::Token(_)
+            | Refusal::NoToken
+            | Refusal::SlotTaken { .. }
+            | Refusal::Superseded
+            | Refusal::RoomEnded => (CLOSE_RESUME_REFUSED, "resume"),
         };
         Self::new(code, name, refusal.to_string())
     }

@@ -1,6 +1,6 @@
 //! Parses room URLs: the name of the room and how its peers are grouped.
 
-use rollback_lab_link::wire::relay::MAX_MEMBERS;
+use rollback_lab_link::wire::relay::{MAX_MEMBERS, RESUME_PARAMETER};
 use thiserror::Error;
 
 /// Longest room name, in bytes: a refusal that names it must fit into a close frame (123 bytes).
@@ -88,6 +88,12 @@ impl RoomRequest {
             grouping,
         })
     }
+}
+
+/// Whether a room's query says that the websocket resumes a membership.
+pub(crate) fn wants_resume(query: Option<&str>) -> bool {
+    let mut parameters = query.unwrap_or_default().split('&');
+    parameters.any(|pair| pair.split('=').next() == Some(RESUME_PARAMETER))
 }
 
 fn count(parameter: &'static str, value: &str) -> Result<u8, RoomRequestError> {

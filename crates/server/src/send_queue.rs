@@ -1,5 +1,5 @@
-//! What waits to be written to one client, in its order: a close frame, control messages and
-//! signals, notices, then relayed packets from one ring per source.
+//! What waits to be written to one client, in its order: a close frame, control messages and signals, the
+//! answer to a probe, notices, then relayed packets from one ring per source.
 //!
 //! The connection's writer takes from it; the readers of the other members add to it. Time is
 //! passed in as `now`.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes};
 use rollback_lab_link::wire::relay::{
-    CLOSE_TOO_SLOW, DropReason, MAX_MEMBERS, Notice, encode_notice,
+    CLOSE_TOO_SLOW, DropReason, MAX_MEMBERS, Notice, encode_notice, encode_probe,
 };
 use tokio::sync::Notify;
 
@@ -82,6 +82,8 @@ struct Queues {
     rings: Vec<(u8, PacketRing<Bytes>)>,
     /// Index in `rings` at which the search for the next packet starts, so that sources take turns.
     turn: usize,
+    /// The newest probe that is not answered yet.
+    probe: Option<u32>,
     dropped: [u32; REASONS],
     notice_due: [Option<Instant>; REASONS],
 }
@@ -115,6 +117,13 @@ impl SendQueue {
         }
         drop(queues);
         self.notify.notify_one();
+    }
+
+    /// Queues a binary frame of the server itself, if it could be encoded.
+    pub(crate) fn control_frame(&self, frame: Option<Vec<u8>>) {
+        if let Some(frame) = frame {
+            self.control(Message::Binary(frame.into()));
+        }
     }
 
     /// Queues a signal from the member in `source`.
@@ -181,6 +190,13 @@ impl SendQueue {
         stale
     }
 
+    /// Answers a probe of this client before any packet is written. An older one that is not answered
+    /// yet gives way: the newest answer says all that it would.
+    pub(crate) fn answer_probe(&self, number: u32) {
+        self.lock().probe = Some(number);
+        self.notify.notify_one();
+    }
+
     /// Counts packets that this client sent and that were not delivered; the next notice reports
     /// them.
     pub(crate) fn record_dropped(&self, reason: DropReason, count: u32) {
@@ -202,7 +218,7 @@ impl SendQueue {
         self.lock().closing.is_some()
     }
 
-    /// What to write next: close, then control, then due notices, then packets, sources in turn.
+    /// What to write next: close, then control, then the answer to a probe, then due notices, then packets, sources in turn.
     /// `stale` receives the source and number of packets that waited too long.
     pub(crate) fn next(&self, now: Instant, stale: &mut Vec<(u8, u32)>) -> Next {
         let mut queues = self.lock();
@@ -215,6 +231,10 @@ impl SendQueue {
                 queues.signal_bytes -= length;
             }
             return Next::Control(control.message);
+        }
+        if let Some(number) = queues.probe.take() {
+            let answer = Bytes::copy_from_slice(&encode_probe(number));
+            return Next::Control(Message::Binary(answer));
         }
         if let Some(notice) = queues.due_notice(now) {
             return Next::Control(notice);

@@ -19,7 +19,8 @@ use crate::http;
 use crate::limits::SEND_BUFFER;
 use crate::metrics::Metrics;
 use crate::page::Page;
-use crate::rooms::Rooms;
+use crate::rooms::{RoomSettings, Rooms};
+use crate::secret::{SecretError, ServerSecret};
 use crate::settings::ServerSettings;
 
 /// Connections that may wait to be accepted: a class of participants opens the page at once.
@@ -59,6 +60,9 @@ pub enum ServerError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// No secret could be made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The server's threads cannot be started.
     #[error("cannot start the server's threads: {source}")]
     Threads {
@@ -95,6 +99,7 @@ impl LabServer {
     ///   [`ServerSettings::allow_public`] is not set.
     /// - [`ServerError::Bind`] if the address is taken or not one of this machine.
     /// - [`ServerError::Page`] if the page cannot be read or has no `index.html`.
+    /// - [`ServerError::Secret`] if there is none in the settings, and the system gives no random bytes.
     /// - [`ServerError::Threads`] if the system gives no thread.
     pub fn start(settings: ServerSettings) -> Result<Self, ServerError> {
         if !settings.bind.ip().is_loopback() && !settings.allow_public {
@@ -111,11 +116,18 @@ impl LabServer {
                 })
         });
         let page = page.transpose()?;
+        let secret = match &settings.secret {
+            Some(secret) => secret.clone(),
+            None => {
+                info!("no secret is set: a restart of this server ends resumption");
+                ServerSecret::random()?
+            }
+        };
         let (shutdown, stop) = watch::channel(false);
         let (started, start) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("rollback-lab server".to_owned())
-            .spawn(move || run(&settings, page, stop, &started))
+            .spawn(move || run(&settings, &secret, page, stop, &started))
             .map_err(|source| ServerError::Threads { source })?;
         let address = start
             .recv()
@@ -147,7 +159,7 @@ impl LabServer {
         format!("http://{}/", self.address)
     }
 
-    /// Closes every connection with code 1001 and frees the port. Returns when all clients have
+    /// Closes every connection with code 4007, so that no client takes another for gone, and frees the port. Returns when all clients have
     /// answered the close frame, or after 3 s. Dropping the server does the same.
     pub fn shutdown(self) {
         drop(self);
@@ -169,6 +181,7 @@ type Started = mpsc::SyncSender<Result<SocketAddr, ServerError>>;
 
 fn run(
     settings: &ServerSettings,
+    secret: &ServerSecret,
     page: Option<Arc<Page>>,
     stop: watch::Receiver<bool>,
     started: &Started,
@@ -189,7 +202,7 @@ fn run(
         Ok((listener, address)) => {
             info!("listening at {address}");
             let _ = started.send(Ok(address));
-            runtime.block_on(serve(settings, page, stop, listener));
+            runtime.block_on(serve(settings, secret, page, stop, listener));
             info!("stopped listening at {address}");
         }
         Err(source) => {
@@ -220,13 +233,20 @@ fn bind(runtime: &Runtime, address: SocketAddr) -> io::Result<(TcpListener, Sock
 
 async fn serve(
     settings: &ServerSettings,
+    secret: &ServerSecret,
     page: Option<Arc<Page>>,
     stop: watch::Receiver<bool>,
     listener: TcpListener,
 ) {
     let metrics = Arc::new(Metrics::default());
     let (open, mut still_open) = watch::channel(0);
-    let rooms = Rooms::new(settings.max_rooms, settings.max_peers, Arc::clone(&metrics));
+    let rooms = RoomSettings {
+        max_rooms: settings.max_rooms,
+        max_peers: settings.max_peers,
+        secret,
+        grace: settings.resume_grace,
+    };
+    let rooms = Rooms::new(&rooms, Arc::clone(&metrics));
     let router = http::router(ServerState {
         rooms: Arc::new(rooms),
         metrics,

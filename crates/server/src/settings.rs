@@ -2,9 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::ServerSecret;
 
 /// Port of `rollback-lab serve`, and of matchbox's own server.
 pub const DEFAULT_PORT: u16 = 3536;
+
+/// Above the 30 s after which ICE gives up a path; the time after which a lab session gives a silent peer
+/// up.
+const RESUME_GRACE: Duration = Duration::from_secs(35);
 
 /// Configures a [`LabServer`](crate::LabServer): where it listens, which page it serves, and how
 /// many rooms and peers it accepts. Read once, by [`LabServer::start`](crate::LabServer::start).
@@ -41,6 +48,14 @@ pub struct ServerSettings {
     /// Most peers at a time, in all rooms together. One more is refused with close code 4004.
     /// Defaults to 8192: two per room.
     pub max_peers: usize,
+    /// Signs the tokens with which lost peers resume. Servers with the same secret, and this one after
+    /// a restart, take each other's peers back. Defaults to `None`: a random one, so that a restart ends
+    /// resumption.
+    pub secret: Option<ServerSecret>,
+    /// How long the slot of a peer is kept that was lost during its match. Before the match, or after a
+    /// peer's own leave, a slot is free at once. Defaults to 35 s, after which the other peers give up
+    /// too.
+    pub resume_grace: Duration,
 }
 
 impl Default for ServerSettings {
@@ -51,6 +66,8 @@ impl Default for ServerSettings {
             page: None,
             max_rooms: 4096,
             max_peers: 8192,
+            secret: None,
+            resume_grace: RESUME_GRACE,
         }
     }
 }

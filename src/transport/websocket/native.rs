@@ -9,12 +9,14 @@ use async_tungstenite::{
     tungstenite::{
         Bytes, Message,
         client::{IntoClientRequest, uri_mode},
-        protocol::WebSocketConfig,
+        protocol::{CloseFrame, WebSocketConfig},
     },
 };
 use futures::StreamExt;
 
-use super::driver::{AttemptError, Backend, InFrame, MAX_MESSAGE, Reader, Writer};
+use rollback_lab_link::wire::relay::ResumeToken;
+
+use super::driver::{AttemptError, Backend, InFrame, LEAVE, MAX_MESSAGE, Opened, Reader, Writer};
 use crate::clock::LabClock;
 
 /// Runs a network task on a thread of its own: a websocket that must answer between frames
@@ -35,11 +37,12 @@ pub(super) struct Platform;
 impl Backend for Platform {
     type Writer = NativeWriter;
     type Reader = NativeReader;
+    /// One a second for five seconds: TCP repeats a lost first packet after 1 and 3 s, and an attempt that
+    /// was begun after the network is back overtakes those before it.
+    const ATTEMPTS_AT_ONCE: usize = 6;
+    const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    async fn connect(
-        url: &str,
-        clock: &LabClock,
-    ) -> Result<(Self::Writer, Self::Reader), AttemptError> {
+    async fn connect(url: &str, clock: &LabClock) -> Result<Opened<Self>, AttemptError> {
         let request = url
             .into_client_request()
             .and_then(|request| uri_mode(request.uri()).map(|_mode| request))
@@ -61,6 +64,13 @@ impl Backend for Platform {
         let clock = clock.clone();
         Ok((NativeWriter(sink), NativeReader { stream, clock }))
     }
+
+    /// A process keeps its token in memory, and that ends with it.
+    fn kept_token(_url: &str) -> Option<ResumeToken> {
+        None
+    }
+
+    fn keep_token(_url: &str, _token: Option<&ResumeToken>) {}
 }
 
 pub(super) struct NativeWriter(WebSocketSender<ConnectStream>);
@@ -79,7 +89,12 @@ impl Writer for NativeWriter {
 
     async fn close(&mut self) {
         // A connection that is gone already needs no close frame.
-        let _ = self.0.close(None).await;
+        let (code, reason) = LEAVE;
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: reason.into(),
+        };
+        let _ = self.0.close(Some(frame)).await;
     }
 }
 
@@ -101,36 +116,28 @@ impl Reader for NativeReader {
     type Bytes = Bytes;
 
     async fn next(&mut self) -> InFrame<Bytes> {
-        loop {
-            match self.stream.next().await {
-                Some(Ok(message)) => {
-                    if let Some(frame) = received(message, self.clock.now()) {
-                        return frame;
-                    }
-                }
-                Some(Err(error)) => return InFrame::Failed(error.to_string()),
-                None => {
-                    return InFrame::Closed {
-                        code: None,
-                        reason: String::new(),
-                    };
-                }
-            }
+        match self.stream.next().await {
+            Some(Ok(message)) => received(message, self.clock.now()),
+            Some(Err(error)) => InFrame::Failed(error.to_string()),
+            None => InFrame::Closed {
+                code: None,
+                reason: String::new(),
+            },
         }
     }
 }
 
-/// `None` for pings and pongs, which tungstenite answers itself.
-fn received(message: Message, at: Duration) -> Option<InFrame<Bytes>> {
+/// Pings and pongs are signs of life; tungstenite itself answers pings.
+fn received(message: Message, at: Duration) -> InFrame<Bytes> {
     match message {
-        Message::Text(text) => Some(InFrame::Text(text.as_str().to_owned())),
-        Message::Binary(bytes) => Some(InFrame::Binary { bytes, at }),
+        Message::Text(text) => InFrame::Text(text.as_str().to_owned()),
+        Message::Binary(bytes) => InFrame::Binary { bytes, at },
         Message::Close(frame) => {
             let (code, reason) = frame.map_or((None, String::new()), |frame| {
                 (Some(u16::from(frame.code)), frame.reason.to_string())
             });
-            Some(InFrame::Closed { code, reason })
+            InFrame::Closed { code, reason }
         }
-        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => None,
+        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => InFrame::Alive,
     }
 }

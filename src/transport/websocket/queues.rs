@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bevy_matchbox::matchbox_socket::{PeerEvent, PeerRequest};
+use bevy_matchbox::matchbox_socket::{PeerEvent, PeerId, PeerRequest};
 use futures::{
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
     future::poll_fn,
@@ -19,11 +19,14 @@ use futures::{
 
 use rollback_lab_link::wire::{
     clock::{ClockAnswer, ClockDatagram, MAX_CLOCK},
-    relay::{MAX_FRAME_LEN, ServerFrame, decode_server, encode_forward},
+    relay::{
+        MAX_FRAME_LEN, ResumeToken, Roster, ServerFrame, decode_server, encode_forward,
+        encode_probe, encode_running,
+    },
     wrap_micros,
 };
 
-use super::{RelaySendError, RelayedPacket, ServerEvent, ServerStats, Urgency};
+use super::{Outage, RelaySendError, RelayedPacket, ServerEvent, ServerStats, Urgency};
 use crate::clock::LabClock;
 
 /// Game packets that may wait for the websocket: a second of one peer's at 60 Hz. What is
@@ -38,6 +41,9 @@ const MAX_SIGNALS_OUT: usize = 1_024;
 /// Relayed packets, and events, that may wait for a game that does not read them: 4 seconds of 4
 /// players.
 const MAX_IN: usize = 1_024;
+
+/// Outages that are counted one by one; of more the oldest is dropped.
+const MAX_OUTAGES: usize = 256;
 
 /// What the websocket sends next.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,6 +77,16 @@ struct Inner {
     relay: bool,
     closing: bool,
     ended: bool,
+    /// What takes the membership up again, from a server that can.
+    token: Option<ResumeToken>,
+    /// The websocket is lost; the newest outage in `stats` is the one.
+    lost: bool,
+    resume_attempts: u32,
+    probe: bool,
+    probes: u32,
+    /// Whether the game's match runs, and what the server knows of it.
+    running: bool,
+    running_sent: Option<bool>,
     stats: ServerStats,
 }
 
@@ -92,6 +108,13 @@ impl Default for Shared {
                 relay: false,
                 closing: false,
                 ended: false,
+                token: None,
+                lost: false,
+                resume_attempts: 0,
+                probe: false,
+                probes: 0,
+                running: false,
+                running_sent: None,
                 stats: ServerStats::default(),
             }),
             outgoing: AtomicWaker::new(),
@@ -154,6 +177,9 @@ impl Shared {
         if inner.ended || inner.closing {
             return Err(RelaySendError::Ended);
         }
+        if inner.lost {
+            return Err(RelaySendError::Lost);
+        }
         if !inner.relay {
             return Err(RelaySendError::NoRelay);
         }
@@ -180,6 +206,12 @@ impl Shared {
             });
             self.outgoing.wake();
         }
+    }
+
+    /// Tells the server, now and after every resumption, whether the game's match runs.
+    pub(super) fn set_running(&self, running: bool) {
+        self.lock().running = running;
+        self.outgoing.wake();
     }
 
     // ---- the signaller's side ----
@@ -231,6 +263,57 @@ impl Shared {
         .await;
     }
 
+    /// What takes the membership up again; `None` of a server that cannot resume.
+    pub(super) fn token(&self) -> Option<ResumeToken> {
+        self.lock().token
+    }
+
+    /// Queues a question whether the server is there.
+    pub(super) fn probe(&self) {
+        self.lock().probe = true;
+        self.outgoing.wake();
+    }
+
+    /// Numbers the attempts of this connection to resume.
+    pub(super) fn next_resume_attempt(&self) -> u32 {
+        let inner = &mut *self.lock();
+        inner.resume_attempts += 1;
+        inner.resume_attempts
+    }
+
+    /// An attempt to reconnect begins.
+    pub(super) fn record_attempt(&self, now: Duration) {
+        if let Some(outage) = self.lock().stats.outages.last_mut() {
+            outage.attempts += 1;
+            outage.first_attempt_at.get_or_insert(now);
+        }
+    }
+
+    /// The websocket is lost, and is reconnected. Packets that wait for it are dropped, being old when it
+    /// is back; signals wait, because nothing repeats them.
+    pub(super) fn lose(&self, reason: String, now: Duration) {
+        let inner = &mut *self.lock();
+        inner.lost = true;
+        inner.relay = false;
+        inner.probe = false;
+        inner.running_sent = None;
+        inner.drop_packets();
+        if inner.stats.outages.len() >= MAX_OUTAGES {
+            inner.stats.outages.remove(0);
+        }
+        inner.stats.outages.push(Outage {
+            lost_at: now,
+            attempts: 0,
+            first_attempt_at: None,
+            resumed_at: None,
+        });
+        inner.push_event(ServerEvent::Lost {
+            reason,
+            reconnecting: true,
+        });
+        self.incoming.wake();
+    }
+
     pub(super) fn emit(&self, event: ServerEvent) {
         self.lock().push_event(event);
         self.incoming.wake();
@@ -242,9 +325,7 @@ impl Shared {
         inner.ended = true;
         inner.relay = false;
         inner.signals.clear();
-        inner.control.clear();
-        inner.game.clear();
-        inner.clocks.clear();
+        inner.drop_packets();
         inner.push_event(event);
         self.incoming.wake();
     }
@@ -281,7 +362,8 @@ impl Shared {
         TextSeen::Other
     }
 
-    pub(super) fn on_binary(&self, bytes: &[u8], received_at: Duration) {
+    /// Returns the token that is to be kept, if this frame brought one.
+    pub(super) fn on_binary(&self, bytes: &[u8], received_at: Duration) -> Option<ResumeToken> {
         let inner = &mut *self.lock();
         let event = match decode_server(bytes) {
             Ok(ServerFrame::Forwarded { source, payload }) => {
@@ -292,7 +374,7 @@ impl Shared {
                             answers: Some((asked, received_at)),
                         });
                         self.outgoing.wake();
-                        return;
+                        return None;
                     }
                     Some(ClockDatagram::Answer(answer)) => ServerEvent::ClockAnswered {
                         source,
@@ -307,24 +389,33 @@ impl Shared {
                             received_at,
                         });
                         self.incoming.wake();
-                        return;
+                        return None;
                     }
                 }
             }
             Ok(ServerFrame::Welcome(roster)) => {
-                inner.relay = true;
-                ServerEvent::Welcome(roster)
+                inner.binary_seen = true;
+                inner.welcome(roster, received_at);
+                self.outgoing.wake();
+                return None;
             }
+            Ok(ServerFrame::Token(token)) => {
+                inner.token = Some(token);
+                return Some(token);
+            }
+            // The websocket lives; its reader has noticed.
+            Ok(ServerFrame::ProbeAnswer { .. }) => return None,
             Ok(ServerFrame::Roster(roster)) => ServerEvent::Roster(roster),
             Ok(ServerFrame::Notice(notice)) => ServerEvent::Notice(notice),
             Err(error) => {
                 *inner.stats.malformed.entry(error.reason()).or_default() += 1;
-                return;
+                return None;
             }
         };
         inner.binary_seen = true;
         inner.push_event(event);
         self.incoming.wake();
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -340,7 +431,51 @@ impl Inner {
         }
     }
 
+    fn drop_packets(&mut self) {
+        self.control.clear();
+        self.game.clear();
+        self.clocks.clear();
+    }
+
+    /// The server has let this peer in, or back in.
+    fn welcome(&mut self, roster: Roster, received_at: Duration) {
+        self.relay = true;
+        if !self.id_assigned {
+            // A reload resumes with the id of the page before it, which the server does not repeat.
+            let own = roster.members.iter().find(|m| m.slot == roster.slot);
+            let id = own.map(|member| PeerId(uuid::Uuid::from_bytes(member.peer)));
+            if let Some(id) = id {
+                self.id_assigned = true;
+                self.push_event(ServerEvent::IdAssigned(id));
+                // The socket may be gone while the relay is still in use.
+                let _ = self.to_matchbox.unbounded_send(PeerEvent::IdAssigned(id));
+            }
+        }
+        if !std::mem::take(&mut self.lost) {
+            self.push_event(ServerEvent::Welcome(roster));
+            return;
+        }
+        if let Some(outage) = self.stats.outages.last_mut() {
+            outage.resumed_at = Some(received_at);
+            let resumed = ServerEvent::Resumed {
+                attempts: outage.attempts,
+                away: received_at.saturating_sub(outage.lost_at),
+            };
+            self.push_event(resumed);
+        }
+        self.push_event(ServerEvent::Roster(roster));
+    }
+
     fn pop_outgoing(&mut self, clock: &LabClock) -> Option<OutFrame> {
+        if std::mem::take(&mut self.probe) {
+            self.probes = self.probes.wrapping_add(1);
+            return Some(OutFrame::Binary(encode_probe(self.probes).to_vec()));
+        }
+        // The first one shows the server that this is no stock client.
+        if self.relay && self.running_sent != Some(self.running) {
+            self.running_sent = Some(self.running);
+            return Some(OutFrame::Binary(encode_running(self.running).to_vec()));
+        }
         if let Some(out) = self.clocks.pop_front() {
             return Some(OutFrame::Binary(out.stamped(clock)));
         }

@@ -11,10 +11,11 @@ use futures::{
 };
 use futures_timer::Delay;
 use js_sys::{ArrayBuffer, Uint8Array};
+use rollback_lab_link::wire::relay::ResumeToken;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
-use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
+use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, Storage, WebSocket};
 
-use super::driver::{AttemptError, Backend, InFrame, MAX_MESSAGE, Reader, Writer};
+use super::driver::{AttemptError, Backend, InFrame, LEAVE, MAX_MESSAGE, Opened, Reader, Writer};
 use crate::clock::LabClock;
 
 /// What a browser reports when a connection ended without a close frame (RFC 6455, section 7.4.1).
@@ -44,11 +45,12 @@ pub(super) struct Platform;
 impl Backend for Platform {
     type Writer = PageWriter;
     type Reader = Socket;
+    /// Browsers connect to one address with one websocket at a time (RFC 6455, section 4.1).
+    const ATTEMPTS_AT_ONCE: usize = 1;
+    /// An attempt that began while the network was away waits for TCP's repetitions; the next one does not.
+    const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-    async fn connect(
-        url: &str,
-        clock: &LabClock,
-    ) -> Result<(Self::Writer, Self::Reader), AttemptError> {
+    async fn connect(url: &str, clock: &LabClock) -> Result<Opened<Self>, AttemptError> {
         let mut socket =
             Socket::open(url, clock).map_err(|thrown| AttemptError::Url(describe(&thrown)))?;
         match socket.events.next().await {
@@ -59,6 +61,49 @@ impl Backend for Platform {
             _ => Err(AttemptError::Failed("the browser could not connect".into())),
         }
     }
+
+    fn kept_token(url: &str) -> Option<ResumeToken> {
+        let text = storage()?.get_item(&storage_key(url)).ok()??;
+        ResumeToken::new(&from_hex(&text)?)
+    }
+
+    /// A page without storage, as in some private windows, joins anew after a reload.
+    fn keep_token(url: &str, token: Option<&ResumeToken>) {
+        let Some(storage) = storage() else {
+            return;
+        };
+        let key = storage_key(url);
+        let _ = match token {
+            Some(token) => storage.set_item(&key, &to_hex(token.as_bytes())),
+            None => storage.remove_item(&key),
+        };
+    }
+}
+
+/// The storage of this tab, which lives as long as the tab does and is read by pages of the same origin.
+fn storage() -> Option<Storage> {
+    web_sys::window()?.session_storage().ok()?
+}
+
+/// One token for every server and room; the address has both.
+fn storage_key(url: &str) -> String {
+    format!("rollbacklab:resume:{url}")
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `None` of what another script has written there.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => u8::try_from(digit(high)? << 4 | digit(low)?).ok(),
+            _ => None,
+        })
+        .collect()
 }
 
 /// What the event handlers saw.
@@ -209,7 +254,8 @@ impl Writer for PageWriter {
 
     /// The browser sends what it has buffered first.
     async fn close(&mut self) {
-        let _ = self.0.close();
+        let (code, reason) = LEAVE;
+        let _ = self.0.close_with_code_and_reason(code, reason);
     }
 }
 

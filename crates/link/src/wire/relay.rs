@@ -9,6 +9,13 @@
 //! | 2 | | welcome: the first binary frame, a [`Roster`] |
 //! | 3 | | the [`Roster`] again, whenever it changed |
 //! | 4 | | a [`Notice`] |
+//! | 5 | resume: 1 if the client's signaling starts anew, else 0; four bytes, the number of the attempt; its [`ResumeToken`] | the [`ResumeToken`], after every welcome and whenever it is renewed |
+//! | 6 | probe: four bytes | the same four bytes, at once |
+//! | 7 | running: 1 when the match has begun, 0 when it is over | |
+//!
+//! A client that was lost opens a websocket whose query has [`RESUME_PARAMETER`] and sends a resume frame
+//! first. The server answers with a welcome, or closes with [`CLOSE_RESUME_REFUSED`]. A client leaves for
+//! good with the close code [`CLOSE_LEFT`]; any other end of its websocket is a loss, which it may resume.
 //!
 //! ```
 //! use rollback_lab_link::wire::relay::{
@@ -38,6 +45,14 @@ pub const MAX_FRAME_LEN: usize = MAX_PAYLOAD_LEN + PACKET_PREFIX_LEN;
 /// session, and a bound for what a roster may allocate.
 pub const MAX_MEMBERS: usize = 64;
 
+/// Parameter of the room's address with which a websocket is opened to resume a membership. It carries no
+/// value: the token follows in a frame, because addresses are logged by proxies and browsers.
+pub const RESUME_PARAMETER: &str = "resume";
+/// Longest [`ResumeToken`], in bytes: what a client keeps of a server that it does not know.
+pub const MAX_TOKEN_LEN: usize = 128;
+
+/// Close code of a client: it leaves for good. Without it the server takes the client for lost.
+pub const CLOSE_LEFT: u16 = 4000;
 /// Close code: the room is full.
 pub const CLOSE_ROOM_FULL: u16 = 4001;
 /// Close code: the room was opened for another number of players.
@@ -46,14 +61,23 @@ pub const CLOSE_PLAYERS_DIFFER: u16 = 4002;
 pub const CLOSE_BAD_ROOM: u16 = 4003;
 /// Close code: the server has reached its limit of rooms or peers.
 pub const CLOSE_SERVER_FULL: u16 = 4004;
-/// Close code: a write to the client timed out, because the client did not read.
+/// Close code: the client left too much unread, or did not answer pings.
 pub const CLOSE_TOO_SLOW: u16 = 4005;
+/// Close code: the resume token does not give this slot back. Another attempt with it fails alike.
+pub const CLOSE_RESUME_REFUSED: u16 = 4006;
+/// Close code: the server stops. No member left; each may resume when the server is back.
+pub const CLOSE_SERVER_STOPS: u16 = 4007;
+/// Close code: another websocket has resumed this membership.
+pub const CLOSE_REPLACED: u16 = 4008;
 
 const PACKET_PREFIX_LEN: usize = 2;
 const TYPE_PACKET: u8 = 1;
 const TYPE_WELCOME: u8 = 2;
 const TYPE_ROSTER: u8 = 3;
 const TYPE_NOTICE: u8 = 4;
+const TYPE_TOKEN: u8 = 5;
+const TYPE_PROBE: u8 = 6;
+const TYPE_RUNNING: u8 = 7;
 /// Slot, capacity, nonce, member count, then slot and id of each member.
 const MAX_ROSTER_LEN: usize = 1 + 1 + 1 + 16 + 1 + MAX_MEMBERS * 17;
 /// Two discriminants and a 32-bit varint.
@@ -92,9 +116,20 @@ pub enum Notice {
         /// How many since the last notice with this reason.
         count: u32,
     },
-    /// A peer left; its id does not come back.
+    /// A peer left, or did not come back in time.
     PeerGone {
         /// The slot it held, which the next peer to join may get.
+        slot: u8,
+    },
+    /// The server lost a peer's websocket during a match. The peer is still a member, and its other
+    /// paths may be alive.
+    Lost {
+        /// The slot that is kept for it.
+        slot: u8,
+    },
+    /// A lost peer has resumed.
+    Back {
+        /// Its slot.
         slot: u8,
     },
 }
@@ -112,16 +147,19 @@ pub enum DropReason {
     UnknownSlot,
     /// The packet is longer than [`MAX_PAYLOAD_LEN`].
     TooLarge,
+    /// The receiving member is lost at the moment.
+    ReceiverLost,
 }
 
 impl DropReason {
     /// Every reason, in the order of the wire.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::RateLimited,
         Self::Stale,
         Self::RingFull,
         Self::UnknownSlot,
         Self::TooLarge,
+        Self::ReceiverLost,
     ];
 
     /// Stable name for counters.
@@ -133,6 +171,7 @@ impl DropReason {
             Self::RingFull => "ringFull",
             Self::UnknownSlot => "unknownSlot",
             Self::TooLarge => "tooLarge",
+            Self::ReceiverLost => "receiverLost",
         }
     }
 
@@ -140,6 +179,38 @@ impl DropReason {
     #[must_use]
     pub fn index(self) -> usize {
         self as usize
+    }
+}
+
+/// What gives a lost member its slot back: opaque to the client, signed by the server. It is a secret: its
+/// `Debug` shows the length alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ResumeToken {
+    len: u8,
+    /// Zero behind `len`.
+    bytes: [u8; MAX_TOKEN_LEN],
+}
+
+impl ResumeToken {
+    /// Takes a token of 1 to [`MAX_TOKEN_LEN`] bytes; `None` of any other length.
+    #[must_use]
+    pub fn new(token: &[u8]) -> Option<Self> {
+        let len = u8::try_from(token.len()).ok().filter(|&len| len > 0)?;
+        let mut bytes = [0; MAX_TOKEN_LEN];
+        bytes.get_mut(..token.len())?.copy_from_slice(token);
+        Some(Self { len, bytes })
+    }
+
+    /// The token itself. Write it into no log, address or error text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Debug for ResumeToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResumeToken({} bytes)", self.len)
     }
 }
 
@@ -153,6 +224,23 @@ pub enum ClientFrame<'a> {
         /// The packet, at most [`MAX_PAYLOAD_LEN`] bytes.
         payload: &'a [u8],
     },
+    /// The first frame of a websocket that resumes a membership.
+    Resume {
+        /// Whether the client's signaling starts anew, as after the reload of a page.
+        anew: bool,
+        /// Grows with every attempt of the client: of two websockets with the same token the later counts,
+        /// in whichever order their frames arrive.
+        attempt: u32,
+        /// The newest token that the client has.
+        token: ResumeToken,
+    },
+    /// A question whether the websocket is alive.
+    Probe {
+        /// Comes back in the answer.
+        number: u32,
+    },
+    /// Whether this member's match runs. While it does, the slot of a lost member is kept.
+    Running(bool),
 }
 
 /// A frame that the server sends.
@@ -171,6 +259,13 @@ pub enum ServerFrame<'a> {
     Roster(Roster),
     /// A report about the relay.
     Notice(Notice),
+    /// What resumes this membership; it replaces every token before it.
+    Token(ResumeToken),
+    /// The answer to a probe.
+    ProbeAnswer {
+        /// The number of the probe.
+        number: u32,
+    },
 }
 
 /// Why bytes are not a relay frame, or a value does not fit into one.
@@ -293,6 +388,36 @@ pub fn encode_notice(notice: &Notice) -> Result<Vec<u8>, RelayFrameError> {
     encode_value(TYPE_NOTICE, notice)
 }
 
+/// Encodes the first frame of a websocket that resumes.
+#[must_use]
+pub fn encode_resume(anew: bool, attempt: u32, token: &ResumeToken) -> Vec<u8> {
+    let mut frame = vec![first_byte(TYPE_TOKEN), u8::from(anew)];
+    frame.extend(attempt.to_le_bytes());
+    frame.extend_from_slice(token.as_bytes());
+    frame
+}
+
+/// Encodes a token for the client that it belongs to.
+#[must_use]
+pub fn encode_token(token: &ResumeToken) -> Vec<u8> {
+    let mut frame = vec![first_byte(TYPE_TOKEN)];
+    frame.extend_from_slice(token.as_bytes());
+    frame
+}
+
+/// Encodes a probe, or the answer to it: the two are alike.
+#[must_use]
+pub fn encode_probe(number: u32) -> [u8; 5] {
+    let [a, b, c, d] = number.to_le_bytes();
+    [first_byte(TYPE_PROBE), a, b, c, d]
+}
+
+/// Encodes whether the client's match runs.
+#[must_use]
+pub fn encode_running(running: bool) -> [u8; 2] {
+    [first_byte(TYPE_RUNNING), u8::from(running)]
+}
+
 /// Decodes a frame that a client sent.
 ///
 /// # Errors
@@ -305,6 +430,16 @@ pub fn decode_client(bytes: &[u8]) -> Result<ClientFrame<'_>, RelayFrameError> {
                 destination,
                 payload,
             })
+        }
+        (TYPE_TOKEN, [anew, a, b, c, d, token @ ..]) => Ok(ClientFrame::Resume {
+            anew: decode_flag(TYPE_TOKEN, *anew)?,
+            attempt: u32::from_le_bytes([*a, *b, *c, *d]),
+            token: decode_token(token)?,
+        }),
+        (TYPE_PROBE, body) => decode_probe(body).map(|number| ClientFrame::Probe { number }),
+        (TYPE_RUNNING, [running]) => decode_flag(TYPE_RUNNING, *running).map(ClientFrame::Running),
+        (frame_type @ (TYPE_TOKEN | TYPE_RUNNING), _) => {
+            Err(RelayFrameError::Malformed { frame_type })
         }
         (found, _) => Err(RelayFrameError::Type { found }),
     }
@@ -325,6 +460,8 @@ pub fn decode_server(bytes: &[u8]) -> Result<ServerFrame<'_>, RelayFrameError> {
         (TYPE_NOTICE, body) => {
             decode_value(TYPE_NOTICE, body, MAX_NOTICE_LEN).map(ServerFrame::Notice)
         }
+        (TYPE_TOKEN, body) => decode_token(body).map(ServerFrame::Token),
+        (TYPE_PROBE, body) => decode_probe(body).map(|number| ServerFrame::ProbeAnswer { number }),
         (found, _) => Err(RelayFrameError::Type { found }),
     }
 }
@@ -400,6 +537,27 @@ fn decode_packet(bytes: &[u8]) -> Result<(u8, &[u8]), RelayFrameError> {
         return Err(RelayFrameError::TooShort { len });
     };
     Ok((*slot, payload))
+}
+
+fn decode_token(body: &[u8]) -> Result<ResumeToken, RelayFrameError> {
+    ResumeToken::new(body).ok_or(RelayFrameError::Malformed {
+        frame_type: TYPE_TOKEN,
+    })
+}
+
+fn decode_probe(body: &[u8]) -> Result<u32, RelayFrameError> {
+    let number = body.try_into().map_err(|_| RelayFrameError::Malformed {
+        frame_type: TYPE_PROBE,
+    })?;
+    Ok(u32::from_le_bytes(number))
+}
+
+fn decode_flag(frame_type: u8, flag: u8) -> Result<bool, RelayFrameError> {
+    match flag {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(RelayFrameError::Malformed { frame_type }),
+    }
 }
 
 fn decode_roster(frame_type: u8, body: &[u8]) -> Result<Roster, RelayFrameError> {

@@ -5,7 +5,14 @@ use crate::send_queue::Next;
 use rollback_lab_link::wire::relay::{Roster, ServerFrame, decode_server};
 
 fn rooms(max_rooms: usize, max_peers: usize) -> Arc<Rooms> {
-    Arc::new(Rooms::new(max_rooms, max_peers, Arc::default()))
+    let secret = ServerSecret::new(b"the secret of these tests").unwrap();
+    let settings = RoomSettings {
+        max_rooms,
+        max_peers,
+        secret: &secret,
+        grace: Duration::from_secs(35),
+    };
+    Arc::new(Rooms::new(&settings, Arc::default()))
 }
 
 fn request(name: &str, grouping: Grouping) -> RoomRequest {
@@ -203,7 +210,7 @@ fn a_join_and_a_leave_are_announced_in_order() {
     let open = request("r", Grouping::Open);
     let a = join(&rooms, &open).unwrap();
     let first: Vec<_> = a.drain();
-    assert_eq!(first.len(), 2);
+    assert_eq!(first.len(), 3, "its id, the welcome and the token");
     assert_eq!(
         first[0],
         Message::Text(
@@ -215,6 +222,9 @@ fn a_join_and_a_leave_are_announced_in_order() {
     assert!(
         matches!(&first[1], Message::Binary(b) if matches!(decode_server(b), Ok(ServerFrame::Welcome(_)))),
         "the first binary frame is the welcome"
+    );
+    assert!(
+        matches!(&first[2], Message::Binary(b) if matches!(decode_server(b), Ok(ServerFrame::Token(_)))),
     );
     let b = join(&rooms, &open).unwrap();
     let peer = b.membership.peer;

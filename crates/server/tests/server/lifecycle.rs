@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, http_get, metric, metric_becomes, run, server};
+use rollback_lab_link::wire::relay::CLOSE_SERVER_STOPS;
 use rollback_lab_server::{LabServer, ServerError, ServerSettings};
 
 #[test]
@@ -36,6 +37,7 @@ fn health_and_metrics_are_readable_over_plain_http() {
             "ringFull",
             "unknownSlot",
             "tooLarge",
+            "receiverLost",
         ] {
             let line = format!("rollback_lab_server_drops_total{{reason=\"{reason}\"}} ");
             assert_eq!(metric(&server, &line), 0);
@@ -77,7 +79,7 @@ fn a_taken_port_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_shutdown_closes_connections_with_1001_and_frees_the_port() {
+fn a_shutdown_closes_connections_with_its_own_code_and_frees_the_port() {
     run(async {
         let server = server();
         let address = server.local_addr();
@@ -89,7 +91,7 @@ fn a_shutdown_closes_connections_with_1001_and_frees_the_port() {
         });
         assert_eq!(
             a.closed().await,
-            (1001, "server is shutting down".to_owned())
+            (CLOSE_SERVER_STOPS, "server stops".to_owned())
         );
         // Reading on answers the close frame.
         a.receive().await;

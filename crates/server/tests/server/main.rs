@@ -5,5 +5,6 @@ mod lifecycle;
 mod matchbox;
 mod page;
 mod relay;
+mod resume;
 mod signaling;
 mod support;

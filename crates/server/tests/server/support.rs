@@ -6,11 +6,14 @@ use std::time::Duration;
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::smol::{ConnectStream, connect_async};
 use async_tungstenite::tungstenite::Message;
+use async_tungstenite::tungstenite::protocol::CloseFrame;
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use futures::{FutureExt, StreamExt};
 use futures_timer::Delay;
 use matchbox_protocol::{JsonPeerEvent, JsonPeerRequest, PeerId};
 use rollback_lab_link::wire::relay::{
-    MAX_FRAME_LEN, Roster, ServerFrame, decode_server, encode_forward,
+    CLOSE_LEFT, MAX_FRAME_LEN, Notice, RESUME_PARAMETER, ResumeToken, Roster, ServerFrame,
+    decode_server, encode_forward, encode_probe, encode_resume, encode_running,
 };
 use rollback_lab_server::{LabServer, ServerSettings};
 
@@ -40,7 +43,8 @@ pub(crate) enum Received {
     Event(JsonPeerEvent),
     Welcome(Roster),
     Roster(Roster),
-    Notice(rollback_lab_link::wire::relay::Notice),
+    Notice(Notice),
+    Answer(u32),
     Packet(u8, Vec<u8>),
     Closed(u16, String),
     /// The connection ended without a close frame.
@@ -49,6 +53,8 @@ pub(crate) enum Received {
 
 pub(crate) struct Client {
     pub socket: WebSocketStream<ConnectStream>,
+    /// The newest token that was read.
+    pub token: Option<ResumeToken>,
 }
 
 impl Client {
@@ -57,7 +63,82 @@ impl Client {
         let (socket, _) = within(TIMEOUT, "connecting", connect_async(url))
             .await
             .expect("the server accepts websockets");
-        Self { socket }
+        Self {
+            socket,
+            token: None,
+        }
+    }
+
+    /// Opens a websocket to resume with `token`, and sends that.
+    pub(crate) async fn resume(
+        server: &LabServer,
+        room: &str,
+        token: &ResumeToken,
+        (anew, attempt): (bool, u32),
+    ) -> Self {
+        let sign = if room.contains('?') { '&' } else { '?' };
+        let mut client = Self::open(server, &format!("{room}{sign}{RESUME_PARAMETER}")).await;
+        client.binary(encode_resume(anew, attempt, token)).await;
+        client
+    }
+
+    /// Resumes and reads the welcome.
+    pub(crate) async fn resumed(
+        server: &LabServer,
+        room: &str,
+        token: &ResumeToken,
+    ) -> (Self, Roster) {
+        let mut client = Self::resume(server, room, token, (false, 1)).await;
+        match client.receive().await {
+            Received::Welcome(roster) => (client, roster),
+            other => panic!("the welcome comes first, and no second id, not {other:?}"),
+        }
+    }
+
+    /// The newest token; what comes before a probe's answer has been read then.
+    pub(crate) async fn token(&mut self) -> ResumeToken {
+        self.round_trip().await;
+        self.token.expect("a token follows the welcome")
+    }
+
+    /// Waits until the server has read everything that this client sent, and reads what it sent before;
+    /// returns that, without packets.
+    pub(crate) async fn round_trip(&mut self) -> Vec<Received> {
+        self.binary(encode_probe(77).to_vec()).await;
+        let mut seen = Vec::new();
+        loop {
+            match self.receive().await {
+                Received::Answer(77) => return seen,
+                other => seen.push(other),
+            }
+        }
+    }
+
+    /// Reports whether the match runs, and waits until the server knows it.
+    pub(crate) async fn running(&mut self, running: bool) {
+        self.binary(encode_running(running).to_vec()).await;
+        self.round_trip().await;
+    }
+
+    /// Sends a resume frame where none belongs.
+    pub(crate) async fn send_resume(&mut self, token: &ResumeToken) {
+        self.binary(encode_resume(false, 9, token)).await;
+    }
+
+    /// Sends text and binary noise that an evicted websocket may still have in flight.
+    pub(crate) async fn signal_noise(&mut self) {
+        self.text("\"KeepAlive\"".to_owned()).await;
+        self.binary(encode_running(false).to_vec()).await;
+    }
+
+    /// Closes the websocket with the code of a leave.
+    pub(crate) async fn leave(mut self) {
+        let frame = CloseFrame {
+            code: CloseCode::from(CLOSE_LEFT),
+            reason: "".into(),
+        };
+        self.socket.close(Some(frame)).await.expect("it is open");
+        while let Some(Ok(_)) = self.socket.next().await {}
     }
 
     /// Joins a room and reads id and welcome.
@@ -81,6 +162,11 @@ impl Client {
                 }
                 Some(Ok(Message::Binary(bytes))) => {
                     return match decode_server(&bytes).expect("binary frames are relay frames") {
+                        ServerFrame::Token(token) => {
+                            self.token = Some(token);
+                            continue;
+                        }
+                        ServerFrame::ProbeAnswer { number } => Received::Answer(number),
                         ServerFrame::Welcome(roster) => Received::Welcome(roster),
                         ServerFrame::Roster(roster) => Received::Roster(roster),
                         ServerFrame::Notice(notice) => Received::Notice(notice),

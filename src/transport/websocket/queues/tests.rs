@@ -1,14 +1,18 @@
 //! The queues around the websocket: their order, their bounds, and the clock exchange.
 
-use bevy_matchbox::matchbox_socket::PeerId;
 use futures::FutureExt;
 
 use super::*;
 use rollback_lab_link::wire::relay::{
-    ClientFrame, Member, Roster, decode_client, encode_forwarded, encode_welcome,
+    ClientFrame, Member, decode_client, encode_forwarded, encode_token, encode_welcome,
 };
 
 const SENT_AT: Duration = Duration::from_micros(55);
+
+fn assigned(byte: u8) -> String {
+    let id = PeerId(serde_json::from_value(format!("{byte:032x}").into()).unwrap());
+    serde_json::to_string(&PeerEvent::IdAssigned(id)).unwrap()
+}
 
 fn welcomed() -> Shared {
     let shared = Shared::default();
@@ -21,8 +25,19 @@ fn welcomed() -> Shared {
             peer: [1; 16],
         }],
     };
+    shared.on_text(&assigned(1));
     shared.on_binary(&encode_welcome(&roster).unwrap(), Duration::ZERO);
+    assert!(matches!(
+        shared.next_event(),
+        Some(ServerEvent::IdAssigned(_))
+    ));
     assert_eq!(shared.next_event(), Some(ServerEvent::Welcome(roster)));
+    let running = OutFrame::Binary(encode_running(false).to_vec());
+    assert_eq!(
+        sent(&shared),
+        [running],
+        "the server learns what client this is"
+    );
     shared
 }
 
@@ -41,6 +56,7 @@ fn nothing_goes_to_the_relay_before_the_welcome_or_after_the_end() {
     assert_eq!(send(&shared), Ok(()));
     shared.end(ServerEvent::Lost {
         reason: String::new(),
+        reconnecting: false,
     });
     assert_eq!(send(&shared), Err(RelaySendError::Ended));
     assert_eq!(sent(&shared), []);
@@ -182,12 +198,8 @@ fn without_a_relay_no_clock_is_asked_for() {
 fn second_id_is_swallowed() {
     let shared = Shared::default();
     let mut signals = shared.take_signals().unwrap();
-    let id = |byte| {
-        let id = PeerId(serde_json::from_value(format!("{byte:032x}").into()).unwrap());
-        serde_json::to_string(&PeerEvent::IdAssigned(id)).unwrap()
-    };
-    assert_eq!(shared.on_text(&id(1)), TextSeen::FirstId);
-    assert_eq!(shared.on_text(&id(2)), TextSeen::Other);
+    assert_eq!(shared.on_text(&assigned(1)), TextSeen::FirstId);
+    assert_eq!(shared.on_text(&assigned(2)), TextSeen::Other);
     assert_eq!(shared.on_text("{\"Later\":1}"), TextSeen::Other);
     assert_eq!(shared.stats().unknown_text, 1);
     assert!(signals.try_recv().is_ok());
@@ -204,4 +216,94 @@ fn malformed_frames_are_counted_and_do_not_make_a_relay() {
     shared.relay_wait_over();
     assert_eq!(shared.next_event(), Some(ServerEvent::NoRelay));
     assert_eq!(shared.next_event(), None);
+}
+
+fn resumed_roster() -> Roster {
+    Roster {
+        slot: 1,
+        capacity: 2,
+        nonce: [7; 16],
+        members: vec![Member {
+            slot: 1,
+            peer: [9; 16],
+        }],
+    }
+}
+
+#[test]
+fn an_outage_drops_packets_keeps_signals_and_is_counted() {
+    let shared = welcomed();
+    let token = ResumeToken::new(&[5; 91]).unwrap();
+    assert_eq!(
+        shared.on_binary(&encode_token(&token), Duration::ZERO),
+        Some(token)
+    );
+    shared.set_running(true);
+    shared.queue_relay(&[1], Urgency::Game).unwrap();
+    shared.queue_relay(&[2], Urgency::Control).unwrap();
+    let at = Duration::from_millis;
+    shared.lose("broken".into(), at(100));
+    assert_eq!(
+        shared.queue_relay(&[3], Urgency::Game),
+        Err(RelaySendError::Lost)
+    );
+    shared.queue_signal(&PeerRequest::KeepAlive);
+    shared.record_attempt(at(150));
+    shared.record_attempt(at(400));
+    let roster = resumed_roster();
+    shared.on_binary(&encode_welcome(&roster).unwrap(), at(700));
+    let events: Vec<_> = std::iter::from_fn(|| shared.next_event()).collect();
+    assert_eq!(
+        events,
+        [
+            ServerEvent::Lost {
+                reason: "broken".into(),
+                reconnecting: true
+            },
+            ServerEvent::Resumed {
+                attempts: 2,
+                away: at(600)
+            },
+            ServerEvent::Roster(roster),
+        ]
+    );
+    let sent = sent(&shared);
+    assert_eq!(sent[0], OutFrame::Binary(encode_running(true).to_vec()));
+    assert!(matches!(sent[1], OutFrame::Text(_)), "{sent:?}");
+    assert_eq!(sent.len(), 2, "packets from before the outage are old");
+    assert_eq!(
+        shared.stats().outages,
+        [Outage {
+            lost_at: at(100),
+            attempts: 2,
+            first_attempt_at: Some(at(150)),
+            resumed_at: Some(at(700)),
+        }]
+    );
+    assert_eq!(shared.queue_relay(&[4], Urgency::Game), Ok(()));
+}
+
+#[test]
+fn a_page_that_resumes_gets_its_id_from_the_roster_and_matchbox_gets_it_once() {
+    let shared = Shared::default();
+    let mut signals = shared.take_signals().unwrap();
+    let welcome = encode_welcome(&resumed_roster()).unwrap();
+    shared.on_binary(&welcome, Duration::ZERO);
+    shared.on_binary(&welcome, Duration::ZERO);
+    let id = PeerId(uuid::Uuid::from_bytes([9; 16]));
+    assert_eq!(shared.next_event(), Some(ServerEvent::IdAssigned(id)));
+    assert!(matches!(signals.try_recv(), Ok(PeerEvent::IdAssigned(own)) if own == id));
+    assert!(signals.try_recv().is_err(), "once");
+}
+
+#[test]
+fn outages_without_end_fill_no_memory() {
+    let shared = welcomed();
+    for _ in 0..10_000 {
+        shared.lose(String::new(), Duration::ZERO);
+        shared.on_binary(&encode_welcome(&resumed_roster()).unwrap(), Duration::ZERO);
+    }
+    assert_eq!(shared.stats().outages.len(), MAX_OUTAGES);
+    let events = std::iter::from_fn(|| shared.next_event()).count();
+    assert_eq!(events, MAX_IN);
 }

@@ -145,11 +145,105 @@ fn another_version_another_type_and_trailing_bytes_are_different_errors() {
     );
 }
 
+#[test]
+fn resume_probe_and_running_have_their_bytes() {
+    let token = ResumeToken::new(&[9, 8, 7]).unwrap();
+    assert_eq!(
+        encode_resume(true, 5, &token),
+        [0x15, 1, 5, 0, 0, 0, 9, 8, 7]
+    );
+    assert_eq!(encode_token(&token), [0x15, 9, 8, 7]);
+    assert_eq!(encode_probe(0x0403_0201), [0x16, 1, 2, 3, 4]);
+    assert_eq!(encode_running(true), [0x17, 1]);
+    assert_eq!(
+        decode_client(&[0x15, 1, 5, 0, 0, 0, 9, 8, 7]),
+        Ok(ClientFrame::Resume {
+            anew: true,
+            attempt: 5,
+            token
+        })
+    );
+    assert_eq!(decode_client(&[0x17, 0]), Ok(ClientFrame::Running(false)));
+    let probe = [0x16, 1, 2, 3, 4];
+    let number = 0x0403_0201;
+    assert_eq!(decode_client(&probe), Ok(ClientFrame::Probe { number }));
+    assert_eq!(
+        decode_server(&probe),
+        Ok(ServerFrame::ProbeAnswer { number })
+    );
+    assert_eq!(
+        decode_server(&[0x15, 9, 8, 7]),
+        Ok(ServerFrame::Token(token))
+    );
+}
+
+#[test]
+fn truncated_overlong_and_odd_frames_of_the_new_types_are_malformed() {
+    let longest = [1; 6 + MAX_TOKEN_LEN];
+    let mut resume = longest;
+    resume[..2].copy_from_slice(&[0x15, 0]);
+    assert!(decode_client(&resume).is_ok());
+    let mut longer = resume.to_vec();
+    longer.push(1);
+    let cases: [&[u8]; 9] = [
+        &[0x15],
+        &[0x15, 0, 0, 0, 0, 0],
+        &[0x15, 2, 0, 0, 0, 0, 1],
+        &longer,
+        &[0x16],
+        &[0x16, 1, 2, 3],
+        &[0x16, 1, 2, 3, 4, 5],
+        &[0x17],
+        &[0x17, 2],
+    ];
+    for bytes in cases {
+        assert!(
+            matches!(decode_client(bytes), Err(RelayFrameError::Malformed { .. })),
+            "{bytes:?}"
+        );
+    }
+    assert!(decode_server(&[0x15]).is_err());
+    assert_eq!(
+        decode_server(&[0x17, 1]),
+        Err(RelayFrameError::Type { found: 7 }),
+        "only clients report that a match runs"
+    );
+}
+
+#[test]
+fn a_token_does_not_show_in_debug_output() {
+    let token = ResumeToken::new(b"secret").unwrap();
+    let frame = ClientFrame::Resume {
+        anew: false,
+        attempt: 1,
+        token,
+    };
+    assert_eq!(
+        format!("{frame:?}"),
+        "Resume { anew: false, attempt: 1, token: ResumeToken(6 bytes) }"
+    );
+}
+
 proptest! {
+    #[test]
+    fn a_resume_frame_decodes_to_what_was_encoded(
+        anew in any::<bool>(), attempt in any::<u32>(),
+        token in proptest::collection::vec(any::<u8>(), 1..=MAX_TOKEN_LEN),
+    ) {
+        let token = ResumeToken::new(&token).unwrap();
+        let frame = encode_resume(anew, attempt, &token);
+        prop_assert_eq!(
+            decode_client(&frame),
+            Ok(ClientFrame::Resume { anew, attempt, token })
+        );
+        let frame = encode_token(&token);
+        prop_assert_eq!(decode_server(&frame), Ok(ServerFrame::Token(token)));
+    }
+
     #[test]
     fn any_bytes_decode_or_fail_without_a_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..1400),
-        first in prop_oneof![Just(0x11), Just(0x12), Just(0x13), Just(0x14), any::<u8>()],
+        first in prop_oneof![Just(0x11), Just(0x12), Just(0x13), Just(0x14), Just(0x15), Just(0x16), Just(0x17), any::<u8>()],
     ) {
         let mut bytes = bytes;
         if let Some(byte) = bytes.first_mut() {

@@ -16,7 +16,7 @@ use async_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 use bevy_matchbox::matchbox_socket::{
-    PeerEvent, PeerId, PeerState, RtcIceServerConfig, WebRtcSocket, WebRtcSocketBuilder,
+    PeerEvent, PeerId, PeerState, RtcIceServerConfig, Signaller, WebRtcSocket, WebRtcSocketBuilder,
 };
 use bevy_rollback_lab::{
     clock::LabClock,
@@ -25,10 +25,16 @@ use bevy_rollback_lab::{
         spawn_network,
     },
 };
+use futures::FutureExt;
 use rollback_lab_link::wire::relay::{
-    ClientFrame, Member, Roster, decode_client, encode_forwarded, encode_welcome,
+    CLOSE_LEFT, CLOSE_REPLACED, CLOSE_RESUME_REFUSED, ClientFrame, Member, Notice, ResumeToken,
+    Roster, decode_client, encode_forwarded, encode_token, encode_welcome,
 };
-use rollback_lab_server::{LabServer, ServerSettings as LabServerSettings};
+use rollback_lab_server::{LabServer, ServerSecret, ServerSettings as LabServerSettings};
+
+mod proxy;
+
+use proxy::Proxy;
 
 /// Far longer than anything here takes.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -202,6 +208,10 @@ fn relayed_packets_go_both_ways_and_the_close_is_reported() {
         websocket.send(Message::Binary(welcome.into())).unwrap();
         // A second id is ignored.
         websocket.send(assign(2)).unwrap();
+        let Message::Binary(first) = websocket.read().unwrap() else {
+            panic!("only relay frames are sent here");
+        };
+        assert_eq!(decode_client(&first), Ok(ClientFrame::Running(false)));
         for _ in 0..3 {
             let Message::Binary(bytes) = websocket.read().unwrap() else {
                 panic!("only relay frames are sent here");
@@ -209,7 +219,10 @@ fn relayed_packets_go_both_ways_and_the_close_is_reported() {
             let ClientFrame::Forward {
                 destination,
                 payload,
-            } = decode_client(&bytes).unwrap();
+            } = decode_client(&bytes).unwrap()
+            else {
+                panic!("only packets are sent here");
+            };
             let mut frame = [0; 64];
             let len = encode_forwarded(destination, payload, &mut frame).unwrap();
             websocket
@@ -228,7 +241,16 @@ fn relayed_packets_go_both_ways_and_the_close_is_reported() {
         let packet = until("the packet comes back", || connection.next_relayed());
         assert_eq!((packet.source, packet.payload), (1, vec![byte]));
     }
-    assert!(matches!(event(&connection), ServerEvent::Lost { .. }));
+    assert!(
+        matches!(
+            event(&connection),
+            ServerEvent::Lost {
+                reconnecting: false,
+                ..
+            }
+        ),
+        "a server without tokens gives every websocket a new id"
+    );
     assert_eq!(
         connection.send_relay(1, &[1], Urgency::Game),
         Err(RelaySendError::Ended)
@@ -304,12 +326,16 @@ fn a_refusal_has_its_code_and_reason() {
 }
 
 #[test]
-fn dropping_the_connection_sends_a_close_frame() {
+fn dropping_the_connection_sends_a_close_frame_that_says_that_it_leaves() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let addr = scripted_server(move |mut websocket| {
         websocket.send(assign(1)).unwrap();
         while let Ok(message) = websocket.read() {
-            sender.send(message.is_close()).unwrap();
+            let code = match message {
+                Message::Close(frame) => frame.map(|frame| u16::from(frame.code)),
+                _ => None,
+            };
+            sender.send(code).unwrap();
         }
     });
     let connection = open(format!("ws://{addr}/room"));
@@ -319,10 +345,323 @@ fn dropping_the_connection_sends_a_close_frame() {
             .filter(|event| matches!(event, ServerEvent::IdAssigned(_)))
     });
     drop(connection);
-    assert!(
+    assert_eq!(
         receiver.recv_timeout(TIMEOUT).unwrap(),
+        Some(CLOSE_LEFT),
         "a close frame, not a reset connection"
     );
+}
+
+fn server_with_secret() -> LabServer {
+    LabServer::start(LabServerSettings {
+        secret: Some(ServerSecret::new(b"the secret of both servers").unwrap()),
+        ..LabServerSettings::loopback()
+    })
+    .unwrap()
+}
+
+/// A member of a room of two, and what a matchbox socket of it would see.
+struct Peer {
+    connection: ServerConnection,
+    matchbox: Box<dyn Signaller>,
+    id: PeerId,
+    slot: u8,
+}
+
+/// Two connections through one proxy, whose match runs. Everything before that is read.
+fn two_peers(proxy: &Proxy) -> [Peer; 2] {
+    let url = format!("ws://{}/duel?players=2", proxy.addr());
+    let mut peers = [(); 2].map(|()| {
+        let connection = ServerConnection::open(settings(&url), LabClock::real());
+        let builder = connection.signaller_builder();
+        let matchbox = builder.new_signaller(None, String::new());
+        let matchbox = futures::executor::block_on(matchbox).unwrap();
+        let id = until("an id", || match connection.next_event()? {
+            ServerEvent::IdAssigned(id) => Some(id),
+            _ => None,
+        });
+        let slot = until("a welcome", || match connection.next_event()? {
+            ServerEvent::Welcome(roster) => Some(roster.slot),
+            _ => None,
+        });
+        Peer {
+            connection,
+            matchbox,
+            id,
+            slot,
+        }
+    });
+    assert!(matches!(
+        until("the other", || peers[0].connection.next_event()),
+        ServerEvent::Roster(roster) if roster.members.len() == 2
+    ));
+    // The offerer is told of the other; both have their id.
+    while signal(&mut peers[0]).is_some() || signal(&mut peers[1]).is_some() {}
+    for peer in &peers {
+        peer.connection.set_running(true);
+    }
+    // A packet through the relay shows that the server has read that.
+    exchange(&peers);
+    peers
+}
+
+fn signal(peer: &mut Peer) -> Option<PeerEvent> {
+    peer.matchbox
+        .next_message()
+        .now_or_never()
+        .map(Result::unwrap)
+}
+
+/// Sends a packet both ways until one has come.
+fn exchange(peers: &[Peer; 2]) {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let (from, to) = (&peers[from], &peers[to]);
+        until("a packet through the relay", || {
+            // It may be lost while the other is still away.
+            let _ = from.connection.send_relay(to.slot, &[7], Urgency::Game);
+            to.connection.next_relayed()
+        });
+    }
+}
+
+fn lost(connection: &ServerConnection) {
+    until("the loss", || match connection.next_event()? {
+        ServerEvent::Lost { reconnecting, .. } => {
+            assert!(reconnecting);
+            Some(())
+        }
+        _ => None,
+    });
+}
+
+/// Waits until the peer is back; returns how long it was away by its own count.
+fn resumed(peer: &Peer) -> Duration {
+    let away = until("the resumption", || match peer.connection.next_event()? {
+        ServerEvent::Resumed { attempts, away } => {
+            assert!(attempts >= 1);
+            Some(away)
+        }
+        ServerEvent::IdAssigned(_) | ServerEvent::Welcome(_) => panic!("a second welcome"),
+        ServerEvent::Notice(Notice::PeerGone { .. }) => panic!("nobody left"),
+        _ => None,
+    });
+    let own = until("the roster", || match peer.connection.next_event()? {
+        ServerEvent::Roster(roster) => {
+            let own = roster.members.iter().find(|m| m.slot == roster.slot);
+            own.copied()
+        }
+        _ => None,
+    });
+    assert_eq!((own.slot, &own.peer), (peer.slot, peer.id.0.as_bytes()));
+    away
+}
+
+#[test]
+fn a_killed_and_restarted_server_has_both_peers_back_with_their_ids_and_slots() {
+    let first = server_with_secret();
+    let proxy = Proxy::new(first.local_addr());
+    let mut peers = two_peers(&proxy);
+    // All connections end without a close frame, as those of a killed process.
+    let killed = Instant::now();
+    proxy.refuse(true);
+    proxy.sever();
+    drop(first);
+    for peer in &peers {
+        lost(&peer.connection);
+    }
+    let second = server_with_secret();
+    proxy.retarget(second.local_addr());
+    proxy.refuse(false);
+    let away = [resumed(&peers[0]), resumed(&peers[1])];
+    exchange(&peers);
+    let total = killed.elapsed();
+    println!("away {away:?}, packets after {total:?}");
+    assert!(total < Duration::from_secs(4), "{total:?}");
+    for peer in &mut peers {
+        assert!(signal(peer).is_none(), "matchbox is told nothing");
+        let [outage] = peer.connection.stats().outages[..] else {
+            panic!("one outage");
+        };
+        assert!(outage.attempts >= 1);
+        assert!(outage.lost_at <= outage.first_attempt_at.unwrap());
+        assert!(outage.first_attempt_at.unwrap() < outage.resumed_at.unwrap());
+    }
+}
+
+#[test]
+fn a_silent_websocket_is_replaced_while_the_network_is_still_away() {
+    let server = server_with_secret();
+    let proxy = Proxy::new(server.local_addr());
+    let mut peers = two_peers(&proxy);
+    let start = Instant::now();
+    proxy.hold(true);
+    for peer in &peers {
+        lost(&peer.connection);
+    }
+    let noticed = start.elapsed();
+    // Long enough for several attempts, which all hang.
+    until("attempts", || {
+        let outage = peers[0].connection.stats().outages[0];
+        (outage.attempts >= 3).then_some(())
+    });
+    proxy.hold(false);
+    let healed = Instant::now();
+    resumed(&peers[0]);
+    resumed(&peers[1]);
+    exchange(&peers);
+    let back = healed.elapsed();
+    println!("noticed after {noticed:?}, back {back:?} after the network");
+    assert!(noticed >= Duration::from_secs(1), "{noticed:?}");
+    for peer in &mut peers {
+        assert!(signal(peer).is_none(), "matchbox is told nothing");
+    }
+}
+
+#[test]
+fn a_server_that_stops_is_lost_and_taken_up_again() {
+    let first = server_with_secret();
+    let proxy = Proxy::new(first.local_addr());
+    let peers = two_peers(&proxy);
+    first.shutdown();
+    for peer in &peers {
+        let reason = until("the loss", || match peer.connection.next_event()? {
+            ServerEvent::Lost { reason, .. } => Some(reason),
+            ServerEvent::Notice(Notice::PeerGone { .. } | Notice::Lost { .. }) => {
+                panic!("nobody is blamed")
+            }
+            _ => None,
+        });
+        assert!(reason.contains("server stops"), "{reason}");
+    }
+    let second = server_with_secret();
+    proxy.retarget(second.local_addr());
+    resumed(&peers[0]);
+    resumed(&peers[1]);
+    exchange(&peers);
+}
+
+#[test]
+fn the_other_member_learns_of_a_loss_and_of_the_return() {
+    let server = server_with_secret();
+    let steady = Proxy::new(server.local_addr());
+    let shaky = Proxy::new(server.local_addr());
+    let url = |proxy: &Proxy| format!("ws://{}/duel?players=2", proxy.addr());
+    let a = ServerConnection::open(settings(url(&steady)), LabClock::real());
+    until("a's welcome", || {
+        matches!(a.next_event()?, ServerEvent::Welcome(_)).then_some(())
+    });
+    let b = ServerConnection::open(settings(url(&shaky)), LabClock::real());
+    until("b's welcome", || {
+        matches!(b.next_event()?, ServerEvent::Welcome(_)).then_some(())
+    });
+    b.set_running(true);
+    until("a packet of b", || {
+        b.send_relay(0, &[1], Urgency::Game).unwrap();
+        a.next_relayed()
+    });
+    shaky.refuse(true);
+    shaky.sever();
+    let notice = |wanted: Notice| {
+        until("the notice", || match a.next_event()? {
+            ServerEvent::Notice(notice) => {
+                assert!(!matches!(notice, Notice::PeerGone { .. }));
+                (notice == wanted).then_some(())
+            }
+            _ => None,
+        });
+    };
+    notice(Notice::Lost { slot: 1 });
+    shaky.refuse(false);
+    notice(Notice::Back { slot: 1 });
+}
+
+#[test]
+fn the_token_goes_in_the_first_frame_and_a_refusal_ends_the_connection() {
+    let (listener, addr) = listener();
+    let token = ResumeToken::new(&[42; 91]).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let roster = Roster {
+            slot: 0,
+            capacity: 2,
+            nonce: [9; 16],
+            members: vec![Member {
+                slot: 0,
+                peer: [1; 16],
+            }],
+        };
+        let (stream, _) = listener.accept().unwrap();
+        let mut websocket = tungstenite::accept(stream).unwrap();
+        for frame in [encode_welcome(&roster).unwrap(), encode_token(&token)] {
+            websocket.send(Message::Binary(frame.into())).unwrap();
+        }
+        websocket.read().unwrap();
+        // Without a close frame.
+        drop(websocket);
+        let (stream, _) = listener.accept().unwrap();
+        let mut path = String::new();
+        let mut websocket = tungstenite::accept_hdr(
+            stream,
+            |request: &tungstenite::handshake::server::Request, response| {
+                path = request.uri().to_string();
+                Ok(response)
+            },
+        )
+        .unwrap();
+        let Message::Binary(first) = websocket.read().unwrap() else {
+            panic!("the token is a binary frame");
+        };
+        sender.send((path, first)).unwrap();
+        let refusal = CloseFrame {
+            code: CloseCode::from(CLOSE_RESUME_REFUSED),
+            reason: "resume refused: token expired; join anew".into(),
+        };
+        websocket.close(Some(refusal)).unwrap();
+        while websocket.read().is_ok() {}
+    });
+    let connection = open(format!("ws://{addr}/duel?players=2"));
+    let (path, first) = receiver.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(path, "/duel?players=2&resume");
+    assert_eq!(
+        decode_client(&first),
+        Ok(ClientFrame::Resume {
+            anew: false,
+            attempt: 1,
+            token
+        })
+    );
+    let reason = until("the refusal", || match connection.next_event()? {
+        ServerEvent::Refused { code, reason } => {
+            assert_eq!(code, CLOSE_RESUME_REFUSED);
+            Some(reason)
+        }
+        _ => None,
+    });
+    assert_eq!(reason, "resume refused: token expired; join anew");
+}
+
+#[test]
+fn a_replaced_websocket_is_not_taken_up_again() {
+    let addr = scripted_server(|mut websocket| {
+        websocket.send(assign(1)).unwrap();
+        let token = encode_token(&ResumeToken::new(&[1; 91]).unwrap());
+        websocket.send(Message::Binary(token.into())).unwrap();
+        let replaced = CloseFrame {
+            code: CloseCode::from(CLOSE_REPLACED),
+            reason: "another websocket has resumed this slot".into(),
+        };
+        websocket.close(Some(replaced)).unwrap();
+        while websocket.read().is_ok() {}
+    });
+    let connection = open(format!("ws://{addr}/duel"));
+    until("the end", || match connection.next_event()? {
+        ServerEvent::Refused { code, .. } => {
+            assert_eq!(code, CLOSE_REPLACED);
+            Some(())
+        }
+        ServerEvent::Lost { .. } => panic!("two tabs would take the slot from each other for ever"),
+        _ => None,
+    });
 }
 
 fn unreachable(connection: &ServerConnection) -> ConnectError {
