@@ -9,6 +9,7 @@ mod driver;
 mod episode;
 mod error;
 mod evidence;
+mod first_step;
 mod focus;
 mod input;
 mod lab_room;
@@ -17,11 +18,13 @@ mod margin;
 mod network;
 mod room;
 mod routes;
+mod standstill;
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use bevy::prelude::*;
+use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame, PlayerHandle};
 
@@ -376,7 +379,12 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             .add_observer(driver::record_ready::<C>)
             .add_systems(
                 PreUpdate,
-                driver::drive::<C>.in_set(RollbackLabSystems::Session),
+                (
+                    driver::begin_when_due::<C>
+                        .after(network::PollNetworkSystems)
+                        .before(RunGgrsSystems),
+                    driver::drive::<C>.in_set(RollbackLabSystems::Session),
+                ),
             )
             .add_systems(
                 Last,

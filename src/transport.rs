@@ -26,6 +26,7 @@ pub use self::matchbox::{MatchboxNetwork, MatchboxSettings};
 use self::network::{NetEvent, Network};
 use crate::clock::LabClock;
 use rollback_lab_link::conditions::{Conditions, Realised};
+use rollback_lab_link::ggrs_wire::Handover;
 use rollback_lab_link::link::{Link, LinkSettings};
 use rollback_lab_link::route::RouteChange;
 use rollback_lab_link::wire::{ControlMessage, Path};
@@ -184,6 +185,36 @@ impl LabNet {
     /// Closes the packets of the running episode.
     pub(crate) fn end_epoch(&self) {
         self.core().end_epoch();
+    }
+
+    /// Lets the session of the running epoch go on when a player leaves.
+    pub(crate) fn let_players_leave(&self) {
+        self.core().let_players_leave();
+    }
+
+    /// Where the running session stands, if players may leave it: its current frame and its window.
+    pub(crate) fn leavable(&self) -> Option<(Frame, Frame)> {
+        self.core().leavable()
+    }
+
+    /// From now on no input of `peer` reaches ggrs.
+    pub(crate) fn close_inputs(&self, peer: PeerId) {
+        self.core().close_inputs(peer);
+    }
+
+    /// Hands over inputs of `peer` that another peer got from it.
+    pub(crate) fn take_in(&self, peer: PeerId, start_frame: Frame, inputs: &[u8]) {
+        self.core().take_in(peer, start_frame, inputs);
+    }
+
+    /// Lets ggrs read that other peers report `peer` as disconnected.
+    pub(crate) fn release(&self, peer: PeerId) {
+        self.core().release(peer);
+    }
+
+    /// Reads the input packets of `peer` in the running epoch.
+    pub(crate) fn handover<R>(&self, peer: PeerId, read: impl FnOnce(&Handover) -> R) -> Option<R> {
+        self.core().peer(peer).map(|peer| read(&peer.handover))
     }
 
     /// Sets the next frame to simulate, which bounds the frames that peers may send.

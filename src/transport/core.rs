@@ -1,6 +1,7 @@
 //! What the clones of a [`LabNet`](super::LabNet) share: the network, one link per peer, and what came
 //! in. It moves packets; the links decide the routes.
 
+mod leaving;
 mod peer;
 
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub(super) struct Core {
     open: Vec<PeerId>,
     inbox: Vec<(PeerId, GgrsMessage)>,
     bounds: Option<EpisodeBounds>,
+    /// The running session goes on when a player leaves.
+    players_may_leave: bool,
     conditions: Conditions,
     player: usize,
     seed: u64,
@@ -93,6 +96,7 @@ impl Core {
             open: Vec::new(),
             inbox: Vec::new(),
             bounds: None,
+            players_may_leave: false,
             conditions: conditions.clone(),
             player: 0,
             seed,
@@ -177,6 +181,7 @@ impl Core {
             peer.start_epoch(now, epoch, &bounds);
         }
         self.bounds = Some(bounds);
+        self.players_may_leave = false;
     }
 
     pub(super) fn end_epoch(&mut self) {
@@ -359,6 +364,8 @@ impl Core {
             Ok(length) => length,
             Err(error) => {
                 unsendable(&mut peer.link, error.reason());
+                let needed = ggrs_wire::encoded_len(message).unwrap_or_default();
+                peer.handover.record_unsendable(needed);
                 return;
             }
         };
@@ -407,6 +414,7 @@ impl Core {
 
     pub(super) fn receive_data(&mut self) -> Vec<(PeerId, GgrsMessage)> {
         self.pump();
+        self.hold_time_outs();
         std::mem::take(&mut self.inbox)
     }
 }

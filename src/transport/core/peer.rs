@@ -10,7 +10,9 @@ use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 use crate::transport::EpisodeBounds;
 use crate::transport::network::Received;
 use rollback_lab_link::cause::{Arrival, Pause};
-use rollback_lab_link::ggrs_wire::{self, Checked, Limits, Owner, PlayerBounds, SentPings};
+use rollback_lab_link::ggrs_wire::{
+    self, Checked, Handover, Limits, Owner, PlayerBounds, SentPings,
+};
 use rollback_lab_link::link::{Incoming, Link, LinkError, SentBy};
 use rollback_lab_link::route::RouteState;
 use rollback_lab_link::wire::Path;
@@ -139,6 +141,8 @@ pub(in crate::transport) struct Peer {
     pub(super) sent_pings: SentPings,
     pub(super) magic: Option<u16>,
     pub(in crate::transport) packets: InputPackets,
+    /// Its input packets on their way into ggrs.
+    pub(in crate::transport) handover: Handover,
     /// Newest local input that some path took.
     pub(super) carried: Frame,
     /// When the direct path last brought anything.
@@ -157,6 +161,7 @@ impl Peer {
             sent_pings: SentPings::default(),
             magic: None,
             packets: InputPackets::new(),
+            handover: Handover::default(),
             carried: NULL_FRAME,
             direct_at: now,
             closing: None,
@@ -171,6 +176,7 @@ impl Peer {
         self.sent_pings = SentPings::default();
         self.magic = None;
         self.packets.restart();
+        self.handover.restart(now);
         self.carried = NULL_FRAME;
         let owner = |player_slot: &Option<PeerId>| match player_slot {
             None => Owner::Local,
@@ -211,6 +217,26 @@ impl Peer {
         current_frame: Frame,
         now: Duration,
     ) -> Option<DataMessage> {
+        if self.handover.is_closed() {
+            return None;
+        }
+        let (message, checked) = self.check(payload, via, bounds, current_frame, now)?;
+        let newest_input = self.record_inputs(&checked, via, now);
+        Some(DataMessage {
+            message,
+            newest_input,
+        })
+    }
+
+    /// Decodes a message within `bounds`. One outside them is counted.
+    pub(super) fn check(
+        &mut self,
+        payload: &[u8],
+        via: Path,
+        bounds: &EpisodeBounds,
+        current_frame: Frame,
+        now: Duration,
+    ) -> Option<(GgrsMessage, Checked)> {
         let limits = Limits {
             players: &self.players,
             input_bytes: bounds.input_bytes,
@@ -224,14 +250,12 @@ impl Peer {
         match ggrs_wire::decode(payload, &limits) {
             Ok((message, checked)) => {
                 self.magic.get_or_insert(checked.magic);
-                let newest_input = self.record_inputs(&checked, via, now);
-                Some(DataMessage {
-                    message,
-                    newest_input,
-                })
+                self.handover.record(now, payload, &checked);
+                Some((message, checked))
             }
             Err(error) => {
                 self.link.count_malformed(via, error.reason());
+                self.handover.record_refused(error);
                 None
             }
         }
