@@ -304,10 +304,10 @@ fn a_report_about_a_third_player_is_hidden_until_it_may_be_read() {
             assert!(text.contains("start_frame: 99"), "{text}");
         }
     }
-    for (own, reported) in [(0, "the sender"), (1, "this peer")] {
-        let mut statuses = vec![(false, 98), (false, 98), (false, 97)];
-        statuses[own].0 = true;
-        let refused = input_field!(statuses = statuses[..2].to_vec());
+    for (own, reported) in [(0, "this peer"), (1, "the sender")] {
+        let mut reports = vec![(false, 98), (false, 98)];
+        reports[own].0 = true;
+        let refused = input_field!(statuses = reports);
         assert_eq!(refused, "statusDisconnected", "{reported}");
     }
 }
