@@ -299,7 +299,10 @@ pub enum PeerNotice {
         /// When its message came.
         at: Duration,
     },
-    /// The peer is gone for good.
+    /// The peer is gone for good. A game with sessions of its own, of three players or more, goes on
+    /// without it: from this message on, not before, `disconnect_player` is safe. ggrs 0.13 panics when
+    /// it disconnects a player one frame after its last input, so the message waits until that is past,
+    /// and until the survivors have the same last inputs.
     Gone {
         /// The remote player.
         player: PlayerHandle,

@@ -25,10 +25,11 @@ pub(super) enum Turn {
     Keep,
     /// Waits, and empties the accumulator.
     Empty,
-    /// Inserts the session now: one step is due in this update.
+    /// Inserts the session now: one step is due in this update, or two where updates are a little
+    /// shorter than a frame and one alone would not suffice.
     Begin,
     /// Inserts the session after this update's steps, with an empty accumulator: the update came so
-    /// late that more than one step would run at once.
+    /// late that a burst of steps would run at once.
     BeginAfter,
 }
 
@@ -51,7 +52,7 @@ impl FirstStep {
         self.count += 1;
         let turn = if now >= at {
             match self.accumulated.map(|accumulated| accumulated + delta) {
-                Some(total) if total < step * 2 => Turn::Begin,
+                Some(total) if total < step * 3 => Turn::Begin,
                 _ => Turn::BeginAfter,
             }
         } else if self.accumulated.is_none() || self.accumulates(at - now) >= step {

@@ -34,7 +34,8 @@ use rollback_lab_link::wire::{ByeReason, ControlMessage};
 /// Add it beside `bevy_ggrs`'s `GgrsPlugin`, which the game has, and, for files,
 /// [`RollbackObserverPlugins`](crate::RollbackObserverPlugins). It writes
 /// [`RouteChanged`](super::RouteChanged) and [`PeerNotice`](super::PeerNotice) messages, triggers
-/// [`SessionFailed`](super::SessionFailed) when the players of a room cannot be met, and inserts
+/// [`SessionFailed`](super::SessionFailed) when the players of a room cannot be met or a rule keeps
+/// their packets out of a match, and inserts
 /// [`SessionInfo`](super::SessionInfo) once all are there. [`LabRoom`] has an example. A game with
 /// [`RollbackLabPlugins`](crate::RollbackLabPlugins) has all of this already.
 ///

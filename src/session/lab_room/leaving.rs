@@ -42,6 +42,8 @@ pub(super) struct Leaving {
     /// The newest input of a silent player that was passed on: player, to whom, frame.
     shared: Vec<(PlayerHandle, PlayerHandle, Frame)>,
     failure: Option<SessionError>,
+    /// The failure was reported.
+    failed: bool,
 }
 
 impl Leaving {
@@ -99,7 +101,9 @@ impl Leaving {
                 && stands.1 == 1
                 && now.saturating_sub(leaver.departure.since()) >= WINDOW_OF_ONE
         };
-        if let Some(leaver) = self.leavers.iter().find(stuck) {
+        let stuck = self.leavers.iter().find(stuck);
+        if let Some(leaver) = stuck.filter(|_| !self.failed) {
+            self.failed = true;
             error!("ggrs cannot go on without a player in a prediction window of one frame");
             self.failure = Some(SessionError::PeerGone {
                 player: leaver.player,
