@@ -9,6 +9,7 @@ mod driver;
 mod episode;
 mod error;
 mod evidence;
+mod first_step;
 mod focus;
 mod input;
 mod lab_room;
@@ -17,11 +18,13 @@ mod margin;
 mod network;
 mod room;
 mod routes;
+mod standstill;
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use bevy::prelude::*;
+use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame, PlayerHandle};
 
@@ -296,7 +299,10 @@ pub enum PeerNotice {
         /// When its message came.
         at: Duration,
     },
-    /// The peer is gone for good.
+    /// The peer is gone for good. A game with sessions of its own, of three players or more, goes on
+    /// without it: from this message on, not before, `disconnect_player` is safe. ggrs 0.13 panics when
+    /// it disconnects a player one frame after its last input, so the message waits until that is past,
+    /// and until the survivors have the same last inputs.
     Gone {
         /// The remote player.
         player: PlayerHandle,
@@ -376,7 +382,12 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             .add_observer(driver::record_ready::<C>)
             .add_systems(
                 PreUpdate,
-                driver::drive::<C>.in_set(RollbackLabSystems::Session),
+                (
+                    driver::begin_when_due::<C>
+                        .after(network::PollNetworkSystems)
+                        .before(RunGgrsSystems),
+                    driver::drive::<C>.in_set(RollbackLabSystems::Session),
+                ),
             )
             .add_systems(
                 Last,

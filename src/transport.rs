@@ -30,6 +30,7 @@ use self::network::{NetEvent, Network};
 use self::task::NetTask;
 use crate::clock::LabClock;
 use rollback_lab_link::conditions::{Conditions, Realised};
+use rollback_lab_link::ggrs_wire::Handover;
 use rollback_lab_link::link::{LinkSettings, LinkSnapshot};
 use rollback_lab_link::route::RouteChange;
 use rollback_lab_link::wire::{ControlMessage, Path};
@@ -159,7 +160,7 @@ impl LabNet {
         };
         Self {
             shared: Arc::new(Shared {
-                game: Mutex::new(GameSide::new(Arc::clone(&exchange))),
+                game: Mutex::new(GameSide::new(Arc::clone(&exchange), clock.clone())),
                 exchange,
                 clock,
                 inline,
@@ -287,6 +288,36 @@ impl LabNet {
     pub(crate) fn end_epoch(&self) {
         self.game().end_epoch();
         self.run_inline(NetTask::carry_out_orders);
+    }
+
+    /// Lets the session of the running epoch go on when a player leaves.
+    pub(crate) fn let_players_leave(&self) {
+        self.game().let_players_leave();
+    }
+
+    /// Where the running session stands, if players may leave it: its current frame and its window.
+    pub(crate) fn leavable(&self) -> Option<(Frame, Frame)> {
+        self.game().leavable()
+    }
+
+    /// From now on no input of `peer` reaches ggrs.
+    pub(crate) fn close_inputs(&self, peer: PeerId) {
+        self.game().close_inputs(peer);
+    }
+
+    /// Hands over inputs of `peer` that another peer got from it.
+    pub(crate) fn take_in(&self, peer: PeerId, start_frame: Frame, inputs: &[u8]) {
+        self.game().take_in_for(peer, start_frame, inputs);
+    }
+
+    /// Lets ggrs read that other peers report `peer` as disconnected.
+    pub(crate) fn release(&self, peer: PeerId) {
+        self.game().release(peer);
+    }
+
+    /// Reads the input packets of `peer` in the running epoch.
+    pub(crate) fn handover<R>(&self, peer: PeerId, read: impl FnOnce(&Handover) -> R) -> Option<R> {
+        self.game().peer(peer).map(|peer| read(&peer.handover))
     }
 
     /// Sets the next frame to simulate, which bounds the frames that peers may send.

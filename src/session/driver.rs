@@ -8,6 +8,7 @@ mod listen;
 mod meet;
 mod play;
 mod start;
+mod stuck;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::lobby;
 use super::margin::MarginWatch;
 use super::room::RoomView;
 use super::routes::PendingRoutes;
+use super::standstill::Standstill;
 use super::{
     EpisodeStarted, EpisodeStarting, ReadyForEpisode, SessionError, SessionFailed, SessionPhase,
     SessionSettings, episode,
@@ -30,6 +32,8 @@ use crate::transport::LabNet;
 use crate::transport::network::NetEvent;
 use rollback_lab_link::link::IDLE_EPOCH;
 use rollback_lab_link::wire::{ByeReason, ControlMessage};
+
+pub(super) use self::start::begin_when_due;
 
 /// What observers are triggered with after the step, when [`LabSession`] is back in the world: they
 /// may read it, and trigger [`ReadyForEpisode`].
@@ -89,7 +93,9 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     /// Number of the running or next episode.
     number: u32,
     game_ready: bool,
-    built_at: Option<Duration>,
+    /// The way into the next episode.
+    start: start::Start<C>,
+    standstill: Standstill,
     /// End frame of an episode that stopped and whose record is not complete.
     stop: Option<Frame>,
     ended_sent: bool,
@@ -125,7 +131,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             ended: Vec::new(),
             number: 0,
             game_ready: false,
-            built_at: None,
+            start: start::Start::default(),
+            standstill: Standstill::default(),
             stop: None,
             ended_sent: false,
             opened: false,

@@ -107,10 +107,61 @@ pub enum SessionError {
         reason: &'static str,
     },
     /// The ggrs handshake did not finish; ggrs itself has no limit for it.
-    #[error("handshake of episode {episode} did not finish within {}s", waited.as_secs())]
+    #[error(
+        "handshake of episode {episode} with {} did not finish within {}s",
+        names(players), waited.as_secs()
+    )]
     HandshakeTimeout {
         /// The episode.
         episode: u32,
+        /// Handles of the players who are missing.
+        players: Vec<usize>,
+        /// How long.
+        waited: Duration,
+    },
+    /// The handshakes are done here, and the peers did not agree on when to begin: some have not
+    /// finished theirs, or the player in slot 0 proposed no instant.
+    #[error("no start of episode {episode} came from {} within {}s", names(players), waited.as_secs())]
+    StartTimeout {
+        /// The episode.
+        episode: u32,
+        /// Handles of the players who are missing.
+        players: Vec<usize>,
+        /// How long.
+        waited: Duration,
+    },
+    /// The game stands still although the peer is reachable, because its packets break a rule: its
+    /// settings or its inputs are others than this peer's.
+    #[error(
+        "no frame for {:.1}s: {count} packets of player {player} were refused, the last one because \
+         {rule}",
+        waited.as_secs_f64()
+    )]
+    PacketsRefused {
+        /// The other player's handle.
+        player: usize,
+        /// Packets refused while the game stood still.
+        count: u64,
+        /// The rule that the newest one broke, with its numbers.
+        rule: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The game stands still although the peer is reachable, because the unacknowledged inputs do not
+    /// fit into a datagram.
+    #[error(
+        "no frame for {:.1}s: the inputs that player {player} has not acknowledged take {bytes} bytes, \
+         and a datagram holds {limit}; smaller inputs, or a smaller prediction window or input delay \
+         would fit",
+        waited.as_secs_f64()
+    )]
+    InputsTooLarge {
+        /// The other player's handle.
+        player: usize,
+        /// Bytes of the newest message that could not be sent.
+        bytes: usize,
+        /// Bytes that a datagram holds.
+        limit: usize,
         /// How long.
         waited: Duration,
     },
@@ -136,11 +187,15 @@ impl SessionError {
     pub(crate) fn end_reason(&self) -> &'static str {
         match self {
             Self::ServerUnreachable { .. } | Self::ServerLost { .. } => "serverLost",
-            Self::RoomRefused { .. } | Self::Mismatch { .. } => "refused",
+            Self::RoomRefused { .. }
+            | Self::Mismatch { .. }
+            | Self::PacketsRefused { .. }
+            | Self::InputsTooLarge { .. } => "refused",
             Self::WaitTimeout { .. } => "waitTimeout",
             Self::NoPath { .. }
             | Self::NoAnswer { .. }
             | Self::HandshakeTimeout { .. }
+            | Self::StartTimeout { .. }
             | Self::TooManyPlayers { .. }
             | Self::Ggrs(_) => "neverConnected",
             Self::Desync { .. } => "desync",
@@ -148,6 +203,15 @@ impl SessionError {
             Self::PeerGone { .. } => "peerLeft",
         }
     }
+}
+
+/// Players by handle: `player 1 and player 3`.
+fn names(players: &[usize]) -> String {
+    let names: Vec<String> = players
+        .iter()
+        .map(|handle| format!("player {handle}"))
+        .collect();
+    names.join(" and ")
 }
 
 /// Why [`LabRoom::start_p2p_session`](super::LabRoom::start_p2p_session) started no ggrs session.

@@ -2,6 +2,7 @@
 //! over two paths, without the episodes and the compared settings of a lab session.
 
 mod attend;
+mod leaving;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::{PeerId, RtcIceServerConfig};
 use ggrs::{Config, DesyncDetection, Frame, P2PSession, PlayerType, SessionBuilder};
 
+use self::leaving::Leaving;
 use super::input::fixed_input_bytes;
 use super::margin::MarginWatch;
 use super::network::{self, PollNetworkSystems};
 use super::room::RoomView;
 use super::routes::PendingRoutes;
+use super::standstill::Standstill;
 use super::{SessionError, SessionPlugin, StartError};
 use crate::rollback::RollbackLabSystems;
 use crate::transport::network::NetEvent;
@@ -31,7 +34,8 @@ use rollback_lab_link::wire::{ByeReason, ControlMessage};
 /// Add it beside `bevy_ggrs`'s `GgrsPlugin`, which the game has, and, for files,
 /// [`RollbackObserverPlugins`](crate::RollbackObserverPlugins). It writes
 /// [`RouteChanged`](super::RouteChanged) and [`PeerNotice`](super::PeerNotice) messages, triggers
-/// [`SessionFailed`](super::SessionFailed) when the players of a room cannot be met, and inserts
+/// [`SessionFailed`](super::SessionFailed) when the players of a room cannot be met or a rule keeps
+/// their packets out of a match, and inserts
 /// [`SessionInfo`](super::SessionInfo) once all are there. [`LabRoom`] has an example. A game with
 /// [`RollbackLabPlugins`](crate::RollbackLabPlugins) has all of this already.
 ///
@@ -122,6 +126,9 @@ pub struct LabRoom {
     failure: Option<SessionError>,
     sessions: u32,
     margin: MarginWatch,
+    standstill: Standstill,
+    /// Players who leave the running session.
+    leaving: Leaving,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
     changes: PendingRoutes,
@@ -145,6 +152,8 @@ impl LabRoom {
             failure: None,
             sessions: 0,
             margin: MarginWatch::default(),
+            standstill: Standstill::default(),
+            leaving: Leaving::default(),
             events: Vec::new(),
             control: Vec::new(),
             changes: PendingRoutes::new(),
@@ -263,10 +272,8 @@ impl LabRoom {
             DesyncDetection::On { interval } => Some(interval),
             DesyncDetection::Off => None,
         };
-        // A remainder fits. The last value stands for no episode at all.
-        let epoch = (self.sessions % u32::from(IDLE_EPOCH)) as u16;
         net.start_epoch(
-            epoch,
+            epoch_of(self.sessions),
             EpisodeBounds {
                 player_slots: self.room.owners(),
                 input_bytes: fixed_input_bytes::<C>(),
@@ -276,8 +283,11 @@ impl LabRoom {
                 desync_interval,
             },
         );
+        net.let_players_leave();
         self.sessions += 1;
         self.margin = MarginWatch::default();
+        self.standstill = Standstill::default();
+        self.leaving = Leaving::default();
         Ok(session)
     }
 
@@ -308,6 +318,11 @@ impl Drop for LabRoom {
         }
         net.close();
     }
+}
+
+/// The epoch of the n-th session, from 0. A remainder fits. The last value stands for no episode.
+fn epoch_of(session: u32) -> u16 {
+    (session % u32::from(IDLE_EPOCH)) as u16
 }
 
 /// The room in the address of a room: its path.

@@ -2,6 +2,7 @@
 //! messages, and what came in and waits to be read. It exchanges packets with the network task and
 //! never waits for it.
 
+mod leaving;
 mod packets;
 mod peer;
 
@@ -16,6 +17,7 @@ pub(super) use self::peer::GamePeer;
 use super::EpisodeBounds;
 use super::exchange::{Exchange, Inbound, InputDeparture, Order, PeerView, Report, View};
 use super::network::NetEvent;
+use crate::clock::LabClock;
 use rollback_lab_link::ggrs_wire;
 use rollback_lab_link::link::IDLE_EPOCH;
 use rollback_lab_link::route::RouteChange;
@@ -37,6 +39,7 @@ fn bound<T>(kept: &mut Vec<T>, max: usize, what: &str) {
 
 pub(super) struct GameSide {
     pub(super) exchange: Arc<Exchange>,
+    clock: LabClock,
     peers: Vec<GamePeer>,
     view: View,
     pub(super) events: Vec<NetEvent>,
@@ -49,15 +52,19 @@ pub(super) struct GameSide {
     current_frame: Frame,
     skew: i32,
     bounds: Option<EpisodeBounds>,
+    /// The running session goes on when a player leaves.
+    players_may_leave: bool,
     inbox: Vec<(PeerId, GgrsMessage)>,
     /// A message that cannot be sent was logged.
     unsendable_logged: bool,
 }
 
 impl GameSide {
-    pub(super) fn new(exchange: Arc<Exchange>) -> Self {
+    pub(super) fn new(exchange: Arc<Exchange>, clock: LabClock) -> Self {
         Self {
             exchange,
+            clock,
+            players_may_leave: false,
             peers: Vec::new(),
             view: View::default(),
             events: Vec::new(),
@@ -112,15 +119,17 @@ impl GameSide {
     }
 
     pub(super) fn start_epoch(&mut self, epoch: u16, bounds: EpisodeBounds) {
+        let now = self.clock.now();
         self.current_frame = 0;
         self.epoch = epoch;
         self.epochs_opened += 1;
         self.inbox.clear();
         self.departures.clear();
         for peer in &mut self.peers {
-            peer.start_epoch(&bounds);
+            peer.start_epoch(now, &bounds);
         }
         self.bounds = Some(bounds);
+        self.players_may_leave = false;
         self.exchange.set_frame(Some(0));
         self.order(Order::StartEpoch(epoch));
     }
@@ -183,6 +192,8 @@ impl GameSide {
                         error.reason()
                     );
                 }
+                let needed = ggrs_wire::encoded_len(message).unwrap_or_default();
+                peer.handover.record_unsendable(needed);
                 exchange.order(Order::CountUnsendable(to));
             }
         }
@@ -225,6 +236,7 @@ impl GameSide {
     /// Takes the validated messages for ggrs.
     pub(super) fn take_messages(&mut self) -> Vec<(PeerId, GgrsMessage)> {
         self.take_in();
+        self.hold_time_outs();
         std::mem::take(&mut self.inbox)
     }
 
@@ -237,6 +249,7 @@ impl GameSide {
             current_frame,
             exchange,
             epoch,
+            clock,
             ..
         } = self;
         let Some(bounds) = bounds.as_ref().filter(|_| packet.epoch == *epoch) else {
@@ -246,6 +259,9 @@ impl GameSide {
         let Some(index) = peers.iter().position(|peer| peer.id == from) else {
             return;
         };
+        if peers[index].handover.is_closed() {
+            return;
+        }
         if packet.is_copy() {
             peers[index].record_copy(packet.packet.seq);
             return;
@@ -253,7 +269,7 @@ impl GameSide {
         let mut newest = None;
         for message in ggrs_wire::messages(packet.payload.bytes()) {
             let decoded = message
-                .and_then(|message| peers[index].decode(message, packet, bounds, *current_frame));
+                .and_then(|message| peers[index].decode(message, packet, bounds, *current_frame, clock.now()));
             match decoded {
                 Ok(data) => {
                     newest = newest.max(data.newest_input);

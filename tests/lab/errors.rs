@@ -385,3 +385,39 @@ fn a_lost_server_is_reported_and_the_match_goes_on_directly() {
     }
     assert_eq!(end_reason(&peers[0]), EndReason::Completed);
 }
+
+/// The standstill is one of virtual time; ggrs repeats its packets by the wall clock.
+#[test]
+fn a_match_that_a_rule_keeps_still_ends_with_the_rule_and_its_numbers() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network);
+    until_frame(&mut peers, 60);
+    let mut session = peers[1]
+        .app
+        .world_mut()
+        .resource_mut::<Session<TestConfig>>();
+    let Session::P2P(session) = &mut *session else {
+        unreachable!("a lab session is P2P");
+    };
+    session.set_input_delay(1, 24).unwrap();
+    let limit = Instant::now() + Duration::from_secs(30);
+    while peers[0].phase() != SessionPhase::Failed && Instant::now() < limit {
+        run_until(&mut peers, frame(60), 1, |_| false);
+    }
+    let error = failure(&peers[0]);
+    let SessionError::PacketsRefused {
+        player: 1,
+        rule,
+        waited,
+        ..
+    } = &error
+    else {
+        panic!("the rule is named: {error}");
+    };
+    assert!(*waited >= Duration::from_secs(2));
+    assert!(
+        rule.starts_with("inputs reach frame ") && rule.contains("at most "),
+        "{rule}"
+    );
+    assert_eq!(end_reason(&peers[0]), EndReason::Refused);
+}

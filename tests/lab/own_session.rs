@@ -6,7 +6,7 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
@@ -22,6 +22,7 @@ use bevy_rollback_lab::record::EpisodeDocument;
 use bevy_rollback_lab::session::{PeerNotice, SessionError, StartError};
 use rollback_lab_link::link::LinkSettings;
 use rollback_lab_link::route::{RouteCause, RouteState};
+use rollback_lab_link::wire::relay::Notice;
 use rollback_lab_record::check::{check_episode, check_pair};
 
 use rollback_lab_record::{EndReason, Via};
@@ -93,11 +94,18 @@ fn builder(players: Vec<PlayerType<PeerId>>) -> SessionBuilder<TestConfig> {
 }
 
 fn start(peer: &mut LabPeer) {
+    start_with(peer, |builder| builder);
+}
+
+fn start_with(
+    peer: &mut LabPeer,
+    change: impl FnOnce(SessionBuilder<TestConfig>) -> SessionBuilder<TestConfig>,
+) {
     let world = peer.app.world_mut();
     let mut room = world.resource_mut::<LabRoom>();
     let players = room.players();
     let count = players.len();
-    let session = room.start_p2p_session(builder(players)).unwrap();
+    let session = room.start_p2p_session(change(builder(players))).unwrap();
     world.insert_resource(Session::P2P(session));
     spawn_walkers(&mut world.commands(), count, 7);
     world.flush();
@@ -458,8 +466,8 @@ fn a_peer_that_leaves_the_room_is_reported_at_once() {
     let mut peers = playing(&network, 2);
     let quitter = peers.pop().unwrap();
     drop(quitter);
-    peers[0].step(frame(60));
-    peers[0].step(frame(60));
+    // The notice waits until ggrs can disconnect the player.
+    run_until(&mut peers, frame(60), 10, |_| false);
     let [
         PeerNotice::Gone {
             player: 1, reason, ..
@@ -504,4 +512,160 @@ fn a_lab_session_in_the_same_room_is_a_mismatch_of_the_plugin() {
         "plugin differs: LabSocketPlugin here, RollbackLabPlugins at player 1; all peers must \
          agree on it"
     );
+}
+
+/// Disconnects every player whose departure was reported since the last call, as a game does.
+fn disconnect_gone(peer: &mut LabPeer, known: &mut usize) {
+    let gone: Vec<usize> = received(peer).notices[*known..]
+        .iter()
+        .filter_map(|notice| match notice {
+            PeerNotice::Gone { player, .. } => Some(*player),
+            _ => None,
+        })
+        .collect();
+    *known = received(peer).notices.len();
+    let mut session = peer.app.world_mut().resource_mut::<Session<TestConfig>>();
+    let Session::P2P(session) = &mut *session else {
+        unreachable!("the games of this file are P2P");
+    };
+    for player in gone {
+        // An error means that another peer's report came first.
+        session.disconnect_player(player).ok();
+    }
+}
+
+/// The rest of a room after one player is gone: each goes on, and all simulate the same.
+fn assert_goes_on(peers: &mut [LabPeer], what: &str) {
+    let before = peers.iter().map(LabPeer::frame).max().unwrap();
+    let goes_on = run_until(peers, frame(60), 200, |peers| {
+        peers.iter().all(|peer| peer.frame() >= before + 100)
+    });
+    let frames: Vec<_> = peers.iter().map(LabPeer::frame).collect();
+    assert!(goes_on, "{what}: {before} to {frames:?}");
+    for peer in peers.iter() {
+        let desyncs = peer.app.world().resource::<Messages<DesyncDetected>>();
+        assert!(
+            desyncs.is_empty(),
+            "{what}: the survivors simulate the same"
+        );
+        assert!(received(peer).failures.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn survivors_go_on_when_a_player_leaves_whether_their_games_disconnect_it_or_one_does() {
+    for players in [2, 3, 4] {
+        for phase in 0..6 {
+            for who in ["all", "the first"] {
+                let what = format!("{players} players, {phase} updates later, {who}");
+                let network = VirtualNetwork::new(players, true);
+                let mut peers = playing(&network, players);
+                run_until(&mut peers, frame(60), phase, |_| false);
+                // Some have stepped since the one who leaves, some have not.
+                for peer in peers.iter_mut().take(phase % players) {
+                    peer.step(frame(60));
+                }
+                drop(peers.pop());
+                let mut known = vec![0; peers.len()];
+                for _ in 0..90 {
+                    for (number, peer) in peers.iter_mut().enumerate() {
+                        peer.step(frame(60));
+                        if who == "all" || number == 0 {
+                            disconnect_gone(peer, &mut known[number]);
+                        }
+                    }
+                }
+                for peer in &peers {
+                    let gone = received(peer).notices.iter().filter(|notice| {
+                        matches!(notice, PeerNotice::Gone { player, .. } if *player == players - 1)
+                    });
+                    assert_eq!(gone.count(), 1, "{what}");
+                }
+                assert_goes_on(&mut peers, &what);
+            }
+        }
+    }
+}
+
+/// Inputs of the player who leaves that only one survivor got reach the other one too.
+#[test]
+fn survivors_agree_on_the_last_inputs_of_a_player_whose_last_packets_were_lost() {
+    for lost in [1, 3, 6] {
+        let network = VirtualNetwork::new(3, true);
+        let mut peers = playing(&network, 3);
+        network.faults(|faults| {
+            faults.cut_between = Some([1, 2]);
+            faults.relay_dead = true;
+        });
+        run_until(&mut peers, frame(60), lost, |_| false);
+        // Its farewell reaches one of them, and the server reports it to the other.
+        drop(peers.pop());
+        network.faults(|faults| (faults.cut_between, faults.relay_dead) = (None, false));
+        network.emit(1, NetEvent::Notice(Notice::PeerGone { slot: 2 }));
+        let mut known = vec![0; 2];
+        for _ in 0..150 {
+            for (number, peer) in peers.iter_mut().enumerate() {
+                peer.step(frame(60));
+                disconnect_gone(peer, &mut known[number]);
+            }
+        }
+        assert_goes_on(&mut peers, &format!("{lost} packets lost"));
+    }
+}
+
+/// ggrs's own time-out runs by the wall clock.
+#[test]
+fn survivors_go_on_when_ggrs_times_a_silent_player_out() {
+    let network = VirtualNetwork::new(3, true);
+    let mut peers: Vec<_> = (1..=3).map(|seed| own_peer(&network, 3, seed)).collect();
+    meet(&mut peers);
+    for peer in &mut peers {
+        start_with(peer, |builder| {
+            builder.with_disconnect_timeout(Duration::from_millis(400))
+        });
+    }
+    until_frame(&mut peers, 60);
+    // It is there and takes no more step.
+    let frozen = peers.pop();
+    let before = peers[0].frame();
+    let limit = Instant::now() + Duration::from_secs(30);
+    while peers[0].frame() < before + 60 && Instant::now() < limit {
+        run_until(&mut peers, frame(60), 1, |_| false);
+    }
+    assert_goes_on(&mut peers, "ggrs's time-out");
+    drop(frozen);
+}
+
+#[test]
+fn a_room_whose_peer_has_a_longer_input_delay_than_the_rules_allow_says_so() {
+    let text = refused_match(|builder| builder.with_max_prediction_window(60).with_input_delay(40));
+    assert!(
+        text.contains("inputs start at frame 40") && text.contains("at most 32"),
+        "{text}"
+    );
+}
+
+/// Starts a match of which the second peer's session differs; returns the error that the first gets.
+fn refused_match(
+    other: impl Fn(SessionBuilder<TestConfig>) -> SessionBuilder<TestConfig>,
+) -> String {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = vec![own_peer(&network, 2, 1), own_peer(&network, 2, 2)];
+    meet(&mut peers);
+    start(&mut peers[0]);
+    start_with(&mut peers[1], other);
+    // ggrs repeats its packets by the wall clock.
+    let limit = Instant::now() + Duration::from_secs(30);
+    while received(&peers[0]).failures.is_empty() && Instant::now() < limit {
+        run_until(&mut peers, frame(60), 1, |_| false);
+    }
+    let failures = &received(&peers[0]).failures;
+    let [error] = &failures[..] else {
+        panic!("one failure: {failures:?}");
+    };
+    assert!(matches!(
+        error,
+        SessionError::PacketsRefused { player: 1, .. }
+    ));
+    error.to_string()
 }

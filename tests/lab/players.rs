@@ -6,7 +6,9 @@ use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::internals::transport::network::NetEvent;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
+use rollback_lab_link::cause::Cause;
 use rollback_lab_link::wire::relay::Notice;
+use rollback_lab_record::merge::merge;
 use rollback_lab_record::{EndReason, Via};
 use rollback_lab_test_kit::lab::{
     LabPeer, TestConfig, VirtualNetwork, checked, frame, lab_peer, play, run_until,
@@ -190,4 +192,139 @@ fn a_player_who_vanished_is_named_by_peers_that_learn_of_it_from_others() {
         assert_eq!(episode.reconnection.disconnections[0].player_id, Some(1));
     }
     checked(&peers);
+}
+
+/// Plays 180 frames with a peer per entry of `conditions`, whose updates come at different phases of a
+/// frame; returns the files.
+fn play_staggered(conditions: &[&str]) -> Vec<EpisodeDocument> {
+    let network = VirtualNetwork::new(conditions.len(), true);
+    let mut peers: Vec<_> = conditions
+        .iter()
+        .enumerate()
+        .map(|(slot, spec)| {
+            let config = LabConfig::new("ws://lab", "room")
+                .players(conditions.len())
+                .frame_limit(180)
+                .episodes(1)
+                .conditions(*spec)
+                .no_files();
+            lab_peer(&network, config, slot as u64 + 1)
+        })
+        .collect();
+    // From here on the clocks stand at the times of the updates.
+    let count = peers.len() as u32;
+    for (slot, peer) in peers.iter_mut().enumerate() {
+        peer.step(frame(60) * slot as u32 / count);
+    }
+    play(&mut peers, frame(60), 3_000)
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The times of frame 0 of every peer, by the clock of the merged files, in microseconds.
+fn first_frames(files: &[EpisodeDocument]) -> Vec<i64> {
+    let merged = merge(files).unwrap();
+    let times = merged
+        .peers
+        .iter()
+        .map(|peer| peer.frame_at_us.first.unwrap());
+    times.collect()
+}
+
+fn assert_started_together(files: &[EpisodeDocument], what: &str) {
+    let times = first_frames(files);
+    let spread = times.iter().max().unwrap() - times.iter().min().unwrap();
+    assert!(spread <= 16_667, "{what}: frame 0 at {times:?}");
+    for file in files {
+        let early = file
+            .quality
+            .route_changes
+            .iter()
+            .filter(|change| change.frame < 60);
+        assert_eq!(early.count(), 0, "{what}: {:?}", file.quality.route_changes);
+        let unknown: Vec<_> = file
+            .rollbacks
+            .events
+            .iter()
+            .filter(|event| event.frame < 60 && event.cause == Cause::Unknown)
+            .collect();
+        assert!(unknown.is_empty(), "{what}: {unknown:?}");
+    }
+}
+
+#[test]
+fn frame_0_of_all_peers_comes_within_a_frame() {
+    for players in 2..=4 {
+        for spec in ["latency=50ms", "latency=50ms; jitter=10ms"] {
+            let files = play_staggered(&vec![spec; players]);
+            assert_started_together(&files, &format!("{players} players, {spec}"));
+        }
+    }
+    let unequal = [
+        "latency=10ms",
+        "latency=80ms",
+        "latency=30ms",
+        "latency=60ms",
+    ];
+    assert_started_together(&play_staggered(&unequal), "unequal latencies");
+    let first_is_far = ["latency=90ms", "latency=10ms", "latency=20ms"];
+    assert_started_together(&play_staggered(&first_is_far), "the proposer is far");
+}
+
+/// A peer that stands still when the instant comes begins in its next update, with one step.
+#[test]
+fn a_peer_whose_update_comes_late_begins_at_its_next_one() {
+    let (_hub, mut peers) = room(2);
+    let started = run_until(&mut peers, frame(60), 600, |peers| {
+        peers
+            .iter()
+            .all(|peer| peer.phase() == SessionPhase::Starting)
+    });
+    assert!(started);
+    // The handshake takes some updates, and the instant comes a quarter of a second later.
+    run_until(&mut peers, frame(60), 15, |_| false);
+    assert_eq!(peers[1].frame(), 0);
+    let late = Duration::from_millis(400);
+    peers[1].step(late);
+    for _ in 0..24 {
+        peers[0].step(frame(60));
+    }
+    let ahead = peers[0].frame();
+    assert!(
+        (1..=10).contains(&ahead),
+        "the other one waits for inputs: {ahead}"
+    );
+    peers[1].step(frame(60));
+    assert_eq!(peers[1].frame(), 1, "one step, no burst");
+    until_frame(&mut peers, 60);
+}
+
+#[test]
+fn a_peer_that_finishes_no_handshake_is_named() {
+    let (network, mut peers) = room(3);
+    let started = run_until(&mut peers, frame(60), 600, |peers| {
+        peers
+            .iter()
+            .any(|peer| peer.phase() == SessionPhase::Starting)
+    });
+    assert!(started);
+    network.faults(|faults| faults.game_dead = true);
+    let failed = run_until(&mut peers, frame(60), 60 * 12, |peers| {
+        peers
+            .iter()
+            .all(|peer| peer.phase() == SessionPhase::Failed)
+    });
+    assert!(failed);
+    let texts: Vec<_> = peers
+        .iter()
+        .map(|peer| {
+            let session = peer.app.world().resource::<LabSession<TestConfig>>();
+            session.failure().unwrap().to_string()
+        })
+        .collect();
+    let named = texts.iter().any(|text| {
+        text.contains("handshake of episode 0 with player ") && text.contains("within 10s")
+    });
+    assert!(named, "{texts:?}");
 }

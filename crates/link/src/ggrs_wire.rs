@@ -36,7 +36,7 @@
 //! | input | newest input <= newest local + window + largest input delay + 2, and <= current - window + 120 | `InputQueue::add_input_by_frame` asserts at most 128 held inputs; a peer can only be a window ahead of what it knows of us |
 //! | input, ack | -1 <= `ack_frame` <= newest local | `pop_pending_output` drops every input that is claimed to have arrived, and nothing restores it |
 //! | input | -1 <= each `last_frame` <= the newest frame possible | they are merged by maximum and do not decrease; `last_frame + 1` becomes a frame to load |
-//! | input | a player is reported disconnected only after we removed it, and not at an earlier frame | `update_player_disconnects` loads the frame after the reported one, and `SyncLayer::load_frame` asserts that it is neither the current one nor outside the window; with an earlier frame than ours it is loaded again in every update |
+//! | input | neither the sender nor this peer is reported disconnected | a peer that has disconnected another one sends it no inputs |
 //! | quality report | advantage within a minute of frames | it is averaged into `frames_ahead`, by which games slow down |
 //! | quality reply | the pong is one of the last 32 pings sent | the difference to the clock becomes the RTT; `ping * fps` in `update_local_frame_advantage` overflows |
 //! | checksum | detection is on | `on_checksum_report` trips a `debug_assert` |
@@ -44,9 +44,27 @@
 //!
 //! Sync requests and replies and keep-alives need no bound beyond the first two: nonces are
 //! compared inside ggrs, and each is answered by at most one message.
+//!
+//! # A player who leaves a session of three
+//!
+//! Once a peer has disconnected a player, every input packet of it reports that player as disconnected,
+//! with the last frame that this peer got of it. Such packets are not refused: they carry the inputs
+//! by which the others go on. But ggrs 0.13 must not read those two fields as they come:
+//!
+//! - `update_player_disconnects` disconnects the player here too and loads the frame after its last
+//!   one. `SyncLayer::load_frame` asserts that this frame is in the past and inside the window.
+//! - It takes the smallest frame that any peer reports, and does not keep it. If that is smaller than
+//!   this peer's own, the frame is loaded again in every update, until it is outside the window.
+//!
+//! So [`decode`] rewrites them before ggrs sees the message: a player counts as disconnected only
+//! where [`PlayerBounds::disconnected`] allows it, and every reported frame becomes the largest one, so
+//! that ggrs uses the last frame that it has itself. That all peers have the same last frame is up to
+//! the caller: see [`Handover`].
 
 mod bundle;
+mod departure;
 mod error;
+mod handover;
 mod mirror;
 mod rle;
 
@@ -54,24 +72,27 @@ use ggrs::NULL_FRAME;
 
 use crate::{
     frame::Frame,
-    wire::{HEADER_LEN, MAX_DATAGRAM},
+    wire::{HEADER_LEN, MAX_DATAGRAM, relay::MAX_MEMBERS},
 };
 
 use self::{
-    mirror::{BodyMirror, InputMirror, MessageMirror, StatusMirror},
+    mirror::{BodyMirror, InputMirror, MessageMirror, StatusMirror, StatusesMirror},
     rle::{Malformed, count_inputs},
 };
 
 pub use self::bundle::{Bundle, messages};
+pub use self::departure::{Departure, DepartureStep, shares_inputs};
 pub use self::error::GgrsWireError;
+pub use self::handover::{Handover, Refused};
 
 /// Largest encoded message, in bytes: the payload of a datagram.
 pub const MAX_MESSAGE: usize = MAX_DATAGRAM - HEADER_LEN - bundle::PREFIX;
 /// Inputs that one packet can hold: `PENDING_OUTPUT_SIZE` of ggrs 0.13.
 const MAX_INPUTS: usize = 128;
-/// Largest serialized input, in bytes, of a game whose inputs vary in size: 18 of them, the
-/// unacknowledged inputs of 300 ms at 60 Hz, fit into one message even if they do not compress.
-pub const MAX_VARIABLE_INPUT: usize = 64;
+/// Largest serialized input, in bytes, of a game whose inputs vary in size: what fits into a message
+/// beside its other fields. Its 128 inputs expand to 128 KiB at most, which is what ggrs allocates for
+/// one message; whether they fit is up to the game, whose session ends with an error if they do not.
+pub const MAX_VARIABLE_INPUT: usize = 1_000;
 /// Largest input delay, in frames, that the rules allow: half a second at 60 Hz.
 pub const MAX_INPUT_DELAY: Frame = 32;
 /// How far the newest input may be ahead of the oldest frame in the window: ggrs's queue of 128, less
@@ -105,7 +126,8 @@ pub struct PlayerBounds {
     /// [`Outgoing::newest_input_frame`]), otherwise the newest one accepted (the
     /// [`Checked::newest_input_frame`]). [`NULL_FRAME`] before the first.
     pub last_frame: Frame,
-    /// Whether our own session has disconnected it.
+    /// Whether a report that it is disconnected reaches ggrs. Set it only while the session's current
+    /// frame is more than one beyond `last_frame`, and hand over no further input of the player.
     pub disconnected: bool,
 }
 
@@ -226,6 +248,8 @@ pub struct Checked {
     pub newest_input_frame: Option<Frame>,
     /// Frame of a checksum report.
     pub checksum_frame: Option<Frame>,
+    /// Players that an input packet reports as disconnected: the bit of each handle.
+    pub disconnected: u64,
 }
 
 /// The content of a message of the local session, see [`inspect_outgoing`].
@@ -252,9 +276,22 @@ pub fn encode(message: &ggrs::Message, out: &mut [u8]) -> Result<usize, GgrsWire
         .map_err(|_| GgrsWireError::TooLong)
 }
 
+/// The length of a message as [`encode`] would write it.
+///
+/// # Errors
+/// [`GgrsWireError::NotAMessage`] when it cannot be encoded at all.
+pub fn encoded_len(message: &ggrs::Message) -> Result<usize, GgrsWireError> {
+    let counted = postcard::serialize_with_flavor(message, postcard::ser_flavors::Size::default());
+    counted.map_err(|_| GgrsWireError::NotAMessage)
+}
+
 /// Checks a message from a peer against the rules of this module, without allocating.
+#[cfg(test)]
 fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireError> {
-    let message = read(bytes)?;
+    check(&read(bytes)?, limits)
+}
+
+fn check(message: &MessageMirror<'_>, limits: &Limits<'_>) -> Result<Checked, GgrsWireError> {
     let other_session = limits
         .remote_magic
         .is_some_and(|magic| magic != message.magic);
@@ -269,12 +306,14 @@ fn validate(bytes: &[u8], limits: &Limits<'_>) -> Result<Checked, GgrsWireError>
         first_input_frame: None,
         newest_input_frame: None,
         checksum_frame: None,
+        disconnected: 0,
     };
     match &message.body {
         BodyMirror::SyncRequest(_) | BodyMirror::SyncReply(_) | BodyMirror::KeepAlive => {}
         BodyMirror::Input(input) => {
             checked.first_input_frame = Some(input.start_frame);
             checked.newest_input_frame = Some(check_input(input, limits)?);
+            checked.disconnected = disconnected(input.statuses.as_slice());
         }
         BodyMirror::InputAck(frame) => check_ack(*frame, limits)?,
         BodyMirror::QualityReport {
@@ -308,9 +347,94 @@ pub fn decode(
     bytes: &[u8],
     limits: &Limits<'_>,
 ) -> Result<(ggrs::Message, Checked), GgrsWireError> {
-    let checked = validate(bytes, limits)?;
-    let message = postcard::from_bytes(bytes).map_err(|_| GgrsWireError::NotAMessage)?;
+    let mut mirror = read(bytes)?;
+    let checked = check(&mirror, limits)?;
+    // Between two players nobody is left to be reported.
+    let reports = limits
+        .players
+        .iter()
+        .any(|player| player.owner == Owner::Other);
+    let message = match &mut mirror.body {
+        BodyMirror::Input(input) if reports => {
+            hide_reports(&mut input.statuses, limits);
+            let mut buffer = [0; MAX_MESSAGE + REWRITTEN_GROWTH];
+            postcard::to_slice(&mirror, &mut buffer)
+                .and_then(|rewritten| postcard::from_bytes(rewritten))
+        }
+        _ => postcard::from_bytes(bytes),
+    };
+    let message = message.map_err(|_| GgrsWireError::NotAMessage)?;
     Ok((message, checked))
+}
+
+/// By how many bytes [`hide_reports`] may lengthen a message: a frame takes one to five.
+const REWRITTEN_GROWTH: usize = 4 * MAX_MEMBERS;
+
+/// Leaves of what a peer reports about the other players what ggrs 0.13 can act upon.
+fn hide_reports(statuses: &mut StatusesMirror, limits: &Limits<'_>) {
+    for (status, player) in statuses.as_mut_slice().iter_mut().zip(limits.players) {
+        if player.owner != Owner::Local {
+            status.disconnected &= player.disconnected;
+            status.last_frame = Frame::MAX;
+        }
+    }
+}
+
+/// The bit of each player that is reported as disconnected.
+fn disconnected(statuses: &[StatusMirror]) -> u64 {
+    let reported = statuses.iter().enumerate().filter(|(_, s)| s.disconnected);
+    reported.fold(0, |bits, (handle, _)| bits | 1 << handle)
+}
+
+/// The first frame and the encoded inputs of an input packet: what another peer needs to hand the same
+/// inputs to ggrs, see [`stand_in`]. `None` for any other message.
+#[must_use]
+pub fn inputs(bytes: &[u8]) -> Option<(Frame, &[u8])> {
+    match read(bytes).ok()?.body {
+        BodyMirror::Input(input) => Some((input.start_frame, input.bytes)),
+        _ => None,
+    }
+}
+
+/// Writes an input packet in the name of a peer that is silent, with [`inputs`] that it sent to another
+/// peer. [`decode`] it like one that came. Returns its length.
+///
+/// # Errors
+/// [`GgrsWireError::TooLong`] when it does not fit into `out`.
+pub fn stand_in(
+    magic: u16,
+    players: usize,
+    (start_frame, bytes): (Frame, &[u8]),
+    out: &mut [u8],
+) -> Result<usize, GgrsWireError> {
+    let message = MessageMirror {
+        magic,
+        body: BodyMirror::Input(InputMirror {
+            statuses: StatusesMirror::connected(players),
+            disconnect_requested: false,
+            start_frame,
+            // Acknowledges nothing.
+            ack_frame: NULL_FRAME,
+            bytes,
+        }),
+    };
+    let written = postcard::to_slice(&message, out).map_err(|_| GgrsWireError::TooLong)?;
+    Ok(written.len())
+}
+
+/// A message of the session with this magic that says nothing: ggrs counts its time-out from there.
+///
+/// # Errors
+/// [`GgrsWireError::NotAMessage`] when ggrs does not read it.
+pub fn keep_alive(magic: u16) -> Result<ggrs::Message, GgrsWireError> {
+    let message = MessageMirror {
+        magic,
+        body: BodyMirror::KeepAlive,
+    };
+    let mut out = [0; 8];
+    postcard::to_slice(&message, &mut out)
+        .and_then(|bytes| postcard::from_bytes(bytes))
+        .map_err(|_| GgrsWireError::NotAMessage)
 }
 
 /// Reads the frames and the ping of a message that the local ggrs session sends, encoded with
@@ -328,7 +452,8 @@ pub fn inspect_outgoing(bytes: &[u8]) -> Result<Outgoing, GgrsWireError> {
     };
     match &message.body {
         BodyMirror::Input(input) => {
-            let count = count_inputs(input.bytes, MAX_INPUTS + 1, |_| true).map_err(malformed)?;
+            let count = count_inputs(input.bytes, MAX_INPUTS + 1, |_| true)
+                .map_err(|error| malformed(error, None))?;
             outgoing.first_input_frame = Some(input.start_frame);
             outgoing.newest_input_frame = Some(newest(input.start_frame, count));
         }
@@ -375,6 +500,7 @@ fn check_input(input: &InputMirror<'_>, limits: &Limits<'_>) -> Result<Frame, Gg
     if !(0..=latest_start).contains(&input.start_frame) {
         return Err(GgrsWireError::StartFrame {
             frame: input.start_frame,
+            latest: latest_start,
         });
     }
     check_ack(input.ack_frame, limits)?;
@@ -382,6 +508,7 @@ fn check_input(input: &InputMirror<'_>, limits: &Limits<'_>) -> Result<Frame, Gg
     if statuses.len() != limits.players.len() {
         return Err(GgrsWireError::StatusCount {
             len: statuses.len(),
+            players: limits.players.len(),
         });
     }
     for (handle, (status, player)) in statuses.iter().zip(limits.players).enumerate() {
@@ -391,13 +518,17 @@ fn check_input(input: &InputMirror<'_>, limits: &Limits<'_>) -> Result<Frame, Gg
         Some(expected) => len == expected,
         None => len <= MAX_VARIABLE_INPUT,
     })
-    .map_err(malformed)?;
+    .map_err(|error| malformed(error, limits.input_bytes))?;
     if count == 0 {
         return Err(GgrsWireError::InputCount);
     }
     let newest = newest(input.start_frame, count);
-    if newest > limits.horizon() {
-        return Err(GgrsWireError::TooFarAhead { frame: newest });
+    let latest = limits.horizon();
+    if newest > latest {
+        return Err(GgrsWireError::TooFarAhead {
+            frame: newest,
+            latest,
+        });
     }
     Ok(newest)
 }
@@ -426,10 +557,7 @@ fn check_status(
             frame: status.last_frame,
         });
     }
-    let removed_here = player.owner == Owner::Other
-        && player.disconnected
-        && status.last_frame >= player.last_frame;
-    if status.disconnected && !removed_here {
+    if status.disconnected && player.owner != Owner::Other {
         return Err(GgrsWireError::StatusDisconnected { player: handle });
     }
     Ok(())
@@ -458,11 +586,11 @@ fn newest(start: Frame, count: usize) -> Frame {
         .saturating_sub(1)
 }
 
-const fn malformed(malformed: Malformed) -> GgrsWireError {
+const fn malformed(malformed: Malformed, expected: Option<usize>) -> GgrsWireError {
     match malformed {
         Malformed::Varint | Malformed::Literal | Malformed::Truncated => GgrsWireError::Encoding,
         Malformed::TooMany => GgrsWireError::InputCount,
-        Malformed::Shape(len) => GgrsWireError::InputSize { len },
+        Malformed::Shape(len) => GgrsWireError::InputSize { len, expected },
     }
 }
 

@@ -45,7 +45,9 @@ pub mod relay;
 
 pub use crate::path::Path;
 pub(crate) use message::decode_control;
-pub use message::{ByeReason, ControlMessage, FieldMismatch, Hello, encode_control};
+pub use message::{
+    ByeReason, ControlMessage, FieldMismatch, Hello, MAX_LAST_INPUTS, encode_control,
+};
 
 /// Bytes of the fixed header in front of every datagram.
 pub const HEADER_LEN: usize = 37;

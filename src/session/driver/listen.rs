@@ -116,6 +116,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                     digest,
                 });
             }
+            ControlMessage::Synchronized { epoch } => self.record_synchronized(peer, epoch),
+            ControlMessage::StartAt { epoch, at_us } => self.record_instant(player, epoch, at_us),
+            // A lab session ends when a player leaves.
+            ControlMessage::LastInputs { .. } => {}
             ControlMessage::Bye { reason } => {
                 debug!("player {player} left: {reason:?}");
                 self.room.record_leave(peer, reason);

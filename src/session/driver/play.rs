@@ -55,8 +55,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.stop_at(world, frame, "desync", true);
             self.desync = Some(frame);
             self.enter(world, SessionPhase::Ending, now);
-        } else {
-            self.fail_if_gone(world, net, now);
+        } else if !self.fail_if_gone(world, net, now) {
+            self.fail_if_stuck(world, net, now);
         }
     }
 
@@ -183,6 +183,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     /// Ends the ggrs session, running or lingering, and closes the packets of its episode.
     pub(super) fn close_episode(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         self.lingering = None;
+        self.start = super::start::Start::default();
         if world.remove_resource::<Session<C>>().is_some() {
             world.resource_mut::<TraceLog<C>>().close(now);
         }

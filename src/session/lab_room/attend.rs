@@ -8,12 +8,14 @@ use bevy_ggrs::{RollbackFrameRate, Session};
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Config;
 
-use super::LabRoom;
+use super::{LabRoom, epoch_of};
 use crate::clock::LabClock;
 use crate::rollback::Links;
+use crate::session::lobby::PlayerSlot;
 use crate::session::margin::{advice, margins};
 use crate::session::room::RoomEvent;
 use crate::session::routes::report_changes;
+use crate::session::standstill::reports;
 use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
 use crate::transport::{InputDeparture, LabNet, MatchboxSettings};
 use rollback_lab_link::conditions::Conditions;
@@ -73,6 +75,7 @@ pub(super) fn follow_session<C: Config<Address = PeerId>>(
     room: Option<ResMut<LabRoom>>,
     session: Option<Res<Session<C>>>,
     clock: Res<LabClock>,
+    mut commands: Commands,
 ) {
     let (Some(room), Some(session)) = (room, session) else {
         return;
@@ -87,6 +90,17 @@ pub(super) fn follow_session<C: Config<Address = PeerId>>(
     if let Some((player, ms)) = room.margin.watch(clock.now(), margins) {
         let link = &room.link;
         warn!("{}", advice(link.fps, link.input_delay, player, ms));
+    }
+    let stands = (session.current_frame(), session.confirmed_frame());
+    let (slots, standstill) = (&room.room, &mut room.standstill);
+    let stuck = standstill.watch(clock.now(), stands, || {
+        let present = |slot: &&PlayerSlot| !slots.is_gone(slot.peer);
+        reports(net, clock.now(), slots.remotes().filter(present))
+    });
+    // Whether the match goes on is up to its game.
+    if let Some(error) = stuck {
+        error!("room {}: {error}", room.room.name());
+        commands.trigger(SessionFailed { error });
     }
 }
 
@@ -180,7 +194,20 @@ impl LabRoom {
                         theirs: String::from("RollbackLabPlugins"),
                     });
                 }
-                ControlMessage::Ready { .. } | ControlMessage::Ended { .. } => {}
+                ControlMessage::LastInputs {
+                    epoch,
+                    player,
+                    start_frame,
+                    inputs,
+                } => {
+                    if epoch == epoch_of(self.sessions.wrapping_sub(1)) {
+                        self.leaving.offer(usize::from(player), start_frame, inputs);
+                    }
+                }
+                ControlMessage::Ready { .. }
+                | ControlMessage::Ended { .. }
+                | ControlMessage::Synchronized { .. }
+                | ControlMessage::StartAt { .. } => {}
             }
         }
     }
@@ -208,11 +235,15 @@ impl LabRoom {
         let silence = |peer| net.link(peer, |link| link.peer_silence(now));
         for (player, reason) in self.room.find_gone(self.met, silence) {
             warn!("player {player} is gone: {reason}");
-            notices.write(PeerNotice::Gone {
-                player,
-                at: now,
-                reason,
-            });
+            self.leaving.begin(now, player, reason);
+        }
+        let epoch = epoch_of(self.sessions.wrapping_sub(1));
+        let (leaving, room) = (&mut self.leaving, &mut self.room);
+        leaving.attend(net, now, epoch, room, |notice| {
+            notices.write(notice);
+        });
+        if let Some(error) = self.leaving.take_failure() {
+            self.failure.get_or_insert(error);
         }
         // Whether a match goes on without them is up to its game; one that has not begun cannot begin.
         if self.sessions == 0 {

@@ -1,6 +1,8 @@
 //! What the game's side keeps of one remote peer: the messages of this tick to it, the bounds that
 //! its own messages are checked against, and the packets of inputs that came.
 
+use std::time::Duration;
+
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Frame, Message as GgrsMessage, NULL_FRAME};
 
@@ -9,7 +11,7 @@ use crate::transport::EpisodeBounds;
 use crate::transport::exchange::{Exchange, Inbound, Order, Outgoing, Payload};
 use rollback_lab_link::cause::{Arrival, Pause};
 use rollback_lab_link::ggrs_wire::{
-    self, Bundle, Checked, GgrsWireError, Limits, Owner, PlayerBounds, SentPings,
+    self, Bundle, Checked, GgrsWireError, Handover, Limits, Owner, PlayerBounds, SentPings,
 };
 use rollback_lab_link::wire::Path;
 
@@ -27,10 +29,12 @@ pub(in crate::transport) struct GamePeer {
     pub(super) bundle: Bundle,
     /// First and last input frame in the bundle.
     bundled: Option<(Frame, Frame)>,
-    players: Vec<PlayerBounds>,
+    pub(super) players: Vec<PlayerBounds>,
     pub(super) sent_pings: SentPings,
-    magic: Option<u16>,
+    pub(super) magic: Option<u16>,
     pub(in crate::transport) packets: InputPackets,
+    /// Its input packets on their way into ggrs.
+    pub(in crate::transport) handover: Handover,
 }
 
 impl GamePeer {
@@ -43,16 +47,18 @@ impl GamePeer {
             sent_pings: SentPings::default(),
             magic: None,
             packets: InputPackets::new(),
+            handover: Handover::default(),
         }
     }
 
     /// Another episode begins, between the players of `bounds`.
-    pub(super) fn start_epoch(&mut self, bounds: &EpisodeBounds) {
+    pub(super) fn start_epoch(&mut self, now: Duration, bounds: &EpisodeBounds) {
         self.bundle.clear();
         self.bundled = None;
         self.sent_pings = SentPings::default();
         self.magic = None;
         self.packets.restart();
+        self.handover.restart(now);
         let owner = |player_slot: &Option<PeerId>| match player_slot {
             None => Owner::Local,
             Some(id) if *id == self.id => Owner::Sender,
@@ -109,7 +115,24 @@ impl GamePeer {
         packet: &Inbound,
         bounds: &EpisodeBounds,
         current_frame: Frame,
+        now: Duration,
     ) -> Result<DataMessage, GgrsWireError> {
+        let (message, checked) = self.check(message, bounds, current_frame, now)?;
+        let newest_input = self.record_inputs(&checked, packet);
+        Ok(DataMessage {
+            message,
+            newest_input,
+        })
+    }
+
+    /// Decodes a message within `bounds`. One outside them is counted.
+    pub(super) fn check(
+        &mut self,
+        payload: &[u8],
+        bounds: &EpisodeBounds,
+        current_frame: Frame,
+        now: Duration,
+    ) -> Result<(GgrsMessage, Checked), GgrsWireError> {
         let limits = Limits {
             players: &self.players,
             input_bytes: bounds.input_bytes,
@@ -120,13 +143,17 @@ impl GamePeer {
             remote_magic: self.magic,
             sent_pings: &self.sent_pings,
         };
-        let (message, checked) = ggrs_wire::decode(message, &limits)?;
-        self.magic.get_or_insert(checked.magic);
-        let newest_input = self.record_inputs(&checked, packet);
-        Ok(DataMessage {
-            message,
-            newest_input,
-        })
+        match ggrs_wire::decode(payload, &limits) {
+            Ok((message, checked)) => {
+                self.magic.get_or_insert(checked.magic);
+                self.handover.record(now, payload, &checked);
+                Ok((message, checked))
+            }
+            Err(error) => {
+                self.handover.record_refused(error.clone());
+                Err(error)
+            }
+        }
     }
 
     /// Records the packet of a checked message, if it carries inputs. Returns the newest input frame
@@ -167,7 +194,7 @@ impl GamePeer {
         }
     }
 
-    fn newest(&self, owner: Owner) -> Frame {
+    pub(super) fn newest(&self, owner: Owner) -> Frame {
         self.players
             .iter()
             .filter(|player| player.owner == owner)
@@ -176,7 +203,7 @@ impl GamePeer {
             .unwrap_or(NULL_FRAME)
     }
 
-    fn set_newest(&mut self, owner: Owner, frame: Frame) {
+    pub(super) fn set_newest(&mut self, owner: Owner, frame: Frame) {
         for player in self
             .players
             .iter_mut()

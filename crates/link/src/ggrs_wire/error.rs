@@ -2,7 +2,14 @@
 
 use crate::frame::Frame;
 
-use super::MAX_MESSAGE;
+use super::{MAX_MESSAGE, MAX_VARIABLE_INPUT};
+
+fn size(expected: Option<usize>) -> String {
+    expected.map_or_else(
+        || format!("at most {MAX_VARIABLE_INPUT} bytes"),
+        |bytes| format!("{bytes} bytes"),
+    )
+}
 
 /// The rule that a message broke. It must not reach ggrs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,10 +28,12 @@ pub enum GgrsWireError {
         magic: u16,
     },
     /// The number of connection statuses differs from that of the players.
-    #[error("input packet has {len} connection statuses, not one per player")]
+    #[error("input packet has {len} connection statuses, not one for each of {players} players")]
     StatusCount {
         /// Their number.
         len: usize,
+        /// Players of the session.
+        players: usize,
     },
     /// The last frame of a status is impossible.
     #[error("player {player} cannot have an input for frame {frame}")]
@@ -34,8 +43,8 @@ pub enum GgrsWireError {
         /// The claimed frame.
         frame: Frame,
     },
-    /// A player is reported as disconnected that ggrs cannot remove.
-    #[error("player {player} is reported disconnected before this peer disconnected it")]
+    /// The sender or this peer is reported as disconnected; neither would get or send such a packet.
+    #[error("player {player} is reported disconnected by a packet of or to that player")]
     StatusDisconnected {
         /// Handle of the player.
         player: usize,
@@ -44,10 +53,14 @@ pub enum GgrsWireError {
     #[error("input packet requests a disconnect")]
     DisconnectRequested,
     /// The first frame of an input packet leaves a gap, or is negative.
-    #[error("inputs start at frame {frame}, which leaves a gap or is negative")]
+    #[error(
+        "inputs start at frame {frame}, which leaves a gap or is negative: at most {latest} is possible"
+    )]
     StartFrame {
         /// Its first frame.
         frame: Frame,
+        /// The largest possible one.
+        latest: Frame,
     },
     /// The run-length encoding of the inputs is invalid.
     #[error("run-length encoding of inputs is invalid")]
@@ -56,16 +69,23 @@ pub enum GgrsWireError {
     #[error("input packet has no inputs, or more than 128")]
     InputCount,
     /// The size of an input differs from that of the game's inputs.
-    #[error("input of {len} bytes is not of the game's input size")]
+    #[error("input of {len} bytes is not of the game's input size, {}", size(*.expected))]
     InputSize {
         /// Its size.
         len: usize,
+        /// The size of every input; `None` where it varies.
+        expected: Option<usize>,
     },
     /// The inputs are further ahead than the peer can be.
-    #[error("inputs reach frame {frame}, further ahead than the peer can be")]
+    #[error(
+        "inputs reach frame {frame}, further ahead than the peer can be: at most {latest} by the \
+         prediction window and input delay of this peer"
+    )]
     TooFarAhead {
         /// Their newest frame.
         frame: Frame,
+        /// The largest possible one.
+        latest: Frame,
     },
     /// An acknowledgement of a frame that was never sent.
     #[error("frame {frame} is acknowledged but was never sent")]

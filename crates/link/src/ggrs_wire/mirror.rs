@@ -5,15 +5,17 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, SeqAccess, Visitor},
 };
+
+use ggrs::NULL_FRAME;
 
 use crate::frame::Frame;
 use crate::wire::relay::MAX_MEMBERS;
 
 /// Mirror of `ggrs::Message`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct MessageMirror<'a> {
     pub magic: u16,
     #[serde(borrow)]
@@ -22,14 +24,16 @@ pub(super) struct MessageMirror<'a> {
 
 /// Mirror of `MessageBody`. Single-field structs of ggrs are written as their field: postcard
 /// adds nothing around either.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[expect(
     clippy::large_enum_variant,
     reason = "the statuses stay on the stack so that validation allocates nothing"
 )]
 pub(super) enum BodyMirror<'a> {
-    SyncRequest(#[expect(dead_code, reason = "ggrs answers every nonce")] u32),
-    SyncReply(#[expect(dead_code, reason = "ggrs compares the nonce itself")] u32),
+    /// ggrs answers every nonce.
+    SyncRequest(u32),
+    /// ggrs compares the nonce itself.
+    SyncReply(u32),
     #[serde(borrow)]
     Input(InputMirror<'a>),
     InputAck(Frame),
@@ -39,7 +43,7 @@ pub(super) enum BodyMirror<'a> {
     },
     QualityReply(u128),
     ChecksumReport {
-        #[expect(dead_code, reason = "ggrs compares it with its own")]
+        /// ggrs compares it with its own.
         checksum: u128,
         frame: Frame,
     },
@@ -47,7 +51,7 @@ pub(super) enum BodyMirror<'a> {
 }
 
 /// Mirror of `Input`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct InputMirror<'a> {
     pub statuses: StatusesMirror,
     pub disconnect_requested: bool,
@@ -58,7 +62,7 @@ pub(super) struct InputMirror<'a> {
 }
 
 /// Mirror of `ConnectionStatus`.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct StatusMirror {
     pub disconnected: bool,
     pub last_frame: Frame,
@@ -75,6 +79,28 @@ pub(super) struct StatusesMirror {
 impl StatusesMirror {
     pub(super) fn as_slice(&self) -> &[StatusMirror] {
         &self.items[..self.len]
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [StatusMirror] {
+        &mut self.items[..self.len]
+    }
+
+    /// As many connected players without inputs, at most [`MAX_MEMBERS`].
+    pub(super) fn connected(players: usize) -> Self {
+        let connected = StatusMirror {
+            disconnected: false,
+            last_frame: NULL_FRAME,
+        };
+        Self {
+            items: [connected; MAX_MEMBERS],
+            len: players.min(MAX_MEMBERS),
+        }
+    }
+}
+
+impl Serialize for StatusesMirror {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.as_slice())
     }
 }
 

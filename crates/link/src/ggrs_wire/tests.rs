@@ -1,6 +1,7 @@
 //! Validation of ggrs messages, with real ggrs sessions on both sides.
 
 mod hostile;
+mod leaving;
 mod rig;
 
 use std::collections::BTreeSet;
@@ -266,25 +267,21 @@ fn trailing_or_missing_bytes_are_not_a_message() {
     assert_eq!(validate(&long, &limits), Err(GgrsWireError::TooLong));
 }
 
+/// ggrs reads a report about a third player only where it may act upon it, and never its frame.
 #[test]
-fn a_third_player_is_reported_disconnected_only_after_this_peer_removed_it() {
+fn a_report_about_a_third_player_is_hidden_until_it_may_be_read() {
+    let with = |owner, last_frame| PlayerBounds {
+        last_frame,
+        ..PlayerBounds::new(owner)
+    };
     let mut players = [
-        PlayerBounds {
-            last_frame: 100,
-            ..PlayerBounds::new(Owner::Local)
-        },
-        PlayerBounds {
-            last_frame: 98,
-            ..PlayerBounds::new(Owner::Sender)
-        },
-        PlayerBounds {
-            last_frame: 97,
-            ..PlayerBounds::new(Owner::Other)
-        },
+        with(Owner::Local, 100),
+        with(Owner::Sender, 98),
+        with(Owner::Other, 97),
     ];
     let pings = SentPings::default();
-    let report = |last_frame| {
-        raw_bytes(&Raw {
+    for last_frame in [96, 97, 98] {
+        let bytes = raw_bytes(&Raw {
             magic: 7,
             body: RawBody::Input {
                 statuses: vec![(false, 98), (false, 100), (true, last_frame)],
@@ -293,11 +290,39 @@ fn a_third_player_is_reported_disconnected_only_after_this_peer_removed_it() {
                 ack_frame: 98,
                 bytes: literal(&[1, 0, 5]),
             },
-        })
-    };
-    let refusal = Err(GgrsWireError::StatusDisconnected { player: 2 });
-    assert_eq!(validate(&report(97), &limits(&players, &pings)), refusal);
-    players[2].disconnected = true;
-    assert!(validate(&report(97), &limits(&players, &pings)).is_ok());
-    assert_eq!(validate(&report(96), &limits(&players, &pings)), refusal);
+        });
+        for may_read in [false, true] {
+            players[2].disconnected = may_read;
+            let (message, checked) = decode(&bytes, &limits(&players, &pings)).unwrap();
+            assert_eq!(checked.disconnected, 0b100);
+            let status = |disconnected: bool, frame: Frame| {
+                format!("disconnected: {disconnected}, last_frame: {frame}")
+            };
+            let text = format!("{message:?}");
+            assert!(text.contains(&status(may_read, Frame::MAX)), "{text}");
+            assert!(text.contains(&status(false, 98)), "{text}");
+            assert!(text.contains("start_frame: 99"), "{text}");
+        }
+    }
+    for (own, reported) in [(0, "this peer"), (1, "the sender")] {
+        let mut reports = vec![(false, 98), (false, 98)];
+        reports[own].0 = true;
+        let refused = input_field!(statuses = reports);
+        assert_eq!(refused, "statusDisconnected", "{reported}");
+    }
+}
+
+#[test]
+fn inputs_of_a_silent_peer_are_read_like_its_own() {
+    let (players, pings) = (players(100, 98), SentPings::default());
+    let sent = raw_bytes(&valid_input());
+    let (start, bytes) = inputs(&sent).unwrap();
+    let mut out = [0; MAX_MESSAGE];
+    let len = stand_in(9, 2, (start, bytes), &mut out).unwrap();
+    let mut limits = limits(&players, &pings);
+    limits.remote_magic = Some(9);
+    let (_, checked) = decode(&out[..len], &limits).unwrap();
+    assert_eq!(checked.first_input_frame, Some(99));
+    assert_eq!(checked.newest_input_frame, Some(100));
+    assert!(format!("{:?}", keep_alive(9).unwrap()).contains("KeepAlive"));
 }

@@ -23,7 +23,7 @@ const MAX_HELLO_PLAYERS: u8 = 64;
 pub enum ControlMessage {
     /// Settings that must be equal on every peer; the first message, refused when a field differs.
     Hello(Hello),
-    /// Start barrier: this peer has built its session of the episode.
+    /// Start barrier: this peer's game has its world for the episode.
     Ready {
         /// The episode's epoch.
         epoch: u16,
@@ -48,6 +48,66 @@ pub enum ControlMessage {
         /// Why it leaves.
         reason: ByeReason,
     },
+    /// Start barrier: the sender's ggrs session of the episode is synchronized with all peers.
+    Synchronized {
+        /// The episode's epoch.
+        epoch: u16,
+    },
+    /// The instant at which every peer begins the episode. The player in slot 0 sends it once all are
+    /// synchronized.
+    StartAt {
+        /// The episode's epoch.
+        epoch: u16,
+        /// The instant, in microseconds of the sender's clock.
+        at_us: u64,
+    },
+    /// Inputs of a player who is silent, for a peer that has fewer of them: an input packet that the
+    /// sender got from that player.
+    LastInputs {
+        /// The episode's epoch.
+        epoch: u16,
+        /// Handle of the silent player.
+        player: u8,
+        /// First frame of the inputs.
+        start_frame: i32,
+        /// The inputs as ggrs encodes them, at most [`MAX_LAST_INPUTS`] bytes.
+        #[serde(with = "bytes")]
+        inputs: Vec<u8>,
+    },
+}
+
+/// Bound of [`ControlMessage::LastInputs`], in bytes: what the inputs of a packet can take beside its
+/// other fields, and a control datagram beside its own.
+pub const MAX_LAST_INPUTS: usize = MAX_CONTROL - 16;
+
+/// Bytes of a datagram: copied out of it, so that a length that it claims allocates nothing.
+mod bytes {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_bytes(Copied)
+    }
+
+    struct Copied;
+
+    impl Visitor<'_> for Copied {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
 }
 
 /// Why a peer leaves.
@@ -233,7 +293,13 @@ pub(crate) fn decode_control(payload: &[u8]) -> Result<ControlFrame, WireError> 
 fn check(message: &ControlMessage) -> Result<(), WireError> {
     match message {
         ControlMessage::Hello(hello) => hello.check(),
-        ControlMessage::Ready { .. }
+        ControlMessage::LastInputs { inputs, .. } if inputs.len() > MAX_LAST_INPUTS => {
+            Err(WireError::ControlBounds { field: "inputs" })
+        }
+        ControlMessage::LastInputs { .. }
+        | ControlMessage::Synchronized { .. }
+        | ControlMessage::StartAt { .. }
+        | ControlMessage::Ready { .. }
         | ControlMessage::Hidden
         | ControlMessage::Visible
         | ControlMessage::Ended { .. }

@@ -236,6 +236,17 @@ fn control_messages_decode_to_what_was_encoded() {
         ControlMessage::Bye {
             reason: ByeReason::PeerGone { player: 3 },
         },
+        ControlMessage::Synchronized { epoch: u16::MAX },
+        ControlMessage::StartAt {
+            epoch: 3,
+            at_us: u64::MAX,
+        },
+        ControlMessage::LastInputs {
+            epoch: 3,
+            player: 2,
+            start_frame: -1,
+            inputs: vec![7; MAX_LAST_INPUTS],
+        },
     ] {
         let bytes = encode_control(7, 9, Some(&message)).unwrap();
         let frame = decode_control(&bytes).unwrap();
@@ -261,6 +272,23 @@ fn a_hello_outside_its_bounds_is_refused_by_sender_and_receiver() {
     assert_eq!(encode_control(0, 0, Some(&message)), Err(refusal.clone()));
     let bytes = postcard::to_extend(&message, vec![0; 4]).unwrap();
     assert_eq!(decode_control(&bytes), Err(refusal));
+}
+
+#[test]
+fn last_inputs_outside_their_bound_are_refused_by_sender_and_receiver() {
+    let message = ControlMessage::LastInputs {
+        epoch: 0,
+        player: 0,
+        start_frame: 0,
+        inputs: vec![0; MAX_LAST_INPUTS + 1],
+    };
+    let refusal = WireError::ControlBounds { field: "inputs" };
+    assert_eq!(encode_control(0, 0, Some(&message)), Err(refusal.clone()));
+    let bytes = postcard::to_extend(&message, vec![0; 4]).unwrap();
+    assert_eq!(decode_control(&bytes), Err(refusal));
+    // A length that the datagram does not hold.
+    let claimed = [&bytes[..bytes.len() - MAX_LAST_INPUTS - 1], &[1]].concat();
+    assert_eq!(decode_control(&claimed), Err(WireError::Control));
 }
 
 proptest! {
