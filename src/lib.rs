@@ -267,11 +267,15 @@ pub mod config;
 pub mod diagnostics;
 #[cfg(feature = "window")]
 pub mod display;
+#[cfg(unix)]
+mod exit;
 #[cfg(feature = "hud")]
 pub mod hud;
 #[cfg(feature = "unstable-internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(feature = "matchbox")]
+mod life_cycle;
 pub mod metrics;
 pub mod offline;
 mod plugins;
@@ -293,6 +297,10 @@ pub use ggrs;
 
 #[cfg(feature = "matchbox")]
 pub use config::LabConfig;
+#[cfg(unix)]
+pub use exit::ExitOnSignalPlugin;
+#[cfg(feature = "matchbox")]
+pub use life_cycle::{JoinLab, JoinRefused, LeaveLab};
 pub use plugins::RollbackObserverPlugins;
 pub use rollback::RollbackLabSystems;
 #[cfg(feature = "matchbox")]
@@ -330,12 +338,12 @@ pub mod prelude {
     pub use crate::{Cause, Evidence, RouteCause, RouteChange, RoutePolicy, RouteState, Via};
     #[cfg(feature = "matchbox")]
     pub use crate::{
-        RollbackLabPlugins,
+        JoinLab, JoinRefused, LeaveLab, RollbackLabPlugins,
         config::{ConfigError, LabConfig, PlayerKind, StudyConfig},
         session::{
             Episode, EpisodeApp, EpisodeStarted, EpisodeStarting, LabRoom, LabSession,
             LabSocketPlugin, PeerNotice, ReadyForEpisode, RouteChanged, SessionError,
-            SessionFailed, SessionInfo, SessionPhase,
+            SessionFailed, SessionInfo, SessionPhase, WaitingFor, WaitingForPlayers,
         },
     };
     #[cfg(feature = "matchbox")]

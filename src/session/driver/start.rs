@@ -6,7 +6,8 @@ use bevy::prelude::*;
 use bevy_ggrs::{RollbackFrameRate, Session};
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{
-    Config, DesyncDetection, Frame, GgrsError, P2PSession, PlayerType, SessionBuilder, SessionState,
+    Config, DesyncDetection, Frame, GgrsError, NULL_FRAME, P2PSession, PlayerType, SessionBuilder,
+    SessionState,
 };
 
 use super::{LabSession, Trigger};
@@ -34,9 +35,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .episodes
             .is_some_and(|episodes| self.number >= episodes)
         {
-            let reason = ByeReason::Finished;
-            self.send_to_all(net, &ControlMessage::Bye { reason });
-            self.enter(world, SessionPhase::Finished, now);
+            self.depart(world, net, now, ByeReason::Finished, "completed");
             return;
         }
         if self.fail_if_gone(world, net, now) {
@@ -49,6 +48,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let seed = lobby::episode_seed(self.settings.seed, &self.session_id, self.number);
         self.stop = None;
         self.ended_sent = false;
+        self.confirmed = NULL_FRAME;
         self.built_at = None;
         self.opened = false;
         self.margin = MarginWatch::default();
