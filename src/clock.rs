@@ -220,7 +220,10 @@ mod tests {
         assert_eq!(second.now(), Duration::from_millis(5));
         assert_eq!(second.unix_ms(), first.unix_ms());
         let third = second.restarted();
-        assert_eq!((third.now(), third.origin_unix_ms()), (Duration::ZERO, 1_045));
+        assert_eq!(
+            (third.now(), third.origin_unix_ms()),
+            (Duration::ZERO, 1_045)
+        );
     }
 
     #[test]

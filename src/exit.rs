@@ -34,7 +34,8 @@ struct Signal(Arc<AtomicUsize>);
 
 impl Plugin for ExitOnSignalPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<Signal>().add_systems(First, exit_on_signal);
+        app.init_resource::<Signal>()
+            .add_systems(First, exit_on_signal);
     }
 
     /// Only now is it known whether Bevy handles Ctrl-C.

@@ -228,7 +228,10 @@ fn join_wanted<C: Config<Address = PeerId>>(world: &mut World) {
 }
 
 /// Begins a session by `lab`; nothing of the last one is left.
-fn join<C: Config<Address = PeerId>>(world: &mut World, lab: LabConfig) -> Result<(), SessionError> {
+fn join<C: Config<Address = PeerId>>(
+    world: &mut World,
+    lab: LabConfig,
+) -> Result<(), SessionError> {
     // The network of the last session is closed. One that the app inserted since is for this session.
     if world.resource::<LabSession<C>>().has_joined() {
         world.remove_resource::<LabNet>();

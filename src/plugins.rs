@@ -164,7 +164,10 @@ mod lab {
     impl<C: Config<Address = PeerId>> PluginGroup for RollbackLabPlugins<C> {
         fn build(self) -> PluginGroupBuilder {
             let (session, record) = match &self.lab {
-                None => (SessionPlugin::<C>::default(), LabRecordPlugin::<C>::default()),
+                None => (
+                    SessionPlugin::<C>::default(),
+                    LabRecordPlugin::<C>::default(),
+                ),
                 Some(lab) => {
                     if let Err(error) = lab.validate() {
                         panic!("lab configuration: {error}");

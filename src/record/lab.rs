@@ -20,8 +20,8 @@ use crate::clock::LabClock;
 use crate::metrics::{EpisodeMeta, SessionMetrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::session::{
-    EpisodeAbandoned, EpisodeFinalized, EpisodeStarting, EpisodeStopped, Focus, LabSession, SessionFailed,
-    SessionInfo, SessionPhase,
+    EpisodeAbandoned, EpisodeFinalized, EpisodeStarting, EpisodeStopped, Focus, LabSession,
+    SessionFailed, SessionInfo, SessionPhase,
 };
 use crate::transport::LabNet;
 use rollback_lab_link::link::Link;
@@ -155,9 +155,7 @@ pub(crate) fn begin_session<C: Config<Address = PeerId>>(
 ) -> Result<(), SinkError> {
     change_folder(world, settings.export_dir)?;
     describe(world, settings.template);
-    world
-        .resource_mut::<SessionMetrics<C::Input>>()
-        .restart();
+    world.resource_mut::<SessionMetrics<C::Input>>().restart();
     world.resource_mut::<LinkWatch>().restart();
     Ok(())
 }
@@ -358,5 +356,8 @@ fn keep_trail<C: Config<Address = PeerId>>(
 
 fn record_failure(failed: On<SessionFailed>, mut trail: ResMut<Trail>) {
     let end_reason = failed.error.end_reason();
-    trail.document.end_reason.get_or_insert_with(|| end_reason.into());
+    trail
+        .document
+        .end_reason
+        .get_or_insert_with(|| end_reason.into());
 }

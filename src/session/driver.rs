@@ -20,17 +20,17 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame, NULL_FRAME, P2PSession};
 
 use self::leave::LEAVE_MAX;
+pub use self::leave::LeaveLab;
+pub(super) use self::leave::{leave_on_exit, request_leave};
+pub use self::waiting::{WaitingFor, WaitingForPlayers};
 use super::lobby;
 use super::margin::MarginWatch;
 use super::room::RoomView;
 use super::routes::PendingRoutes;
 use super::{
-    EpisodeAbandoned, EpisodeStarted, EpisodeStarting, ReadyForEpisode, SessionError, SessionFailed,
-    SessionPhase, SessionSettings, episode,
+    EpisodeAbandoned, EpisodeStarted, EpisodeStarting, ReadyForEpisode, SessionError,
+    SessionFailed, SessionPhase, SessionSettings, episode,
 };
-pub use self::leave::LeaveLab;
-pub(super) use self::leave::{leave_on_exit, request_leave};
-pub use self::waiting::{WaitingFor, WaitingForPlayers};
 use crate::clock::LabClock;
 use crate::rollback::SessionEvent;
 use crate::transport::LabNet;

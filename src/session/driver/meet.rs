@@ -36,6 +36,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn gathering(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         net.set_peers(&self.room.others());
+        // Whoever is there without ever answering does not prolong the wait.
+        if self.taken_off.is_some() && self.waited(now) >= self.settings.wait_timeout {
+            let error = self.wait_timeout(now);
+            self.fail(world, net, now, error);
+            return;
+        }
         let silence = |peer| net.link(peer, |link| link.peer_silence(now));
         self.room.readmit_heard(now, silence);
         match self.room.assign_player_slots() {

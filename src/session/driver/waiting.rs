@@ -95,9 +95,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             SessionPhase::Between | SessionPhase::Starting => (WaitingFor::Readiness, since, None),
             _ => return None,
         };
-        let answered = |peer| {
-            self.greeted.contains(&peer) && net.link(peer, Link::usable).unwrap_or_default()
-        };
+        let answered =
+            |peer| self.greeted.contains(&peer) && net.link(peer, Link::usable).unwrap_or_default();
         let missing: Vec<_> = self
             .room
             .player_slots()
