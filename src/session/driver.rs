@@ -215,7 +215,6 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.joined = false;
         self.end = Some(error.end_reason());
         self.failure = Some(error);
-        self.closed_at = Some(Duration::ZERO);
     }
 
     /// The id under which a peer writes its session document until all players are known: of the
@@ -377,12 +376,13 @@ fn bye_reason(error: &SessionError) -> ByeReason {
 
 /// Steps the session, then triggers the observers of what happened.
 pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
-    let Some(net) = world.get_resource::<LabNet>().cloned() else {
-        return;
-    };
+    let net = world.get_resource::<LabNet>().cloned();
     let now = world.resource::<LabClock>().now();
     let triggers = world.try_resource_scope(|world, mut session: Mut<LabSession<C>>| {
-        session.step(world, &net, now);
+        match &net {
+            Some(net) => session.step(world, net, now),
+            None => session.step_offline(world, now),
+        }
         std::mem::take(&mut session.triggers)
     });
     for trigger in triggers.unwrap_or_default() {

@@ -267,7 +267,7 @@ fn a_peer_that_joins_and_sends_no_hello_is_named_when_the_wait_is_over() {
 }
 
 /// A server that accepts the connection and sends nothing.
-struct SilentServer;
+pub(crate) struct SilentServer;
 
 impl Network for SilentServer {
     fn poll_events(&mut self, _: &mut Vec<NetEvent>) {}

@@ -340,17 +340,27 @@ fn a_handshake_without_an_end_times_out_and_starts_nothing_later() {
     let network = VirtualNetwork::new(2, true);
     network.faults(|faults| faults.game_dead = true);
     let mut peers = pair(&network);
-    // The players gather again twice: an outage may be over.
-    for error in until_failed(&mut peers, Duration::from_secs(40)) {
+    // The players gather again twice: an outage may be over. Who fails first leaves the other one waiting.
+    let failed = |peer: &LabPeer| peer.phase() == SessionPhase::Failed;
+    let over = run_until(&mut peers, frame(60), 40 * 60, |peers| {
+        peers.iter().any(failed)
+    });
+    assert!(over);
+    run_until(&mut peers, frame(60), 60, |_| false);
+    let (over, waiting): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| failed(peer));
+    for peer in &over {
         assert_eq!(
-            error.to_string(),
+            failure(peer).to_string(),
             "handshake of episode 0 did not finish within 10s"
         );
+        assert_eq!(end_reason(peer), EndReason::NeverConnected);
+    }
+    for peer in &waiting {
+        assert_eq!(peer.phase(), SessionPhase::Gathering);
     }
     network.faults(|faults| faults.game_dead = false);
     run_until(&mut peers, frame(60), 60, |_| false);
     for peer in &peers {
-        assert_eq!(end_reason(peer), EndReason::NeverConnected);
         assert!(peer.episodes().is_empty(), "no frame was played");
         let world = peer.app.world();
         assert!(!world.contains_resource::<Session<TestConfig>>());

@@ -70,10 +70,17 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.leave_requested || self.quit_at.is_some()
     }
 
-    /// Whether the room is left, and its connection had the time to close.
+    /// Whether there is no room, or it is left and its connection had the time to close.
     pub(crate) fn has_left(&self, now: Duration) -> bool {
-        self.closed_at
-            .is_some_and(|at| now.saturating_sub(at) >= CLOSE_TIME)
+        let closed = |at| now.saturating_sub(at) >= CLOSE_TIME;
+        !self.joined || self.closed_at.is_some_and(closed)
+    }
+
+    /// A step without a network: a session that was refused has nothing to leave.
+    pub(super) fn step_offline(&mut self, world: &mut World, now: Duration) {
+        if std::mem::take(&mut self.leave_requested) && !self.joined {
+            self.enter(world, SessionPhase::Idle, now);
+        }
     }
 
     /// Leaves by the game's wish.
