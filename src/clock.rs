@@ -36,7 +36,11 @@ pub struct LabClock {
 #[derive(Clone, Debug)]
 enum Source {
     Real(Instant),
-    Manual(Arc<AtomicU64>),
+    Manual {
+        nanos: Arc<AtomicU64>,
+        /// What `nanos` showed at the origin.
+        origin: Duration,
+    },
 }
 
 impl Default for LabClock {
@@ -60,9 +64,30 @@ impl LabClock {
     #[must_use]
     pub fn manual(origin_unix_ms: u64) -> Self {
         Self {
-            source: Source::Manual(Arc::default()),
+            source: Source::Manual {
+                nanos: Arc::default(),
+                origin: Duration::ZERO,
+            },
             origin_unix_us: origin_unix_ms.saturating_mul(1_000),
             step_us: 1,
+        }
+    }
+
+    /// The same clock with its origin now, for the next lab session of an app. A manual clock goes on
+    /// with the one that it was made of.
+    #[must_use]
+    pub(crate) fn restarted(&self) -> Self {
+        let Source::Manual { nanos, .. } = &self.source else {
+            return Self::real();
+        };
+        let elapsed_us = u64::try_from(self.now().as_micros()).unwrap_or(u64::MAX);
+        Self {
+            source: Source::Manual {
+                nanos: Arc::clone(nanos),
+                origin: Duration::from_nanos(nanos.load(Ordering::Relaxed)),
+            },
+            origin_unix_us: self.origin_unix_us.saturating_add(elapsed_us),
+            step_us: self.step_us,
         }
     }
 
@@ -71,13 +96,15 @@ impl LabClock {
     pub fn now(&self) -> Duration {
         match &self.source {
             Source::Real(origin) => origin.elapsed(),
-            Source::Manual(nanos) => Duration::from_nanos(nanos.load(Ordering::Relaxed)),
+            Source::Manual { nanos, origin } => {
+                Duration::from_nanos(nanos.load(Ordering::Relaxed)).saturating_sub(*origin)
+            }
         }
     }
 
     /// Moves a manual clock forward; a real clock ignores it.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(nanos) = &self.source {
+        if let Source::Manual { nanos, .. } = &self.source {
             let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
             nanos.fetch_add(by, Ordering::Relaxed);
         }
@@ -113,7 +140,7 @@ impl LabClock {
     /// Whether time moves with [`advance`](Self::advance) only.
     #[must_use]
     pub fn is_manual(&self) -> bool {
-        matches!(self.source, Source::Manual(_))
+        matches!(self.source, Source::Manual { .. })
     }
 }
 
@@ -179,6 +206,25 @@ fn wall_clock_us() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restarted_clock_has_a_later_origin_and_follows_the_first_one() {
+        let first = LabClock::manual(1_000);
+        first.advance(Duration::from_millis(40));
+        let second = first.restarted();
+        assert_eq!(
+            (second.now(), second.origin_unix_ms()),
+            (Duration::ZERO, 1_040)
+        );
+        first.advance(Duration::from_millis(5));
+        assert_eq!(second.now(), Duration::from_millis(5));
+        assert_eq!(second.unix_ms(), first.unix_ms());
+        let third = second.restarted();
+        assert_eq!(
+            (third.now(), third.origin_unix_ms()),
+            (Duration::ZERO, 1_045)
+        );
+    }
 
     #[test]
     fn the_resolution_of_a_clock_is_its_smallest_step() {

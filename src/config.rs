@@ -31,9 +31,9 @@ const MAX_GAME_BYTES: usize = 64;
 
 /// Configures a lab session: where to meet, how to play, what to record.
 ///
-/// Give it to [`RollbackLabPlugins::new`](crate::RollbackLabPlugins::new), which checks it with
-/// [`validate`](Self::validate). While the app runs it is a resource, for reading: changes have no
-/// effect.
+/// Give it to [`RollbackLabPlugins::new`](crate::RollbackLabPlugins::new), or to
+/// [`JoinLab`](crate::JoinLab) while the app runs; both check it with [`validate`](Self::validate). It is a
+/// resource, for reading: that of the newest session. Changes have no effect.
 ///
 /// ```
 /// use bevy_rollback_lab::config::{LabConfig, PlayerKind, StudyConfig};
@@ -300,8 +300,10 @@ impl LabConfig {
         /// Sets whether a route that failed over may fail back to a direct path that stayed good for
         /// 15 s. Default: false, so that a route does not change back and forth in an experiment.
         return_to_direct: bool,
-        /// Sets how long to wait for the other players. Default: 120 s. Then the session fails with
-        /// [`SessionError::WaitTimeout`](crate::session::SessionError::WaitTimeout).
+        /// Sets how long to wait for the other players, in all until they have met. Default: 120 s. Then
+        /// the session fails with
+        /// [`SessionError::WaitTimeout`](crate::session::SessionError::WaitTimeout), or with what kept a
+        /// player from answering who is there.
         wait_timeout: Duration,
         /// Describes the study in every file. Default: nothing.
         study: StudyConfig,

@@ -22,6 +22,12 @@ pub mod config {
     }
 }
 
+/// How a session's network is opened.
+#[cfg(feature = "matchbox")]
+pub mod life_cycle {
+    pub use crate::life_cycle::OpenNetwork;
+}
+
 /// Driving a world through frames without a session.
 pub mod offline {
     pub use crate::offline::driver::*;

@@ -101,6 +101,45 @@
 //!     .run();
 //! ```
 //!
+//! ### From a menu
+//!
+//! [`RollbackLabPlugins::idle`] joins nothing by itself. [`JoinLab`] begins a session and [`LeaveLab`] ends it,
+//! in any [`SessionPhase`](session::SessionPhase) and as often as the game likes: another room, a rematch in
+//! the same one, another try after a failure. [`WaitingForPlayers`](session::WaitingForPlayers) is there to be
+//! shown while players are waited for.
+//!
+//! ```no_run
+//! use bevy::{prelude::*, state::app::StatesPlugin};
+//! use bevy_rollback_lab::bevy_ggrs::GgrsConfig;
+//! use bevy_rollback_lab::prelude::*;
+//!
+//! type Config = GgrsConfig<u8, PeerId>;
+//!
+//! fn press_play(mut commands: Commands) {
+//!     let config = LabConfig::new("ws://127.0.0.1:3536", "my-room").frame_limit(1_800);
+//!     commands.trigger(JoinLab(config));
+//! }
+//!
+//! fn press_back(mut commands: Commands) {
+//!     commands.trigger(LeaveLab); // the others are told; `Idle` follows
+//! }
+//!
+//! fn show_waiting(waiting: Res<WaitingForPlayers>) {
+//!     info!("{} of {} players", waiting.present, waiting.needed);
+//! }
+//!
+//! # fn play_pressed() -> bool { false }
+//! # fn back_pressed() -> bool { false }
+//! App::new()
+//!     .add_plugins((MinimalPlugins, StatesPlugin))
+//!     .add_plugins(RollbackLabPlugins::<Config>::idle())
+//!     .add_systems(Update, press_play.run_if(play_pressed))
+//!     .add_systems(Update, press_back.run_if(back_pressed))
+//!     .add_systems(Update, show_waiting.run_if(resource_exists::<WaitingForPlayers>))
+//!     .add_observer(|failed: On<SessionFailed>| error!("{}", failed.error))
+//!     .run();
+//! ```
+//!
 //! ## Own sessions over a `LabRoom`
 //!
 //! For a game that builds its ggrs sessions itself, over a `MatchboxSocket` today. [`LabRoom`] takes
@@ -154,15 +193,16 @@
 //! | [`DesyncDetected`](rollback::DesyncDetected) | message | o w | two peers computed different states |
 //! | [`SessionEvent`](rollback::SessionEvent) | message | o w | ggrs reported something; read these, not `session.events()` |
 //! | [`RouteChanged`](session::RouteChanged) | message | r w | the packets to a peer take another path |
-//! | [`PeerNotice`](session::PeerNotice) | message | r w | a peer hid its tab, left, or the server was lost |
+//! | [`PeerNotice`](session::PeerNotice) | message | r w | a peer hid its tab, was taken off, left, or the server was lost |
 //! | [`EpisodeStarting`] | event | w | the world is empty: spawn it from this seed |
 //! | [`EpisodeStarted`](session::EpisodeStarted) | event | w | every peer is synchronized, frames run |
 //! | [`EpisodeEnded`](record::EpisodeEnded) | event | o w | the document of an episode is complete, its file written |
 //! | [`DesyncRecorded`](record::DesyncRecorded) | event | o w | the states around a desync were recorded, see [`DesyncApp`](record::DesyncApp) |
 //! | [`SessionDocumentChanged`](record::SessionDocumentChanged) | event | w | the session document changed |
 //! | [`SessionFailed`](session::SessionFailed) | event | r w | there will be no match; the error names the way out |
+//! | [`JoinRefused`] | event | w | a [`JoinLab`] came while this peer is in a room |
 //!
-//! A game triggers [`ReadyForEpisode`](session::ReadyForEpisode) to start an episode by itself
+//! A game triggers [`JoinLab`] and [`LeaveLab`], [`ReadyForEpisode`](session::ReadyForEpisode) to start an episode by itself
 //! ([`LabConfig::auto_start`](method@config::LabConfig::auto_start)), and [`SetHidden`](session::SetHidden)
 //! when its window is hidden. [`SessionPhase`](session::SessionPhase) is a Bevy state.
 //!
@@ -267,11 +307,15 @@ pub mod config;
 pub mod diagnostics;
 #[cfg(feature = "window")]
 pub mod display;
+#[cfg(unix)]
+mod exit;
 #[cfg(feature = "hud")]
 pub mod hud;
 #[cfg(feature = "unstable-internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(feature = "matchbox")]
+mod life_cycle;
 pub mod metrics;
 pub mod offline;
 mod plugins;
@@ -293,6 +337,10 @@ pub use ggrs;
 
 #[cfg(feature = "matchbox")]
 pub use config::LabConfig;
+#[cfg(unix)]
+pub use exit::ExitOnSignalPlugin;
+#[cfg(feature = "matchbox")]
+pub use life_cycle::{JoinLab, JoinRefused, LeaveLab};
 pub use plugins::RollbackObserverPlugins;
 pub use rollback::RollbackLabSystems;
 #[cfg(feature = "matchbox")]
@@ -330,12 +378,12 @@ pub mod prelude {
     pub use crate::{Cause, Evidence, RouteCause, RouteChange, RoutePolicy, RouteState, Via};
     #[cfg(feature = "matchbox")]
     pub use crate::{
-        RollbackLabPlugins,
+        JoinLab, JoinRefused, LeaveLab, RollbackLabPlugins,
         config::{ConfigError, LabConfig, PlayerKind, StudyConfig},
         session::{
             Episode, EpisodeApp, EpisodeStarted, EpisodeStarting, LabRoom, LabSession,
             LabSocketPlugin, PeerNotice, ReadyForEpisode, RouteChanged, SessionError,
-            SessionFailed, SessionInfo, SessionPhase,
+            SessionFailed, SessionInfo, SessionPhase, WaitingFor, WaitingForPlayers,
         },
     };
     #[cfg(feature = "matchbox")]

@@ -250,6 +250,23 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.finished.drain(..keep);
     }
 
+    /// Forgets the running episode, which does not begin after all.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn abandon(&mut self) {
+        self.current = None;
+    }
+
+    /// Forgets every episode: another lab session begins. What was read of the messages stays read.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn restart(&mut self) {
+        let cursors = std::mem::take(&mut self.cursors);
+        *self = Self {
+            cursors,
+            hash_every: self.hash_every,
+            ..Self::default()
+        };
+    }
+
     /// Whether an episode runs.
     #[must_use]
     pub fn is_running(&self) -> bool {

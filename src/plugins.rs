@@ -85,21 +85,22 @@ mod lab {
     use bevy_matchbox::matchbox_socket::PeerId;
     use ggrs::Config;
 
-    use crate::clock::LabClock;
     use crate::config::LabConfig;
+    use crate::life_cycle::LifeCyclePlugin;
     use crate::record::LabRecordPlugin;
     use crate::rollback::ObservePlugin;
     use crate::session::SessionPlugin;
-    use crate::transport::LabNet;
-    use rollback_lab_link::conditions::Conditions;
 
-    /// Plays a lab session: room, routes, episodes, rollback messages, files.
+    /// Plays lab sessions: room, routes, episodes, rollback messages, files.
     ///
     /// Adds `GgrsPlugin` itself; the app brings `StatesPlugin` (or `DefaultPlugins`). The game adds
     /// its rollback state, its systems in `ReadInputs` and `GgrsSchedule`, and spawns its world on
     /// [`EpisodeStarting`](crate::session::EpisodeStarting). It ends an episode with
     /// [`Episode::end`](crate::session::Episode::end) or
     /// [`LabConfig::frame_limit`](method@crate::config::LabConfig::frame_limit).
+    ///
+    /// [`new`](Self::new) joins a room when the app starts; with [`idle`](Self::idle) the game joins with
+    /// [`JoinLab`](crate::JoinLab). Both leave with [`LeaveLab`](crate::LeaveLab) and can join again.
     ///
     /// ```no_run
     /// use bevy::{prelude::*, state::app::StatesPlugin};
@@ -120,27 +121,41 @@ mod lab {
     ///     .run();
     /// ```
     ///
+    /// On Unix it also makes an `AppExit` of SIGTERM, SIGHUP and Ctrl-C, so that a process that is ended
+    /// leaves its files: [`ExitOnSignalPlugin`](crate::ExitOnSignalPlugin), which can be disabled in the
+    /// group.
+    ///
     /// # Panics
     /// Adding it with a configuration that [`LabConfig::validate`] refuses, with that error; with a
     /// folder that cannot be written; or to a game whose input does not fit into a datagram.
     pub struct RollbackLabPlugins<C: Config<Address = PeerId>> {
-        lab: LabConfig,
+        lab: Option<LabConfig>,
         config: PhantomData<fn() -> C>,
     }
 
     impl<C: Config<Address = PeerId>> Default for RollbackLabPlugins<C> {
-        /// Plays with [`LabConfig::default`]: two players on a server on this machine.
+        /// The same as [`idle`](Self::idle).
         fn default() -> Self {
-            Self::new(LabConfig::default())
+            Self::idle()
         }
     }
 
     impl<C: Config<Address = PeerId>> RollbackLabPlugins<C> {
-        /// Plays a lab session with this configuration.
+        /// Plays a lab session with this configuration, from the start of the app on.
         #[must_use]
         pub fn new(config: LabConfig) -> Self {
             Self {
-                lab: config,
+                lab: Some(config),
+                config: PhantomData,
+            }
+        }
+
+        /// Begins in [`SessionPhase::Idle`](crate::session::SessionPhase::Idle): the game joins a room
+        /// with [`JoinLab`](crate::JoinLab), from a menu for example.
+        #[must_use]
+        pub fn idle() -> Self {
+            Self {
+                lab: None,
                 config: PhantomData,
             }
         }
@@ -148,42 +163,30 @@ mod lab {
 
     impl<C: Config<Address = PeerId>> PluginGroup for RollbackLabPlugins<C> {
         fn build(self) -> PluginGroupBuilder {
-            if let Err(error) = self.lab.validate() {
-                panic!("lab configuration: {error}");
-            }
-            PluginGroupBuilder::start::<Self>()
+            let (session, record) = match &self.lab {
+                None => (
+                    SessionPlugin::<C>::default(),
+                    LabRecordPlugin::<C>::default(),
+                ),
+                Some(lab) => {
+                    if let Err(error) = lab.validate() {
+                        panic!("lab configuration: {error}");
+                    }
+                    (
+                        SessionPlugin::<C>::new(lab.session_settings()),
+                        LabRecordPlugin::<C>::new(lab.record_settings()),
+                    )
+                }
+            };
+            let group = PluginGroupBuilder::start::<Self>()
                 .add(GgrsPlugin::<C>::default())
                 .add(ObservePlugin::<C>::default())
-                .add(SessionPlugin::<C>::new(self.lab.session_settings()))
-                .add(LabRecordPlugin::<C>::new(self.lab.record_settings()))
-                .add(NetworkPlugin { lab: self.lab })
+                .add(session)
+                .add(record)
+                .add(LifeCyclePlugin::<C>::new(self.lab));
+            #[cfg(unix)]
+            let group = group.add(crate::ExitOnSignalPlugin);
+            group
         }
-    }
-
-    /// Opens the network when the app starts, unless the app brings its own [`LabNet`].
-    struct NetworkPlugin {
-        lab: LabConfig,
-    }
-
-    impl Plugin for NetworkPlugin {
-        fn build(&self, app: &mut App) {
-            app.insert_resource(self.lab.clone())
-                .register_type::<LabConfig>()
-                .add_systems(
-                    PreStartup,
-                    open_network.run_if(not(resource_exists::<LabNet>)),
-                );
-        }
-    }
-
-    fn open_network(lab: Res<LabConfig>, clock: Res<LabClock>, mut commands: Commands) {
-        let conditions = Conditions::parse(&lab.conditions).unwrap_or_default();
-        commands.insert_resource(LabNet::open(
-            lab.matchbox_settings(),
-            clock.clone(),
-            lab.link_settings(),
-            &conditions,
-            lab.conditions_seed(),
-        ));
     }
 }

@@ -15,7 +15,7 @@ mod snapshots;
 #[cfg(feature = "matchbox")]
 pub use lab::SessionDocumentChanged;
 #[cfg(feature = "matchbox")]
-pub(crate) use lab::{LabRecordPlugin, RecordSettings};
+pub(crate) use lab::{LabRecordPlugin, RecordSettings, begin_session};
 pub(crate) use recorder::software;
 pub use recorder::{EpisodeEnded, RecordPlugin};
 pub use sink::WriteError;

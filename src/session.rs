@@ -28,7 +28,7 @@ use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame, PlayerHandle};
 
-pub use self::driver::LabSession;
+pub use self::driver::{LabSession, LeaveLab, WaitingFor, WaitingForPlayers};
 pub use self::episode::{Episode, EpisodeApp};
 pub(crate) use self::episode::{
     begin as begin_episode, plugin as build_episode, reset as reset_episode,
@@ -39,6 +39,7 @@ pub(crate) use self::focus::{Focus, FocusChanged};
 pub(crate) use self::lab_room::RoomsExpected;
 pub use self::lab_room::{LabRoom, LabSocketPlugin};
 pub use self::lobby::PlayerSlot;
+pub(crate) use self::network::PollNetworkSystems;
 use crate::rollback::RollbackLabSystems;
 use rollback_lab_link::route::RouteChange;
 
@@ -57,10 +58,13 @@ use rollback_lab_link::route::RouteChange;
 /// ```
 #[derive(States, Reflect, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SessionPhase {
-    /// Waiting for the server's answer.
+    /// In no room: a [`JoinLab`](crate::JoinLab) begins a session.
     #[default]
+    Idle,
+    /// Waiting for the server's answer.
     Connecting,
-    /// In the room, waiting for the other players.
+    /// In the room, waiting for the other players: [`WaitingForPlayers`] has the numbers. It comes again
+    /// when a player leaves or does not answer before the first frame.
     Gathering,
     /// All players are known; paths open and settings are compared.
     Meeting,
@@ -72,7 +76,9 @@ pub enum SessionPhase {
     Playing,
     /// The episode is over here; its packets flow until it is over on every peer.
     Ending,
-    /// All episodes are done.
+    /// This peer leaves: the others have been told, and acknowledge it.
+    Leaving,
+    /// All episodes are done, and the room is left: the app may exit.
     Finished,
     /// The session failed; [`SessionFailed`] holds the error.
     Failed,
@@ -83,6 +89,7 @@ impl SessionPhase {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Idle => "idle",
             Self::Connecting => "connecting",
             Self::Gathering => "gathering",
             Self::Meeting => "meeting",
@@ -90,6 +97,7 @@ impl SessionPhase {
             Self::Starting => "starting",
             Self::Playing => "playing",
             Self::Ending => "ending",
+            Self::Leaving => "leaving",
             Self::Finished => "finished",
             Self::Failed => "failed",
         }
@@ -125,7 +133,40 @@ pub struct SessionSettings {
     pub hello: rollback_lab_link::wire::Hello,
 }
 
-/// Who plays this lab session. Present from [`SessionPhase::Meeting`] on.
+impl SessionSettings {
+    /// Those of no session.
+    fn none() -> Self {
+        Self {
+            room: String::new(),
+            players: 0,
+            fps: 60,
+            input_delay: 0,
+            max_prediction: 8,
+            desync_interval: 10,
+            frame_limit: None,
+            episodes: None,
+            auto_start: true,
+            seed: None,
+            wait_timeout: Duration::ZERO,
+            hello: rollback_lab_link::wire::Hello {
+                wire_version: 0,
+                schema: String::new(),
+                game: String::new(),
+                game_version: String::new(),
+                players: 0,
+                fps: 0,
+                input_delay: 0,
+                max_prediction: 0,
+                desync_interval: 0,
+                config_digest: 0,
+                route_policy: 0,
+            },
+        }
+    }
+}
+
+/// Who plays this lab session. Present from [`SessionPhase::Meeting`] on, until the session ends in
+/// [`SessionPhase::Idle`] or its players gather again.
 ///
 /// ```
 /// use bevy::prelude::*;
@@ -213,6 +254,10 @@ pub(crate) struct EpisodeFinalized {
     pub(crate) digests: Vec<(PlayerHandle, Frame, u64)>,
 }
 
+/// An episode that was starting does not begin.
+#[derive(Message, Clone, Copy, Debug)]
+pub(crate) struct EpisodeAbandoned;
+
 /// Trigger it to start the next episode, where [`auto_start`](SessionSettings::auto_start) is off.
 ///
 /// ```
@@ -299,10 +344,20 @@ pub enum PeerNotice {
         /// When its message came.
         at: Duration,
     },
-    /// The peer is gone for good. A game with sessions of its own, of three players or more, goes on
-    /// without it: from this message on, not before, `disconnect_player` is safe. ggrs 0.13 panics when
-    /// it disconnects a player one frame after its last input, so the message waits until that is past,
-    /// and until the survivors have the same last inputs.
+    /// The player left or did not answer before the first frame: the others gather again.
+    TakenOff {
+        /// The player's handle among those who had gathered.
+        player: PlayerHandle,
+        /// When it was noticed.
+        at: Duration,
+        /// How it was noticed.
+        reason: &'static str,
+    },
+    /// The peer is gone for good: it left, or nothing came from it for 35 s by any path. A game with
+    /// sessions of its own, of three players or more, goes on without it: from this message on, not
+    /// before, `disconnect_player` is safe. ggrs 0.13 panics when it disconnects a player one frame
+    /// after its last input, so the message waits until that is past, and until the survivors have the
+    /// same last inputs.
     Gone {
         /// The remote player.
         player: PlayerHandle,
@@ -321,8 +376,8 @@ pub enum PeerNotice {
 /// Runs the lab session of `C` over the [`LabNet`](crate::transport::LabNet) resource: joins the room,
 /// meets the other players, and plays episodes.
 ///
-/// Part of [`RollbackLabPlugins`](crate::RollbackLabPlugins), which also inserts the network. It has no
-/// `Default`: a session needs a room.
+/// Part of [`RollbackLabPlugins`](crate::RollbackLabPlugins), which also inserts the network. Its default
+/// begins in [`SessionPhase::Idle`].
 ///
 /// ```no_run
 /// use bevy::prelude::*;
@@ -343,16 +398,26 @@ pub enum PeerNotice {
 /// Adding it to a game whose inputs cannot travel: one player's serialized input must fit into a
 /// datagram.
 pub struct SessionPlugin<C> {
-    settings: SessionSettings,
+    settings: Option<SessionSettings>,
     config: PhantomData<fn() -> C>,
 }
 
+impl<C> Default for SessionPlugin<C> {
+    /// No session yet.
+    fn default() -> Self {
+        Self {
+            settings: None,
+            config: PhantomData,
+        }
+    }
+}
+
 impl<C> SessionPlugin<C> {
-    /// A session by `settings`.
+    /// A session by `settings`, over the network that is in the world when the app starts.
     #[must_use]
     pub fn new(settings: SessionSettings) -> Self {
         Self {
-            settings,
+            settings: Some(settings),
             config: PhantomData,
         }
     }
@@ -365,21 +430,32 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             "{}",
             lab_room::ONE_OF_TWO
         );
-        app.insert_resource(self.settings.clone())
-            .insert_resource(LabSession::<C>::new(self.settings.clone()))
-            .init_state::<SessionPhase>()
+        let session = match &self.settings {
+            Some(settings) => {
+                app.insert_resource(settings.clone());
+                LabSession::<C>::new(settings.clone())
+            }
+            None => LabSession::<C>::idle(SessionSettings::none()),
+        };
+        app.insert_state(session.phase())
+            .insert_resource(session)
+            .register_type::<WaitingFor>()
+            .register_type::<WaitingForPlayers>()
+            .register_type::<LeaveLab>()
             .register_type::<SessionPhase>()
             .register_type::<EpisodeStarting>()
             .register_type::<EpisodeStarted>()
             .register_type::<ReadyForEpisode>()
             .add_message::<EpisodeStopped>()
             .add_message::<EpisodeFinalized>()
+            .add_message::<EpisodeAbandoned>()
             .add_plugins((
                 network::plugin::<C>,
                 episode::plugin,
                 focus::FocusPlugin::<C>(PhantomData),
             ))
             .add_observer(driver::record_ready::<C>)
+            .add_observer(driver::request_leave::<C>)
             .add_systems(
                 PreUpdate,
                 (

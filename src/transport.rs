@@ -265,6 +265,7 @@ impl LabNet {
 
     /// Queues a control message to one peer; it is repeated until acknowledged.
     pub(crate) fn send_control(&self, peer: PeerId, message: ControlMessage) {
+        self.game().count_control(peer);
         self.order(Order::Control(peer, message));
     }
 
@@ -335,6 +336,12 @@ impl LabNet {
         self.game().set_skew(frames);
     }
 
+    /// Tells the server whether the match has begun: from then on it keeps the slot of a member that it
+    /// lost.
+    pub(crate) fn set_running(&self, running: bool) {
+        self.order(Order::SetRunning(running));
+    }
+
     /// Sets whether this peer's tab or window is hidden, in the headers of its packets.
     /// [`SetHidden`](crate::session::SetHidden) does it for a lab session.
     pub fn set_hidden(&self, hidden: bool) {
@@ -344,6 +351,12 @@ impl LabNet {
     /// Reads the link to `peer`, as of the network task's last report: a few milliseconds ago.
     pub fn link<R>(&self, peer: PeerId, read: impl FnOnce(&LinkSnapshot) -> R) -> Option<R> {
         self.game().view(peer).map(|view| read(&view.link))
+    }
+
+    /// Control messages that `peer` has not acknowledged, those included that the network task has not
+    /// taken yet.
+    pub(crate) fn unacked_control(&self, peer: PeerId) -> usize {
+        self.game().unacked_control(peer)
     }
 
     /// Whether every peer of the session can be reached by some path.

@@ -11,15 +11,17 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Config;
 
 use super::links::{LinkWatch, millis, record_links};
-use super::recorder::{RecordPlugin, RecordSchedule, SendQueue, fine_origin, report_outcomes};
-use super::sink::RecordSink;
+use super::recorder::{
+    RecordPlugin, RecordSchedule, SendQueue, change_folder, fine_origin, report_outcomes,
+};
+use super::sink::{RecordSink, SinkError};
 use super::{EndReason, Phase, Player, SessionDocument, SessionMeta};
 use crate::clock::LabClock;
 use crate::metrics::{EpisodeMeta, SessionMetrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::session::{
-    EpisodeFinalized, EpisodeStarting, EpisodeStopped, Focus, LabSession, SessionFailed,
-    SessionInfo, SessionPhase,
+    EpisodeAbandoned, EpisodeFinalized, EpisodeStarting, EpisodeStopped, Focus, LabSession,
+    SessionFailed, SessionInfo, SessionPhase,
 };
 use crate::transport::LabNet;
 use rollback_lab_link::link::LinkSnapshot;
@@ -32,6 +34,8 @@ struct Template(EpisodeMeta);
 #[derive(Resource)]
 struct Trail {
     document: SessionDocument,
+    /// The session as this peer is configured, before the players are known.
+    session: SessionMeta,
     phase: Option<SessionPhase>,
     joined: Option<Duration>,
     /// Where it was written last: before all players are known, under a provisional id.
@@ -75,6 +79,13 @@ pub(crate) struct LabRecordPlugin<C> {
     config: PhantomData<fn() -> C>,
 }
 
+impl<C> Default for LabRecordPlugin<C> {
+    /// Without files until [`begin_session`] names a folder.
+    fn default() -> Self {
+        Self::new(RecordSettings::default())
+    }
+}
+
 impl<C> LabRecordPlugin<C> {
     /// A record by `settings`.
     #[must_use]
@@ -93,31 +104,16 @@ impl<C: Config<Address = PeerId>> Plugin for LabRecordPlugin<C> {
     }
 }
 
-fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) {
-    let clock = app.world().resource::<LabClock>().clone();
-    template.origin_unix_ms = clock.origin_unix_ms();
-    template.origin_unix_us = fine_origin(&clock);
-    template.clock_resolution_us = Some(u64::from(clock.step_us()));
-    let trail = Trail {
-        document: SessionDocument::new(
-            template.software.clone(),
-            template.session.clone(),
-            clock.origin_unix_ms(),
-        ),
-        phase: None,
-        joined: None,
-        written: None,
-    };
+fn build<C: Config<Address = PeerId>>(app: &mut App, template: EpisodeMeta) {
+    describe(app.world_mut(), template);
     app.insert_resource(SessionMetrics::<C::Input>::default())
-        .insert_resource(Template(template))
-        .insert_resource(trail)
         .init_resource::<LinkWatch>()
         .add_observer(begin_episode::<C>)
         .add_observer(record_failure);
     app.add_systems(
         RecordSchedule,
         (
-            (record_links::<C>, close_stopped::<C>)
+            (record_links::<C>, close_stopped::<C>, drop_abandoned::<C>)
                 .chain()
                 .after(crate::metrics::fold_metrics::<C::Input>)
                 .in_set(RollbackLabSystems::Measure),
@@ -127,6 +123,41 @@ fn build<C: Config<Address = PeerId>>(app: &mut App, mut template: EpisodeMeta) 
                 .before(report_outcomes),
         ),
     );
+}
+
+/// Sets what is known of the lab session and its episodes, by the clock as it is now.
+fn describe(world: &mut World, mut template: EpisodeMeta) {
+    let clock = world.resource::<LabClock>().clone();
+    template.origin_unix_ms = clock.origin_unix_ms();
+    template.origin_unix_us = fine_origin(&clock);
+    template.clock_resolution_us = Some(u64::from(clock.step_us()));
+    world.insert_resource(Trail {
+        document: SessionDocument::new(
+            template.software.clone(),
+            template.session.clone(),
+            clock.origin_unix_ms(),
+        ),
+        session: template.session.clone(),
+        phase: None,
+        joined: None,
+        written: None,
+    });
+    world.insert_resource(Template(template));
+}
+
+/// Another lab session begins in this app: nothing of the last one is in its files.
+///
+/// # Errors
+/// The folder cannot be written; the record is unchanged then.
+pub(crate) fn begin_session<C: Config<Address = PeerId>>(
+    world: &mut World,
+    settings: RecordSettings,
+) -> Result<(), SinkError> {
+    change_folder(world, settings.export_dir)?;
+    describe(world, settings.template);
+    world.resource_mut::<SessionMetrics<C::Input>>().restart();
+    world.resource_mut::<LinkWatch>().restart();
+    Ok(())
 }
 
 fn begin_episode<C: Config<Address = PeerId>>(
@@ -224,6 +255,16 @@ fn close_stopped<C: Config<Address = PeerId>>(
     }
 }
 
+/// The players gather again, or leave, before the first frame: there is nothing to write.
+fn drop_abandoned<C: Config<Address = PeerId>>(
+    mut abandoned: MessageReader<EpisodeAbandoned>,
+    mut metrics: ResMut<SessionMetrics<C::Input>>,
+) {
+    if abandoned.read().count() > 0 {
+        metrics.abandon();
+    }
+}
+
 /// Every peer has reported its end, or will not any more: the document is complete.
 fn write_settled<C: Config<Address = PeerId>>(
     mut settled: MessageReader<EpisodeFinalized>,
@@ -259,7 +300,8 @@ fn keep_trail<C: Config<Address = PeerId>>(
     mut commands: Commands,
 ) {
     let phase = session.phase();
-    if trail.phase == Some(phase) {
+    // In `Idle` the document is complete, and without a network there is none.
+    if trail.phase == Some(phase) || phase == SessionPhase::Idle || !session.has_joined() {
         return;
     }
     let now = clock.now();
@@ -276,7 +318,10 @@ fn keep_trail<C: Config<Address = PeerId>>(
         });
     }
     match phase {
-        SessionPhase::Gathering => trail.joined = Some(now),
+        // Players may gather several times.
+        SessionPhase::Gathering => {
+            trail.joined.get_or_insert(now);
+        }
         SessionPhase::Playing if trail.document.waited_ms.is_none() => {
             trail.document.waited_ms = trail.joined.map(|joined| millis(now - joined));
         }
@@ -286,6 +331,7 @@ fn keep_trail<C: Config<Address = PeerId>>(
         let end_reason = &mut trail.document.end_reason;
         end_reason.get_or_insert_with(|| reason.into());
     }
+    trail.document.session = trail.session.clone();
     match &info {
         Some(info) => describe_session(&mut trail.document.session, info),
         // Only this peer is known so far: the trail has a provisional id.
@@ -309,5 +355,9 @@ fn keep_trail<C: Config<Address = PeerId>>(
 }
 
 fn record_failure(failed: On<SessionFailed>, mut trail: ResMut<Trail>) {
-    trail.document.end_reason = Some(failed.error.end_reason().into());
+    let end_reason = failed.error.end_reason();
+    trail
+        .document
+        .end_reason
+        .get_or_insert_with(|| end_reason.into());
 }

@@ -84,6 +84,12 @@ impl LinkWatch {
         self.next_sample = now + SAMPLE_EVERY;
     }
 
+    /// Another lab session begins, with other peers.
+    pub(super) fn restart(&mut self) {
+        self.links.clear();
+        self.departures.clear();
+    }
+
     /// The links as they stand: the last report of an episode counts.
     pub(super) fn report<I>(&self, net: &LabNet, metrics: &mut SessionMetrics<I>)
     where
@@ -296,6 +302,8 @@ pub(super) fn record_links<C: Config>(
                     Some("the connection to the server was lost"),
                 );
             }
+            // No episode has begun.
+            PeerNotice::TakenOff { .. } => {}
             PeerNotice::Hidden { player, at } => metrics.record_peer_hidden(*player, *at),
             PeerNotice::Visible { player, at } => metrics.record_peer_visible(*player, *at),
         }

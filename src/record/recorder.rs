@@ -125,6 +125,7 @@ impl<C: Config> Plugin for RecordPlugin<C> {
             .init_resource::<EpisodeRecord>()
             .init_resource::<InputTiming>()
             .init_resource::<SendQueue>()
+            .init_resource::<EarlierSinks>()
             .insert_resource(self.sink());
         if self.lab {
             build_lab::<C>(app);
@@ -376,14 +377,54 @@ fn log_summary(document: &EpisodeDocument, summary: &LiveNumbers) {
     }
 }
 
+/// Sinks of earlier lab sessions with files still on their way, or kept in memory.
+#[derive(Resource, Default)]
+pub(super) struct EarlierSinks(Vec<RecordSink>);
+
+/// Files go to `folder` from now on. Those on their way still arrive where they should, and those that
+/// could not be written are tried again.
+///
+/// # Errors
+/// Nothing can be written there; the sink is unchanged then.
+#[cfg(feature = "matchbox")]
+pub(super) fn change_folder(world: &mut World, folder: Option<PathBuf>) -> Result<(), SinkError> {
+    for sink in &mut world.resource_mut::<EarlierSinks>().0 {
+        sink.retry();
+    }
+    // A page has no folders.
+    if cfg!(target_arch = "wasm32") || world.resource::<RecordSink>().folder() == folder.as_deref()
+    {
+        return Ok(());
+    }
+    let next = match folder {
+        Some(folder) => open_folder(&folder)?,
+        None => RecordSink::in_memory(),
+    };
+    let before = std::mem::replace(&mut *world.resource_mut::<RecordSink>(), next);
+    if !before.is_quiet() || before.kept() > 0 {
+        world.resource_mut::<EarlierSinks>().0.push(before);
+    }
+    Ok(())
+}
+
 pub(super) fn report_outcomes(
     mut sink: ResMut<RecordSink>,
+    mut earlier: ResMut<EarlierSinks>,
     mut send_queue: ResMut<SendQueue>,
     mut commands: Commands,
 ) {
     for event in sink.bypass_change_detection().poll() {
         report(event, &mut send_queue, &mut commands);
     }
+    if earlier.0.is_empty() {
+        return;
+    }
+    for sink in &mut earlier.0 {
+        for event in sink.poll() {
+            report(event, &mut send_queue, &mut commands);
+        }
+    }
+    earlier.0.retain(|sink| !sink.is_quiet() || sink.kept() > 0);
 }
 
 fn report(event: SinkEvent, send_queue: &mut SendQueue, commands: &mut Commands) {
@@ -410,13 +451,16 @@ fn report(event: SinkEvent, send_queue: &mut SendQueue, commands: &mut Commands)
 /// The app exits: waits for its last files.
 fn flush_on_exit(
     mut sink: ResMut<RecordSink>,
+    mut earlier: ResMut<EarlierSinks>,
     mut send_queue: ResMut<SendQueue>,
     mut commands: Commands,
 ) {
-    for event in sink.flush(EXIT_WAIT) {
-        report(event, &mut send_queue, &mut commands);
-    }
-    if sink.kept() > 0 {
-        error!("{} files could not be written and are lost", sink.kept());
+    for sink in earlier.0.iter_mut().chain([&mut *sink]) {
+        for event in sink.flush(EXIT_WAIT) {
+            report(event, &mut send_queue, &mut commands);
+        }
+        if sink.kept() > 0 {
+            error!("{} files could not be written and are lost", sink.kept());
+        }
     }
 }

@@ -89,7 +89,7 @@ impl<C: Config> TraceLog<C> {
     }
 
     /// Reads this clock from now on.
-    pub(super) fn follow(&mut self, clock: &LabClock) {
+    pub(crate) fn follow(&mut self, clock: &LabClock) {
         self.clock = clock.clone();
     }
 

@@ -2,29 +2,36 @@
 //! step per update. The only place that builds, moves and drops ggrs sessions.
 //!
 //! `listen.rs` takes in what came, `meet.rs` holds the phases until all players are there and agree,
-//! `start.rs` the way into an episode, `play.rs` the episode, its end and leaving the room.
+//! `start.rs` the way into an episode, `play.rs` the episode and its end, `leave.rs` leaving the room.
 
+mod leave;
 mod listen;
 mod meet;
 mod play;
 mod start;
 mod stuck;
+mod waiting;
 
 use std::time::Duration;
 
 use bevy::ecs::message::MessageCursor;
 use bevy::prelude::*;
+use bevy_ggrs::{ConfirmedFrameCount, Session};
 use bevy_matchbox::matchbox_socket::PeerId;
-use ggrs::{Config, Frame, P2PSession};
+use ggrs::{Config, Frame, NULL_FRAME, P2PSession};
 
+use self::leave::LEAVE_MAX;
+pub use self::leave::LeaveLab;
+pub(super) use self::leave::{leave_on_exit, request_leave};
+pub use self::waiting::{WaitingFor, WaitingForPlayers};
 use super::lobby;
 use super::margin::MarginWatch;
 use super::room::RoomView;
 use super::routes::PendingRoutes;
 use super::standstill::Standstill;
 use super::{
-    EpisodeStarted, EpisodeStarting, ReadyForEpisode, SessionError, SessionFailed, SessionPhase,
-    SessionSettings, episode,
+    EpisodeAbandoned, EpisodeStarted, EpisodeStarting, ReadyForEpisode, SessionError,
+    SessionFailed, SessionPhase, SessionSettings, episode,
 };
 use crate::clock::LabClock;
 use crate::rollback::SessionEvent;
@@ -80,11 +87,19 @@ struct Ended {
 pub struct LabSession<C: Config<Address = PeerId>> {
     settings: SessionSettings,
     phase: SessionPhase,
+    /// A network belongs to this session: it was joined, and `Idle` has not come since.
+    joined: bool,
     /// When the phase began.
     since: Duration,
     /// The first step: how long an app takes to start is not held against the server.
     opened_at: Option<Duration>,
     room: RoomView,
+    /// How long the players were waited for before they gathered last, and were not complete again.
+    waited: Duration,
+    /// Why a player was taken off last, before the first frame.
+    taken_off: Option<SessionError>,
+    /// Handshakes of the first episode that did not finish.
+    failed_handshakes: u32,
     session_id: String,
     /// Peers whose `hello` came and agrees.
     greeted: Vec<PeerId>,
@@ -107,10 +122,17 @@ pub struct LabSession<C: Config<Address = PeerId>> {
     desync: Option<Frame>,
     /// The ggrs session of an episode that stopped here and may go on elsewhere.
     lingering: Option<P2PSession<C>>,
+    /// The newest frame confirmed while the game had its ggrs session.
+    confirmed: Frame,
     failure: Option<SessionError>,
-    quit: bool,
-    /// The room is left.
-    closed: bool,
+    /// How the session ended, for its document.
+    end: Option<&'static str>,
+    /// The game wants to leave, since the last step.
+    leave_requested: bool,
+    /// Since when this peer is leaving by its own wish: `Idle` follows.
+    quit_at: Option<Duration>,
+    /// When the room was left.
+    closed_at: Option<Duration>,
     session_events: MessageCursor<SessionEvent>,
     events: Vec<NetEvent>,
     control: Vec<(PeerId, ControlMessage)>,
@@ -118,11 +140,25 @@ pub struct LabSession<C: Config<Address = PeerId>> {
 }
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
-    pub(super) fn new(settings: SessionSettings) -> Self {
+    /// A session that connects by `settings`.
+    pub(crate) fn new(settings: SessionSettings) -> Self {
+        Self {
+            phase: SessionPhase::Connecting,
+            joined: true,
+            ..Self::idle(settings)
+        }
+    }
+
+    /// No session yet.
+    pub(crate) fn idle(settings: SessionSettings) -> Self {
         Self {
             room: RoomView::new(settings.room.clone(), settings.players),
             settings,
-            phase: SessionPhase::Connecting,
+            phase: SessionPhase::Idle,
+            joined: false,
+            waited: Duration::ZERO,
+            taken_off: None,
+            failed_handshakes: 0,
             since: Duration::ZERO,
             opened_at: None,
             session_id: String::new(),
@@ -140,9 +176,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             margin: MarginWatch::default(),
             desync: None,
             lingering: None,
+            confirmed: NULL_FRAME,
             failure: None,
-            quit: false,
-            closed: false,
+            end: None,
+            leave_requested: false,
+            quit_at: None,
+            closed_at: None,
             session_events: MessageCursor::default(),
             events: Vec::new(),
             control: Vec::new(),
@@ -164,14 +203,25 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     /// How the session ended, for its document; none while it lives.
     pub(crate) fn end_reason(&self) -> Option<&'static str> {
-        match (self.phase, &self.failure) {
-            (SessionPhase::Finished | SessionPhase::Failed, Some(error)) => {
-                Some(error.end_reason())
-            }
-            (SessionPhase::Finished, None) if self.quit => Some("localQuit"),
-            (SessionPhase::Finished, None) => Some("completed"),
-            _ => None,
-        }
+        self.end
+    }
+
+    /// Whether a network belongs to this session.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Name of the room.
+    pub(crate) fn room(&self) -> &str {
+        &self.settings.room
+    }
+
+    /// Fails without ever having had a network.
+    pub(crate) fn refuse(&mut self, error: SessionError) {
+        self.phase = SessionPhase::Failed;
+        self.joined = false;
+        self.end = Some(error.end_reason());
+        self.failure = Some(error);
     }
 
     /// The id under which a peer writes its session document until all players are known: of the
@@ -188,9 +238,13 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         Some(lobby::session_id(room, &alone, self.room.nonce()))
     }
 
+    /// The epoch of the running or next episode. It counts from a number that only those share who have
+    /// gathered together: before the first frame another player may take the place of one who left, and
+    /// what was on its way to the old group is none of the new one's.
     fn epoch(&self) -> u16 {
-        // A remainder fits. The last value stands for no episode at all.
-        (self.number % u32::from(IDLE_EPOCH)) as u16
+        // Remainders fit. The last value stands for no episode at all.
+        let first = lobby::first_epoch(&self.session_id, IDLE_EPOCH);
+        ((u32::from(first) + self.number % u32::from(IDLE_EPOCH)) % u32::from(IDLE_EPOCH)) as u16
     }
 
     /// Reports to every other peer that this one's tab or window is hidden, or visible again.
@@ -215,6 +269,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     /// One step, from what came to what is due.
     fn step(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self.phase == SessionPhase::Idle {
+            // A network in the world is for the session to come.
+            self.leave_requested = false;
+            return;
+        }
+        self.follow_session(world);
         self.receive(world, net, now);
         self.notice_gone(world, net, now);
         if let Some(error) = self.failure.take() {
@@ -224,7 +284,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 self.fail(world, net, now, error);
             }
         }
+        if std::mem::take(&mut self.leave_requested) {
+            self.quit(world, net, now);
+        }
         match self.phase {
+            SessionPhase::Idle => {}
             SessionPhase::Connecting => self.connecting(world, net, now),
             SessionPhase::Gathering => self.gathering(world, net, now),
             SessionPhase::Meeting => self.meeting(world, net, now),
@@ -232,12 +296,38 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             SessionPhase::Starting => self.starting(world, net, now),
             SessionPhase::Playing => self.playing(world, net, now),
             SessionPhase::Ending => self.ending(world, net, now),
-            SessionPhase::Finished | SessionPhase::Failed => self.finished(net, now),
+            SessionPhase::Leaving => self.leaving(world, net, now),
+            SessionPhase::Finished | SessionPhase::Failed => self.bid_farewell(net, now, LEAVE_MAX),
+        }
+        self.show_waiting(world, net, now);
+    }
+
+    /// Keeps how far the episode is confirmed: `bevy_ggrs` starts its counts again when its session is
+    /// gone.
+    fn follow_session(&mut self, world: &World) {
+        if world.contains_resource::<Session<C>>() {
+            self.confirmed = world.resource::<ConfirmedFrameCount>().0;
         }
     }
 
+    /// Whether nothing that comes can change how the session ends.
     fn is_over(&self) -> bool {
-        matches!(self.phase, SessionPhase::Finished | SessionPhase::Failed)
+        matches!(
+            self.phase,
+            SessionPhase::Idle
+                | SessionPhase::Leaving
+                | SessionPhase::Finished
+                | SessionPhase::Failed
+        )
+    }
+
+    /// Whether players may still come and go: before the first frame, once a group has gathered.
+    fn is_open(&self) -> bool {
+        let met = matches!(
+            self.phase,
+            SessionPhase::Meeting | SessionPhase::Between | SessionPhase::Starting
+        );
+        met && self.number == 0
     }
 
     fn enter(&mut self, world: &mut World, phase: SessionPhase, now: Duration) {
@@ -251,32 +341,34 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         world.resource_mut::<NextState<SessionPhase>>().set(phase);
     }
 
+    /// The session cannot go on, unless the room is open: then the players who did not answer are taken
+    /// off, and the others gather again.
     fn fail(&mut self, world: &mut World, net: &LabNet, now: Duration, error: SessionError) {
+        let off = self.unanswering(net, now, &error);
+        if !off.is_empty() {
+            self.taken_off = Some(error);
+            self.take_off_silent(world, net, now, &off);
+            return;
+        }
         error!("lab session failed: {error}");
         let reason = bye_reason(&error);
         self.send_to_all(net, &ControlMessage::Bye { reason });
         self.stop_here(world, now, error.end_reason(), true);
         self.finalize(world);
         // An episode that was still waiting or shaking hands must not begin after all.
-        self.close_episode(world, net, now);
+        self.abandon(world, net, now);
+        self.end = Some(error.end_reason());
         self.failure = Some(error.clone());
         self.enter(world, SessionPhase::Failed, now);
         self.triggers.push(Trigger::Failed(SessionFailed { error }));
     }
 
-    /// The app exits: cuts a running episode short and leaves.
-    fn leave(&mut self, world: &mut World, net: &LabNet, now: Duration) {
-        if self.is_over() {
-            return;
+    /// Ends the ggrs session, and drops the record of an episode that did not begin.
+    fn abandon(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self.phase == SessionPhase::Starting {
+            world.write_message(EpisodeAbandoned);
         }
-        let reason = ByeReason::Left;
-        self.send_to_all(net, &ControlMessage::Bye { reason });
-        self.stop_here(world, now, "localQuit", true);
-        self.finalize(world);
         self.close_episode(world, net, now);
-        self.phase = SessionPhase::Finished;
-        self.quit = true;
-        net.flush_and_wait();
     }
 }
 
@@ -291,12 +383,13 @@ fn bye_reason(error: &SessionError) -> ByeReason {
 
 /// Steps the session, then triggers the observers of what happened.
 pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
-    let Some(net) = world.get_resource::<LabNet>().cloned() else {
-        return;
-    };
+    let net = world.get_resource::<LabNet>().cloned();
     let now = world.resource::<LabClock>().now();
     let triggers = world.try_resource_scope(|world, mut session: Mut<LabSession<C>>| {
-        session.step(world, &net, now);
+        match &net {
+            Some(net) => session.step(world, net, now),
+            None => session.step_offline(world, now),
+        }
         std::mem::take(&mut session.triggers)
     });
     for trigger in triggers.unwrap_or_default() {
@@ -317,18 +410,4 @@ pub(super) fn record_ready<C: Config<Address = PeerId>>(
     mut session: ResMut<LabSession<C>>,
 ) {
     session.game_ready = true;
-}
-
-/// Leaves the room when the app exits, so that the file of a running episode is written.
-pub(super) fn leave_on_exit<C: Config<Address = PeerId>>(world: &mut World) {
-    let exiting = world
-        .get_resource::<Messages<AppExit>>()
-        .is_some_and(|exits| !exits.is_empty());
-    let Some(net) = world.get_resource::<LabNet>().cloned().filter(|_| exiting) else {
-        return;
-    };
-    let now = world.resource::<LabClock>().now();
-    world.try_resource_scope(|world, mut session: Mut<LabSession<C>>| {
-        session.leave(world, &net, now);
-    });
 }

@@ -25,6 +25,19 @@ use crate::rollback::trace::MAX_PLAYERS;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
+    /// The configuration of a [`JoinLab`](crate::JoinLab) cannot work.
+    #[error("lab configuration: {error}")]
+    Config {
+        /// The setting, its value, and the values that can: the text of a
+        /// [`ConfigError`](crate::config::ConfigError).
+        error: String,
+    },
+    /// The files of a [`JoinLab`](crate::JoinLab) could not be written.
+    #[error("{error}")]
+    Output {
+        /// The folder, and why nothing can be written there.
+        error: String,
+    },
     /// The signaling server did not answer.
     #[error("{error}; is `rollback-lab serve` running there?")]
     ServerUnreachable {
@@ -187,7 +200,9 @@ impl SessionError {
     pub(crate) fn end_reason(&self) -> &'static str {
         match self {
             Self::ServerUnreachable { .. } | Self::ServerLost { .. } => "serverLost",
-            Self::RoomRefused { .. }
+            Self::Config { .. }
+            | Self::Output { .. }
+            | Self::RoomRefused { .. }
             | Self::Mismatch { .. }
             | Self::PacketsRefused { .. }
             | Self::InputsTooLarge { .. } => "refused",

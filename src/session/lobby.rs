@@ -63,6 +63,12 @@ pub(super) fn session_id(room: &str, player_slots: &[PlayerSlot], nonce: &[u8; 1
     format!("{:016x}{:016x}", half(0x6c61_6273), half(0x6573_7369))
 }
 
+/// The epoch of the first episode of a session, below `limit`: a hash of the session's id.
+pub(super) fn first_epoch(session_id: &str, limit: u16) -> u16 {
+    let hash = seahash::hash(session_id.as_bytes()) % u64::from(limit);
+    u16::try_from(hash).expect("a remainder of 16 bits fits")
+}
+
 /// The seed of an episode: configured plus its number, or a hash of session id and number.
 pub(super) fn episode_seed(configured: Option<u64>, session_id: &str, number: u32) -> u64 {
     if let Some(seed) = configured {

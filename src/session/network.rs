@@ -18,7 +18,7 @@ use crate::transport::LabNet;
 
 /// The network is polled. What inserts the [`LabNet`] resource runs before.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PollNetworkSystems;
+pub(crate) struct PollNetworkSystems;
 
 /// # Panics
 /// One player's serialized input does not fit into a datagram.

@@ -17,12 +17,12 @@ use rollback_lab_link::wire::relay::{DropReason, Notice};
 /// How long a server that took the connection may stay silent. Above the 17 s of three attempts to
 /// connect, whose own errors are more precise.
 const CONNECTING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Silence on both paths after which the server's report that a peer is gone is believed.
-const GONE_SILENCE: Duration = Duration::from_secs(1);
 /// Silence of a peer on both paths after which it is gone. Above the 30 s after which ICE gives up a
-/// path, so that a failover always fits inside; peers that are gone for good are mostly known earlier,
-/// by `bye` or the server's report.
+/// path, so that a failover always fits inside. Lost is not left: a peer that left is known earlier by
+/// its `bye`, and what the server lost may still play.
 const LOST_SILENCE: Duration = Duration::from_secs(35);
+/// The reason where that was the sign.
+const SILENT: &str = "nothing came from it for 35 s";
 
 /// What an event of the network means beyond who is there.
 #[derive(Debug, PartialEq)]
@@ -43,6 +43,30 @@ pub(super) enum RoomEvent {
     },
     /// The room cannot be joined, or not completed.
     Failed(SessionError),
+}
+
+/// A member of the room that does not count as one of its players, before the first frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Absence {
+    /// It sent `bye`, and counts again when it sends `hello`.
+    Left,
+    /// It did not answer in time, or this peer did not answer it. It counts again when anything has come
+    /// from it since then.
+    Silent {
+        /// When that was noticed.
+        since: Duration,
+    },
+}
+
+/// A player who is not there any more, before the first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Absent {
+    /// The player's handle among those who had gathered.
+    pub(super) player: PlayerHandle,
+    /// The peer.
+    pub(super) peer: PeerId,
+    /// How that was noticed.
+    pub(super) reason: &'static str,
 }
 
 impl RoomEvent {
@@ -82,7 +106,9 @@ pub(super) struct RoomView {
     /// Empty until the room is complete; fixed from then on.
     player_slots: Vec<PlayerSlot>,
     left: Vec<(PeerId, ByeReason)>,
-    suspected: Vec<PeerId>,
+    absent: Vec<(PeerId, Absence)>,
+    /// Why the connection to the server was lost, while it is.
+    server_lost: Option<String>,
     gone: Vec<(PeerId, &'static str)>,
 }
 
@@ -99,7 +125,8 @@ impl RoomView {
             nonce: [0; 16],
             player_slots: Vec::new(),
             left: Vec::new(),
-            suspected: Vec::new(),
+            absent: Vec::new(),
+            server_lost: None,
             gone: Vec::new(),
         }
     }
@@ -114,6 +141,7 @@ impl RoomView {
             }
             NetEvent::Roster(roster) => {
                 self.listed = true;
+                self.server_lost = None;
                 self.nonce = roster.nonce;
                 self.members = roster
                     .members
@@ -134,16 +162,15 @@ impl RoomView {
                 None
             }
             NetEvent::DirectClosed(peer) => {
-                if self.stock && self.player_slots.is_empty() {
+                // The slots of a match that runs do not follow from the members.
+                if self.stock {
                     self.members.retain(|(_, member)| *member != peer);
                 }
                 None
             }
-            NetEvent::Notice(Notice::PeerGone { slot }) => {
-                let gone = self.members.iter().find(|(member, _)| *member == slot);
-                self.suspected.extend(gone.map(|(_, peer)| *peer));
-                None
-            }
+            // Lost is not left: the server's connection to a peer says nothing about the others', and
+            // before the first frame the roster says who is there.
+            NetEvent::Notice(Notice::PeerGone { .. }) => None,
             NetEvent::Notice(Notice::Dropped { reason, count }) => {
                 Some(RoomEvent::RelayDropped { count, reason })
             }
@@ -162,12 +189,18 @@ impl RoomView {
                 let room = self.name.clone();
                 Some(RoomEvent::Failed(SessionError::ServerLost { room, reason }))
             }
-            NetEvent::ServerLost { reason } => Some(RoomEvent::ServerLost { reason }),
+            NetEvent::ServerLost { reason } => {
+                self.server_lost = Some(reason.clone());
+                Some(RoomEvent::ServerLost { reason })
+            }
             NetEvent::TaskFailed { error } => {
                 Some(RoomEvent::Failed(SessionError::NetworkTask { error }))
             }
-            NetEvent::Notice(Notice::Lost { .. } | Notice::Back { .. })
-            | NetEvent::ServerResumed { .. } => None,
+            NetEvent::ServerResumed { .. } => {
+                self.server_lost = None;
+                None
+            }
+            NetEvent::Notice(Notice::Lost { .. } | Notice::Back { .. }) => None,
             // For the links, which have taken it.
             NetEvent::ClockAnswered { .. } => None,
         }
@@ -203,7 +236,7 @@ impl RoomView {
         let Some(local) = self.local.filter(|_| self.player_slots.is_empty()) else {
             return Ok(!self.player_slots.is_empty());
         };
-        let members = self.present();
+        let members = self.attending();
         if members.len() < self.players {
             return Ok(false);
         }
@@ -218,6 +251,13 @@ impl RoomView {
         }
         self.player_slots = player_slots;
         Ok(true)
+    }
+
+    /// Who is there and counts as a player, in order, this peer included.
+    pub(super) fn attending(&self) -> Vec<(u8, PeerId)> {
+        let mut members = self.present();
+        members.retain(|(_, peer)| !self.absent.iter().any(|(absent, _)| absent == peer));
+        members
     }
 
     /// Who is there now, in order, this peer included.
@@ -303,6 +343,112 @@ impl RoomView {
         &self.nonce
     }
 
+    /// Opens the slots of a room that had been complete, for players who are there then.
+    ///
+    /// # Errors
+    /// Without the server nobody can come.
+    pub(super) fn reopen(&mut self) -> Result<(), SessionError> {
+        self.player_slots.clear();
+        self.gone.clear();
+        self.left.clear();
+        match self.server_lost.clone() {
+            None => Ok(()),
+            Some(reason) => {
+                let room = self.name.clone();
+                Err(SessionError::ServerLost { room, reason })
+            }
+        }
+    }
+
+    /// A member does not count as a player until anything comes from it after `now`.
+    pub(super) fn set_aside(&mut self, peer: PeerId, now: Duration) {
+        self.readmit(peer);
+        self.absent.push((peer, Absence::Silent { since: now }));
+    }
+
+    /// A member sent `bye` while no slots are assigned, or before the first frame.
+    pub(super) fn record_absence(&mut self, peer: PeerId, reason: ByeReason, now: Duration) {
+        self.readmit(peer);
+        let absence = match reason {
+            // It is there, and took this peer for gone.
+            ByeReason::PeerGone { .. } => Absence::Silent { since: now },
+            _ => Absence::Left,
+        };
+        self.absent.push((peer, absence));
+    }
+
+    /// A member sent `hello`: it counts as a player, whatever it sent before.
+    pub(super) fn readmit(&mut self, peer: PeerId) {
+        self.absent.retain(|(absent, _)| *absent != peer);
+        self.left.retain(|(left, _)| *left != peer);
+    }
+
+    /// Members count again that were silent and are not any more; those who are not listed any more
+    /// are forgotten.
+    pub(super) fn readmit_heard(
+        &mut self,
+        now: Duration,
+        silence: impl Fn(PeerId) -> Option<Duration>,
+    ) {
+        let present = self.present();
+        self.absent.retain(|&(peer, absence)| {
+            let listed = present.iter().any(|(_, member)| *member == peer);
+            let heard = match absence {
+                Absence::Left => false,
+                Absence::Silent { since } => {
+                    silence(peer).is_some_and(|silence| silence < now.saturating_sub(since))
+                }
+            };
+            listed && !heard
+        });
+    }
+
+    /// Whether a member is there that did not answer.
+    pub(super) fn has_silent_members(&self) -> bool {
+        let silent = |absence: &Absence| matches!(absence, Absence::Silent { .. });
+        self.absent.iter().any(|(_, absence)| silent(absence))
+    }
+
+    /// Players who are not there any more before the first frame: they left, the server lists them no
+    /// longer, or, once all have `met`, nothing came from them for 35 s. Silence does not count for
+    /// those who are still meeting, which has a limit of its own.
+    pub(super) fn find_absent(
+        &mut self,
+        met: bool,
+        now: Duration,
+        silence: impl Fn(PeerId) -> Option<Duration>,
+    ) -> Vec<Absent> {
+        let left = std::mem::take(&mut self.left);
+        let present = self.present();
+        let mut absent = Vec::new();
+        for player_slot in self.player_slots.clone() {
+            let (player, peer) = (player_slot.handle, player_slot.peer);
+            if player_slot.local {
+                continue;
+            }
+            let bye = left.iter().find(|(left, _)| *left == peer);
+            let listed = present.iter().any(|(_, member)| *member == peer);
+            let silent = || silence(peer).is_none_or(|silence| silence >= LOST_SILENCE);
+            let reason = if let Some(&(_, reason)) = bye {
+                self.record_absence(peer, reason, now);
+                leave_reason(reason)
+            } else if !listed {
+                "it is not in the room any more"
+            } else if met && silent() {
+                self.set_aside(peer, now);
+                SILENT
+            } else {
+                continue;
+            };
+            absent.push(Absent {
+                player,
+                peer,
+                reason,
+            });
+        }
+        absent
+    }
+
     /// A peer sent `bye`.
     pub(super) fn record_leave(&mut self, peer: PeerId, reason: ByeReason) {
         self.left.push((peer, reason));
@@ -315,23 +461,17 @@ impl RoomView {
         left.sort_by_key(|(_, reason)| matches!(reason, ByeReason::PeerGone { .. }));
         let mut gone = Vec::new();
         for (peer, reason) in left {
-            let why = match reason {
-                ByeReason::Finished | ByeReason::Left => "it left",
-                ByeReason::Mismatch | ByeReason::Failed => "its session failed",
-                ByeReason::PeerGone { player } => {
-                    let first = self
-                        .player_slots
-                        .iter()
-                        .find(|s| s.handle == usize::from(player));
-                    match first {
-                        Some(first) if !first.local && first.peer != peer => {
-                            gone.push((first.peer, "another player reports it"));
-                            "it does not go on without another player"
-                        }
-                        _ => "it took this player for gone",
-                    }
+            let mut why = leave_reason(reason);
+            if let ByeReason::PeerGone { player } = reason {
+                let first = self
+                    .player_slots
+                    .iter()
+                    .find(|s| s.handle == usize::from(player));
+                if let Some(first) = first.filter(|first| !first.local && first.peer != peer) {
+                    gone.push((first.peer, "another player reports it"));
+                    why = "it does not go on without another player";
                 }
-            };
+            }
             gone.push((peer, why));
         }
         gone
@@ -364,25 +504,15 @@ impl RoomView {
         true
     }
 
-    /// Players who are gone since the last call: by their own message, by the server's while both
-    /// paths are silent, or, once all have `met`, by silence alone.
+    /// Players who are gone since the last call: by their own message, or, once all have `met`, after
+    /// 35 s of silence on every path.
     pub(super) fn find_gone(
         &mut self,
         met: bool,
         silence: impl Fn(PeerId) -> Option<Duration>,
     ) -> Vec<(PlayerHandle, &'static str)> {
         let mut gone = self.take_leaves();
-        let silent = |peer: PeerId, limit: Duration| silence(peer).is_none_or(|s| s >= limit);
-        self.suspected.retain(|&peer| {
-            let believed = silent(peer, GONE_SILENCE);
-            if believed {
-                gone.push((
-                    peer,
-                    "the server reports that it left, and both paths are silent",
-                ));
-            }
-            !believed
-        });
+        let silent = |peer: PeerId| silence(peer).is_none_or(|s| s >= LOST_SILENCE);
         // Before that a peer need not have sent anything yet.
         if met {
             let peers = self
@@ -391,8 +521,8 @@ impl RoomView {
                 .filter(|player_slot| !player_slot.local);
             let lost = peers
                 .map(|player_slot| player_slot.peer)
-                .filter(|&peer| silent(peer, LOST_SILENCE));
-            gone.extend(lost.map(|peer| (peer, "nothing came from it for 35 s")));
+                .filter(|&peer| silent(peer));
+            gone.extend(lost.map(|peer| (peer, SILENT)));
         }
         let mut new = Vec::new();
         for (peer, reason) in gone {
@@ -404,5 +534,14 @@ impl RoomView {
             }
         }
         new
+    }
+}
+
+/// What a peer's `bye` means for this one.
+fn leave_reason(reason: ByeReason) -> &'static str {
+    match reason {
+        ByeReason::Finished | ByeReason::Left => "it left",
+        ByeReason::Mismatch | ByeReason::Failed => "its session failed",
+        ByeReason::PeerGone { .. } => "it took this player for gone",
     }
 }

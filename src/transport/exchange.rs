@@ -111,6 +111,7 @@ pub(super) enum Order {
     SetConditions(Box<Conditions>),
     SetHidden(bool),
     SetSkew(i32),
+    SetRunning(bool),
     SetDirectCut(bool),
     StartEpoch(u16),
     EndEpoch,
@@ -150,6 +151,8 @@ pub(super) struct PeerView {
     pub(super) pair: Option<CandidatePair>,
     /// From being named to a usable path.
     pub(super) connect_time: Option<Duration>,
+    /// Control messages to it that the task has taken from the game.
+    pub(super) control_taken: u64,
 }
 
 /// The task's snapshot of everything that the game reads.

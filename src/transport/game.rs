@@ -161,6 +161,25 @@ impl GameSide {
         }
     }
 
+    /// A control message goes to `to`.
+    pub(super) fn count_control(&mut self, to: PeerId) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == to) {
+            peer.control_sent += 1;
+        }
+    }
+
+    /// Control messages to `to` that are not acknowledged.
+    pub(super) fn unacked_control(&self, to: PeerId) -> usize {
+        let Some(peer) = self.peer(to) else {
+            return 0;
+        };
+        let view = self.view(to);
+        let taken = view.map_or(0, |view| view.control_taken);
+        let queued = peer.control_sent.saturating_sub(taken);
+        let unacked = view.map_or(0, |view| view.link.unacked_control());
+        unacked + usize::try_from(queued).unwrap_or(usize::MAX)
+    }
+
     /// Adds a message of ggrs to the next packet to `to`.
     pub(super) fn send(&mut self, to: PeerId, message: &GgrsMessage) {
         let Self {

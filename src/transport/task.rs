@@ -146,6 +146,7 @@ impl NetTask {
                 self.hidden = hidden;
                 self.for_each_link(|link| link.set_hidden(hidden));
             }
+            Order::SetRunning(running) => self.network.set_running(running),
             Order::SetSkew(frames) => self.for_each_link(|link| link.set_skew(frames)),
             Order::SetDirectCut(cut) => self.set_direct_cut(cut),
             Order::StartEpoch(epoch) => {
@@ -159,11 +160,14 @@ impl NetTask {
                 self.epoch = None;
                 self.for_each_link(Link::end_epoch);
             }
-            Order::Control(to, message) => self.with_link(to, |link| {
-                if let Err(error) = link.send_control(message) {
-                    bevy::log::error!("control message not sent: {error}");
+            Order::Control(to, message) => {
+                if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == to) {
+                    peer.control_taken += 1;
+                    if let Err(error) = peer.link.send_control(message) {
+                        bevy::log::error!("control message not sent: {error}");
+                    }
                 }
-            }),
+            }
             Order::CountMalformed(from, path, reason) => {
                 self.with_link(from, |link| link.count_malformed(path, reason));
             }

@@ -62,7 +62,7 @@ pub(super) fn report_visibility(
     lab: Option<Res<LabConfig>>,
     mut commands: Commands,
 ) {
-    if let Some(lab) = lab.filter(|lab| lab.is_added()) {
+    if let Some(lab) = lab.filter(|lab| lab.is_changed()) {
         let frame = Duration::from_secs(1) / lab.fps.max(1);
         INTERVAL.set(frame.as_secs_f64() * 1e3);
     }

@@ -216,7 +216,7 @@ fn the_session_document_lists_every_phase_and_file() {
             .map(|phase| phase.phase.as_str())
             .collect();
         assert!(
-            phases.ends_with(&["playing", "ending", "between", "finished"]),
+            phases.ends_with(&["playing", "ending", "between", "leaving", "finished"]),
             "{phases:?}"
         );
         assert!(session.waited_ms.is_some());

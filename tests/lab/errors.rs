@@ -215,14 +215,28 @@ fn the_wait_for_players_times_out_with_the_number_that_came() {
 }
 
 #[test]
-fn without_any_path_a_peer_is_given_up_after_15_seconds() {
+fn without_any_path_a_peer_is_taken_off_after_15_seconds_and_named_at_last() {
     let network = VirtualNetwork::new(2, true);
     network.faults(|faults| {
         faults.no_direct = true;
         faults.relay_dead = true;
     });
     let mut peers = pair(&network);
-    for error in until_failed(&mut peers, Duration::from_millis(15_100)) {
+    run_until(&mut peers, frame(60), 15 * 60 + 6, |_| false);
+    for peer in &peers {
+        assert_eq!(
+            peer.phase(),
+            SessionPhase::Gathering,
+            "one may open, or another player come"
+        );
+        let waiting = peer.app.world().resource::<WaitingForPlayers>();
+        let text = waiting.taken_off.as_deref().unwrap();
+        assert!(
+            text.contains("neither a direct connection nor a relay"),
+            "{text}"
+        );
+    }
+    for error in until_failed(&mut peers, Duration::from_secs(106)) {
         assert!(matches!(error, SessionError::NoPath { .. }), "{error}");
         let text = error.to_string();
         assert!(
@@ -326,16 +340,27 @@ fn a_handshake_without_an_end_times_out_and_starts_nothing_later() {
     let network = VirtualNetwork::new(2, true);
     network.faults(|faults| faults.game_dead = true);
     let mut peers = pair(&network);
-    for error in until_failed(&mut peers, Duration::from_secs(11)) {
+    // The players gather again twice: an outage may be over. Who fails first leaves the other one waiting.
+    let failed = |peer: &LabPeer| peer.phase() == SessionPhase::Failed;
+    let over = run_until(&mut peers, frame(60), 40 * 60, |peers| {
+        peers.iter().any(failed)
+    });
+    assert!(over);
+    run_until(&mut peers, frame(60), 60, |_| false);
+    let (over, waiting): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| failed(peer));
+    for peer in &over {
         assert_eq!(
-            error.to_string(),
+            failure(peer).to_string(),
             "handshake of episode 0 did not finish within 10s"
         );
+        assert_eq!(end_reason(peer), EndReason::NeverConnected);
+    }
+    for peer in &waiting {
+        assert_eq!(peer.phase(), SessionPhase::Gathering);
     }
     network.faults(|faults| faults.game_dead = false);
     run_until(&mut peers, frame(60), 60, |_| false);
     for peer in &peers {
-        assert_eq!(end_reason(peer), EndReason::NeverConnected);
         assert!(peer.episodes().is_empty(), "no frame was played");
         let world = peer.app.world();
         assert!(!world.contains_resource::<Session<TestConfig>>());

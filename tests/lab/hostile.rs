@@ -176,7 +176,7 @@ fn malformed_and_forged_headers_are_counted_by_reason() {
             }
             // A valid packet of another episode is dropped without being counted as malformed.
             let mut other_epoch = forger.header(path, DatagramKind::Data);
-            other_epoch.epoch = 7;
+            other_epoch.epoch ^= 7;
             network.inject(VICTIM, path, ATTACKER, &datagram(&other_epoch, &[0; 9]));
         }
         step(&network, &mut peers, &mut forger);

@@ -13,7 +13,9 @@
 //! - `healthy`: ten minutes at 10 to 120 frames per second
 //! - `hostile`: forged and random datagrams, nonsense from the server
 //! - `input_timing`: devices and time stamps of input changes
+//! - `life_cycle`: joining and leaving at run time, several sessions in one app
 //! - `lossy`: failover from a lossy path
+//! - `open_room`: players who come and go before the first frame, and who is waited for
 //! - `own_session`: games that build their own ggrs session over a `LabRoom`
 //! - `players`: three and four players
 //! - `policies`: the route policies
@@ -29,7 +31,9 @@ mod errors;
 mod healthy;
 mod hostile;
 mod input_timing;
+mod life_cycle;
 mod lossy;
+mod open_room;
 mod own_session;
 mod players;
 mod policies;

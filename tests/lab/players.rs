@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bevy_rollback_lab::LabNet;
-use bevy_rollback_lab::internals::transport::network::NetEvent;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use rollback_lab_link::cause::Cause;
@@ -177,12 +176,14 @@ fn a_player_who_quits_is_named_by_both_remaining_peers() {
 
 #[test]
 fn a_player_who_vanished_is_named_by_peers_that_learn_of_it_from_others() {
-    let (network, mut peers) = room(3);
+    let (_network, mut peers) = room(3);
     until_frame(&mut peers, 120);
     let _crashed = peers.remove(1);
-    // The server reports it to one peer; the other one learns of it from that peer's leave message.
-    network.emit(0, NetEvent::Notice(Notice::PeerGone { slot: 1 }));
-    until_failed(&mut peers, Duration::from_secs(3));
+    // One peer notices it first; the other one learns of it from that peer's leave message.
+    for _ in 0..60 {
+        peers[0].step(frame(60));
+    }
+    until_failed(&mut peers, Duration::from_secs(36));
     for peer in &peers {
         let (episode, failure) = left_behind(peer);
         assert!(

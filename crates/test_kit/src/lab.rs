@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::clock::LabClock;
 use bevy_rollback_lab::internals::config::link_settings;
+use bevy_rollback_lab::internals::life_cycle::OpenNetwork;
 use bevy_rollback_lab::internals::sink::RecordSink;
 use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
 use bevy_rollback_lab::prelude::*;
@@ -60,6 +61,8 @@ struct Mailbox {
     events: Vec<NetEvent>,
     inbox: VecDeque<(Path, PeerId, Vec<u8>)>,
     closed: bool,
+    /// The server lists it no longer, whatever it does.
+    unlisted: bool,
 }
 
 #[derive(Default)]
@@ -144,6 +147,13 @@ impl VirtualNetwork {
         std::mem::take(&mut self.state().captured)
     }
 
+    /// The server takes the peer in `slot` off the room, as one whose connection it lost.
+    pub fn unlist(&self, slot: usize) {
+        let mut state = self.state();
+        state.peers[slot].unlisted = true;
+        state.list_members();
+    }
+
     /// Whether the peer in `slot` has left the room.
     pub fn closed(&self, slot: usize) -> bool {
         self.state().peers[slot].closed
@@ -170,30 +180,16 @@ impl VirtualNetwork {
             events: vec![NetEvent::IdAssigned(id)],
             ..Mailbox::default()
         });
-        let members: Vec<Member> = state
-            .peers
-            .iter()
-            .enumerate()
-            .map(|(slot, peer)| Member {
-                slot: slot as u8,
-                peer: *peer.id.unwrap().0.as_bytes(),
-            })
-            .collect();
-        let (players, relay) = (state.players as u8, state.relay);
-        for (own, peer) in state.peers.iter_mut().enumerate() {
-            if relay {
-                peer.events.push(NetEvent::Roster(Roster {
-                    slot: own as u8,
-                    capacity: players,
-                    nonce: [7; 16],
-                    members: members.clone(),
-                }));
-            } else if own == slot {
-                peer.events.push(NetEvent::NoRelay);
-            }
+        if state.relay {
+            state.list_members();
+        } else {
+            state.peers[slot].events.push(NetEvent::NoRelay);
         }
         let directs = if state.faults.no_direct { 0 } else { slot };
-        for other in 0..directs {
+        for other in (0..directs)
+            .filter(|other| !state.peers[*other].closed)
+            .collect::<Vec<_>>()
+        {
             let other_id = state.peers[other].id.unwrap();
             state.peers[other].events.push(NetEvent::DirectOpened(id));
             state.peers[slot]
@@ -203,6 +199,34 @@ impl VirtualNetwork {
         VirtualEndpoint {
             network: self.clone(),
             slot,
+        }
+    }
+}
+
+impl NetworkState {
+    /// Sends the members of the room to all of them, as a server that relays does at every change.
+    fn list_members(&mut self) {
+        let listed = |peer: &Mailbox| !peer.closed && !peer.unlisted;
+        let members: Vec<Member> = self
+            .peers
+            .iter()
+            .enumerate()
+            .filter(|(_, peer)| listed(peer))
+            .map(|(slot, peer)| Member {
+                slot: slot as u8,
+                peer: *peer.id.unwrap().0.as_bytes(),
+            })
+            .collect();
+        let capacity = self.players as u8;
+        for (own, peer) in self.peers.iter_mut().enumerate() {
+            if listed(peer) {
+                peer.events.push(NetEvent::Roster(Roster {
+                    slot: own as u8,
+                    capacity,
+                    nonce: [7; 16],
+                    members: members.clone(),
+                }));
+            }
         }
     }
 }
@@ -304,8 +328,56 @@ impl Network for VirtualEndpoint {
     }
 
     fn close(&mut self) {
-        self.network.state().peers[self.slot].closed = true;
+        let mut state = self.network.state();
+        if std::mem::replace(&mut state.peers[self.slot].closed, true) {
+            return;
+        }
+        if state.relay {
+            state.list_members();
+            return;
+        }
+        let own = state.peers[self.slot].id.unwrap();
+        for peer in &mut state.peers {
+            peer.events.push(NetEvent::DirectClosed(own));
+        }
     }
+}
+
+/// The rooms of a server by name, for peers that join at run time.
+#[derive(Clone, Default)]
+pub struct VirtualServer(Arc<Mutex<BTreeMap<String, VirtualNetwork>>>);
+
+impl VirtualServer {
+    /// The room called `name`, made for `players` at its first use.
+    pub fn room(&self, name: &str, players: usize) -> VirtualNetwork {
+        let mut rooms = self.0.lock().unwrap();
+        let room = rooms.entry(name.to_owned());
+        room.or_insert_with(|| VirtualNetwork::new(players, true))
+            .clone()
+    }
+}
+
+/// A peer in a menu: it joins rooms of `server` when [`JoinLab`] is triggered.
+pub fn menu_peer(server: &VirtualServer, seed: u64) -> LabPeer {
+    let clock = LabClock::manual(1_700_000_000_000 + seed);
+    let mut app = App::new();
+    let server = server.clone();
+    let open = move |config: &LabConfig, clock: &LabClock| {
+        LabNet::new(
+            server.room(&config.room, config.players).join(),
+            clock.clone(),
+            link_settings(config),
+            &Conditions::parse(&config.conditions).unwrap(),
+            seed,
+        )
+    };
+    app.insert_resource(clock.clone())
+        .insert_resource(OpenNetwork(Box::new(open)))
+        .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
+    add_lab(&mut app, RollbackLabPlugins::idle(), seed);
+    app.finish();
+    app.cleanup();
+    LabPeer { app, clock }
 }
 
 /// Buttons of the test game.
@@ -385,8 +457,16 @@ pub fn lab_peer_with(
 
 /// Adds the test game and a lab session, over the [`LabNet`] resource of the app or a real network.
 pub fn add_game(app: &mut App, config: LabConfig, seed: u64) {
+    add_lab(app, RollbackLabPlugins::new(config), seed);
+}
+
+fn add_lab(app: &mut App, plugins: RollbackLabPlugins<TestConfig>, seed: u64) {
+    let plugins = plugins.build();
+    // A signal ends the test, which does not look for an `AppExit`.
+    #[cfg(unix)]
+    let plugins = plugins.disable::<bevy_rollback_lab::ExitOnSignalPlugin>();
     app.add_plugins((MinimalPlugins, StatesPlugin))
-        .add_plugins(RollbackLabPlugins::<TestConfig>::new(config))
+        .add_plugins(plugins)
         .add_observer(|starting: On<EpisodeStarting>, mut commands: Commands| {
             spawn_walkers(&mut commands, starting.players, starting.seed);
         });
@@ -448,6 +528,11 @@ impl LabPeer {
         self.app
             .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
         self.app.update();
+    }
+
+    /// Triggers an event, as a menu does between two updates.
+    pub fn trigger<'a, E: Event<Trigger<'a>: Default>>(&mut self, event: E) {
+        self.app.world_mut().trigger(event);
     }
 
     /// Applies `conditions` when the episode has started. ggrs repeats the packets of its handshake

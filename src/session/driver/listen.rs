@@ -17,6 +17,8 @@ use rollback_lab_link::wire::ControlMessage;
 
 /// ggrs has its own idea of a lost peer, a day of silence: `GGRS_DISCONNECT` in `start.rs`.
 const GIVEN_UP: &str = "ggrs gave it up";
+/// Messages kept until the player slots are assigned: a peer sends a handful until then, and three can.
+const KEPT_CONTROL: usize = 256;
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn receive(&mut self, world: &mut World, net: &LabNet, now: Duration) {
@@ -26,23 +28,48 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.on_network(world, net, event);
         }
         self.events = events;
-        if !self.room.player_slots().is_empty() {
-            self.receive_control(world, net, now);
-        }
+        self.receive_control(world, net, now);
         routes::report_changes(net, &self.room, &mut self.changes, |changed| {
             world.write_message(changed);
         });
     }
 
-    /// A peer that was the first to see all players sends its `hello` at once; it waits in the queue
-    /// until the player slots are assigned here.
+    /// A peer that was the first to see all players sends its `hello` at once; it waits until the player
+    /// slots are assigned here.
     fn receive_control(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        if self.room.player_slots().is_empty() {
+            let mut new = Vec::new();
+            net.drain_control(&mut new);
+            for (peer, message) in new {
+                self.keep_control(now, peer, message);
+            }
+            return;
+        }
         let mut control = std::mem::take(&mut self.control);
         net.drain_control(&mut control);
         for (peer, message) in control.drain(..) {
             self.on_control(world, now, peer, message);
         }
         self.control = control;
+    }
+
+    /// Keeps a message until the player slots are assigned, or forgets what a peer sent that left again.
+    fn keep_control(&mut self, now: Duration, peer: PeerId, message: ControlMessage) {
+        match message {
+            ControlMessage::Bye { reason } => {
+                self.control.retain(|(of, _)| *of != peer);
+                self.greeted.retain(|greeted| *greeted != peer);
+                self.ready.retain(|ready| ready.peer != peer);
+                self.room.record_absence(peer, reason, now);
+                return;
+            }
+            ControlMessage::Hello(_) => self.room.readmit(peer),
+            _ => {}
+        }
+        if self.control.len() >= KEPT_CONTROL {
+            self.control.remove(0);
+        }
+        self.control.push((peer, message));
     }
 
     fn on_network(&mut self, world: &mut World, net: &LabNet, event: NetEvent) {
@@ -75,9 +102,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return;
         };
         match message {
-            // The first one counts; a later one changes nothing about a match that runs.
-            ControlMessage::Hello(_) if self.greeted.contains(&peer) => {}
+            // The first one counts; a later one changes nothing about a match that runs. A peer repeats
+            // it when it gathered again.
+            ControlMessage::Hello(_) if self.greeted.contains(&peer) => self.room.readmit(peer),
             ControlMessage::Hello(theirs) => {
+                self.room.readmit(peer);
                 if let Some(mismatch) = self.settings.hello.mismatch(&theirs) {
                     self.failure.get_or_insert(SessionError::Mismatch {
                         player,
@@ -127,8 +156,20 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
     }
 
-    /// Reports peers that left by their own message, or by the server's while both paths are silent.
+    /// Reports peers that left by their own message, or from whom nothing comes any more. Before the first
+    /// frame the others gather again.
     pub(super) fn notice_gone(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        let silence = |peer| net.link(peer, |link| link.peer_silence(now));
+        if self.is_open() {
+            // Meeting has a limit of its own.
+            let met = self.phase != SessionPhase::Meeting;
+            let off = self.room.find_absent(met, now, silence);
+            // Settings that differ are the reason of both, not that one of them left.
+            if !off.is_empty() && self.failure.is_none() {
+                self.gather_again(world, net, now, &off);
+            }
+            return;
+        }
         let mut gone = Vec::new();
         if let Some(events) = world.get_resource::<Messages<SessionEvent>>() {
             for event in self.session_events.read(events) {
@@ -146,10 +187,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 | SessionPhase::Playing
                 | SessionPhase::Ending
         );
-        gone.extend(
-            self.room
-                .find_gone(met, |peer| net.link(peer, |link| link.peer_silence(now))),
-        );
+        gone.extend(self.room.find_gone(met, silence));
         for (player, reason) in gone {
             world.write_message(PeerNotice::Gone {
                 player,

@@ -1,14 +1,14 @@
-//! A running episode and its end: on confirmed frames, lingering until all peers have ended, and
-//! leaving the room at last.
+//! A running episode and its end: on confirmed frames, lingering until all peers have ended.
 
 use std::time::Duration;
 
 use bevy::prelude::*;
-use bevy_ggrs::{ConfirmedFrameCount, Session};
+use bevy_ggrs::Session;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame};
 
 use super::LabSession;
+use super::leave::QUIT_MAX;
 use crate::clock::LabClock;
 use crate::metrics::SessionMetrics;
 use crate::rollback::TraceLog;
@@ -16,25 +16,23 @@ use crate::session::episode::EndFlags;
 use crate::session::margin::{advice, margins};
 use crate::session::{EpisodeFinalized, EpisodeStopped, SessionError, SessionPhase};
 use crate::transport::LabNet;
-use rollback_lab_link::link::LinkSnapshot;
-use rollback_lab_link::wire::ControlMessage;
+use rollback_lab_link::wire::{ByeReason, ControlMessage};
 
 /// How long the end of an episode waits for the reports of the others before its record is completed
 /// without them: a failover and dozens of repeats of a lost message fit inside. With five seconds,
 /// two matches of 3,000 stayed unverified on paths that lose a quarter in bursts of eight packets,
 /// for little is sent then, and eight packets are seconds.
-const END_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const END_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The digest in the `ended` message of a peer that computes none.
 const NO_DIGEST: u64 = 0;
-/// How long leaving waits at least: the others' last messages want their acknowledgement too.
-const LEAVE_MIN: Duration = Duration::from_millis(500);
-/// How long it waits at most for the acknowledgement of its own: as long as the others wait for it
-/// at the end of an episode.
-const LEAVE_MAX: Duration = END_REPORT_TIMEOUT;
+/// Reason of an episode whose ggrs session the game removed.
+const SESSION_REMOVED: &str = "sessionRemoved";
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
     pub(super) fn playing(&mut self, world: &mut World, net: &LabNet, now: Duration) {
-        if let Some(Session::P2P(session)) = world.get_resource::<Session<C>>() {
+        let running = world.get_resource::<Session<C>>();
+        let removed = running.is_none();
+        if let Some(Session::P2P(session)) = running {
             net.set_current_frame(session.current_frame());
             net.set_skew(session.frames_ahead());
             let margins = margins(net, self.room.remotes());
@@ -43,7 +41,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 warn!("{}", advice(fps, delay, player, ms));
             }
         }
-        let confirmed = world.resource::<ConfirmedFrameCount>().0;
+        let confirmed = self.confirmed;
         let end = world
             .resource::<EndFlags>()
             .end(confirmed, self.settings.frame_limit);
@@ -55,9 +53,23 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.stop_at(world, frame, "desync", true);
             self.desync = Some(frame);
             self.enter(world, SessionPhase::Ending, now);
+        } else if removed {
+            self.leave_removed(world, net, now);
         } else if !self.fail_if_gone(world, net, now) {
             self.fail_if_stuck(world, net, now);
         }
+    }
+
+    /// The game removed `bevy_ggrs`'s session, as games quit to a menu that delimit their own: this peer
+    /// leaves, as by [`LeaveLab`](super::LeaveLab), and the file says why the episode ended.
+    fn leave_removed(&mut self, world: &mut World, net: &LabNet, now: Duration) {
+        warn!(
+            "the game removed the ggrs session of episode {}: leaving room {}; `LeaveLab` does so too",
+            self.number, self.settings.room
+        );
+        self.quit_at = Some(now);
+        self.stop_here(world, now, SESSION_REMOVED, true);
+        self.depart(world, net, now, ByeReason::Left, "localQuit");
     }
 
     /// The end that a peer reports, if the same state is confirmed here and does not end.
@@ -103,7 +115,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if self.phase != SessionPhase::Playing {
             return;
         }
-        let confirmed = world.resource::<ConfirmedFrameCount>().0;
+        let confirmed = self.confirmed;
         let saved = world.resource::<EndFlags>().newest().unwrap_or(0);
         self.stop_at(
             world,
@@ -144,7 +156,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                     .iter()
                     .any(|e| e.peer == player_slot.peer && e.epoch == epoch)
         });
-        if self.ended_sent && all_ended {
+        let impatient = self
+            .quit_at
+            .is_some_and(|at| now.saturating_sub(at) >= QUIT_MAX);
+        if self.ended_sent && (all_ended || impatient) {
             self.finalize(world);
             self.close_episode(world, net, now);
             if let Some(frame) = self.desync.take() {
@@ -152,6 +167,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 return;
             }
             self.number += 1;
+            if self.quit_at.is_some() {
+                self.depart(world, net, now, ByeReason::Left, "localQuit");
+                return;
+            }
             // Whether a player is missing matters only if another episode follows.
             self.enter(world, SessionPhase::Between, now);
         } else if self.stop.is_some() && now.saturating_sub(self.since) >= END_REPORT_TIMEOUT {
@@ -188,20 +207,5 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             world.resource_mut::<TraceLog<C>>().close(now);
         }
         net.end_epoch();
-    }
-
-    pub(super) fn finished(&mut self, net: &LabNet, now: Duration) {
-        let waited = now.saturating_sub(self.since);
-        let acknowledged = self.room.remotes().all(|player_slot| {
-            self.room.is_gone(player_slot.peer)
-                || net
-                    .link(player_slot.peer, LinkSnapshot::unacked_control)
-                    .unwrap_or(0)
-                    == 0
-        });
-        if !self.closed && (waited >= LEAVE_MAX || (acknowledged && waited >= LEAVE_MIN)) {
-            net.close();
-            self.closed = true;
-        }
     }
 }

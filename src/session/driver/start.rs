@@ -12,7 +12,7 @@ use bevy::prelude::*;
 use bevy_ggrs::{RollbackFrameRate, Session};
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{
-    Config, DesyncDetection, Frame, GgrsError, P2PSession, PlayerHandle, PlayerType,
+    Config, DesyncDetection, Frame, GgrsError, NULL_FRAME, P2PSession, PlayerHandle, PlayerType,
     SessionBuilder, SessionState,
 };
 
@@ -99,9 +99,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .episodes
             .is_some_and(|episodes| self.number >= episodes)
         {
-            let reason = ByeReason::Finished;
-            self.send_to_all(net, &ControlMessage::Bye { reason });
-            self.enter(world, SessionPhase::Finished, now);
+            self.depart(world, net, now, ByeReason::Finished, "completed");
             return;
         }
         if self.fail_if_gone(world, net, now) {
@@ -116,6 +114,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.ended_sent = false;
         self.start = Start::default();
         self.standstill = Standstill::default();
+        self.confirmed = NULL_FRAME;
         self.opened = false;
         self.margin = MarginWatch::default();
         // Reports of episodes long over; epochs wrap.
@@ -288,6 +287,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .turn(now, at, delta, self.settings.fps);
         if turn == Turn::Begin {
             self.start.first_step.restore(world, self.settings.fps);
+            // From its first frame on a match waits for players who are lost.
+            net.set_running(true);
             self.begin(world, now);
         } else {
             self.start.first_step.apply(world);

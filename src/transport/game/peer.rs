@@ -25,6 +25,8 @@ pub(super) struct DataMessage {
 /// One remote peer.
 pub(in crate::transport) struct GamePeer {
     pub(super) id: PeerId,
+    /// Control messages sent to it.
+    pub(super) control_sent: u64,
     /// The messages of this tick.
     pub(super) bundle: Bundle,
     /// First and last input frame in the bundle.
@@ -41,6 +43,7 @@ impl GamePeer {
     pub(super) fn new(id: PeerId) -> Self {
         Self {
             id,
+            control_sent: 0,
             bundle: Bundle::default(),
             bundled: None,
             players: Vec::new(),

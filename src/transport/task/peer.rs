@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub(super) closing: Option<Duration>,
     named_at: Duration,
     pub(super) usable_at: Option<Duration>,
+    /// Control messages taken from the game.
+    pub(super) control_taken: u64,
 }
 
 impl Peer {
@@ -39,6 +41,7 @@ impl Peer {
             closing: None,
             named_at: now,
             usable_at: None,
+            control_taken: 0,
         }
     }
 
@@ -82,6 +85,7 @@ impl Peer {
             id: self.id,
             link: self.link.snapshot(now),
             pair,
+            control_taken: self.control_taken,
             connect_time: self
                 .usable_at
                 .map(|usable| usable.saturating_sub(self.named_at)),

@@ -53,10 +53,10 @@ fn leaving_mid_episode_is_reported_within_ten_frames_and_both_files_are_partial(
 }
 
 #[test]
-fn a_peer_that_leaves_between_meeting_and_playing_ends_the_session() {
+fn a_peer_that_leaves_between_meeting_and_playing_is_waited_for_again() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = vec![
-        peer(&network, config(), 1),
+        peer(&network, config().wait_timeout(Duration::from_secs(20)), 1),
         peer(&network, config().auto_start(false), 2),
     ];
     let waiting = run_until(&mut peers, frame(60), 200, |peers| {
@@ -66,14 +66,19 @@ fn a_peer_that_leaves_between_meeting_and_playing_ends_the_session() {
     peers[1].app.world_mut().write_message(AppExit::Success);
     peers[1].step(frame(60));
     peers.truncate(1);
-    let errors = until_failed(&mut peers, Duration::from_secs(1));
-    assert_eq!(errors[0].to_string(), "player 1 is gone: it left");
-    assert_eq!(end_reason(&peers[0]), EndReason::PeerLeft);
+    run_until(&mut peers, frame(60), 60, |_| false);
+    assert_eq!(peers[0].phase(), SessionPhase::Gathering);
+    let errors = until_failed(&mut peers, Duration::from_secs(20));
+    assert_eq!(
+        errors[0].to_string(),
+        "waited 20s in room room: 1 of 2 players came"
+    );
+    assert_eq!(end_reason(&peers[0]), EndReason::WaitTimeout);
     assert!(peers[0].episodes().is_empty(), "no frame was played");
 }
 
 #[test]
-fn a_peer_that_the_server_reports_gone_is_given_up_once_both_paths_are_silent() {
+fn a_peer_whose_server_connection_is_lost_has_not_left() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = pair(&network);
     until_frame(&mut peers, 60);
@@ -86,14 +91,53 @@ fn a_peer_that_the_server_reports_gone_is_given_up_once_both_paths_are_silent() 
     );
     network.emit(0, NetEvent::Notice(Notice::PeerGone { slot: 1 }));
     let _crashed = peers.pop();
+    run_until(&mut peers, frame(60), 34 * 60, |_| false);
+    assert_eq!(peers[0].phase(), SessionPhase::Playing, "it may come back");
     let errors = until_failed(&mut peers, Duration::from_secs(2));
-    assert!(matches!(
-        errors[0],
-        SessionError::PeerGone { player: 1, .. }
-    ));
+    assert_eq!(
+        errors[0].to_string(),
+        "player 1 is gone: nothing came from it for 35 s"
+    );
     peers[0].step(frame(60));
     partial(&peers[0], EndReason::PeerLeft);
     assert_eq!(end_reason(&peers[0]), EndReason::PeerLeft);
+}
+
+#[test]
+fn after_35_seconds_without_a_path_both_sides_end_for_the_same_reason() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network);
+    until_frame(&mut peers, 60);
+    let outage = |on| {
+        network.faults(|faults| {
+            faults.cut_from_first = on;
+            faults.cut_from_others = on;
+            faults.relay_dead = on;
+        });
+    };
+    outage(true);
+    run_until(&mut peers, frame(60), 34 * 60, |_| false);
+    for peer in &peers {
+        assert_eq!(peer.phase(), SessionPhase::Playing);
+    }
+    for (player, error) in until_failed(&mut peers, Duration::from_secs(2))
+        .iter()
+        .enumerate()
+    {
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "player {} is gone: nothing came from it for 35 s",
+                1 - player
+            )
+        );
+    }
+    run_until(&mut peers, frame(60), 5, |_| false);
+    for peer in &peers {
+        assert_eq!(end_reason(peer), EndReason::PeerLeft);
+        partial(peer, EndReason::PeerLeft);
+    }
+    checked(&peers);
 }
 
 #[test]

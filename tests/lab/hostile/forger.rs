@@ -1,6 +1,7 @@
 //! Forged datagrams: captured headers with other payloads, and ggrs messages that would harm ggrs.
 
 use rollback_lab_link::ggrs_wire::{Bundle, messages};
+use rollback_lab_link::link::IDLE_EPOCH;
 use rollback_lab_link::wire::{DatagramKind, HEADER_LEN, Header, Path};
 use rollback_lab_test_kit::lab::VirtualNetwork;
 use serde::Serialize;
@@ -12,6 +13,8 @@ pub(super) struct Forger {
     pub(super) newest: [Option<Header>; 2],
     pub(super) magic: u16,
     pub(super) captured: Vec<(Path, Vec<u8>)>,
+    /// The episode in which the real peer plays.
+    epoch: u16,
     seq: u16,
 }
 
@@ -21,6 +24,7 @@ impl Forger {
             newest: [None; 2],
             magic: 0,
             captured: Vec::new(),
+            epoch: IDLE_EPOCH,
             // Counts down from the last sequence number: new to the victim and unused by the real
             // peer.
             seq: u16::MAX,
@@ -36,6 +40,7 @@ impl Forger {
             self.newest[sent.path.index()] = Some(header);
             if header.kind == DatagramKind::Data {
                 let message = messages(payload).next().unwrap().unwrap();
+                self.epoch = header.epoch;
                 self.magic = postcard::take_from_bytes(message).unwrap().0;
             }
             self.captured.push((sent.path, sent.bytes));
@@ -46,7 +51,7 @@ impl Forger {
     pub(super) fn header(&self, path: Path, kind: DatagramKind) -> Header {
         let mut header = self.newest[path.index()].expect("the path was used");
         header.kind = kind;
-        header.epoch = 0;
+        header.epoch = self.epoch;
         header
     }
 

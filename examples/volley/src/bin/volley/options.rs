@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Blackhole every direct path from that frame of episode 0 on.
     #[arg(long, value_name = "FRAME")]
     pub cut_direct_at: Option<u32>,
+    /// Seconds to wait for the other players.
+    #[arg(long, value_name = "SECONDS", default_value_t = Settings::default().wait)]
+    pub wait_timeout: u64,
     /// Identifier of the study, for the file.
     #[arg(long, value_name = "ID")]
     pub study: Option<String>,
@@ -109,6 +112,7 @@ impl Options {
             route_policy: self.route_policy,
             input_delay: self.input_delay,
             cut_direct_at: self.cut_direct_at,
+            wait: self.wait_timeout,
             study: self.study.clone(),
             group: self.group.clone(),
             trial: self.trial.clone(),

@@ -218,7 +218,7 @@ fn show_phase(
     session: Res<LabSession<Config>>,
     info: Option<Res<SessionInfo>>,
     lab: Res<LabConfig>,
-    shown: Res<Shown>,
+    (shown, waiting): (Res<Shown>, Option<Res<WaitingForPlayers>>),
     mut panels: Query<&mut Visibility, With<Panel>>,
     mut texts: Query<&mut Text, With<PanelText>>,
 ) {
@@ -235,16 +235,18 @@ fn show_phase(
     };
     let text = match phase.get() {
         SessionPhase::Connecting => Some(format!("connecting to {}", lab.server)),
+        SessionPhase::Idle => None,
         SessionPhase::Gathering => Some(format!(
-            "room {}\nwaiting for the other player{}",
+            "room {}\nwaiting for the other player{}{}",
             lab.room,
-            if lab.players > 2 { "s" } else { "" }
+            if lab.players > 2 { "s" } else { "" },
+            waiting.map_or_else(String::new, |waiting| waiting_line(&waiting)),
         )),
         SessionPhase::Meeting => Some(String::from("connecting to the other players")),
         SessionPhase::Between | SessionPhase::Starting if played => result(),
         SessionPhase::Between | SessionPhase::Starting => Some(String::from("get ready")),
         SessionPhase::Playing => None,
-        SessionPhase::Ending => result(),
+        SessionPhase::Ending | SessionPhase::Leaving => result(),
         SessionPhase::Finished => Some(format!(
             "{}\nthe session is over",
             result().unwrap_or_default()
@@ -269,6 +271,18 @@ fn show_phase(
             shown.0.clone_from(text);
         }
     }
+}
+
+/// How many have come, and how long they are waited for.
+fn waiting_line(waiting: &WaitingForPlayers) -> String {
+    let limit = waiting.limit.unwrap_or_default();
+    format!(
+        "\n{} of {} are here, {} s of {} s",
+        waiting.present,
+        waiting.needed,
+        waiting.waited.as_secs(),
+        limit.as_secs()
+    )
 }
 
 fn fade_help(

@@ -34,6 +34,7 @@ pub(crate) fn settings() -> Result<Settings, String> {
             .parsed("inputDelay")?
             .unwrap_or(defaults.input_delay),
         cut_direct_at: address.parsed("cutDirectAt")?,
+        wait: address.parsed("waitTimeout")?.unwrap_or(defaults.wait),
         study: text("study"),
         group: text("group"),
         trial: text("trial"),

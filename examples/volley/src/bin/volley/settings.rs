@@ -2,6 +2,7 @@
 //! line (`options.rs`) or from a page's address (`page.rs`).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bevy_rollback_lab::config::{LabConfig, PlayerKind, StudyConfig};
 use bevy_rollback_lab::prelude::RoutePolicy;
@@ -12,6 +13,9 @@ use volley::bot::policy::{POLICY_NAME, POLICY_VERSION};
 const GAME: (&str, &str) = ("volley", "1");
 /// Default length of an episode: a minute and a half at 60 Hz.
 const FRAMES: u32 = 5_400;
+
+/// Default wait for the other players, the library's own.
+const WAIT_SECONDS: u64 = 120;
 
 /// Settings of a match, for one peer.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Settings {
     pub input_delay: u32,
     /// Frame of episode 0 from which the direct paths are blackholed.
     pub cut_direct_at: Option<u32>,
+    /// Seconds to wait for the other players.
+    pub wait: u64,
     /// Identifier of the study.
     pub study: Option<String>,
     /// Identifier of the group.
@@ -84,6 +90,7 @@ impl Default for Settings {
             route_policy: RoutePolicy::P2pFirst,
             input_delay: 2,
             cut_direct_at: None,
+            wait: WAIT_SECONDS,
             study: None,
             group: None,
             trial: None,
@@ -108,6 +115,7 @@ impl Settings {
             .frame_limit(self.frames)
             .conditions(&self.conditions)
             .route_policy(self.route_policy)
+            .wait_timeout(Duration::from_secs(self.wait))
             .study(self.study_config());
         lab.episodes = self.episodes;
         lab.seed = self.seed;
