@@ -1,0 +1,295 @@
+//! The verdict on a row: what was seen against what is expected. No clock and no I/O.
+
+use super::row::{Ends, Row, Stalled, Step};
+use super::topology::{Node, letter};
+use crate::matches::{Played, Report};
+
+/// A window in which a match that goes on simulates at least half of its frames.
+const GOING_ON_US: u64 = 1_000_000;
+/// The cause that says the peer's game stood still.
+const PEER_STALL: &str = "peerStall";
+
+/// What a match left.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub players: Vec<SeenPlayer>,
+    /// The end of the last step, in Unix microseconds.
+    pub last_step_us: u64,
+    /// The last time at which a step brought a path.
+    pub path_at_us: Option<u64>,
+    /// What is wrong with the files.
+    pub faults: Vec<String>,
+}
+
+/// What one player left.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SeenPlayer {
+    /// Whether its program ended in time.
+    pub ended: bool,
+    pub report: Report,
+}
+
+impl Seen {
+    /// Milliseconds until the match went on for every player after the last step that brought a
+    /// path.
+    pub(super) fn back_ms(&self) -> Option<u64> {
+        let at = self.path_at_us?;
+        let of = |player: &SeenPlayer| {
+            let played = player.report.episode.as_ref()?;
+            goes_on_after_ms(&played.frames_at_us, played.fps, at)
+        };
+        let all: Option<Vec<u64>> = self.players.iter().map(of).collect();
+        all?.into_iter().max()
+    }
+}
+
+/// Milliseconds from `at` to the first frame from which on the match goes on: in the second behind
+/// it, or in what is left of the match, at least half of the frames are simulated.
+fn goes_on_after_ms(frames_at_us: &[u64], fps: u64, at: u64) -> Option<u64> {
+    let first = frames_at_us.partition_point(|frame| *frame < at);
+    let last = *frames_at_us.last()?;
+    let begins = (first..frames_at_us.len()).find(|index| {
+        let from = frames_at_us[*index];
+        let until = (from + GOING_ON_US).min(last);
+        let behind = frames_at_us.partition_point(|frame| *frame <= until) - index;
+        2 * behind as u64 * GOING_ON_US >= fps * (until - from)
+    })?;
+    Some((frames_at_us[begins] - at) / 1000)
+}
+
+/// Why a row failed; nothing if it passed.
+pub(super) fn judge(row: &Row, seen: &Seen) -> Vec<String> {
+    let mut wrong = seen.faults.clone();
+    for (index, player) in seen.players.iter().enumerate() {
+        let reason = match row.expected.ends {
+            Ends::Completed => Some("completed"),
+            Ends::Early { reasons, .. } => reasons.get(index).copied().flatten(),
+        };
+        // A killed player owes nothing.
+        let Some(reason) = reason else { continue };
+        let of_player = judge_player(row, seen, player, reason);
+        wrong.extend(of_player.map_or_else(
+            |why| vec![format!("{}: {why}", letter(index))],
+            |wrong| {
+                let name = |why| format!("{}: {why}", letter(index));
+                wrong.into_iter().map(name).collect()
+            },
+        ));
+    }
+    let Some(limit) = row.expected.back_within_ms else {
+        return wrong;
+    };
+    match seen.back_ms() {
+        None => wrong.push("the match did not go on".into()),
+        Some(took) if took > limit => {
+            wrong.push(format!("went on after {took} ms, {limit} ms are allowed"));
+        }
+        Some(_) => {}
+    }
+    wrong
+}
+
+fn judge_player(
+    row: &Row,
+    seen: &Seen,
+    player: &SeenPlayer,
+    reason: &str,
+) -> Result<Vec<String>, String> {
+    let mut wrong = Vec::new();
+    let report = &player.report;
+    let end = report.end.as_deref().unwrap_or("nothing");
+    if !player.ended {
+        wrong.push(format!("still running after {:.0} s", row.limit()));
+    }
+    if end != reason {
+        wrong.push(format!("session ended with {end}, not {reason}"));
+    }
+    let played = report.episode.as_ref().ok_or_else(|| {
+        wrong.push("no file of the episode".into());
+        wrong.join(", ")
+    })?;
+    match row.expected.ends {
+        Ends::Completed => {
+            if played.partial || played.status != "verified" {
+                wrong.push(format!("the file is {}", played.status));
+            }
+        }
+        Ends::Early { after, .. } => {
+            if played.end.as_deref() != Some(reason) {
+                wrong.push(format!("the episode ended with {:?}", played.end));
+            }
+            let ended = report.ended_at_us.unwrap_or(0) as f64 - seen.last_step_us as f64;
+            let seconds = ended / 1e6;
+            if seconds < after.0 || seconds > after.1 {
+                let (from, to) = after;
+                wrong.push(format!("ended after {seconds:.1} s, not {from} to {to} s"));
+            }
+        }
+    }
+    wrong.extend(judge_stalls(row, played));
+    wrong.extend(played.causeless());
+    if row.expected.single_path && played.failover_feasible == Some(true) {
+        wrong.push("failoverFeasible is true although there was one path only".into());
+    }
+    Ok(wrong)
+}
+
+fn judge_stalls(row: &Row, played: &Played) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let longest = played.stalls.iter().max_by_key(|stall| stall.ticks);
+    match row.expected.stalled {
+        Stalled::Any => {}
+        Stalled::AtMost(most) => {
+            if played.stalled > most {
+                wrong.push(format!("{} frames stalled", played.stalled));
+            }
+        }
+        Stalled::Listed(seconds) => {
+            let ticks = longest.map_or(0, |stall| stall.ticks);
+            if ticks < seconds * played.fps {
+                let stalled = played.stalled;
+                wrong.push(format!(
+                    "the longest stall listed has {ticks} ticks, {stalled} are counted"
+                ));
+            }
+        }
+    }
+    let game_stands_still = |step: &Step| matches!(step, Step::Kill(Node::Player(_)));
+    if !row.during.iter().any(game_stands_still) {
+        // Short stalls may have the cause: the machine is busy with other rows.
+        let long = |ticks: u64| 2 * ticks >= played.fps;
+        let named = longest.filter(|stall| long(stall.ticks));
+        if named.is_some_and(|stall| stall.cause.as_deref() == Some(PEER_STALL)) {
+            wrong.push("an outage of the network is called peerStall".into());
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matches::Stall;
+    use crate::network::row::Step::{Away, Kill, Wait};
+    use crate::network::topology::A;
+
+    const ROW: Row = Row::new("away", "").during(&[Wait(3.0), Away(&[A], 2.0)]);
+
+    /// Frames at 30 per second, from 0 to 3 s and from `back` on for 3 s.
+    fn frames(back: u64) -> Vec<u64> {
+        let frame = |from: u64| (0..90).map(move |n| from + n * 33_333);
+        frame(0).chain(frame(back)).collect()
+    }
+
+    fn played(back: u64) -> Played {
+        Played {
+            end: Some("frameLimit".into()),
+            status: "verified".into(),
+            fps: 30,
+            frames_at_us: frames(back),
+            ..Played::default()
+        }
+    }
+
+    fn seen(played: Played) -> Seen {
+        let player = SeenPlayer {
+            ended: true,
+            report: Report {
+                end: Some("completed".into()),
+                ended_at_us: Some(9_000_000),
+                episode: Some(played),
+            },
+        };
+        Seen {
+            players: vec![player.clone(), player],
+            last_step_us: 5_000_000,
+            path_at_us: Some(5_000_000),
+            faults: Vec::new(),
+        }
+    }
+
+    fn stall(ticks: u64, cause: Option<&str>) -> Stall {
+        Stall {
+            ticks,
+            cause: cause.map(String::from),
+        }
+    }
+
+    #[test]
+    fn recovery_is_measured_to_the_first_frame_of_a_match_that_goes_on() {
+        assert_eq!(seen(played(5_400_000)).back_ms(), Some(400));
+        // Few frames follow at once, then nothing for a second: the match does not go on yet.
+        let mut late = frames(7_000_000);
+        late.splice(90..90, [5_010_000, 5_043_000, 5_076_000]);
+        let late = Played {
+            frames_at_us: late,
+            ..played(0)
+        };
+        assert_eq!(seen(late).back_ms(), Some(2000));
+        let over = Played {
+            frames_at_us: frames(0)[..90].to_vec(),
+            ..played(0)
+        };
+        assert_eq!(seen(over).back_ms(), None);
+    }
+
+    #[test]
+    fn a_late_recovery_fails_and_one_in_time_passes() {
+        let row = ROW.back_within_ms(1000);
+        assert_eq!(judge(&row, &seen(played(5_900_000))), [""; 0]);
+        let wrong = judge(&row, &seen(played(6_100_000)));
+        assert_eq!(wrong, ["went on after 1100 ms, 1000 ms are allowed"]);
+    }
+
+    #[test]
+    fn another_end_is_named_for_each_player() {
+        let mut one = seen(played(5_400_000));
+        one.players[1].report.end = Some("peerLeft".into());
+        let wrong = judge(&ROW, &one);
+        assert_eq!(wrong, ["B: session ended with peerLeft, not completed"]);
+        one.players[1] = SeenPlayer::default();
+        let wrong = judge(&ROW, &one).join("");
+        assert!(wrong.contains("B: still running after"), "{wrong}");
+        assert!(wrong.contains("no file of the episode"), "{wrong}");
+    }
+
+    #[test]
+    fn stalls_are_counted_and_an_outage_is_no_stalled_peer() {
+        let with = |stalled, stall: Stall| Played {
+            stalled,
+            stalls: vec![stall],
+            ..played(5_400_000)
+        };
+        let one = seen(with(1, stall(1, Some("routeChange"))));
+        assert_eq!(judge(&ROW, &one)[0], "A: 1 frames stalled");
+        let row = ROW.back_within_ms(1000);
+        assert_eq!(judge(&row, &one), [""; 0]);
+        let wrong = judge(&row, &seen(with(60, stall(60, Some(PEER_STALL)))));
+        assert!(wrong[0].contains("called peerStall"), "{wrong:?}");
+        let wrong = judge(&row, &seen(with(60, stall(60, None))));
+        assert!(wrong[0].contains("have no cause"), "{wrong:?}");
+        let wrong = judge(&row, &seen(with(60, stall(60, Some("unknown")))));
+        assert!(wrong[0].contains("1 of 1 causes are unknown"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_killed_player_owes_nothing_and_the_other_a_listed_stall() {
+        let row = Row::new("killed", "")
+            .during(&[Kill(A)])
+            .ends(&[None, Some("peerLeft")], (34.0, 38.0))
+            .stalled(Stalled::Listed(30));
+        let mut one = seen(Played {
+            end: Some("peerLeft".into()),
+            stalled: 1050,
+            stalls: vec![stall(1050, Some(PEER_STALL))],
+            ..played(5_400_000)
+        });
+        one.players[0] = SeenPlayer::default();
+        one.players[1].report.end = Some("peerLeft".into());
+        one.players[1].report.ended_at_us = Some(41_000_000);
+        assert_eq!(judge(&row, &one), [""; 0]);
+        one.players[1].report.ended_at_us = Some(8_000_000);
+        let wrong = judge(&row, &one);
+        assert_eq!(wrong, ["B: ended after 3.0 s, not 34 to 38 s"]);
+    }
+}
