@@ -139,7 +139,7 @@ impl Plan {
                         let next = queue.pop_front();
                         drop(queue);
                         let Some(number) = next else { return };
-                        let line = self.line(number);
+                        let line = self.line(number, false);
                         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                         lines.push((number, line));
                     }
@@ -148,26 +148,39 @@ impl Plan {
         });
         let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
         lines.sort_by_key(|(number, _)| *number);
+        for (number, line) in &mut lines {
+            // Only what a busy machine does too: a second time it has no other rows to blame.
+            if !line.wrong.is_empty() && line.wrong.iter().all(|wrong| wrong.by_load) {
+                *line = self.line(*number, true);
+            }
+        }
         let lines: Vec<Line> = lines.into_iter().map(|(_, line)| line).collect();
         report(&lines, &self.out)
     }
 
-    fn line(&self, number: usize) -> Line {
+    fn line(&self, number: usize, alone: bool) -> Line {
         let row = self.rows[number];
         let from = Instant::now();
-        let seen = play::play(row, number, &self.programs, &self.out.join(row.name));
+        let again = if alone { "-alone" } else { "" };
+        let folder = self.out.join(format!("{}{again}", row.name));
+        let seen = play::play(row, number, &self.programs, &folder);
         let wrong = match &seen {
             Ok(seen) => judge::judge(row, seen),
-            Err(why) => vec![why.clone()],
+            Err(why) => vec![why.clone().into()],
         };
         let took = from.elapsed().as_secs_f64();
         let result = if wrong.is_empty() { "passed" } else { "FAILED" };
-        println!("{:<26} {result} in {took:.1} s", row.name);
+        println!(
+            "{:<26} {result} in {took:.1} s{}",
+            row.name,
+            if alone { ", alone" } else { "" }
+        );
         Line {
             row,
             seen,
             wrong,
             took,
+            alone,
         }
     }
 }

@@ -40,7 +40,8 @@ impl Signal {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    command: String,
+    /// The name of its log.
+    name: String,
     log: PathBuf,
 }
 
@@ -56,9 +57,10 @@ impl Process {
             .stderr(copy)
             .spawn()
             .map_err(|error| format!("cannot start `{}`: {error}", shown(command)))?;
+        let name = log.file_stem().unwrap_or_default();
         Ok(Self {
             child,
-            command: shown(command),
+            name: name.to_string_lossy().into_owned(),
             log: log.to_owned(),
         })
     }
@@ -108,13 +110,13 @@ impl Process {
             if let Some(status) = ended {
                 let why = output.lines().find(|line| !line.trim().is_empty());
                 return Err(format!(
-                    "`{}` ended with {status}: {}",
-                    self.command,
+                    "{} ended with {status}: {}",
+                    self.name,
                     why.unwrap_or("no output")
                 ));
             }
             if Instant::now() > deadline {
-                return Err(format!("`{}` printed no `{text}`", self.command));
+                return Err(format!("{} printed no `{text}`", self.name));
             }
             thread::sleep(POLL);
         }

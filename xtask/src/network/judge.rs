@@ -57,9 +57,39 @@ fn goes_on_after_ms(frames_at_us: &[u64], fps: u64, at: u64) -> Option<u64> {
     Some((frames_at_us[begins] - at) / 1000)
 }
 
+/// Why a row failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub why: String,
+    /// A busy machine does that too: a program that waits for its processor misses frames.
+    pub by_load: bool,
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            by_load: false,
+        }
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
+    }
+}
+
+impl Wrong {
+    const fn by_load(why: String) -> Self {
+        Self { why, by_load: true }
+    }
+}
+
 /// Why a row failed; nothing if it passed.
-pub(super) fn judge(row: &Row, seen: &Seen) -> Vec<String> {
-    let mut wrong = seen.faults.clone();
+pub(super) fn judge(row: &Row, seen: &Seen) -> Vec<Wrong> {
+    let faults = seen.faults.iter().cloned();
+    let mut wrong: Vec<Wrong> = faults.map(Wrong::from).collect();
     for (index, player) in seen.players.iter().enumerate() {
         let reason = match row.expected.ends {
             Ends::Completed => Some("completed"),
@@ -67,103 +97,90 @@ pub(super) fn judge(row: &Row, seen: &Seen) -> Vec<String> {
         };
         // A killed player owes nothing.
         let Some(reason) = reason else { continue };
-        let of_player = judge_player(row, seen, player, reason);
-        wrong.extend(of_player.map_or_else(
-            |why| vec![format!("{}: {why}", letter(index))],
-            |wrong| {
-                let name = |why| format!("{}: {why}", letter(index));
-                wrong.into_iter().map(name).collect()
-            },
-        ));
+        for mut fault in judge_player(row, seen, player, reason) {
+            fault.why = format!("{}: {}", letter(index), fault.why);
+            wrong.push(fault);
+        }
     }
     let Some(limit) = row.expected.back_within_ms else {
         return wrong;
     };
     match seen.back_ms() {
         None => wrong.push("the match did not go on".into()),
-        Some(took) if took > limit => {
-            wrong.push(format!("went on after {took} ms, {limit} ms are allowed"));
-        }
+        Some(took) if took > limit => wrong.push(Wrong::by_load(format!(
+            "went on after {took} ms, {limit} ms are allowed"
+        ))),
         Some(_) => {}
     }
     wrong
 }
 
-fn judge_player(
-    row: &Row,
-    seen: &Seen,
-    player: &SeenPlayer,
-    reason: &str,
-) -> Result<Vec<String>, String> {
-    let mut wrong = Vec::new();
+fn judge_player(row: &Row, seen: &Seen, player: &SeenPlayer, reason: &str) -> Vec<Wrong> {
+    let mut wrong: Vec<Wrong> = Vec::new();
     let report = &player.report;
     let end = report.end.as_deref().unwrap_or("nothing");
     if !player.ended {
-        wrong.push(format!("still running after {:.0} s", row.limit()));
+        wrong.push(format!("still running after {:.0} s", row.limit()).into());
     }
     if end != reason {
-        wrong.push(format!("session ended with {end}, not {reason}"));
+        wrong.push(format!("session ended with {end}, not {reason}").into());
     }
-    let played = report.episode.as_ref().ok_or_else(|| {
+    let Some(played) = &report.episode else {
         wrong.push("no file of the episode".into());
-        wrong.join(", ")
-    })?;
+        return wrong;
+    };
     match row.expected.ends {
         Ends::Completed => {
             if played.partial || played.status != "verified" {
-                wrong.push(format!("the file is {}", played.status));
+                wrong.push(format!("the file is {}", played.status).into());
             }
         }
         Ends::Early { after, .. } => {
-            if played.end.as_deref() != Some(reason) {
-                wrong.push(format!("the episode ended with {:?}", played.end));
+            let end = played.end.as_deref().unwrap_or("nothing");
+            if end != reason {
+                wrong.push(format!("the episode ended with {end}, not {reason}").into());
             }
             let ended = report.ended_at_us.unwrap_or(0) as f64 - seen.last_step_us as f64;
             let seconds = ended / 1e6;
             if seconds < after.0 || seconds > after.1 {
                 let (from, to) = after;
-                wrong.push(format!("ended after {seconds:.1} s, not {from} to {to} s"));
+                wrong.push(format!("ended after {seconds:.1} s, not {from} to {to} s").into());
             }
         }
     }
     wrong.extend(judge_stalls(row, played));
-    wrong.extend(played.causeless());
+    wrong.extend(played.causeless().into_iter().map(Wrong::from));
     if row.expected.single_path && played.failover_feasible == Some(true) {
         wrong.push("failoverFeasible is true although there was one path only".into());
     }
-    Ok(wrong)
+    wrong
 }
 
-fn judge_stalls(row: &Row, played: &Played) -> Vec<String> {
-    let mut wrong = Vec::new();
+fn judge_stalls(row: &Row, played: &Played) -> Option<Wrong> {
     let longest = played.stalls.iter().max_by_key(|stall| stall.ticks);
+    let ticks = longest.map_or(0, |stall| stall.ticks);
+    let stalled = played.stalled;
     match row.expected.stalled {
-        Stalled::Any => {}
-        Stalled::AtMost(most) => {
-            if played.stalled > most {
-                wrong.push(format!("{} frames stalled", played.stalled));
-            }
+        Stalled::AtMost(most) if stalled > most => {
+            let why = format!("{stalled} frames stalled, the longest time {ticks}");
+            // A program that loses its processor for longer than a window is rare.
+            let by_load = ticks < played.fps;
+            return Some(Wrong { why, by_load });
         }
-        Stalled::Listed(seconds) => {
-            let ticks = longest.map_or(0, |stall| stall.ticks);
-            if ticks < seconds * played.fps {
-                let stalled = played.stalled;
-                wrong.push(format!(
-                    "the longest stall listed has {ticks} ticks, {stalled} are counted"
-                ));
-            }
+        Stalled::Listed(seconds) if ticks < seconds * played.fps => {
+            let why = format!("the longest stall listed has {ticks} ticks, {stalled} are counted");
+            return Some(why.into());
         }
+        _ => {}
     }
-    let game_stands_still = |step: &Step| matches!(step, Step::Kill(Node::Player(_)));
-    if !row.during.iter().any(game_stands_still) {
-        // Short stalls may have the cause: the machine is busy with other rows.
-        let long = |ticks: u64| 2 * ticks >= played.fps;
-        let named = longest.filter(|stall| long(stall.ticks));
-        if named.is_some_and(|stall| stall.cause.as_deref() == Some(PEER_STALL)) {
-            wrong.push("an outage of the network is called peerStall".into());
-        }
-    }
-    wrong
+    let is_kill = |step: &Step| matches!(step, Step::Kill(Node::Player(_)));
+    // Short stalls may have the cause, on a busy machine.
+    let long = longest.filter(|stall| 2 * stall.ticks >= played.fps)?;
+    let named = long.cause.as_deref() == Some(PEER_STALL) && !row.during.iter().any(is_kill);
+    named.then(|| {
+        let ticks = long.ticks;
+        format!("an outage of the network of {ticks} ticks is called peerStall").into()
+    })
 }
 
 #[cfg(test)]
@@ -215,6 +232,14 @@ mod tests {
         }
     }
 
+    /// The reasons of a verdict.
+    fn reasons(row: &Row, seen: &Seen) -> Vec<String> {
+        judge(row, seen)
+            .into_iter()
+            .map(|wrong| wrong.why)
+            .collect()
+    }
+
     #[test]
     fn recovery_is_measured_to_the_first_frame_of_a_match_that_goes_on() {
         assert_eq!(seen(played(5_400_000)).back_ms(), Some(400));
@@ -236,8 +261,8 @@ mod tests {
     #[test]
     fn a_late_recovery_fails_and_one_in_time_passes() {
         let row = ROW.back_within_ms(1000);
-        assert_eq!(judge(&row, &seen(played(5_900_000))), [""; 0]);
-        let wrong = judge(&row, &seen(played(6_100_000)));
+        assert_eq!(reasons(&row, &seen(played(5_900_000))), [""; 0]);
+        let wrong = reasons(&row, &seen(played(6_100_000)));
         assert_eq!(wrong, ["went on after 1100 ms, 1000 ms are allowed"]);
     }
 
@@ -245,10 +270,10 @@ mod tests {
     fn another_end_is_named_for_each_player() {
         let mut one = seen(played(5_400_000));
         one.players[1].report.end = Some("peerLeft".into());
-        let wrong = judge(&ROW, &one);
+        let wrong = reasons(&ROW, &one);
         assert_eq!(wrong, ["B: session ended with peerLeft, not completed"]);
         one.players[1] = SeenPlayer::default();
-        let wrong = judge(&ROW, &one).join("");
+        let wrong = reasons(&ROW, &one).join("; ");
         assert!(wrong.contains("B: still running after"), "{wrong}");
         assert!(wrong.contains("no file of the episode"), "{wrong}");
     }
@@ -261,15 +286,31 @@ mod tests {
             ..played(5_400_000)
         };
         let one = seen(with(1, stall(1, Some("routeChange"))));
-        assert_eq!(judge(&ROW, &one)[0], "A: 1 frames stalled");
+        assert_eq!(
+            reasons(&ROW, &one)[0],
+            "A: 1 frames stalled, the longest time 1"
+        );
         let row = ROW.back_within_ms(1000);
-        assert_eq!(judge(&row, &one), [""; 0]);
-        let wrong = judge(&row, &seen(with(60, stall(60, Some(PEER_STALL)))));
+        assert_eq!(reasons(&row, &one), [""; 0]);
+        let wrong = reasons(&row, &seen(with(60, stall(60, Some(PEER_STALL)))));
         assert!(wrong[0].contains("called peerStall"), "{wrong:?}");
-        let wrong = judge(&row, &seen(with(60, stall(60, None))));
+        let wrong = reasons(&row, &seen(with(60, stall(60, None))));
         assert!(wrong[0].contains("have no cause"), "{wrong:?}");
-        let wrong = judge(&row, &seen(with(60, stall(60, Some("unknown")))));
+        let wrong = reasons(&row, &seen(with(60, stall(60, Some("unknown")))));
         assert!(wrong[0].contains("1 of 1 causes are unknown"), "{wrong:?}");
+    }
+
+    #[test]
+    fn load_explains_a_short_stall_and_no_other_end() {
+        let short = Played {
+            stalled: 2,
+            stalls: vec![stall(2, Some(PEER_STALL))],
+            ..played(5_400_000)
+        };
+        let mut one = seen(short);
+        assert!(judge(&ROW, &one).iter().all(|wrong| wrong.by_load));
+        one.players[0].report.end = Some("peerLeft".into());
+        assert!(!judge(&ROW, &one).iter().all(|wrong| wrong.by_load));
     }
 
     #[test]
@@ -287,9 +328,9 @@ mod tests {
         one.players[0] = SeenPlayer::default();
         one.players[1].report.end = Some("peerLeft".into());
         one.players[1].report.ended_at_us = Some(41_000_000);
-        assert_eq!(judge(&row, &one), [""; 0]);
+        assert_eq!(reasons(&row, &one), [""; 0]);
         one.players[1].report.ended_at_us = Some(8_000_000);
-        let wrong = judge(&row, &one);
+        let wrong = reasons(&row, &one);
         assert_eq!(wrong, ["B: ended after 3.0 s, not 34 to 38 s"]);
     }
 }

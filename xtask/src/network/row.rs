@@ -185,7 +185,7 @@ impl Row {
         self
     }
 
-    /// Not in CI, where a shorter row stands for the same kind.
+    /// Not in CI.
     pub(super) const fn long(mut self) -> Self {
         self.short = false;
         self
@@ -195,11 +195,6 @@ impl Row {
     pub(super) const fn on_relay(mut self) -> Self {
         self.before = &[Step::DropUdp];
         self.single_path()
-    }
-
-    pub(super) const fn before(mut self, steps: &'static [Step]) -> Self {
-        self.before = steps;
-        self
     }
 
     pub(super) const fn during(mut self, steps: &'static [Step]) -> Self {

@@ -33,28 +33,28 @@ pub(super) const ROWS: &[Row] = &[
         .during(&[Wait(3.0), Away(&[A], 1.0)]).back_within_ms(BACK_MS),
     Row::new("away-2.5s", "A's whole network is away for 2.5 s")
         .during(&[Wait(3.0), Away(&[A], 2.5)]).back_within_ms(BACK_MS),
-    Row::new("away-5s", "A's whole network is away for 5 s").long()
+    Row::new("away-5s", "A's whole network is away for 5 s")
         .during(&[Wait(3.0), Away(&[A], 5.0)]).back_within_ms(BACK_MS),
     Row::new("away-10s", "A's whole network is away for 10 s")
         .during(&[Wait(3.0), Away(&[A], 10.0)]).back_within_ms(BACK_MS),
-    Row::new("away-30s", "A's whole network is away for 30 s").long()
+    Row::new("away-30s", "A's whole network is away for 30 s")
         .during(&[Wait(3.0), Away(&[A], 30.0)]).back_within_ms(BACK_MS),
     Row::new("relay-away-1s", "on the relay, A's network is away for 1 s").on_relay()
         .during(&[Wait(3.0), Away(&[A], 1.0)]).back_within_ms(BACK_MS),
     Row::new("relay-away-2.5s", "on the relay, A's network is away for 2.5 s").on_relay()
         .during(&[Wait(3.0), Away(&[A], 2.5)]).back_within_ms(BACK_MS),
-    Row::new("relay-away-5s", "on the relay, A's network is away for 5 s").on_relay().long()
+    Row::new("relay-away-5s", "on the relay, A's network is away for 5 s").on_relay()
         .during(&[Wait(3.0), Away(&[A], 5.0)]).back_within_ms(BACK_MS),
     Row::new("relay-away-10s", "on the relay, A's network is away for 10 s").on_relay()
         .during(&[Wait(3.0), Away(&[A], 10.0)]).back_within_ms(BACK_MS),
-    Row::new("relay-away-30s", "on the relay, A's network is away for 30 s").on_relay().long()
+    Row::new("relay-away-30s", "on the relay, A's network is away for 30 s").on_relay()
         .during(&[Wait(3.0), Away(&[A], 30.0)]).back_within_ms(BACK_MS),
     Row::new("both-away-2.5s", "the networks of both players are away for 2.5 s")
         .during(&[Wait(3.0), Away(&[A, B], 2.5)]).back_within_ms(BACK_MS),
 
     Row::new("server-away-10s", "the server is away for 10 s, the direct path carries the match")
         .seconds(18).during(&[Wait(3.0), Away(&[S], 10.0)]).single_path(),
-    Row::new("server-away-30s", "the server is away for 30 s; 8 s later UDP is dropped").long()
+    Row::new("server-away-30s", "the server is away for 30 s; 8 s later UDP is dropped")
         .seconds(50).during(&[Wait(3.0), Away(&[S], 30.0), Wait(8.0), DropUdp]).single_path(),
     Row::new("relay-server-away-10s", "on the relay, the server is away for 10 s").on_relay()
         .during(&[Wait(3.0), Away(&[S], 10.0)]).back_within_ms(BACK_MS),

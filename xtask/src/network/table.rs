@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::judge::{Seen, SeenPlayer};
+use super::judge::{Seen, SeenPlayer, Wrong};
 use super::row::Row;
 use crate::matches::{Played, RoundTrip};
 
@@ -12,8 +12,10 @@ pub(super) struct Line {
     /// What the match left, or why there was none.
     pub seen: Result<Seen, String>,
     /// Why it failed; nothing if it passed.
-    pub wrong: Vec<String>,
+    pub wrong: Vec<Wrong>,
     pub took: f64,
+    /// It was played a second time, without other rows beside it.
+    pub alone: bool,
 }
 
 /// Reasons that are shown of one row.
@@ -45,7 +47,10 @@ pub(super) fn table(lines: &[Line]) -> String {
             line.row.about, line.row.expected
         );
         for why in line.wrong.iter().take(REASONS) {
-            let _ = writeln!(text, "    -> {why}");
+            let _ = writeln!(text, "    -> {}", why.why);
+        }
+        if line.alone {
+            let _ = writeln!(text, "    (played again, alone)");
         }
         if line.wrong.len() > REASONS {
             let _ = writeln!(text, "    -> {} more", line.wrong.len() - REASONS);
@@ -189,8 +194,9 @@ mod tests {
         Line {
             row: row.unwrap(),
             seen,
-            wrong: wrong.iter().map(ToString::to_string).collect(),
+            wrong: wrong.iter().map(|why| Wrong::from(*why)).collect(),
             took: 12.0,
+            alone: false,
         }
     }
 
