@@ -15,6 +15,7 @@ mod documents;
 mod options;
 mod process;
 
+pub(crate) use causes::Unknown;
 #[cfg(test)]
 pub(crate) use documents::Stall;
 pub(crate) use documents::{Played, Report, RoundTrip, session_phases};
@@ -87,7 +88,12 @@ struct Verdict {
 #[serde(rename_all = "camelCase")]
 struct VerifiedFile {
     path: String,
-    faults: Vec<serde_json::Value>,
+    faults: Vec<Fault>,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    message: String,
 }
 
 /// The faults in a document of `verify --json`, each behind the name of its file.
@@ -100,10 +106,7 @@ fn faults(text: &str) -> Result<Vec<String>, String> {
     for file in &verdict.files {
         let name = file.path.rsplit('/').next().unwrap_or_default();
         let faults = file.faults.iter();
-        found.extend(faults.map(|fault| match fault.as_str() {
-            Some(fault) => format!("{name}: {fault}"),
-            None => format!("{name}: {fault}"),
-        }));
+        found.extend(faults.map(|fault| format!("{name}: {}", fault.message)));
     }
     if found.is_empty() && !verdict.in_order {
         found.push("verify says that the files are not in order".into());
@@ -118,7 +121,7 @@ mod tests {
     #[test]
     fn faults_are_named_with_their_file() {
         let text = r#"{"inOrder": false, "files": [
-            {"path": "a/b/episode-0.player-1.json", "faults": ["5: sent"]},
+            {"path": "a/b/episode-0.player-1.json", "faults": [{"check": "", "message": "5: sent"}]},
             {"path": "a/b/session.player-1.json", "faults": []}]}"#;
         assert_eq!(faults(text).unwrap(), ["episode-0.player-1.json: 5: sent"]);
     }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::matches::{Arguments, Programs};
+use crate::matches::{Arguments, Programs, Unknown};
 use crate::process::{empty_folder, target_folder};
 use crate::stages::Outcome;
 
@@ -193,21 +193,23 @@ fn report(lines: &[Line], out: &Path) -> Result<bool, String> {
         let compared: Vec<&Line> = lines.iter().filter(|line| is_compared(line)).collect();
         println!("{}", table::delays(&compared));
     }
-    let failed: Vec<&str> = lines
-        .iter()
-        .filter(|line| !line.wrong.is_empty())
-        .map(|line| line.row.name)
-        .collect();
-    if failed.is_empty() {
+    let mut unknown = Unknown::default();
+    for seen in lines.iter().filter_map(|line| line.seen.as_ref().ok()) {
+        unknown.add(seen.unknown());
+    }
+    println!("unknown causes in all rows: {unknown}");
+    let failed = lines.iter().filter(|line| !line.wrong.is_empty());
+    let failed: Vec<&str> = failed.map(|line| line.row.name).collect();
+    let rows = (!failed.is_empty()).then(|| {
+        let (failed, all, names) = (failed.len(), lines.len(), failed.join(", "));
+        format!("{failed} of {all} rows failed: {names}")
+    });
+    let why: Vec<String> = rows.into_iter().chain(unknown.exceeded()).collect();
+    if why.is_empty() {
         println!("{} rows passed", lines.len());
         return Ok(true);
     }
-    let why = format!(
-        "{} of {} rows failed: {}",
-        failed.len(),
-        lines.len(),
-        failed.join(", ")
-    );
+    let why = why.join("; ");
     let file = out.join(FAILED);
     fs::write(&file, &why).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(false)

@@ -9,14 +9,15 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::matches::{Arguments, Programs};
-use crate::process::{create_folder, target_folder};
+use crate::matches::{Arguments, Programs, Unknown};
+use crate::process::{create_folder, empty_folder, target_folder};
 
 mod draw;
 mod play;
 mod random;
 
 use draw::Draw;
+use play::{Outcome, play};
 
 /// Matches of the stage: at most three minutes.
 const IN_CI: u64 = 12;
@@ -81,7 +82,7 @@ impl Plan {
         create_folder(&self.out)?;
         println!("{} matches from seed {} on", self.matches, self.seed);
         let next = AtomicU64::new(0);
-        let failed = Mutex::new(Vec::new());
+        let tally = Mutex::new(Tally::default());
         thread::scope(|scope| {
             for _ in 0..self.at_once {
                 scope.spawn(|| {
@@ -91,51 +92,108 @@ impl Plan {
                             return;
                         }
                         let seed = self.seed.wrapping_add(number);
-                        if let Err(why) = self.one(seed) {
-                            println!("{why}");
-                            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                            failed.push(seed);
-                        }
+                        let outcome = self.one(seed);
+                        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                        tally.add(seed, &outcome);
                     }
                 });
             }
         });
-        let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failed.sort_unstable();
-        if failed.is_empty() {
-            println!("{} matches in order", self.matches);
-            return Ok(());
+        let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+        println!("unknown causes in all matches: {}", tally.unknown);
+        match tally.wrong() {
+            None => {
+                println!("{} matches in order", self.matches);
+                Ok(())
+            }
+            Some(why) => Err(why),
         }
-        let seeds: Vec<String> = failed.iter().map(u64::to_string).collect();
-        Err(format!(
-            "{} of {} matches failed: seeds {}",
-            failed.len(),
-            self.matches,
-            seeds.join(", ")
-        ))
     }
 
     /// Plays one match. Its files stay if something is wrong with them.
-    fn one(&self, seed: u64) -> Result<(), String> {
+    fn one(&self, seed: u64) -> Outcome {
         let draw = Draw::new(seed);
         let folder = self.out.join(seed.to_string());
-        let remove = || match fs::remove_dir_all(&folder) {
-            Err(error) if folder.exists() => Err(format!("{}: {error}", folder.display())),
-            _ => Ok(()),
-        };
-        remove()?;
         let from = Instant::now();
-        let wrong = play::play(&draw, &self.programs, &folder).unwrap_or_else(|why| vec![why]);
-        if wrong.is_empty() {
-            println!(
-                "seed {seed}: in order after {:.1} s",
-                from.elapsed().as_secs_f64()
-            );
-            return remove();
+        let played = empty_folder(&folder).and_then(|()| play(&draw, &self.programs, &folder));
+        let took = from.elapsed().as_secs_f64();
+        let mut outcome = played.unwrap_or_else(|why| Outcome {
+            wrong: vec![why],
+            ..Outcome::default()
+        });
+        let in_order = outcome.wrong.is_empty();
+        if in_order && outcome.unknown.unknown == 0 {
+            println!("seed {seed}: in order after {took:.1} s");
+            let removed = fs::remove_dir_all(&folder);
+            let why = |error| format!("{}: {error}", folder.display());
+            outcome.wrong.extend(removed.map_err(why).err());
+            return outcome;
         }
-        Err(format!(
-            "seed {seed} FAILED: {draw}\n    -> {}\n    again: cargo xtask soak --matches 1 --seed {seed}",
-            wrong.join("\n    -> ")
-        ))
+        let result = if in_order { "in order" } else { "FAILED" };
+        println!("seed {seed}: {result} after {took:.1} s: {draw}");
+        if outcome.unknown.unknown > 0 {
+            println!("    unknown causes: {}", outcome.unknown);
+        }
+        for why in &outcome.wrong {
+            println!("    -> {why}");
+        }
+        println!("    again: cargo xtask soak --matches 1 --seed {seed}");
+        outcome
+    }
+}
+
+/// The outcomes of all matches.
+#[derive(Default)]
+struct Tally {
+    matches: usize,
+    failed: Vec<u64>,
+    unknown: Unknown,
+}
+
+impl Tally {
+    fn add(&mut self, seed: u64, outcome: &Outcome) {
+        self.matches += 1;
+        if !outcome.wrong.is_empty() {
+            self.failed.push(seed);
+        }
+        self.unknown.add(outcome.unknown);
+    }
+
+    /// Which seeds failed, and whether too many causes are unknown.
+    fn wrong(mut self) -> Option<String> {
+        self.failed.sort_unstable();
+        let seeds = (!self.failed.is_empty()).then(|| {
+            let seeds: Vec<String> = self.failed.iter().map(u64::to_string).collect();
+            let (failed, seeds) = (seeds.len(), seeds.join(", "));
+            format!("{failed} of {} matches failed: seeds {seeds}", self.matches)
+        });
+        let wrong: Vec<String> = seeds.into_iter().chain(self.unknown.exceeded()).collect();
+        (!wrong.is_empty()).then(|| wrong.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_seeds_are_named_in_order_and_unknown_causes_summed() {
+        let outcome = |wrong: &[&str], unknown| Outcome {
+            wrong: wrong.iter().map(ToString::to_string).collect(),
+            unknown: Unknown { unknown, of: 60 },
+        };
+        let mut tally = Tally::default();
+        tally.add(9, &outcome(&[], 1));
+        tally.add(3, &outcome(&[], 0));
+        assert!(tally.wrong().is_none());
+        let mut tally = Tally::default();
+        for (seed, why) in [(9, "a"), (3, "b")] {
+            tally.add(seed, &outcome(&[why], 1));
+        }
+        let wrong = tally.wrong().unwrap();
+        assert!(
+            wrong.starts_with("2 of 2 matches failed: seeds 3, 9; more"),
+            "{wrong}"
+        );
     }
 }

@@ -105,12 +105,13 @@ impl Match<'_> {
         command
             .args(["--server", &format!("ws://{SERVER}")])
             .args(["--join", "--json", "--cut-direct-at", "never"])
-            .args(["--conditions", "none", "--seed", "1"])
+            .args(["--seed", "1"])
             .args(["--players", &self.row.players.to_string()])
             .args(["--frames", &frames.to_string()])
             .args(["--fps", &self.row.fps.to_string()])
             .arg("--out")
             .arg(self.exports(player))
+            .args(["--conditions", self.row.conditions])
             .args(self.row.options.split_whitespace());
         let log = self.log(&letter(player).to_string());
         self.players.push(Process::start(&mut command, &log)?);

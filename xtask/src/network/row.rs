@@ -116,6 +116,8 @@ pub(super) struct Row {
     pub fps: u64,
     /// Seconds of play; outages in which the match stands still do not count.
     pub seconds: u64,
+    /// Artificial conditions of every player.
+    pub conditions: &'static str,
     /// Further options of every player.
     pub options: &'static str,
     /// The server is started with `--secret FILE`.
@@ -140,6 +142,7 @@ impl Row {
             nats: 0,
             fps: 30,
             seconds: 8,
+            conditions: "none",
             options: "",
             secret: false,
             short: true,
@@ -171,6 +174,11 @@ impl Row {
 
     pub(super) const fn seconds(mut self, seconds: u64) -> Self {
         self.seconds = seconds;
+        self
+    }
+
+    pub(super) const fn conditions(mut self, conditions: &'static str) -> Self {
+        self.conditions = conditions;
         self
     }
 

@@ -107,7 +107,9 @@ pub(super) const ROWS: &[Row] = &[
 pub(super) const COMPARED: &[Row] = &[
     compared("tcp-loss-0", "relay only, nothing lost"),
     compared("tcp-loss-1", "relay only, 1 % of the TCP segments lost").during(&[LoseTcp(1)]),
+    compared("tcp-model-1", "relay only, conditions with 1 % of loss").conditions("relay:loss=1%"),
     compared("tcp-loss-5", "relay only, 5 % of the TCP segments lost").during(&[LoseTcp(5)]),
+    compared("tcp-model-5", "relay only, conditions with 5 % of loss").conditions("relay:loss=5%"),
 ];
 
 /// Twenty seconds at 60 frames per second over the relay alone.

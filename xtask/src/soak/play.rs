@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::draw::{Draw, What};
-use crate::matches::{Process, Programs, Report, Signal, session_phases};
+use crate::matches::{Played, Process, Programs, Report, Signal, Unknown, session_phases};
 use crate::process::{create_folder, program};
 
 /// A server listens within a fraction of this.
@@ -28,8 +28,17 @@ struct Match<'a> {
     address: String,
 }
 
-/// What is wrong; nothing if the match is in order.
-pub(super) fn play(draw: &Draw, programs: &Programs, folder: &Path) -> Result<Vec<String>, String> {
+/// What a match left.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// What is wrong; nothing if it is in order.
+    pub wrong: Vec<String>,
+    /// Unknown causes in all files.
+    pub unknown: Unknown,
+}
+
+/// Plays a match with its files below `folder`.
+pub(super) fn play(draw: &Draw, programs: &Programs, folder: &Path) -> Result<Outcome, String> {
     create_folder(folder)?;
     let deadline = Instant::now() + Duration::from_secs(draw.limit());
     let mut match_ = Match {
@@ -128,8 +137,11 @@ impl Match<'_> {
     }
 
     /// Waits for the players' ends, and judges what they left.
-    fn finish(mut self, deadline: Instant) -> Result<Vec<String>, String> {
-        let mut wrong = Vec::new();
+    fn finish(mut self, deadline: Instant) -> Result<Outcome, String> {
+        let Outcome {
+            mut wrong,
+            mut unknown,
+        } = Outcome::default();
         for (player, process) in self.players.iter_mut().enumerate() {
             match process.wait_until(deadline)? {
                 Some(status) if status.success() => {}
@@ -144,19 +156,22 @@ impl Match<'_> {
         self.players.clear();
         for player in 0..self.draw.players {
             let of_player = match Report::read(&self.exports(player)) {
-                Ok(report) => judge(&report),
+                Ok(report) => {
+                    let played = report.episode.as_ref();
+                    unknown.add(played.map(Played::unknown).unwrap_or_default());
+                    judge(&report)
+                }
                 Err(error) => vec![error],
             };
             let name = |why: String| format!("peer {player}: {why}");
             wrong.extend(of_player.into_iter().map(name));
         }
         wrong.extend(self.programs.verify(self.folder)?);
-        Ok(wrong)
+        Ok(Outcome { wrong, unknown })
     }
 }
 
-/// What is wrong with one player's files that `verify` does not know: it accepts a session that
-/// ended early, and a cause that is unknown.
+/// What is wrong with one player's files that `verify` accepts, such as a session that ended early.
 fn judge(report: &Report) -> Vec<String> {
     let end = report.end.as_deref().unwrap_or("nothing");
     let mut wrong = Vec::new();
@@ -178,7 +193,6 @@ fn judge(report: &Report) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matches::Played;
 
     #[test]
     fn a_session_that_ended_early_is_wrong_although_its_files_verify() {
