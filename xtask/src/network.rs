@@ -78,23 +78,24 @@ pub(crate) fn command(arguments: &[String]) -> Result<(), String> {
     let folder_of_programs = arguments.folder("--programs")?;
     let inside = arguments.folder("--inside")?;
     let at_once: usize = arguments.value("--jobs")?.unwrap_or(AT_ONCE).max(1);
+    let rows = rows::named(&arguments.names()?)?;
     let plan = |out| {
         Ok::<Plan, String>(Plan {
-            rows: rows::named(&arguments.names()?)?,
+            rows,
             programs: Programs::find(folder_of_programs.as_deref())?,
             at_once,
             out,
         })
     };
-    match inside {
-        Some(out) => {
-            space::end_with_parent();
-            let passed = plan(out)?.play()?;
-            // The program outside reports it.
-            std::process::exit(i32::from(!passed));
-        }
-        None => plan(folder()?)?.run_inside(Space::find()?),
-    }
+    let Some(out) = inside else {
+        // Without namespaces the programs need not be built.
+        let space = Space::find()?;
+        return plan(folder()?)?.run_inside(space);
+    };
+    space::end_with_parent();
+    let passed = plan(out)?.play()?;
+    // The program outside reports it.
+    std::process::exit(i32::from(!passed));
 }
 
 fn folder() -> Result<PathBuf, String> {

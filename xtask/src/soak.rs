@@ -53,16 +53,19 @@ pub(crate) fn check() -> Result<(), String> {
 pub(crate) fn command(arguments: &[String]) -> Result<(), String> {
     let mut arguments = Arguments::new(arguments);
     let programs = arguments.folder("--programs")?;
-    let plan = Plan {
-        seed: arguments.value("--seed")?.unwrap_or_else(seed_of_the_clock),
-        matches: arguments.value("--matches")?.unwrap_or(MATCHES),
-        at_once: arguments.value("--jobs")?.unwrap_or(AT_ONCE).max(1),
-        programs: Programs::find(programs.as_deref())?,
-        out: folder()?,
-    };
+    let seed = arguments.value("--seed")?;
+    let matches = arguments.value("--matches")?.unwrap_or(MATCHES);
+    let at_once: usize = arguments.value("--jobs")?.unwrap_or(AT_ONCE).max(1);
     if let Some(unknown) = arguments.names()?.first() {
         return Err(format!("`soak` takes no names, not `{unknown}`"));
     }
+    let plan = Plan {
+        programs: Programs::find(programs.as_deref())?,
+        seed: seed.unwrap_or_else(seed_of_the_clock),
+        matches,
+        at_once,
+        out: folder()?,
+    };
     plan.play()
 }
 

@@ -219,7 +219,7 @@ impl Match<'_> {
                 report: Report::default(),
             });
         }
-        // Whoever still runs is ended before files are read.
+        // Programs that still run are ended before files are read.
         self.players.clear();
         for player in 0..self.row.players {
             let report = Report::read(&self.exports(player));

@@ -64,6 +64,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("server-killed-other", "on the relay, the server is killed, another one takes over")
         .on_relay().secret()
         .during(&[Wait(3.0), Kill(S), StartOther]).back_within_ms(BACK_MS),
+    Row::new("server-killed", "the server is killed, the direct path lives")
+        .during(&[Wait(3.0), Kill(S)]).single_path(),
     Row::new("server-stopped", "the server is stopped with SIGTERM, the direct path lives")
         .during(&[Wait(3.0), Terminate(S)]).single_path(),
     Row::new("server-stopped-restarted", "on the relay, the server is stopped and back after 1 s")

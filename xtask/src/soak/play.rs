@@ -152,7 +152,7 @@ impl Match<'_> {
                 }
             }
         }
-        // Whoever still runs is ended before files are read.
+        // Programs that still run are ended before files are read.
         self.players.clear();
         for player in 0..self.draw.players {
             let of_player = match Report::read(&self.exports(player)) {
