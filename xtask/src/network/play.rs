@@ -40,7 +40,6 @@ pub(super) fn play(
     folder: &Path,
 ) -> Result<Seen, String> {
     create_folder(folder)?;
-    let deadline = Instant::now() + Duration::from_secs_f64(row.limit());
     let mut match_ = Match {
         row,
         programs,
@@ -58,6 +57,7 @@ pub(super) fn play(
         match_.join(player)?;
     }
     match_.await_play()?;
+    let deadline = Instant::now() + Duration::from_secs_f64(row.limit());
     for step in row.during {
         match_.take(*step)?;
         if step.brings_path() {

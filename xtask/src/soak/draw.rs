@@ -60,8 +60,8 @@ const PLAYERS: [usize; 5] = [2, 2, 2, 3, 4];
 /// half of the 35 s after which it is gone.
 const OUTAGE_MS: u64 = 4000;
 const PAUSE_MS: (u64, u64) = (50, 3000);
-/// Meeting, the end, and a busy machine.
-const SLACK_S: u64 = 45;
+/// A second meeting, the end, and a busy machine.
+const SLACK_S: u64 = 40;
 /// A short window over a slow path simulates a third of the frames that its rate asks for.
 const SLOWEST: u64 = 4;
 
@@ -100,7 +100,7 @@ impl Draw {
         self.events.iter().any(starts)
     }
 
-    /// Seconds that the match may take.
+    /// Seconds that the match may take, from its first frame on.
     pub(super) fn limit(&self) -> u64 {
         let last = self.events.last().map_or(0, |event| event.at_ms / 1000);
         self.episodes * self.seconds * SLOWEST + last + SLACK_S

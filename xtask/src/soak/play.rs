@@ -40,7 +40,6 @@ pub(super) struct Outcome {
 /// Plays a match with its files below `folder`.
 pub(super) fn play(draw: &Draw, programs: &Programs, folder: &Path) -> Result<Outcome, String> {
     create_folder(folder)?;
-    let deadline = Instant::now() + Duration::from_secs(draw.limit());
     let mut match_ = Match {
         draw,
         programs,
@@ -55,6 +54,7 @@ pub(super) fn play(draw: &Draw, programs: &Programs, folder: &Path) -> Result<Ou
     }
     match_.await_play()?;
     let began = Instant::now();
+    let deadline = began + Duration::from_secs(draw.limit());
     for event in &draw.events {
         let at = began + Duration::from_millis(event.at_ms);
         thread::sleep(at.saturating_duration_since(Instant::now()));
