@@ -27,6 +27,8 @@ use table::Line;
 
 /// Rows at the same time. A match of two takes a tenth of a core; most of its time it waits.
 const AT_ONCE: usize = 6;
+/// Rows that are played again at most: load explains a few.
+const AGAIN: usize = 4;
 /// The whole, if something never ends: all rows after one another would take this long.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Where the failed rows are named for the program outside.
@@ -149,11 +151,12 @@ impl Plan {
         });
         let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
         lines.sort_by_key(|(number, _)| *number);
-        for (number, line) in &mut lines {
-            // Only what a busy machine does too: a second time it has no other rows to blame.
-            if !line.wrong.is_empty() && line.wrong.iter().all(|wrong| wrong.by_load) {
-                *line = self.line(*number, true);
-            }
+        // Only what a busy machine does too: a second time it has no other rows to blame.
+        let by_load = lines.iter_mut().filter(|(_, line)| {
+            !line.wrong.is_empty() && line.wrong.iter().all(|wrong| wrong.by_load)
+        });
+        for (number, line) in by_load.take(AGAIN) {
+            *line = self.line(*number, true);
         }
         let lines: Vec<Line> = lines.into_iter().map(|(_, line)| line).collect();
         report(&lines, &self.out)

@@ -21,8 +21,8 @@ use play::{Outcome, play};
 
 /// Matches of the stage: at most three minutes.
 const IN_CI: u64 = 12;
-/// The first seed of the stage.
-const CI_SEED: u64 = 1;
+/// The first seed of the stage; the first one whose matches have every kind of thing in them.
+const CI_SEED: u64 = 24;
 /// Matches of the command.
 const MATCHES: u64 = 200;
 /// Matches at the same time: one takes up to a third of a core.
@@ -177,7 +177,30 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use super::draw::{POLICIES, What};
     use super::*;
+
+    /// Whether the stage's matches from this seed on have all numbers of players and policies, and
+    /// servers that are killed and stopped.
+    fn has_every_kind(seed: u64) -> bool {
+        let draws: Vec<Draw> = (seed..seed + IN_CI).map(Draw::new).collect();
+        let some = |of: &dyn Fn(&Draw) -> bool| draws.iter().any(of);
+        let happens = |what: What| some(&|draw| draw.events.iter().any(|event| event.what == what));
+        (2..=4).all(|players| some(&|draw| draw.players == players))
+            && POLICIES
+                .iter()
+                .all(|policy| some(&|draw| draw.policy == *policy))
+            && happens(What::KillServer)
+            && happens(What::TerminateServer)
+            && happens(What::Stop(0))
+            && some(&|draw| draw.cut_direct_at.is_some())
+            && some(&|draw| draw.episodes > 1)
+    }
+
+    #[test]
+    fn the_stage_plays_every_kind() {
+        assert_eq!((1..).find(|seed| has_every_kind(*seed)), Some(CI_SEED));
+    }
 
     #[test]
     fn failed_seeds_are_named_in_order_and_unknown_causes_summed() {

@@ -46,7 +46,7 @@ pub(super) struct Draw {
 }
 
 /// Most matches have the default policy.
-const POLICIES: [&str; 6] = [
+pub(super) const POLICIES: [&str; 6] = [
     "p2p-first",
     "p2p-first",
     "p2p-first",
