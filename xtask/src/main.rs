@@ -13,11 +13,14 @@ mod examples;
 mod files;
 mod graph;
 mod loading;
+mod matches;
 mod native;
+mod network;
 mod package;
 mod process;
 mod rules;
 mod setup;
+mod soak;
 mod stages;
 mod types;
 mod wasm;
@@ -54,6 +57,19 @@ const COMMANDS: &[Command] = &[
         usage: "browser [CASE]...",
         about: "drive the page with headless Chromium: all test cases, or only those named",
         run: browser::command,
+    },
+    Command {
+        name: "network",
+        usage: "network [ROW]...",
+        about: "matches in network namespaces: all rows, or those named; --list, --jobs N, \
+                --programs DIR",
+        run: network::command,
+    },
+    Command {
+        name: "soak",
+        usage: "soak [--matches N] [--seed N]",
+        about: "matches drawn from a seed (200, seeds from the clock); --jobs N, --programs DIR",
+        run: soak::command,
     },
     Command {
         name: "types",

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::process::{cargo, program, run, works};
 use crate::setup::Setup;
 use crate::{
-    browser, demo, deny, examples, graph, loading, native, package, rules, types, wasm, window,
+    browser, demo, deny, examples, graph, loading, native, network, package, rules, soak, types,
+    wasm, window,
 };
 
 /// How a stage ended.
@@ -120,6 +121,19 @@ pub(crate) const STAGES: &[Stage] = &[
         "examples",
         "every example runs, and the files it writes are read",
         || examples::check().into(),
+    )
+    .in_real_time(),
+    Stage::new(
+        "network",
+        "matches of real processes in network namespaces, while paths and servers go and come back",
+        network::check,
+    )
+    .needs(network::prepare)
+    .in_real_time(),
+    Stage::new(
+        "soak",
+        "matches with conditions, outages and pauses drawn from a seed",
+        || soak::check().into(),
     )
     .in_real_time(),
     Stage::new(
