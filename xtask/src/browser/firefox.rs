@@ -1,6 +1,6 @@
-//! Firefox, driven through WebDriver BiDi on the port that the browser itself opens: five commands
-//! over a websocket. Its WebDriver program is in no Debian package and builds for minutes; the crates
-//! for BiDi bring one, or a whole async stack.
+//! Firefox, driven through the bidirectional WebDriver, which it serves by itself: five commands over a
+//! websocket. The program for the older one, geckodriver, is in no Debian package and builds for
+//! minutes; the crates for the newer one bring it, or a whole async stack.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
