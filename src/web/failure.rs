@@ -9,6 +9,9 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use super::{ERROR_EVENT, dispatch};
 
+/// Longest text of a panic that a page shows, in characters: about three lines on a phone.
+const MAX_TEXT: usize = 200;
+
 thread_local! {
     /// The program panicked or trapped: nothing of it runs any more.
     static STOPPED: Cell<bool> = const { Cell::new(false) };
@@ -83,7 +86,8 @@ pub(super) fn stopped() -> bool {
 pub(super) fn stop_on_trap(error: &JsValue) -> bool {
     let trap = error.dyn_ref::<js_sys::WebAssembly::RuntimeError>();
     if let Some(trap) = trap {
-        stop(&String::from(trap.unchecked_ref::<Error>().message()));
+        let text = String::from(trap.unchecked_ref::<Error>().message());
+        stop(&one_line(&text));
     }
     trap.is_some()
 }
@@ -106,11 +110,22 @@ fn stop(text: &str) {
 /// What the panic says, and where. Only the file's name: its folder is one of the machine that
 /// built the page.
 fn panic_text(panic: &PanicHookInfo) -> String {
-    let text = panic.payload_as_str().unwrap_or("panic without a text");
+    let text = one_line(panic.payload_as_str().unwrap_or("panic without a text"));
     let Some(location) = panic.location() else {
-        return text.to_owned();
+        return text;
     };
     let file = location.file();
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     format!("{text} ({name}:{})", location.line())
+}
+
+/// What fits into a sentence: the first line, without addresses. An exception of the browser that ends
+/// up in a panic brings its stack, with the page's address in each line; the console has all of it.
+fn one_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let words = line
+        .split_whitespace()
+        .map(|word| if word.contains("://") { "…" } else { word });
+    let line = words.collect::<Vec<_>>().join(" ");
+    line.chars().take(MAX_TEXT).collect()
 }

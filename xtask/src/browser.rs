@@ -13,15 +13,19 @@ use crate::stages::Outcome;
 use crate::{debian, native};
 
 mod cases;
+mod faulty_server;
+mod firefox;
 mod webdriver;
 
 use cases::{CASES, Case, Setup, WATCHED};
 use webdriver::Driver;
 
-/// Debian's browser, the program that drives it, and what it draws with where no graphics card is.
-const PACKAGES: [&str; 6] = [
+/// Debian's browsers, the program that drives the first, and what it draws with where no graphics
+/// card is.
+const PACKAGES: [&str; 7] = [
     "chromium",
     "chromium-driver",
+    "firefox-esr",
     "libegl1",
     "libegl-mesa0",
     "libgl1-mesa-dri",
@@ -31,52 +35,91 @@ const PACKAGES: [&str; 6] = [
 const RENDERER: &str = "/usr/share/glvnd/egl_vendor.d/50_mesa.json";
 const BROWSERS: [&str; 3] = ["chromium", "google-chrome", "chromium-browser"];
 const DRIVER: &str = "chromedriver";
+const FIREFOXES: [&str; 2] = ["firefox-esr", "firefox"];
+
+/// The programs of the browsers.
+struct Browsers {
+    chromium: String,
+    firefox: String,
+}
+
+/// What the test cases are played with; what is not named is built.
+#[derive(Default)]
+struct Options {
+    /// Names of the test cases; all of them if there is none.
+    cases: Vec<String>,
+    /// A page that is built already, that of `cargo xtask demo --release` for one.
+    page: Option<PathBuf>,
+    /// Folder of native programs that are built already.
+    programs: Option<PathBuf>,
+}
 
 /// Every test case.
 pub(crate) fn check() -> Outcome {
-    match find_browser() {
-        Ok(browser) => play(&browser, &[]).into(),
+    match find_browsers() {
+        Ok(browsers) => play(&browsers, &Options::default()).into(),
         Err(why) => Outcome::NotRun(why),
     }
 }
 
 /// Installs what the stage needs.
 pub(crate) fn prepare() -> Result<(), String> {
-    find_browser().map(drop)
+    find_browsers().map(drop)
 }
 
 /// A duel of ten seconds, and what surrounds it.
 const DUEL: Duration = Duration::from_secs(60);
 
-/// Plays the test cases named, or all of them: `cargo xtask browser [CASE]...`.
-pub(crate) fn command(names: &[String]) -> Result<(), String> {
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| !CASES.iter().any(|case| case.name == name.as_str()))
-    {
-        let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-        return Err(format!(
-            "unknown test case `{unknown}`; the test cases are: {}",
-            known.join(", ")
-        ));
-    }
-    play(&find_browser()?, names)
+/// Plays the test cases named, or all of them:
+/// `cargo xtask browser [--page FOLDER] [--programs FOLDER] [CASE]...`.
+pub(crate) fn command(arguments: &[String]) -> Result<(), String> {
+    let options = parse(arguments)?;
+    play(&find_browsers()?, &options)
 }
 
-/// The browser's path. As root on Debian it is installed, else the command to run is reported.
-fn find_browser() -> Result<String, String> {
+fn parse(arguments: &[String]) -> Result<Options, String> {
+    let mut options = Options::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut folder = || {
+            let folder = rest.next().ok_or(format!("{argument} wants a folder"))?;
+            std::path::absolute(folder).map_err(|error| format!("{argument} {folder}: {error}"))
+        };
+        match argument.as_str() {
+            "--page" => options.page = Some(folder()?),
+            "--programs" => options.programs = Some(folder()?),
+            name if CASES.iter().any(|case| case.name == name) => {
+                options.cases.push(name.to_owned());
+            }
+            unknown => {
+                let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+                return Err(format!(
+                    "unknown test case `{unknown}`; the test cases are: {}",
+                    known.join(", ")
+                ));
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// The browsers' paths. As root on Debian they are installed, else the command to run is reported.
+fn find_browsers() -> Result<Browsers, String> {
     debian::ready_or_installed(
         &PACKAGES,
-        &format!("no browser with a {DRIVER}"),
-        ready_browser,
+        &format!("no Chromium with a {DRIVER}, or no Firefox"),
+        ready_browsers,
     )
 }
 
-fn ready_browser() -> Option<String> {
+fn ready_browsers() -> Option<Browsers> {
     if !works(program(DRIVER).arg("--version")) || !Path::new(RENDERER).exists() {
         return None;
     }
-    BROWSERS.iter().find_map(|name| on_path(name))
+    Some(Browsers {
+        chromium: BROWSERS.iter().find_map(|name| on_path(name))?,
+        firefox: FIREFOXES.iter().find_map(|name| on_path(name))?,
+    })
 }
 
 fn on_path(name: &str) -> Option<String> {
@@ -87,16 +130,17 @@ fn on_path(name: &str) -> Option<String> {
         .map(|file| file.to_string_lossy().into_owned())
 }
 
-fn play(browser: &str, names: &[String]) -> Result<(), String> {
-    let page = demo::built()?;
-    let built = native::programs()?;
+fn play(browsers: &Browsers, options: &Options) -> Result<(), String> {
+    let page = options.page.clone().map_or_else(demo::built, Ok)?;
+    let built = options.programs.clone().map_or_else(native::programs, Ok)?;
     let out = target_folder()?.join("browser");
     empty_folder(&out)?;
     let watched = duel(&built, &out)?;
     fs::copy(&watched, page.join(WATCHED)).map_err(|error| format!("{WATCHED}: {error}"))?;
-    let server = PageServer::start(&page, IpAddr::V4(Ipv4Addr::LOCALHOST), 0)?;
-    let driver = Driver::start(DRIVER, browser)?;
+    let server = PageServer::start(&built, &page, IpAddr::V4(Ipv4Addr::LOCALHOST), 0)?;
+    let driver = Driver::start(DRIVER, &browsers.chromium)?;
     let mut failures = Vec::new();
+    let names = &options.cases;
     let chosen = |case: &&Case| names.is_empty() || names.iter().any(|of| of == case.name);
     for case in CASES.iter().filter(chosen) {
         println!("\n-- {}", case.name);
@@ -105,6 +149,8 @@ fn play(browser: &str, names: &[String]) -> Result<(), String> {
         let setup = Setup {
             driver: &driver,
             page: &server.url,
+            page_folder: &page,
+            firefox: &browsers.firefox,
             native: &built.join("examples/headless_duel"),
             out: &folder,
         };
@@ -168,4 +214,25 @@ fn gather(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_and_folders_are_read_and_unknown_ones_are_refused_by_name() {
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(String::from)
+                .collect::<Vec<_>>()
+        };
+        let options = parse(&words("--page p panic --programs q replay")).unwrap();
+        assert_eq!(options.cases, ["panic", "replay"]);
+        assert!(options.page.unwrap().ends_with("p"));
+        assert!(options.programs.unwrap().ends_with("q"));
+        let error = |text: &str| parse(&words(text)).err().unwrap();
+        assert!(error("panik").contains("unknown test case `panik`"));
+        assert!(error("--page").contains("wants a folder"));
+    }
 }

@@ -34,7 +34,8 @@ pub(crate) fn demo(arguments: &[String]) -> Result<(), String> {
     run(&mut cargo(
         "build --locked --release --package rollback-lab",
     ))?;
-    let mut server = PageServer::start(&page, options.bind, options.port)?;
+    let programs = target_folder()?.join("release");
+    let mut server = PageServer::start(&programs, &page, options.bind, options.port)?;
     println!("\nopen this in two tabs, or on two machines:\n");
     for link in links(&server.url, options.bind) {
         println!("    {link}");
@@ -94,9 +95,14 @@ pub(crate) struct PageServer {
 }
 
 impl PageServer {
-    /// Returns once it listens.
-    pub(crate) fn start(page: &Path, bind: IpAddr, port: u16) -> Result<Self, String> {
-        let name = target_folder()?.join("release/rollback-lab");
+    /// Starts the server in the folder `programs`; returns once it listens.
+    pub(crate) fn start(
+        programs: &Path,
+        page: &Path,
+        bind: IpAddr,
+        port: u16,
+    ) -> Result<Self, String> {
+        let name = programs.join("rollback-lab");
         let mut command = program(&name.to_string_lossy());
         let address = std::net::SocketAddr::from((bind, port));
         command

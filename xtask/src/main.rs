@@ -54,7 +54,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "browser",
-        usage: "browser [CASE]...",
+        usage: "browser [--page FOLDER] [--programs FOLDER] [CASE]...",
         about: "drive the page with headless Chromium: all test cases, or only those named",
         run: browser::command,
     },

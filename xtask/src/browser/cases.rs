@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::webdriver::{Browser, Driver};
+use super::webdriver::{Browser, Driver, Page};
 
+mod failures;
 mod matches;
 mod page;
 
@@ -16,6 +17,10 @@ pub(super) struct Setup<'a> {
     pub driver: &'a Driver,
     /// The page's address.
     pub page: &'a str,
+    /// The page's files.
+    pub page_folder: &'a Path,
+    /// The program of the second browser.
+    pub firefox: &'a str,
     /// A program that joins a room as a native peer.
     pub native: &'a Path,
     /// Folder for documents and screenshots.
@@ -72,6 +77,34 @@ pub(super) const CASES: &[Case] = &[
         name: "embedded",
         play: page::embedded,
     },
+    Case {
+        name: "failed-downloads",
+        play: failures::downloads,
+    },
+    Case {
+        name: "stalled-downloads",
+        play: failures::stalled_downloads,
+    },
+    Case {
+        name: "failed-starts",
+        play: failures::starts,
+    },
+    Case {
+        name: "no-webgl2",
+        play: failures::no_webgl2,
+    },
+    Case {
+        name: "firefox-without-webgl2",
+        play: failures::firefox_without_webgl2,
+    },
+    Case {
+        name: "panic",
+        play: failures::panics,
+    },
+    Case {
+        name: "graphics-lost",
+        play: failures::graphics_lost,
+    },
 ];
 
 /// A match, connecting and a software renderer included.
@@ -87,12 +120,16 @@ const SUSPENDED: Duration = Duration::from_secs(2);
 /// A native file beside the page, for pages to watch.
 pub(super) const WATCHED: &str = "match.json";
 
-/// Runs before the page's scripts: it keeps the events that the page gets.
+/// Runs before the page's scripts: it keeps the events that the page gets, and the failures that a
+/// page in a frame forwards to it.
 const WATCH: &str = "\
-window.seen = { episodes: [], sessions: [], errors: [] };
+window.seen = { episodes: [], sessions: [], errors: [], forwarded: [] };
 for (const [list, type] of Object.entries({
   episodes: 'rollbacklab:episode', sessions: 'rollbacklab:session', errors: 'rollbacklab:error' }))
-  addEventListener(type, ({ detail }) => window.seen[list].push(detail));";
+  addEventListener(type, ({ detail }) => window.seen[list].push(detail));
+addEventListener('message', ({ data }) => {
+  if (data?.type === 'rollbacklab:error') window.seen.forwarded.push(data.detail);
+});";
 
 const PLAYING: &str = "window.exportSessionMetrics?.()?.frames.total > 60";
 const ENDED: &str = "window.seen.episodes.length > 0";
@@ -140,7 +177,7 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// Like [`Browser::until`], but a page that reports why there is no match ends the wait with its
+/// Like [`Page::until`], but a page that reports why there is no match ends the wait with its
 /// message.
 fn wait(browser: &Browser<'_>, expression: &str, limit: Duration) -> Result<(), String> {
     let or_error = format!("({expression}) || window.seen.errors.length > 0");

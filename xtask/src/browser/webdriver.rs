@@ -27,9 +27,41 @@ use url::{ParseError, Url};
 use crate::process::{program, shown, works};
 
 /// Longest that one command may take; a page under a software renderer is slow to answer.
-const ANSWER: Duration = Duration::from_secs(120);
+pub(super) const ANSWER: Duration = Duration::from_secs(120);
+/// Options of every browser.
+const ARGUMENTS: [&str; 8] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-component-update",
+    "--use-gl=angle",
+    "--use-angle=gl-egl",
+    "--ignore-gpu-blocklist",
+    "--window-size=1000,720",
+];
 /// How often a page is asked whether something holds.
 const POLL: Duration = Duration::from_millis(100);
+
+/// A page in a browser that runs scripts.
+pub(super) trait Page {
+    /// What a script returns.
+    fn run(&self, script: &str) -> Result<Value, String>;
+
+    /// Waits until an expression is true.
+    fn until(&self, expression: &str, limit: Duration) -> Result<(), String> {
+        let started = Instant::now();
+        while self.run(&format!("return Boolean({expression})"))? != Value::Bool(true) {
+            if started.elapsed() > limit {
+                return Err(format!(
+                    "`{expression}` did not come true within {} s",
+                    limit.as_secs()
+                ));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+}
 
 /// The driver's process, and the browsers that it started; all of them end with this value.
 pub(super) struct Driver {
@@ -80,13 +112,19 @@ impl Driver {
 
     /// A browser of its own; its downloads go to `downloads`.
     pub(super) fn browser(&self, downloads: &Path) -> Result<Browser<'_>, String> {
+        self.browser_with(downloads, &[])
+    }
+
+    /// As [`browser`](Self::browser), with more options.
+    pub(super) fn browser_with(
+        &self,
+        downloads: &Path,
+        options: &[&str],
+    ) -> Result<Browser<'_>, String> {
+        let arguments = [&ARGUMENTS[..], options].concat();
         let options = json!({
             "binary": self.browser,
-            "args": [
-                "--headless=new", "--no-sandbox", "--disable-quic", "--disable-component-update",
-                "--use-gl=angle", "--use-angle=gl-egl", "--ignore-gpu-blocklist",
-                "--window-size=1000,720",
-            ],
+            "args": arguments,
             "prefs": {
                 "download.default_directory": downloads,
                 "download.prompt_for_download": false,
@@ -168,26 +206,6 @@ impl Browser<'_> {
         self.wait_for(self.client.goto(url))
     }
 
-    /// What a script returns.
-    pub(super) fn run(&self, script: &str) -> Result<Value, String> {
-        self.wait_for(self.client.execute(script, Vec::new()))
-    }
-
-    /// Waits until an expression is true.
-    pub(super) fn until(&self, expression: &str, limit: Duration) -> Result<(), String> {
-        let started = Instant::now();
-        while self.run(&format!("return Boolean({expression})"))? != Value::Bool(true) {
-            if started.elapsed() > limit {
-                return Err(format!(
-                    "`{expression}` did not come true within {} s",
-                    limit.as_secs()
-                ));
-            }
-            std::thread::sleep(POLL);
-        }
-        Ok(())
-    }
-
     /// Saves a screenshot of the page.
     pub(super) fn screenshot(&self, file: &Path) -> Result<(), String> {
         let bytes = self.wait_for(self.client.screenshot())?;
@@ -262,6 +280,12 @@ impl Browser<'_> {
     pub(super) fn show(&self, tab: &WindowHandle) -> Result<(), String> {
         self.wait_for(self.client.switch_to_window(tab.clone()))?;
         self.cdp("Page.bringToFront", json!({}))
+    }
+}
+
+impl Page for Browser<'_> {
+    fn run(&self, script: &str) -> Result<Value, String> {
+        self.wait_for(self.client.execute(script, Vec::new()))
     }
 }
 

@@ -19,6 +19,8 @@ use crate::wasm;
 
 /// The package and its binary.
 const GAME: &str = "volley";
+/// Its features on a page: without `screenshot`, which brings PNG.
+const FEATURES: &str = "--no-default-features --features screen";
 /// The page's own files.
 const PAGE: &str = "examples/volley/page";
 /// The line of `index.html` that the size of the program goes into.
@@ -38,6 +40,9 @@ pub(crate) struct Build {
     brotli: &'static str,
     /// Whether wasm-opt makes it smaller, where there is one.
     optimize: bool,
+    /// Whether the texts of panics name files of the dependencies without the folders of this
+    /// machine. Such a build shares nothing with one that names them.
+    remap: bool,
 }
 
 /// Built quickly, for CI and for a local network.
@@ -47,6 +52,7 @@ pub(crate) const FAST: Build = Build {
     gzip: "-6",
     brotli: "5",
     optimize: false,
+    remap: false,
 };
 
 /// As small as it gets, for participants' lines.
@@ -56,6 +62,7 @@ pub(crate) const RELEASE: Build = Build {
     gzip: "-9",
     brotli: "11",
     optimize: true,
+    remap: true,
 };
 
 /// The page of the fast build, built once per run.
@@ -114,16 +121,35 @@ fn build_wasm(target: &Path, how: &Build) -> Result<PathBuf, String> {
     // not wait for the native one.
     let folder = target.join("page");
     let arguments = format!(
-        "build --locked --package {GAME} --bin {GAME} --profile {} --target {}",
+        "build --locked --package {GAME} --bin {GAME} {FEATURES} --profile {} --target {}",
         how.profile,
         wasm::TARGET
     );
     let mut command = wasm::cargo_for(&arguments)?;
+    if how.remap {
+        command.env("CARGO_ENCODED_RUSTFLAGS", remapped_paths()?);
+    }
     run(command.arg("--target-dir").arg(&folder))?;
     Ok(folder
         .join(wasm::TARGET)
         .join(how.profile)
         .join(format!("{GAME}.wasm")))
+}
+
+/// Options of the compiler, as cargo reads them from its environment: sources from registries are named
+/// from their package's folder on.
+fn remapped_paths() -> Result<String, String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let sources = home.ok_or("there is no home folder")?.join("registry/src");
+    let failed = |error: std::io::Error| format!("{}: {error}", sources.display());
+    let mut options = Vec::new();
+    for registry in fs::read_dir(&sources).map_err(failed)? {
+        let registry = registry.map_err(failed)?.path();
+        options.push(format!("--remap-path-prefix={}=", registry.display()));
+    }
+    options.sort();
+    Ok(options.join("\x1f"))
 }
 
 /// Older ones make modules of today's compiler invalid (Debian's 108 does).

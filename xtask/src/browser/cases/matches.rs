@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     HIDDEN, MATCH, PLAYING, START, SUSPENDED, Setup, WATCH, agree, holds, same, stayed_direct, wait,
 };
+use crate::browser::webdriver::Page;
 use crate::process::{program, run_within};
 
 /// An episode between a browser and a native peer: integer state, equal hashes.

@@ -9,6 +9,7 @@ use fantoccini::key::Key;
 use serde_json::Value;
 
 use super::{MATCH, PLAYING, START, Setup, WATCHED, agree, holds, same, stayed_direct, wait};
+use crate::browser::webdriver::Page;
 
 /// How long a key or a finger is held.
 const KEY: Duration = Duration::from_millis(120);
