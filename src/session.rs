@@ -366,10 +366,20 @@ pub enum PeerNotice {
         /// How it was noticed.
         reason: &'static str,
     },
-    /// The connection to the server was lost; the match goes on by its direct paths.
+    /// The connection to the server was lost; the match goes on by its direct paths. It is taken up
+    /// again as long as the session lives, unless the server cannot resume it.
     ServerLost {
         /// When.
         at: Duration,
+    },
+    /// The connection to the server is back, with the same slot.
+    ServerBack {
+        /// When.
+        at: Duration,
+        /// Attempts to connect that it took.
+        attempts: u32,
+        /// Time since it was noticed to be lost.
+        away: Duration,
     },
 }
 

@@ -90,9 +90,6 @@ impl Drop for Shared {
     }
 }
 
-/// How long an app that exits waits for its last messages to be sent. The task needs milliseconds.
-const LAST_MESSAGES: Duration = Duration::from_millis(100);
-
 impl LabNet {
     /// Links by `settings` over `network`, with this peer's `conditions` and the `seed` of their
     /// randomness. Everything happens in the calls of the game, above all in [`poll`](Self::poll):
@@ -194,24 +191,6 @@ impl LabNet {
     pub fn flush(&self) {
         self.game().flush();
         self.run_inline(NetTask::send_and_receive);
-    }
-
-    /// The same, and waits until the network task has sent it, at most 100 ms: for an app that exits.
-    pub(crate) fn flush_and_wait(&self) {
-        self.flush();
-        if self.shared.inline.is_some() {
-            self.poll();
-            return;
-        }
-        #[cfg(not(target_arch = "wasm32"))]
-        {
-            // Two turns: the one that runs may have passed the queue already.
-            let done = self.shared.exchange.turns() + 2;
-            let until = self.now() + LAST_MESSAGES;
-            while self.shared.exchange.turns() < done && self.now() < until {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
     }
 
     /// Moves what happened outside since the last call to `events`.

@@ -82,6 +82,10 @@ pub(crate) struct EpisodeData<I> {
     pub peer_digests: BTreeMap<usize, (Frame, u64)>,
 
     pub disconnections: Vec<LossNote>,
+    /// Lost connections that came back.
+    pub resumes: Vec<LossNote>,
+    /// Attempts that they took.
+    pub reconnect_attempts: u64,
     /// Whether the app reports when the game is in the background.
     pub focus_watched: bool,
     pub background: Vec<(Duration, Option<Duration>)>,
@@ -127,7 +131,7 @@ pub(crate) struct RollbackRow<I> {
     pub also: std::ops::Range<usize>,
 }
 
-/// A lost connection.
+/// A connection lost, or come back.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LossNote {
     pub player: Option<usize>,
@@ -181,6 +185,8 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
             desyncs: Vec::new(),
             peer_digests: BTreeMap::new(),
             disconnections: Vec::new(),
+            resumes: Vec::new(),
+            reconnect_attempts: 0,
             focus_watched: false,
             background: Vec::new(),
             peer_background: Vec::new(),

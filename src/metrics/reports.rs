@@ -126,6 +126,16 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         });
     }
 
+    /// The connection to the server is back after so many attempts.
+    pub fn record_server_back(&mut self, at: Duration, attempts: u32, away: Duration) {
+        self.edit(|episode| {
+            let reason = format!("back after {attempts} attempts and {} ms", away.as_millis());
+            let note = loss(episode, None, at, Some(&reason));
+            episode.resumes.push(note);
+            episode.reconnect_attempts += u64::from(attempts);
+        });
+    }
+
     /// The app reports when the game is in the background. Without this, or one of the reports
     /// below, `focusLoss` of the file is `null`.
     pub fn record_focus_watched(&mut self) {

@@ -304,6 +304,9 @@ pub(super) fn record_links<C: Config>(
             }
             // No episode has begun.
             PeerNotice::TakenOff { .. } => {}
+            PeerNotice::ServerBack { at, attempts, away } => {
+                metrics.record_server_back(*at, *attempts, *away);
+            }
             PeerNotice::Hidden { player, at } => metrics.record_peer_hidden(*player, *at),
             PeerNotice::Visible { player, at } => metrics.record_peer_visible(*player, *at),
         }

@@ -284,6 +284,7 @@ impl LabRoom {
             },
         );
         net.let_players_leave();
+        net.set_running(true);
         self.sessions += 1;
         self.margin = MarginWatch::default();
         self.standstill = Standstill::default();

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use bevy::log::{debug, error, warn};
+use bevy::log::{debug, error, info, warn};
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::PlayerHandle;
 
+use super::PeerNotice;
 use super::lobby::{self, PlayerSlot};
 use super::{SessionError, SessionInfo};
 use crate::transport::network::NetEvent;
@@ -40,6 +41,18 @@ pub(super) enum RoomEvent {
     ServerLost {
         /// Why.
         reason: String,
+    },
+    /// The same, and it is being taken up again.
+    ServerReconnecting {
+        /// Why.
+        reason: String,
+    },
+    /// It is back.
+    ServerBack {
+        /// Attempts that it took.
+        attempts: u32,
+        /// Time since the loss.
+        away: Duration,
     },
     /// The room cannot be joined, or not completed.
     Failed(SessionError),
@@ -87,7 +100,27 @@ impl RoomEvent {
                     "connection to the server lost ({reason}): there is no relay to fail over to"
                 );
             }
+            Self::ServerReconnecting { reason } => {
+                warn!("connection to the server lost ({reason}); reconnecting");
+            }
+            Self::ServerBack { attempts, away } => {
+                let ms = away.as_millis();
+                info!("connection to the server is back after {attempts} attempts and {ms} ms");
+            }
             Self::Failed(error) => error!("{error}"),
+        }
+    }
+
+    /// What the game learns of it.
+    pub(super) const fn notice(&self, at: Duration) -> Option<PeerNotice> {
+        match *self {
+            Self::ServerLost { .. } | Self::ServerReconnecting { .. } => {
+                Some(PeerNotice::ServerLost { at })
+            }
+            Self::ServerBack { attempts, away } => {
+                Some(PeerNotice::ServerBack { at, attempts, away })
+            }
+            _ => None,
         }
     }
 }
@@ -196,9 +229,11 @@ impl RoomView {
             NetEvent::TaskFailed { error } => {
                 Some(RoomEvent::Failed(SessionError::NetworkTask { error }))
             }
-            NetEvent::ServerResumed { .. } => {
-                self.server_lost = None;
-                None
+            NetEvent::ServerReconnecting { reason } => {
+                Some(RoomEvent::ServerReconnecting { reason })
+            }
+            NetEvent::ServerResumed { attempts, away } => {
+                Some(RoomEvent::ServerBack { attempts, away })
             }
             NetEvent::Notice(Notice::Lost { .. } | Notice::Back { .. }) => None,
             // For the links, which have taken it.

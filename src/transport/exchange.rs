@@ -189,8 +189,6 @@ pub(super) struct Exchange {
     woken: AtomicBool,
     /// The game has let go: the task ends.
     abandoned: AtomicBool,
-    /// Turns that the task has finished, by which an exiting game waits for its last messages.
-    turns: AtomicU64,
 }
 
 impl Default for Exchange {
@@ -208,7 +206,6 @@ impl Default for Exchange {
             waker: AtomicWaker::new(),
             woken: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
-            turns: AtomicU64::new(0),
         }
     }
 }
@@ -275,11 +272,6 @@ impl Exchange {
         self.abandoned.store(true, Ordering::Release);
         self.wake();
     }
-
-    /// Turns that the task has finished.
-    pub(super) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Acquire)
-    }
 }
 
 /// The task's side.
@@ -343,10 +335,6 @@ impl Exchange {
 
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
-    }
-
-    pub(super) fn finish_turn(&self) {
-        self.turns.fetch_add(1, Ordering::Release);
     }
 
     /// Whether the game has queued something since the last call. Registers `waker` first, so that

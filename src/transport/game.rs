@@ -287,8 +287,9 @@ impl GameSide {
         }
         let mut newest = None;
         for message in ggrs_wire::messages(packet.payload.bytes()) {
-            let decoded = message
-                .and_then(|message| peers[index].decode(message, packet, bounds, *current_frame, clock.now()));
+            let decoded = message.and_then(|message| {
+                peers[index].decode(message, packet, bounds, *current_frame, clock.now())
+            });
             match decoded {
                 Ok(data) => {
                     newest = newest.max(data.newest_input);

@@ -159,6 +159,10 @@ impl MatchboxNetwork {
                 ServerEvent::Unreachable(error) => NetEvent::Unreachable {
                     error: error.to_string(),
                 },
+                ServerEvent::Lost {
+                    reason,
+                    reconnecting: true,
+                } => NetEvent::ServerReconnecting { reason },
                 ServerEvent::Lost { reason, .. } => NetEvent::ServerLost { reason },
                 ServerEvent::Resumed { attempts, away } => {
                     NetEvent::ServerResumed { attempts, away }

@@ -52,7 +52,12 @@ pub enum NetEvent {
         /// What was tried, and why it failed.
         error: String,
     },
-    /// The connection to the server was lost; data channels may live on.
+    /// The connection to the server was lost and is being taken up again; data channels may live on.
+    ServerReconnecting {
+        /// Why.
+        reason: String,
+    },
+    /// The connection to the server was lost for good; data channels may live on.
     ServerLost {
         /// Why.
         reason: String,

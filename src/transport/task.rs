@@ -88,14 +88,12 @@ impl NetTask {
             self.next_poll = if next > now { next } else { now + POLL_EVERY };
             self.poll_links();
         }
-        self.exchange.finish_turn();
     }
 
     /// The same in virtual time, where every turn polls: the caller decides when.
     pub(super) fn turn_and_poll(&mut self) {
         self.send_and_receive();
         self.poll_links();
-        self.exchange.finish_turn();
     }
 
     /// Carries out orders, sends what is queued or was held back, and takes in what came.
@@ -265,7 +263,9 @@ impl NetTask {
                 answer,
                 received_at,
             } => self.with_link(peer, |link| link.record_clock(answer, received_at)),
-            NetEvent::NoRelay | NetEvent::ServerLost { .. } => self.set_relay_available(now, false),
+            NetEvent::NoRelay
+            | NetEvent::ServerLost { .. }
+            | NetEvent::ServerReconnecting { .. } => self.set_relay_available(now, false),
             NetEvent::ServerResumed { .. } => self.set_relay_available(now, true),
             NetEvent::Roster(_) if self.relay_available.is_none() => {
                 self.set_relay_available(now, true);

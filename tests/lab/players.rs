@@ -6,7 +6,6 @@ use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::{EpisodeDocument, SyncStatus};
 use rollback_lab_link::cause::Cause;
-use rollback_lab_link::wire::relay::Notice;
 use rollback_lab_record::merge::merge;
 use rollback_lab_record::{EndReason, Via};
 use rollback_lab_test_kit::lab::{

@@ -205,10 +205,10 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
     pub(super) fn reconnection(&self) -> Reconnection {
         Reconnection {
             disconnections: self.of.disconnections.iter().map(loss).collect(),
-            // No connection resumes yet: a lost player is gone.
-            attempts: 0,
+            attempts: self.of.reconnect_attempts,
+            // The game does not pause for the server: a standstill is in the stalls.
             total_pause_duration_ms: 0.0,
-            resumes: Vec::new(),
+            resumes: self.of.resumes.iter().map(loss).collect(),
         }
     }
 

@@ -83,11 +83,12 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             RoomEvent::Failed(error) => {
                 self.failure.get_or_insert(error);
             }
-            RoomEvent::ServerLost { .. } => {
+            event => {
                 event.log();
-                world.write_message(PeerNotice::ServerLost { at: net.now() });
+                if let Some(notice) = event.notice(net.now()) {
+                    world.write_message(notice);
+                }
             }
-            RoomEvent::NoRelay | RoomEvent::RelayDropped { .. } => event.log(),
         }
     }
 

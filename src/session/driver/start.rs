@@ -200,7 +200,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         if !proposes || !all || self.start.at_us.is_some() {
             return;
         }
-        let rtt = |peer| net.link(peer, LinkSnapshot::srtt).flatten().unwrap_or(UNKNOWN_RTT);
+        let rtt = |peer| {
+            net.link(peer, LinkSnapshot::srtt)
+                .flatten()
+                .unwrap_or(UNKNOWN_RTT)
+        };
         let longest = self.room.remotes().map(|player_slot| rtt(player_slot.peer));
         let at = now + longest.max().unwrap_or_default() + START_MARGIN;
         let at_us = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
@@ -231,7 +235,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return Some(Duration::from_micros(at_us));
         }
         // The estimate of now: it became better since the proposal came.
-        let clock = net.link(proposer.peer, LinkSnapshot::clock_offset).flatten()?;
+        let clock = net
+            .link(proposer.peer, LinkSnapshot::clock_offset)
+            .flatten()?;
         let own_us = i128::from(at_us) - i128::from(clock.offset_us);
         // An instant before this peer's origin is long past.
         let own_us = u64::try_from(own_us.max(0)).unwrap_or(u64::MAX);

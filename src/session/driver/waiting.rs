@@ -95,8 +95,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             SessionPhase::Between | SessionPhase::Starting => (WaitingFor::Readiness, since, None),
             _ => return None,
         };
-        let answered =
-            |peer| self.greeted.contains(&peer) && net.link(peer, LinkSnapshot::usable).unwrap_or_default();
+        let answered = |peer| {
+            self.greeted.contains(&peer) && net.link(peer, LinkSnapshot::usable).unwrap_or_default()
+        };
         let missing: Vec<_> = self
             .room
             .player_slots()

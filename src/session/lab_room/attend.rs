@@ -162,8 +162,8 @@ impl LabRoom {
                 }
                 Some(event) => {
                     event.log();
-                    if matches!(event, RoomEvent::ServerLost { .. }) {
-                        notices.write(PeerNotice::ServerLost { at: now });
+                    if let Some(notice) = event.notice(now) {
+                        notices.write(notice);
                     }
                 }
             }

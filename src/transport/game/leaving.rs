@@ -28,7 +28,12 @@ impl GameSide {
     }
 
     /// Hands over inputs of `id` that another peer got from it: `inputs` as ggrs encodes them.
-    pub(in crate::transport) fn take_in_for(&mut self, id: PeerId, start_frame: Frame, inputs: &[u8]) {
+    pub(in crate::transport) fn take_in_for(
+        &mut self,
+        id: PeerId,
+        start_frame: Frame,
+        inputs: &[u8],
+    ) {
         let (now, current_frame) = (self.clock.now(), self.current_frame);
         let Some(bounds) = self.bounds.as_ref().filter(|_| self.players_may_leave) else {
             return;
