@@ -395,7 +395,7 @@ fn two_peers(proxy: &Proxy) -> [Peer; 2] {
         until("the other", || peers[0].connection.next_event()),
         ServerEvent::Roster(roster) if roster.members.len() == 2
     ));
-    // The offerer is told of the other; both have their id.
+    // The offerer learns of the other; both have their id.
     while signal(&mut peers[0]).is_some() || signal(&mut peers[1]).is_some() {}
     for peer in &peers {
         peer.connection.set_running(true);
@@ -442,7 +442,7 @@ fn resumed(peer: &Peer) -> Duration {
             Some(away)
         }
         ServerEvent::IdAssigned(_) | ServerEvent::Welcome(_) => panic!("a second welcome"),
-        ServerEvent::Notice(Notice::PeerGone { .. }) => panic!("nobody left"),
+        ServerEvent::Notice(Notice::PeerGone { .. }) => panic!("no peer left"),
         _ => None,
     });
     let own = until("the roster", || match peer.connection.next_event()? {
@@ -478,7 +478,7 @@ fn a_killed_and_restarted_server_has_both_peers_back_with_their_ids_and_slots() 
     println!("away {away:?}, packets after {total:?}");
     assert!(total < Duration::from_secs(4), "{total:?}");
     for peer in &mut peers {
-        assert!(signal(peer).is_none(), "matchbox is told nothing");
+        assert!(signal(peer).is_none(), "matchbox sees nothing");
         let [outage] = peer.connection.stats().outages[..] else {
             panic!("one outage");
         };
@@ -513,7 +513,7 @@ fn a_silent_websocket_is_replaced_while_the_network_is_still_away() {
     println!("noticed after {noticed:?}, back {back:?} after the network");
     assert!(noticed >= Duration::from_secs(1), "{noticed:?}");
     for peer in &mut peers {
-        assert!(signal(peer).is_none(), "matchbox is told nothing");
+        assert!(signal(peer).is_none(), "matchbox sees nothing");
     }
 }
 
@@ -527,7 +527,7 @@ fn a_server_that_stops_is_lost_and_taken_up_again() {
         let reason = until("the loss", || match peer.connection.next_event()? {
             ServerEvent::Lost { reason, .. } => Some(reason),
             ServerEvent::Notice(Notice::PeerGone { .. } | Notice::Lost { .. }) => {
-                panic!("nobody is blamed")
+                panic!("no peer is to blame")
             }
             _ => None,
         });

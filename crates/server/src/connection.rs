@@ -281,7 +281,7 @@ impl Reader<'_> {
 
     fn read(&mut self, membership: &Membership, message: Message) {
         let now = Instant::now();
-        membership.heard(now);
+        membership.activity(now);
         match message {
             Message::Binary(bytes) => self.packet(now, membership, &bytes),
             Message::Text(text) => self.text(now, membership, &text),

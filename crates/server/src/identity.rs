@@ -1,4 +1,4 @@
-//! Makes peer ids and room nonces, and keeps when a peer was heard. Ids and nonces are unlikely to collide and hard to guess, but they are
+//! Makes peer ids and room nonces, and keeps when a peer was active. Ids and nonces are unlikely to collide and hard to guess, but they are
 //! names, not secrets: knowing one must not admit a client to anything.
 
 use std::hash::{BuildHasher, RandomState};
@@ -40,12 +40,12 @@ pub(crate) fn next_connection() -> u64 {
 
 /// When something last came over a websocket: written by its reader, read under its room's lock.
 #[derive(Debug)]
-pub(crate) struct Heard {
+pub(crate) struct Activity {
     opened: Instant,
     after_us: AtomicU64,
 }
 
-impl Heard {
+impl Activity {
     /// Nothing has come since it was opened.
     pub(crate) fn new(opened: Instant) -> Self {
         Self {

@@ -90,7 +90,7 @@ impl RoomRequest {
     }
 }
 
-/// Whether a room's query says that the websocket resumes a membership.
+/// Whether a room's query asks to resume a membership.
 pub(crate) fn wants_resume(query: Option<&str>) -> bool {
     let mut parameters = query.unwrap_or_default().split('&');
     parameters.any(|pair| pair.split('=').next() == Some(RESUME_PARAMETER))

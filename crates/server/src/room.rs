@@ -12,7 +12,7 @@ use rollback_lab_link::wire::relay::{
     encode_notice, encode_roster, encode_token, encode_welcome,
 };
 
-use super::identity::Heard;
+use super::identity::Activity;
 use super::limits::TokenBucket;
 use super::refusal::Refusal;
 use super::request::RoomRequest;
@@ -37,7 +37,7 @@ pub(crate) struct RoomState {
     request: RoomRequest,
     nonce: [u8; 16],
     members: BTreeMap<u8, Occupant>,
-    /// Members whose slot was freed: the others were told that they left.
+    /// Members whose slot was freed: the others know that they left.
     departed: Vec<PeerId>,
     /// Until then the slots of a match that another server, or this one before a restart, knew are kept
     /// for its members.
@@ -54,7 +54,7 @@ pub(crate) struct Newcomer {
     /// Number of its websocket.
     pub connection: u64,
     /// When something came from it.
-    pub heard: Arc<Heard>,
+    pub activity: Arc<Activity>,
     /// When it asks, in Unix milliseconds.
     pub now_ms: u64,
     /// When the token was issued that it presents, and its number of the attempt.
@@ -78,7 +78,7 @@ struct Occupant {
     send_queue: Option<Arc<SendQueue>>,
     /// Number of the websocket, or of the last one of a lost member.
     connection: u64,
-    heard: Arc<Heard>,
+    activity: Arc<Activity>,
     /// It has sent a frame of the relay: it is no stock client, and can resume.
     lab: bool,
     /// Its match runs: its slot is kept when it is lost.
@@ -98,7 +98,7 @@ impl Occupant {
             peer: newcomer.peer,
             send_queue: Some(Arc::clone(&newcomer.send_queue)),
             connection: newcomer.connection,
-            heard: Arc::clone(&newcomer.heard),
+            activity: Arc::clone(&newcomer.activity),
             lab: claims.is_some(),
             running: claims.is_some_and(|claims| claims.running),
             presented: newcomer.presented,
@@ -262,7 +262,7 @@ impl RoomState {
     }
 
     /// Gives a slot back to the peer of a valid token, and queues its welcome. The others see a new peer
-    /// only where they were told before that it left, or never knew it.
+    /// only where they learned before that it left, or never knew it.
     ///
     /// # Errors
     /// The slot was given to another member.
@@ -332,7 +332,7 @@ impl RoomState {
             .send_queue
             .replace(Arc::clone(&newcomer.send_queue));
         occupant.connection = newcomer.connection;
-        occupant.heard = Arc::clone(&newcomer.heard);
+        occupant.activity = Arc::clone(&newcomer.activity);
         occupant.lab = true;
         occupant.presented = newcomer.presented;
         occupant.issued_ms = occupant.issued_ms.max(claims.issued_ms);
@@ -433,7 +433,7 @@ impl RoomState {
     /// the room not as full as it looks.
     pub(crate) fn may_have_ghost(&self, since: Instant) -> bool {
         (self.members.values())
-            .any(|occupant| occupant.lab && !occupant.running && !occupant.heard.since(since))
+            .any(|occupant| occupant.lab && !occupant.running && !occupant.activity.since(since))
     }
 
     /// Keeps the slots of a match that began on a server that this one does not remember.

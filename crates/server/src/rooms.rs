@@ -13,7 +13,7 @@ use axum::extract::ws::Message;
 use matchbox_protocol::{JsonPeerEvent, PeerId};
 use rollback_lab_link::wire::relay::{DropReason, Notice, ResumeToken, encode_notice};
 
-use super::identity::{Heard, new_peer_id, next_connection, random_bytes};
+use super::identity::{Activity, new_peer_id, next_connection, random_bytes};
 use super::limits::TokenBucket;
 use super::metrics::Metrics;
 use super::refusal::Refusal;
@@ -69,7 +69,7 @@ pub(crate) struct Membership {
     slot: u8,
     peer: PeerId,
     connection: u64,
-    heard: Arc<Heard>,
+    activity: Arc<Activity>,
     send_queue: Arc<SendQueue>,
 }
 
@@ -247,7 +247,7 @@ impl Rooms {
             slot,
             peer: newcomer.peer,
             connection: newcomer.connection,
-            heard: newcomer.heard,
+            activity: newcomer.activity,
             send_queue: newcomer.send_queue,
         }
     }
@@ -358,8 +358,8 @@ impl Membership {
     }
 
     /// Something came from this client.
-    pub(crate) fn heard(&self, now: Instant) {
-        self.heard.record(now);
+    pub(crate) fn activity(&self, now: Instant) {
+        self.activity.record(now);
     }
 
     /// A frame of the relay came from this client: it is no stock client.
@@ -442,7 +442,7 @@ fn newcomer(peer: PeerId, send_queue: Arc<SendQueue>, now: Instant) -> Newcomer 
         peer,
         send_queue,
         connection: next_connection(),
-        heard: Arc::new(Heard::new(now)),
+        activity: Arc::new(Activity::new(now)),
         now_ms: unix_ms(),
         presented: None,
     }

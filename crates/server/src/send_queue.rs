@@ -191,7 +191,7 @@ impl SendQueue {
     }
 
     /// Answers a probe of this client before any packet is written. An older one that is not answered
-    /// yet gives way: the newest answer says all that it would.
+    /// yet gives way: the newest answer has all that it would have.
     pub(crate) fn answer_probe(&self, number: u32) {
         self.lock().probe = Some(number);
         self.notify.notify_one();

@@ -69,7 +69,7 @@ pub(super) trait Writer {
 
     async fn binary(&mut self, frame: Vec<u8>) -> Result<(), String>;
 
-    /// Sends a close frame that says [`LEAVE`].
+    /// Sends a close frame with [`LEAVE`].
     async fn close(&mut self);
 }
 
@@ -317,7 +317,7 @@ async fn read<B: Backend>(
                 }
             }
         };
-        liveness.heard(clock.now());
+        liveness.activity(clock.now());
         match next {
             InFrame::Alive => {}
             InFrame::Text(text) => {

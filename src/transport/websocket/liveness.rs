@@ -17,7 +17,7 @@ const CHECKS: u32 = 3;
 /// Watches one websocket.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    heard: Duration,
+    activity: Duration,
     probed: Option<Probed>,
 }
 
@@ -42,21 +42,21 @@ impl Liveness {
     /// Watches a websocket that was opened at `now`.
     pub(super) fn new(now: Duration) -> Self {
         Self {
-            heard: now,
+            activity: now,
             probed: None,
         }
     }
 
     /// Something came, whatever it is.
-    pub(super) fn heard(&mut self, now: Duration) {
-        self.heard = now;
+    pub(super) fn activity(&mut self, now: Duration) {
+        self.activity = now;
         self.probed = None;
     }
 
     /// Decides at one of the checks.
     pub(super) fn check(&mut self, now: Duration) -> Verdict {
         match &mut self.probed {
-            None if now.saturating_sub(self.heard) < PROBE_AFTER => Verdict::Wait,
+            None if now.saturating_sub(self.activity) < PROBE_AFTER => Verdict::Wait,
             None => {
                 self.probed = Some(Probed { at: now, checks: 0 });
                 Verdict::Probe
@@ -76,7 +76,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Checks at these times, in milliseconds, after something was heard at 0.
+    /// Checks at these times, in milliseconds, after something came at 0.
     fn verdicts(at: &[u32]) -> Vec<(u32, Verdict)> {
         let mut liveness = Liveness::new(Duration::ZERO);
         at.iter()
@@ -100,7 +100,7 @@ mod tests {
             assert_ne!(verdict, Verdict::Dead, "{ms}");
             if verdict == Verdict::Probe {
                 // A round trip just below the limit.
-                liveness.heard((ms + 999) * MS);
+                liveness.activity((ms + 999) * MS);
             }
         }
     }

@@ -208,7 +208,7 @@ impl Shared {
         }
     }
 
-    /// Tells the server, now and after every resumption, whether the game's match runs.
+    /// Reports to the server, now and after every resumption, whether the game's match runs.
     pub(super) fn set_running(&self, running: bool) {
         self.lock().running = running;
         self.outgoing.wake();

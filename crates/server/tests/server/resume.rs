@@ -1,4 +1,4 @@
-//! Resumption over real sockets: who gets a slot back, who is told what, and which tokens are refused.
+//! Resumption over real sockets: who gets a slot back, who learns of it, and which tokens are refused.
 
 use std::time::{Duration, Instant};
 
@@ -387,7 +387,7 @@ fn a_member_takes_its_slot_from_a_newcomer_on_a_server_that_was_restarted() {
                     Received::Roster(r),
                 ] if *left == id && ids(r) == ids(&roster_b)
             ),
-            "a knows b, and is not told to connect to it again: {seen:?}"
+            "a knows b, and does not connect to it again: {seen:?}"
         );
         metric_becomes(&second, "rollback_lab_server_peers ", 2).await;
     });
