@@ -1,4 +1,4 @@
-//! A process that is told to end exits like an app that ends by itself: its files are written.
+//! A process that gets a signal to end exits like an app that ends by itself: its files are written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -121,7 +121,7 @@
 //! }
 //!
 //! fn press_back(mut commands: Commands) {
-//!     commands.trigger(LeaveLab); // the others are told; `Idle` follows
+//!     commands.trigger(LeaveLab); // the others are notified; `Idle` follows
 //! }
 //!
 //! fn show_waiting(waiting: Res<WaitingForPlayers>) {

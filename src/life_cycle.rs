@@ -190,7 +190,7 @@ fn join_wanted<C: Config<Address = PeerId>>(world: &mut World) {
         SessionPhase::Finished | SessionPhase::Failed => {
             let left = session.has_left(now);
             if !left {
-                // Sooner than a session that nobody waits for.
+                // Sooner than without a join that waits.
                 session.request_leave();
             }
             left

@@ -76,7 +76,7 @@ pub enum SessionPhase {
     Playing,
     /// The episode is over here; its packets flow until it is over on every peer.
     Ending,
-    /// This peer leaves: the others have been told, and acknowledge it.
+    /// This peer leaves: the others have been notified, and acknowledge it.
     Leaving,
     /// All episodes are done, and the room is left: the app may exit.
     Finished,

@@ -297,7 +297,9 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             SessionPhase::Playing => self.playing(world, net, now),
             SessionPhase::Ending => self.ending(world, net, now),
             SessionPhase::Leaving => self.leaving(world, net, now),
-            SessionPhase::Finished | SessionPhase::Failed => self.bid_farewell(net, now, LEAVE_MAX),
+            SessionPhase::Finished | SessionPhase::Failed => {
+                self.close_when_acknowledged(net, now, LEAVE_MAX)
+            }
         }
         self.show_waiting(world, net, now);
     }

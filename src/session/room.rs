@@ -201,8 +201,8 @@ impl RoomView {
                 }
                 None
             }
-            // Lost is not left: the server's connection to a peer says nothing about the others', and
-            // before the first frame the roster says who is there.
+            // Lost is not left: the server's connection to a peer is no evidence about the others', and
+            // before the first frame the roster lists the members.
             NetEvent::Notice(Notice::PeerGone { .. }) => None,
             NetEvent::Notice(Notice::Dropped { reason, count }) => {
                 Some(RoomEvent::RelayDropped { count, reason })
@@ -381,7 +381,7 @@ impl RoomView {
     /// Opens the slots of a room that had been complete, for players who are there then.
     ///
     /// # Errors
-    /// Without the server nobody can come.
+    /// Without the server no player can come.
     pub(super) fn reopen(&mut self) -> Result<(), SessionError> {
         self.player_slots.clear();
         self.gone.clear();
@@ -420,7 +420,7 @@ impl RoomView {
 
     /// Members count again that were silent and are not any more; those who are not listed any more
     /// are forgotten.
-    pub(super) fn readmit_heard(
+    pub(super) fn readmit_returned(
         &mut self,
         now: Duration,
         silence: impl Fn(PeerId) -> Option<Duration>,
@@ -428,13 +428,13 @@ impl RoomView {
         let present = self.present();
         self.absent.retain(|&(peer, absence)| {
             let listed = present.iter().any(|(_, member)| *member == peer);
-            let heard = match absence {
+            let returned = match absence {
                 Absence::Left => false,
                 Absence::Silent { since } => {
                     silence(peer).is_some_and(|silence| silence < now.saturating_sub(since))
                 }
             };
-            listed && !heard
+            listed && !returned
         });
     }
 

@@ -175,7 +175,6 @@ fn a_veteran_meets_newcomers_and_has_a_rematch_in_the_same_room() {
     for _ in 0..60 {
         peers[0].step(Duration::from_secs(60));
     }
-    // Whoever comes late finds the veteran waiting.
     ids.push(play_session(&mut peers, &config("two").fps(30)));
     ids.push(play_session(&mut peers, &config("two").fps(30)));
     ids.push(play_session(&mut peers, &config("two").input_delay(0)));
@@ -260,7 +259,7 @@ fn leaving_ends_in_idle_from_every_phase_and_the_other_learns_of_it() {
             SessionPhase::Gathering => {
                 assert_eq!(other, SessionPhase::Idle);
             }
-            // Nothing was played: the other waits for somebody in this one's place.
+            // Nothing was played: the other waits for a player in this one's place.
             SessionPhase::Meeting | SessionPhase::Between | SessionPhase::Starting => {
                 assert_eq!(other, SessionPhase::Gathering, "{phase:?}");
             }

@@ -1,5 +1,5 @@
-//! Before the first frame a room is open: whoever leaves, sleeps or never answers is taken off, the others
-//! gather again, and what they wait for is told.
+//! Before the first frame a room is open: players who leave, sleep or never answer are taken off, the
+//! others gather again, and what they wait for is shown.
 
 use std::time::Duration;
 
@@ -207,7 +207,7 @@ fn three_gather_again_when_one_of_them_leaves_while_they_start() {
 }
 
 #[test]
-fn players_who_are_waited_for_are_told_with_the_limit() {
+fn the_wait_for_players_is_shown_with_its_limit() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = vec![peer(
         &network,

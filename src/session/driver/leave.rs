@@ -1,5 +1,5 @@
 //! Leaving the room: by the game's wish, after the last episode, or because the app exits. The others are
-//! told, and the network stays until they have acknowledged it.
+//! notified, and the network stays until they have acknowledged it.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use rollback_lab_link::wire::{ByeReason, ControlMessage};
 /// long as the others wait for it at the end of an episode.
 pub(super) const LEAVE_MAX: Duration = END_REPORT_TIMEOUT;
 /// How long leaving by the game's wish waits: 30 repeats of a lost message. A participant who goes back
-/// to the menu because nobody answers should be able to join again soon.
+/// to the menu because no peer answers should be able to join again soon.
 pub(super) const QUIT_MAX: Duration = Duration::from_secs(3);
 /// How long the connection to the server may take to close: the queued packets and the close frame go out
 /// in a task of its own, and a room that is joined again at once must have a free slot.
@@ -30,7 +30,7 @@ const CLOSE_TIME: Duration = Duration::from_millis(200);
 #[cfg(not(target_arch = "wasm32"))]
 const EXIT_MAX: Duration = Duration::from_millis(500);
 
-/// Trigger it to leave the lab session: the other players are told, a running episode ends with a partial
+/// Trigger it to leave the lab session: the other players are notified, a running episode ends with a partial
 /// file, and [`SessionPhase::Idle`](crate::session::SessionPhase::Idle) follows, after 3 s at the latest.
 ///
 /// In any phase. Until then the phase is [`Leaving`](crate::session::SessionPhase::Leaving), and no update
@@ -103,7 +103,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
     }
 
-    /// Tells the others that this peer leaves, and why the session ends here.
+    /// Notifies the others that this peer leaves, and records why the session ends here.
     pub(super) fn depart(
         &mut self,
         world: &mut World,
@@ -124,7 +124,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             Some(_) => QUIT_MAX,
             None => LEAVE_MAX,
         };
-        self.bid_farewell(net, now, limit);
+        self.close_when_acknowledged(net, now, limit);
         if !self.has_left(now) {
             return;
         }
@@ -148,7 +148,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     /// Leaves the room once the others have acknowledged everything that was sent to them, or after
     /// `limit`. One that left itself acknowledges nothing any more.
-    pub(super) fn bid_farewell(&mut self, net: &LabNet, now: Duration, limit: Duration) {
+    pub(super) fn close_when_acknowledged(&mut self, net: &LabNet, now: Duration, limit: Duration) {
         let waited = now.saturating_sub(self.since);
         if self.closed_at.is_none() && (waited >= limit || self.all_acknowledged(net)) {
             net.close();
@@ -163,7 +163,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         })
     }
 
-    /// The app exits: cuts a running episode short and tells the others.
+    /// The app exits: cuts a running episode short and notifies the others.
     fn exit(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         self.follow_session(world);
         if !self.is_over() {

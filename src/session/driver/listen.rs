@@ -9,7 +9,7 @@ use ggrs::Config;
 
 use super::{Ended, LabSession, Ready};
 use crate::rollback::{SessionEvent, SessionEventKind};
-use crate::session::room::RoomEvent;
+use crate::session::room::{Absent, RoomEvent};
 use crate::session::{PeerNotice, SessionError, SessionPhase, routes};
 use crate::transport::LabNet;
 use crate::transport::network::NetEvent;
@@ -166,7 +166,10 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             let met = self.phase != SessionPhase::Meeting;
             let off = self.room.find_absent(met, now, silence);
             // Settings that differ are the reason of both, not that one of them left.
-            if !off.is_empty() && self.failure.is_none() {
+            if let Some(&Absent { player, reason, .. }) = off.first()
+                && self.failure.is_none()
+            {
+                self.taken_off = Some(SessionError::PeerGone { player, reason });
                 self.gather_again(world, net, now, &off);
             }
             return;

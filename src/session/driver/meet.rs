@@ -20,7 +20,7 @@ pub(super) const MEETING_TIMEOUT: Duration = Duration::from_secs(30);
 /// Handshakes of the first episode that may fail before the session does: once may be an outage, and each
 /// is ten seconds of a participant's patience.
 const HANDSHAKES: u32 = 3;
-/// Silence that tells which player a handshake waits for. Outside of an episode there is one probe a
+/// Silence that shows which player a handshake waits for. Outside of an episode there is one probe a
 /// second, of which two may get lost.
 const HANDSHAKE_SILENCE: Duration = Duration::from_millis(2_500);
 
@@ -36,14 +36,14 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
 
     pub(super) fn gathering(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         net.set_peers(&self.room.others());
-        // Whoever is there without ever answering does not prolong the wait.
+        // A member that never answers does not prolong the wait.
         if self.taken_off.is_some() && self.waited(now) >= self.settings.wait_timeout {
             let error = self.wait_timeout(now);
             self.fail(world, net, now, error);
             return;
         }
         let silence = |peer| net.link(peer, |link| link.peer_silence(now));
-        self.room.readmit_heard(now, silence);
+        self.room.readmit_returned(now, silence);
         match self.room.assign_player_slots() {
             Ok(true) => {}
             Ok(false) => {
@@ -72,8 +72,8 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.enter(world, SessionPhase::Meeting, now);
     }
 
-    /// The wait for players is over. Where somebody is there who did not answer, why tells more than how
-    /// many came.
+    /// The wait for players is over. Where a member did not answer, the reason is more than how many
+    /// came.
     fn wait_timeout(&self, now: Duration) -> SessionError {
         let silent = self.taken_off.clone();
         silent
@@ -136,7 +136,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             .collect()
     }
 
-    /// Takes off players who are in the room and do not answer. They are told, so that they gather again
+    /// Takes off players who are in the room and do not answer. They are notified, so that they gather again
     /// when they wake up, and count again when anything comes from them.
     pub(super) fn take_off_silent(
         &mut self,
@@ -156,7 +156,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         self.gather_again(world, net, now, off);
     }
 
-    /// Players are off before the first frame: the others wait for somebody in their place.
+    /// Players are off before the first frame: the others wait for players in their place.
     pub(super) fn gather_again(
         &mut self,
         world: &mut World,

@@ -61,7 +61,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     /// The game removed `bevy_ggrs`'s session, as games quit to a menu that delimit their own: this peer
-    /// leaves, as by [`LeaveLab`](super::LeaveLab), and the file says why the episode ended.
+    /// leaves, as by [`LeaveLab`](super::LeaveLab), and the file names that as the reason.
     fn leave_removed(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         warn!(
             "the game removed the ggrs session of episode {}: leaving room {}; `LeaveLab` does so too",
