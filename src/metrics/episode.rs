@@ -74,6 +74,8 @@ pub(crate) struct EpisodeData<I> {
     pub routes: Vec<(usize, Frame, RouteChange)>,
     pub latency: Vec<LatencyMark>,
     pub margins: BTreeMap<usize, Vec<f32>>,
+    /// There was no path to fail over to at some time.
+    pub lacked_second_path: bool,
     pub condition_realised: BTreeMap<Path, ConditionRealised>,
     pub condition_interrupted: bool,
     pub peer_clocks: BTreeMap<usize, PeerClock>,
@@ -179,6 +181,7 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
             routes: Vec::new(),
             latency: Vec::new(),
             margins: BTreeMap::new(),
+            lacked_second_path: false,
             condition_realised: BTreeMap::new(),
             condition_interrupted: false,
             peer_clocks: BTreeMap::new(),
@@ -422,6 +425,12 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
             u64::from(count.min(limit.saturating_sub(first.unsigned_abs())))
         };
         self.unseen.iter().map(below).sum()
+    }
+
+    /// Whether a stall waits for a frame that was not simulated any more: it lasts, or the episode was
+    /// cut short in it.
+    pub(crate) fn is_last_standstill(&self, frame: Frame) -> bool {
+        self.end.is_none() || (self.is_partial() && frame == self.next_frame())
     }
 
     /// Ticks that wait for a frame right now: a stall whose fact is still to come.

@@ -60,6 +60,11 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         }
     }
 
+    /// A direct path had nothing to fail over to.
+    pub fn record_no_second_path(&mut self) {
+        self.edit(|episode| episode.lacked_second_path = true);
+    }
+
     /// The failover margin towards `player`, about once a second.
     pub fn record_margin(&mut self, player: usize, margin_ms: f64) {
         if margin_ms.is_finite() {
@@ -254,7 +259,7 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
             let closed = self.stalls.iter().copied();
             closed
                 .chain(self.open_stall())
-                .filter(|stall| below(stall.frame) || self.end.is_none())
+                .filter(|stall| below(stall.frame) || self.is_last_standstill(stall.frame))
         };
         let sent = |direct, relay| -> u64 {
             let by = SentBy { direct, relay };

@@ -213,8 +213,9 @@ impl<'a, I: Copy + PartialEq + Serialize> Cut<'a, I> {
         let hits = count(|row| row.hit);
         let misses = count(|row| row.missed);
         let voided = count(|row| row.voided);
-        // A stall that goes on while a partial file is written waits for the frame after the last.
-        let counts = |frame| self.keeps(frame) || of.end.is_none();
+        // A stall that goes on while the file is written, or in which a match ended that was cut short,
+        // waits for the frame after the last.
+        let counts = |frame| self.keeps(frame) || of.is_last_standstill(frame);
         let stalls = || of.stalls.iter().copied().chain(of.open_stall());
         let ticks = |overrun: bool| -> u64 {
             let of_kind = stalls().filter(|stall| counts(stall.frame) != overrun);

@@ -246,10 +246,12 @@ pub(super) fn record_links<C: Config>(
         let Some(cursor) = watch.packets.get_mut(player) else {
             continue;
         };
-        let offset_us = net
-            .link(peer, |link| link.clock_offset())
-            .flatten()
-            .map(|estimate| estimate.offset_us);
+        let link = net.link(peer, |link| (link.clock_offset(), link.lacks_second_path()));
+        let (clock, lacks_second_path) = link.unwrap_or_default();
+        if lacks_second_path {
+            metrics.record_no_second_path();
+        }
+        let offset_us = clock.map(|estimate| estimate.offset_us);
         net.input_packets(peer, cursor, |_, packet| {
             if let InputPacket::First {
                 arrival,

@@ -8,7 +8,7 @@ use crate::process::{cargo, run, target_folder};
 
 /// All packages but this one, whose dependencies are of no use to the library. Cargo unites the
 /// features of the packages it builds: another selection would compile Bevy again.
-const PACKAGES: &str = "--locked --release --workspace --exclude xtask";
+pub(crate) const PACKAGES: &str = "--locked --release --workspace --exclude xtask";
 
 /// Builds every binary and example once per run, and returns the folder that holds them.
 ///

@@ -60,7 +60,8 @@ impl Stage {
 }
 
 /// Cheap stages first. Then those that compile: `clippy` is the only check build of the workspace,
-/// and `doc` uses its artifacts; `build` makes every program that the later stages run. Those that
+/// in the profile of the programs, so that build scripts and procedural macros are compiled once;
+/// `doc` uses its artifacts; `build` makes every program that the later stages run. Those that
 /// play matches come last, with the machine to themselves.
 pub(crate) const STAGES: &[Stage] = &[
     Stage::new(
@@ -294,16 +295,25 @@ fn fmt() -> Outcome {
 
 fn clippy() -> Outcome {
     component("clippy", "clippy --version");
-    run(&mut cargo(
-        "clippy --locked --workspace --all-targets -- -D warnings",
-    ))
+    run(&mut cargo(&format!(
+        "clippy {} --all-targets -- -D warnings",
+        native::PACKAGES
+    )))
+    .and_then(|()| {
+        run(&mut cargo(
+            "clippy --locked --package xtask --profile xtask --all-targets -- -D warnings",
+        ))
+    })
     .into()
 }
 
 /// With `--examples` cargo resolves the same features as clippy's `--all-targets`, so the
 /// dependencies are not checked a second time.
 fn doc() -> Outcome {
-    let mut command = cargo("doc --locked --no-deps --workspace --lib --examples");
+    let mut command = cargo(&format!(
+        "doc {} --no-deps --lib --examples",
+        native::PACKAGES
+    ));
     run(command.env("RUSTDOCFLAGS", "-D warnings")).into()
 }
 
@@ -318,7 +328,7 @@ fn features() -> Outcome {
         .iter()
         .try_for_each(|library| {
             run(&mut cargo(&format!(
-                "clippy --locked --package {library} --lib --no-default-features -- -D warnings"
+                "clippy --locked --release --package {library} --lib --no-default-features -- -D warnings"
             )))
         })
         .into()

@@ -34,7 +34,7 @@ pub(crate) fn check() -> Outcome {
     for features in ["", "--no-default-features"] {
         let checked = match toolchain {
             Toolchain::Installed => run(&mut cargo(&format!(
-                "clippy --locked --package bevy_rollback_lab --lib --target {TARGET} {features} -- -D warnings"
+                "clippy --locked --release --package bevy_rollback_lab --lib --target {TARGET} {features} -- -D warnings"
             ))),
             Toolchain::BuildStd => build_std(features).and_then(|mut command| run(&mut command)),
         };

@@ -462,6 +462,17 @@ impl Link {
             )
     }
 
+    /// Whether the direct path carries the game and nothing could replace it, although the policy would
+    /// use the relay: the server is lost, or cannot relay.
+    #[must_use]
+    pub const fn lacks_second_path(&self) -> bool {
+        self.direct_open
+            && !self.relay_up
+            && self.settings.policy.directs()
+            && self.settings.policy.relays()
+            && !self.router.state().failed_over()
+    }
+
     /// [`NoPath`] once no path has opened for 15 s after [`peer_named`](Self::peer_named). It clears
     /// if one opens after all.
     #[must_use]

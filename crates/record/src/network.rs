@@ -155,7 +155,8 @@ pub struct Quality {
     pub fallback_trigger: Option<FallbackTrigger>,
     /// Every transition of every route, in order.
     pub route_changes: Vec<RouteChangeRecord>,
-    /// Whether a lost path could be replaced without a stall all the time.
+    /// Whether a lost path could be replaced without a stall all the time. `false` also where there was
+    /// no second path at some time: the server was lost, or cannot relay.
     pub failover_feasible: Option<bool>,
     /// Time left over when a lost path is replaced; negative means a stall.
     pub failover_margin_ms: FailoverMargin,

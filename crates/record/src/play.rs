@@ -169,11 +169,12 @@ pub struct Frames {
     pub overrun: u64,
     /// Runs of `ReadInputs`.
     pub ticks: u64,
-    /// Ticks without a new frame, waiting for a frame below E.
+    /// Ticks without a new frame, waiting for a frame below E, or in the standstill in which a partial
+    /// episode ended.
     pub stalled: u64,
-    /// Ticks without a new frame, waiting for a frame at or after E.
+    /// Other ticks without a new frame, waiting for a frame at or after E.
     pub stalled_overrun: u64,
-    /// Every stall below E.
+    /// Every stall below E, and the standstill in which a partial episode ended.
     pub stalls: Vec<StallRecord>,
     /// Frames simulated again by rollbacks.
     pub resimulated: u64,

@@ -52,9 +52,15 @@ pub struct Setup {
     pub tick: [Option<Duration>; 2],
     /// Time between connecting and the first frame.
     pub lobby: Duration,
+    /// Whether a network task beside the game drives each link, as natively: it takes packets in when they
+    /// arrive and polls every 4.2 ms, whatever the game does. Else the game's ticks do both.
+    pub network_task: bool,
     /// Seed of conditions and tick jitter.
     pub seed: u64,
 }
+
+/// How often a network task polls.
+const TASK_POLL: Duration = Duration::from_micros(4_167);
 
 impl Default for Setup {
     fn default() -> Self {
@@ -71,6 +77,7 @@ impl Default for Setup {
             tick_jitter: MS,
             tick: [None; 2],
             lobby: 1_500 * MS,
+            network_task: false,
             seed: 1,
         }
     }
@@ -112,6 +119,12 @@ pub struct Peer {
     offset: Duration,
     grid: Duration,
     next: Duration,
+    /// The next poll of its network task.
+    next_poll: Duration,
+    /// When its game ticked last, by its own clock.
+    ticked: Option<Duration>,
+    /// Packets for the game that its network task has taken in.
+    taken_in: Vec<Vec<u8>>,
     rng: Xoshiro256PlusPlus,
     /// The time span in which it does not tick.
     pub suspended: Option<(Duration, Duration)>,
@@ -181,6 +194,10 @@ impl World {
                 offset,
                 grid: first,
                 next: first,
+                // The two tasks are not in step.
+                next_poll: first + TASK_POLL / 3,
+                ticked: None,
+                taken_in: Vec::new(),
                 rng: Xoshiro256PlusPlus::seed_from_u64(setup.seed * 2 + index as u64),
                 suspended: None,
                 refuse_direct: false,
@@ -243,13 +260,52 @@ impl World {
         loop {
             let index = usize::from(self.peers[1].next < self.peers[0].next);
             let at = self.peers[index].next;
-            if at > end {
+            let turn = self.next_turn().filter(|(turn, _)| *turn <= at);
+            let first = turn.map_or(at, |(turn, _)| turn);
+            if first > end {
                 self.now = end;
                 return;
             }
-            self.now = at;
-            self.tick(index);
+            self.now = first;
+            match turn {
+                Some((_, task)) => self.task_turn(task),
+                None => self.tick(index),
+            }
         }
+    }
+
+    /// When a network task runs next, and whose.
+    fn next_turn(&self) -> Option<(Duration, usize)> {
+        if !self.setup.network_task {
+            return None;
+        }
+        let turn = |index: usize| {
+            let arrival = self.peers[1 - index].shaper.next_due();
+            let poll = self.peers[index].next_poll;
+            (arrival.map_or(poll, |at| at.clamp(self.now, poll)), index)
+        };
+        Some(turn(0).min(turn(1)))
+    }
+
+    /// One turn of a network task: what arrived is taken in, and the link is polled when that is due.
+    fn task_turn(&mut self, index: usize) {
+        let Self { now, peers, .. } = self;
+        let world = *now;
+        let [first, second] = peers;
+        let (peer, other) = if index == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        receive(world, peer, other);
+        if world < peer.next_poll {
+            return;
+        }
+        peer.next_poll += TASK_POLL;
+        if let Some(ticked) = peer.ticked {
+            peer.link.set_game_tick(ticked);
+        }
+        poll(world, peer);
     }
 
     /// Blackholes what `from` sends on `path`. Over the relay, which is TCP, it comes after the path
@@ -355,54 +411,32 @@ impl World {
             peer.next = peer.grid;
         }
 
+        let local = world + peer.offset;
+        peer.ticked = Some(local);
+        if !setup.network_task {
+            receive(world, peer, other);
+            poll(world, peer);
+        }
+        let packets = std::mem::take(&mut peer.taken_in);
+        let game = &mut peer.game;
+        let mut answers = 0;
+        for payload in &packets {
+            answers += u32::from(game.take(world, payload));
+        }
+        if !game.running {
+            return;
+        }
         let Peer {
             link,
             shaper,
             game,
             changes,
-            offset,
             refuse_direct,
-            malformed,
             relay_kinds,
             ..
         } = peer;
-        let local = world + *offset;
-        let mut answers = 0;
-        while let Some(packet) = other.shaper.pop_due(world) {
-            if !shaper.admit(packet.path) {
-                continue;
-            }
-            match link.receive(local, packet.path, &packet.bytes) {
-                Ok(Incoming::Data { payload, .. }) => {
-                    answers += u32::from(game.take(world, payload));
-                }
-                Ok(_) => {}
-                Err(_) => *malformed += 1,
-            }
-            other.shaper.recycle(packet.bytes);
-        }
-        let mut out = |Transmit { path, kind, bytes }: Transmit<'_>| {
-            assert!(bytes.len() >= HEADER_LEN);
-            if path == Path::Direct && *refuse_direct {
-                return Err(SendFailed);
-            }
-            if path == Path::Relay {
-                let index = match kind {
-                    DatagramKind::Data => 0,
-                    DatagramKind::Heartbeat => 1,
-                    DatagramKind::Probe => 2,
-                    DatagramKind::Control => 3,
-                };
-                relay_kinds[index] += 1;
-            }
-            shaper.push(world, path, bytes, kind);
-            Ok(())
-        };
-        link.poll(local, &mut out);
-        changes.extend(link.drain_changes());
-        if !game.running {
-            return;
-        }
+        let mut out =
+            |sent: Transmit<'_>| hand_over(world, shaper, *refuse_direct, relay_kinds, sent);
         for _ in 0..answers {
             let mut ack = vec![1];
             ack.extend(game.id().to_le_bytes());
@@ -421,6 +455,64 @@ impl World {
         }
         changes.extend(link.drain_changes());
     }
+}
+
+/// Takes in what has arrived.
+fn receive(world: Duration, peer: &mut Peer, other: &mut Peer) {
+    let local = world + peer.offset;
+    while let Some(packet) = other.shaper.pop_due(world) {
+        if !peer.shaper.admit(packet.path) {
+            continue;
+        }
+        match peer.link.receive(local, packet.path, &packet.bytes) {
+            Ok(Incoming::Data { payload, .. }) => peer.taken_in.push(payload.to_vec()),
+            Ok(_) => {}
+            Err(_) => peer.malformed += 1,
+        }
+        other.shaper.recycle(packet.bytes);
+    }
+}
+
+/// Lets a link decide and send what is due.
+fn poll(world: Duration, peer: &mut Peer) {
+    let local = world + peer.offset;
+    let Peer {
+        link,
+        shaper,
+        changes,
+        refuse_direct,
+        relay_kinds,
+        ..
+    } = peer;
+    let mut out = |sent: Transmit<'_>| hand_over(world, shaper, *refuse_direct, relay_kinds, sent);
+    link.poll(local, &mut out);
+    changes.extend(link.drain_changes());
+}
+
+/// Gives a datagram to the conditions.
+fn hand_over(
+    world: Duration,
+    shaper: &mut Shaper<DatagramKind>,
+    refuse_direct: bool,
+    relay_kinds: &mut [u64; 4],
+    sent: Transmit<'_>,
+) -> Result<(), SendFailed> {
+    let Transmit { path, kind, bytes } = sent;
+    assert!(bytes.len() >= HEADER_LEN);
+    if path == Path::Direct && refuse_direct {
+        return Err(SendFailed);
+    }
+    if path == Path::Relay {
+        let index = match kind {
+            DatagramKind::Data => 0,
+            DatagramKind::Heartbeat => 1,
+            DatagramKind::Probe => 2,
+            DatagramKind::Control => 3,
+        };
+        relay_kinds[index] += 1;
+    }
+    shaper.push(world, path, bytes, kind);
+    Ok(())
 }
 
 impl Peer {

@@ -152,7 +152,11 @@ impl<I: Copy + PartialEq + Serialize> Cut<'_, I> {
                     threshold: finite(change.threshold),
                 })
                 .collect(),
-            failover_feasible: margin.as_ref().and_then(|margin| Some(margin.min? >= 0.0)),
+            failover_feasible: if of.lacked_second_path {
+                Some(false)
+            } else {
+                margin.as_ref().and_then(|margin| Some(margin.min? >= 0.0))
+            },
             failover_margin_ms: FailoverMargin {
                 min: margin.as_ref().and_then(|margin| margin.min),
                 median: margin.as_ref().and_then(|margin| margin.median),

@@ -19,6 +19,7 @@ pub struct LinkSnapshot {
     last_change: Option<RouteChange>,
     usable: bool,
     p2p_healthy: bool,
+    lacks_second_path: bool,
     failed: Option<NoPath>,
     margin_ms: Option<f64>,
     rtt: [Option<Duration>; 2],
@@ -43,6 +44,7 @@ impl Link {
             last_change: self.last_change().copied(),
             usable: self.usable(),
             p2p_healthy: self.p2p_healthy(),
+            lacks_second_path: self.lacks_second_path(),
             failed: self.failed(),
             margin_ms: self.margin(),
             rtt: Path::ALL.map(|path| self.path_rtt(path)),
@@ -82,6 +84,12 @@ impl LinkSnapshot {
     #[must_use]
     pub const fn p2p_healthy(&self) -> bool {
         self.p2p_healthy
+    }
+
+    /// See [`Link::lacks_second_path`].
+    #[must_use]
+    pub const fn lacks_second_path(&self) -> bool {
+        self.lacks_second_path
     }
 
     /// See [`Link::failed`].
