@@ -307,7 +307,7 @@ pub mod config;
 pub mod diagnostics;
 #[cfg(feature = "window")]
 pub mod display;
-#[cfg(unix)]
+#[cfg(all(feature = "matchbox", unix))]
 mod exit;
 #[cfg(feature = "hud")]
 pub mod hud;
@@ -337,7 +337,7 @@ pub use ggrs;
 
 #[cfg(feature = "matchbox")]
 pub use config::LabConfig;
-#[cfg(unix)]
+#[cfg(all(feature = "matchbox", unix))]
 pub use exit::ExitOnSignalPlugin;
 #[cfg(feature = "matchbox")]
 pub use life_cycle::{JoinLab, JoinRefused, LeaveLab};

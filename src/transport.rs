@@ -264,6 +264,11 @@ impl LabNet {
         self.run_inline(NetTask::carry_out_orders);
     }
 
+    /// The first frame of the episode is simulated now: outages of the conditions count from here.
+    pub(crate) fn frame_zero(&self) {
+        self.order(Order::FrameZero);
+    }
+
     /// Closes the packets of the running episode.
     pub(crate) fn end_epoch(&self) {
         self.game().end_epoch();

@@ -114,6 +114,8 @@ pub(super) enum Order {
     SetRunning(bool),
     SetDirectCut(bool),
     StartEpoch(u16),
+    /// The first frame of the epoch is simulated now: conditions count from here.
+    FrameZero,
     EndEpoch,
     Control(PeerId, ControlMessage),
     CountMalformed(PeerId, Path, &'static str),

@@ -154,6 +154,7 @@ impl NetTask {
                     peer.start_epoch(now, epoch);
                 }
             }
+            Order::FrameZero => self.shaper.begin_episode(now),
             Order::EndEpoch => {
                 self.epoch = None;
                 self.for_each_link(Link::end_epoch);

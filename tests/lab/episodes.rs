@@ -90,7 +90,7 @@ fn episodes_end_on_confirmed_state_and_do_not_affect_the_next_one() {
         let mean = realised.mean_delay_ms.expect("packets were let through");
         // 12 to 28 ms, waited out to the next tick of 60 Hz: three of ten packets (below 16.7 ms)
         // wait one tick, the others two.
-        assert!((27.5..29.5).contains(&mean), "{mean} ms");
+        assert!((27.0..29.5).contains(&mean), "{mean} ms");
         seeds.push(ours.episode.seed);
         let marks: Vec<_> = ours.custom.events.iter().map(|event| event.frame).collect();
         let expected: Vec<_> = (0..ours.episode.end_frame)

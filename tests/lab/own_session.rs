@@ -544,11 +544,10 @@ fn assert_goes_on(peers: &mut [LabPeer], what: &str) {
     assert!(goes_on, "{what}: {before} to {frames:?}");
     for peer in peers.iter() {
         let desyncs = peer.app.world().resource::<Messages<DesyncDetected>>();
-        assert!(
-            desyncs.is_empty(),
-            "{what}: the survivors simulate the same"
-        );
-        assert!(received(peer).failures.is_empty(), "{what}");
+        let count = desyncs.len();
+        assert_eq!(count, 0, "{what}: the survivors simulate the same");
+        let failures = &received(peer).failures;
+        assert!(failures.is_empty(), "{what}: {failures:?}");
     }
 }
 

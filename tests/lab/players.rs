@@ -310,7 +310,8 @@ fn a_peer_that_finishes_no_handshake_is_named() {
     });
     assert!(started);
     network.faults(|faults| faults.game_dead = true);
-    let failed = run_until(&mut peers, frame(60), 60 * 12, |peers| {
+    // Three handshakes of ten seconds, and the players gather again in between.
+    let failed = run_until(&mut peers, frame(60), 60 * 45, |peers| {
         peers
             .iter()
             .all(|peer| peer.phase() == SessionPhase::Failed)

@@ -2,7 +2,6 @@
 //! invariants of one file are checked by the library; here the files of a match are compared.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -34,9 +33,9 @@ enum Setting {
     Out(Files),
     /// Writes so many episode files into `exports` of its working folder.
     Folder(usize),
-    /// Judges itself: its exit status is the verdict. These options are added in an interactive
-    /// run, where a developer waits; CI (`CI` is set) runs the whole.
-    Judge { interactive: &'static str },
+    /// Judges itself: its exit status is the verdict. The options are those of a short form; the
+    /// example without them is the whole.
+    Judge,
     /// Reads the episode files that an earlier row wrote, and judges them by its exit status.
     FilesOf(usize),
     /// Two of them meet on a server of their own; they write into `exports` of their folder.
@@ -106,14 +105,12 @@ const RUNS: &[Run] = &[
     Run {
         example: "failover",
         options: "--quick",
-        setting: Setting::Judge { interactive: "" },
+        setting: Setting::Judge,
     },
     Run {
         example: "scenarios",
-        options: "",
-        setting: Setting::Judge {
-            interactive: "--quick",
-        },
+        options: "--quick",
+        setting: Setting::Judge,
     },
 ];
 
@@ -147,13 +144,7 @@ fn play(row: &Run, built: &Path, out: &Path) -> Result<(), String> {
             run_within(command().arg("--out").arg(out), LIMIT)?;
             read_match(out, files)
         }
-        Setting::Judge { interactive } => {
-            let mut command = command();
-            if env::var_os("CI").is_none() {
-                command.args(interactive.split_whitespace());
-            }
-            run_within(&mut command, JUDGE_LIMIT)
-        }
+        Setting::Judge => run_within(&mut command(), JUDGE_LIMIT),
         Setting::Folder(files) => {
             run_within(&mut command(), LIMIT)?;
             read_folder(&out.join("exports"), *files)

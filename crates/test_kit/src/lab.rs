@@ -612,7 +612,13 @@ pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<Episod
             .iter()
             .all(|peer| peer.phase() == SessionPhase::Finished)
     });
-    let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
+    let phases: Vec<_> = peers
+        .iter()
+        .map(|peer| {
+            let session = peer.app.world().resource::<LabSession<TestConfig>>();
+            (session.phase(), session.failure().map(ToString::to_string))
+        })
+        .collect();
     assert!(
         done,
         "all sessions finish within {limit} updates, phases are {phases:?}"

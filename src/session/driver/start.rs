@@ -295,6 +295,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             self.start.first_step.restore(world, self.settings.fps);
             // From its first frame on a match waits for players who are lost.
             net.set_running(true);
+            net.frame_zero();
             self.begin(world, now);
         } else {
             self.start.first_step.apply(world);

@@ -40,15 +40,15 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("away-30s", "A's whole network is away for 30 s")
         .during(&[Wait(3.0), Away(&[A], 30.0)]).back_within_ms(BACK_MS),
     Row::new("relay-away-1s", "on the relay, A's network is away for 1 s").on_relay()
-        .during(&[Wait(3.0), Away(&[A], 1.0)]).back_within_ms(BACK_MS),
+        .during(&[Wait(3.0), Away(&[A], 1.0)]).back_within_ms(BACK_MS).long(),
     Row::new("relay-away-2.5s", "on the relay, A's network is away for 2.5 s").on_relay()
         .during(&[Wait(3.0), Away(&[A], 2.5)]).back_within_ms(BACK_MS),
     Row::new("relay-away-5s", "on the relay, A's network is away for 5 s").on_relay()
-        .during(&[Wait(3.0), Away(&[A], 5.0)]).back_within_ms(BACK_MS),
+        .during(&[Wait(3.0), Away(&[A], 5.0)]).back_within_ms(BACK_MS).long(),
     Row::new("relay-away-10s", "on the relay, A's network is away for 10 s").on_relay()
-        .during(&[Wait(3.0), Away(&[A], 10.0)]).back_within_ms(BACK_MS),
+        .during(&[Wait(3.0), Away(&[A], 10.0)]).back_within_ms(BACK_MS).long(),
     Row::new("relay-away-30s", "on the relay, A's network is away for 30 s").on_relay()
-        .during(&[Wait(3.0), Away(&[A], 30.0)]).back_within_ms(BACK_MS),
+        .during(&[Wait(3.0), Away(&[A], 30.0)]).back_within_ms(BACK_MS).long(),
     Row::new("both-away-2.5s", "the networks of both players are away for 2.5 s")
         .during(&[Wait(3.0), Away(&[A, B], 2.5)]).back_within_ms(BACK_MS),
 
@@ -67,20 +67,20 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("server-killed", "the server is killed, the direct path lives")
         .during(&[Wait(3.0), Kill(S)]).single_path(),
     Row::new("server-stopped", "the server is stopped with SIGTERM, the direct path lives")
-        .during(&[Wait(3.0), Terminate(S)]).single_path(),
+        .during(&[Wait(3.0), Terminate(S)]).single_path().long(),
     Row::new("server-stopped-restarted", "on the relay, the server is stopped and back after 1 s")
         .on_relay().secret()
         .during(&[Wait(3.0), Terminate(S), Wait(1.0), Restart]).back_within_ms(BACK_MS),
     Row::new("tcp-reset", "a middlebox resets the server's TCP for 3 s; 3 s later UDP is dropped")
-        .seconds(14).during(&[Wait(3.0), ResetTcp(3.0), Wait(3.0), DropUdp]).single_path(),
+        .seconds(14).during(&[Wait(3.0), ResetTcp(3.0), Wait(3.0), DropUdp]).single_path().long(),
     Row::new("relay-tcp-reset", "on the relay, a middlebox resets the server's TCP for 0.5 s")
         .on_relay().during(&[Wait(3.0), ResetTcp(0.5)]).back_within_ms(BACK_MS),
 
     Row::new("new-address", "A's address changes at once")
-        .during(&[Wait(3.0), NewAddress(A, 0.0)]).back_within_ms(NOTICED_MS),
+        .during(&[Wait(3.0), NewAddress(A, 0.0)]).back_within_ms(NOTICED_MS).long(),
     Row::new("new-address-1s", "A changes from Wi-Fi to cellular, 1 s without a network")
         .during(&[Wait(3.0), NewAddress(A, 1.0)]).back_within_ms(BACK_MS),
-    Row::new("nat", "A is behind a NAT").nats(1),
+    Row::new("nat", "A is behind a NAT").nats(1).long(),
     Row::new("nat-forgets", "A's NAT forgets its UDP mappings").nats(1)
         .during(&[Wait(3.0), ForgetNat(A)]).back_within_ms(BACK_MS),
     Row::new("nat-both", "both are behind a NAT, without STUN: the relay carries it").nats(2)
@@ -94,7 +94,7 @@ pub(super) const ROWS: &[Row] = &[
         .during(&[Wait(3.0), Away(&[A], 3.0)]).back_within_ms(BACK_MS),
     Row::new("three-killed", "of three players A is killed: the others end after 35 s").players(3)
         .during(&[Wait(3.0), Kill(A)]).ends(&[None, LEFT, LEFT], GONE_S)
-        .stalled(Stalled::Listed(30)),
+        .stalled(Stalled::Listed(30)).long(),
     Row::new("killed", "A is killed: B ends after 35 s")
         .during(&[Wait(3.0), Kill(A)]).ends(&[None, LEFT], GONE_S).stalled(Stalled::Listed(30)),
     Row::new("no-network", "A's network is away for good: both end after 35 s")
