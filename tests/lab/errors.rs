@@ -198,8 +198,9 @@ fn a_peer_that_waits_for_more_players_does_not_prolong_the_wait() {
             ..
         }
     ));
-    assert_eq!(end_reason(&peers[0]), EndReason::NeverConnected);
-    assert_eq!(end_reason(&peers[1]), EndReason::WaitTimeout);
+    for peer in &peers {
+        assert_eq!(end_reason(peer), EndReason::WaitTimeout);
+    }
 }
 
 #[test]
@@ -353,10 +354,11 @@ fn a_handshake_without_an_end_times_out_and_starts_nothing_later() {
     run_until(&mut peers, frame(60), 60, |_| false);
     let (over, waiting): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| failed(peer));
     for peer in &over {
-        assert_eq!(
-            failure(peer).to_string(),
-            "handshake of episode 0 with player 1 did not finish within 10s"
-        );
+        let text = failure(peer).to_string();
+        let named = [0, 1].map(|player| {
+            format!("handshake of episode 0 with player {player} did not finish within 10s")
+        });
+        assert!(named.contains(&text), "{text}");
         assert_eq!(end_reason(peer), EndReason::NeverConnected);
     }
     for peer in &waiting {

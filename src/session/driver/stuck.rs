@@ -8,7 +8,7 @@ use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Config;
 
 use super::LabSession;
-use crate::session::standstill::reports;
+use crate::session::standstill::{Standstill, reports};
 use crate::transport::LabNet;
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
@@ -17,6 +17,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         let Some(Session::P2P(session)) = world.get_resource::<Session<C>>() else {
             return;
         };
+        if world.resource::<Time>().delta().is_zero() {
+            // A paused game waits for nobody.
+            self.standstill = Standstill::default();
+            return;
+        }
         let stands = (session.current_frame(), session.confirmed_frame());
         let (room, standstill) = (&self.room, &mut self.standstill);
         let error = standstill.watch(now, stands, || reports(net, now, room.remotes()));

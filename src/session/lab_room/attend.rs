@@ -11,11 +11,10 @@ use ggrs::Config;
 use super::{LabRoom, epoch_of};
 use crate::clock::LabClock;
 use crate::rollback::Links;
-use crate::session::lobby::PlayerSlot;
 use crate::session::margin::{advice, margins};
 use crate::session::room::RoomEvent;
 use crate::session::routes::report_changes;
-use crate::session::standstill::reports;
+use crate::session::standstill::{Standstill, reports};
 use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
 use crate::transport::{InputDeparture, LabNet, MatchboxSettings};
 use rollback_lab_link::conditions::Conditions;
@@ -75,6 +74,7 @@ pub(super) fn follow_session<C: Config<Address = PeerId>>(
     room: Option<ResMut<LabRoom>>,
     session: Option<Res<Session<C>>>,
     clock: Res<LabClock>,
+    time: Res<Time>,
     mut commands: Commands,
 ) {
     let (Some(room), Some(session)) = (room, session) else {
@@ -93,9 +93,13 @@ pub(super) fn follow_session<C: Config<Address = PeerId>>(
     }
     let stands = (session.current_frame(), session.confirmed_frame());
     let (slots, standstill) = (&room.room, &mut room.standstill);
+    if time.delta().is_zero() {
+        // A paused game waits for nobody.
+        *standstill = Standstill::default();
+        return;
+    }
     let stuck = standstill.watch(clock.now(), stands, || {
-        let present = |slot: &&PlayerSlot| !slots.is_gone(slot.peer);
-        reports(net, clock.now(), slots.remotes().filter(present))
+        reports(net, clock.now(), slots.remotes())
     });
     // Whether the match goes on is up to its game.
     if let Some(error) = stuck {

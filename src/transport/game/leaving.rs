@@ -55,7 +55,9 @@ impl GameSide {
         if peer.handover.is_closed() {
             return;
         }
-        let Ok((message, checked)) = peer.check(payload, bounds, current_frame, now) else {
+        // The peer itself stays as silent as it was: more of its inputs may be passed on.
+        let heard = now.saturating_sub(peer.handover.silence(now));
+        let Ok((message, checked)) = peer.check(payload, bounds, current_frame, heard) else {
             return;
         };
         let Some(newest) = checked.newest_input_frame else {
