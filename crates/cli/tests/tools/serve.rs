@@ -59,8 +59,13 @@ fn serve_prints_its_address_and_stops_at_a_signal() {
 /// What `serve` with these arguments prints before it serves.
 fn first_lines(command: &mut Command, count: usize) -> Vec<String> {
     let mut running = Running(command.spawn().expect("the binary runs"));
-    let lines = BufReader::new(running.0.stdout.take().expect("piped")).lines();
-    let lines: Vec<_> = lines.take(count).map(|line| line.expect("text")).collect();
+    // The pipe stays open: the server prints more.
+    let mut output = BufReader::new(running.0.stdout.take().expect("piped")).lines();
+    let lines: Vec<_> = output
+        .by_ref()
+        .take(count)
+        .map(|line| line.expect("text"))
+        .collect();
     let id = running.0.id().to_string();
     let sent = Command::new("kill").args(["-TERM", &id]).status();
     assert!(sent.expect("kill runs").success());
