@@ -42,6 +42,9 @@ pub(super) struct Standstill {
     frame: Option<(Frame, Duration)>,
     /// Refused and unsendable messages of every player at that moment.
     before: Vec<(PlayerHandle, u64, u64)>,
+    /// Since when inputs of all players wait for ggrs: those that came with the end of an outage are
+    /// read in the next update.
+    unread_since: Option<Duration>,
     reported: bool,
 }
 
@@ -57,6 +60,7 @@ impl Standstill {
         let Some((_, since)) = self.frame.filter(|(frame, _)| *frame == current) else {
             self.frame = Some((current, now));
             self.before.clear();
+            self.unread_since = None;
             self.reported = false;
             return None;
         };
@@ -74,13 +78,14 @@ impl Standstill {
         if waited < STANDSTILL {
             return None;
         }
-        let error = self.judge(waited, confirmed, &reports);
+        let error = self.judge(now, waited, confirmed, &reports);
         self.reported = error.is_some();
         error
     }
 
     fn judge(
-        &self,
+        &mut self,
+        now: Duration,
         waited: Duration,
         confirmed: Frame,
         reports: &[PeerReport],
@@ -111,18 +116,20 @@ impl Standstill {
         // ggrs reads the packets of all and confirms none of their inputs: it cannot read one's.
         let came = |report: &PeerReport| report.alive && report.last_frame > confirmed;
         let oldest = reports.iter().min_by_key(|report| report.last_frame)?;
-        reports
-            .iter()
-            .all(came)
-            .then(|| SessionError::PacketsRefused {
-                player: oldest.player,
-                count: 0,
-                rule: format!(
-                    "ggrs cannot read its inputs through frame {} as this game's input type",
-                    oldest.last_frame
-                ),
-                waited,
-            })
+        if !reports.iter().all(came) {
+            self.unread_since = None;
+            return None;
+        }
+        let since = *self.unread_since.get_or_insert(now);
+        (now.saturating_sub(since) >= STANDSTILL).then(|| SessionError::PacketsRefused {
+            player: oldest.player,
+            count: 0,
+            rule: format!(
+                "ggrs cannot read its inputs through frame {} as this game's input type",
+                oldest.last_frame
+            ),
+            waited,
+        })
     }
 }
 
@@ -225,13 +232,27 @@ mod tests {
     }
 
     #[test]
+    fn inputs_that_come_with_the_end_of_an_outage_are_read_in_time() {
+        let came = PeerReport {
+            last_frame: 14,
+            ..report(0, 0)
+        };
+        let away = PeerReport {
+            alive: false,
+            ..report(0, 0)
+        };
+        let seen = [(0, report(0, 0)), (1, away.clone()), (6, away), (7, came)];
+        assert_eq!(watch(&seen), None);
+    }
+
+    #[test]
     fn inputs_that_ggrs_cannot_read_are_named() {
         let unread = PeerReport {
             last_frame: 14,
             ..report(0, 0)
         };
-        let error = watch(&[(0, unread.clone()), (1, unread.clone()), (3, unread)]);
-        let text = error.unwrap().to_string();
+        let seen = [0, 1, 3, 4, 5].map(|second| (second, unread.clone()));
+        let text = watch(&seen).unwrap().to_string();
         assert!(
             text.contains("cannot read its inputs through frame 14"),
             "{text}"
