@@ -25,7 +25,7 @@ pub mod config {
 /// How a session's network is opened.
 #[cfg(feature = "matchbox")]
 pub mod life_cycle {
-    pub use crate::life_cycle::OpenNetwork;
+    pub use crate::life_cycle::{NetworkOpener, OpenNetwork};
 }
 
 /// Driving a world through frames without a session.

@@ -95,9 +95,12 @@ pub struct JoinRefused {
     pub phase: SessionPhase,
 }
 
+/// Opens the network of a lab session by its configuration and clock.
+pub type NetworkOpener = dyn Fn(&LabConfig, &LabClock) -> LabNet + Send + Sync;
+
 /// How the network of a session is opened; a test opens one in memory.
 #[derive(Resource)]
-pub struct OpenNetwork(pub Box<dyn Fn(&LabConfig, &LabClock) -> LabNet + Send + Sync>);
+pub struct OpenNetwork(pub Box<NetworkOpener>);
 
 impl Default for OpenNetwork {
     /// Connects to the server of the configuration.

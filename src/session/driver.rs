@@ -298,7 +298,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             SessionPhase::Ending => self.ending(world, net, now),
             SessionPhase::Leaving => self.leaving(world, net, now),
             SessionPhase::Finished | SessionPhase::Failed => {
-                self.close_when_acknowledged(net, now, LEAVE_MAX)
+                self.close_when_acknowledged(net, now, LEAVE_MAX);
             }
         }
         self.show_waiting(world, net, now);

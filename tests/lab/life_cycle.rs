@@ -214,8 +214,8 @@ fn each_session_document_keeps_the_local_player_as_configured() {
             .iter()
             .map(|player| player.pseudonym.is_some())
             .collect();
-        assert_eq!(names[own], true, "player {own}: {players:?}");
-        assert_eq!(names[1 - own], false);
+        assert!(names[own], "player {own}: {players:?}");
+        assert!(!names[1 - own]);
     }
 }
 

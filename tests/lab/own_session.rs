@@ -601,7 +601,7 @@ fn survivors_agree_on_the_last_inputs_of_a_player_whose_last_packets_were_lost()
         drop(peers.pop());
         network.faults(|faults| (faults.cut_between, faults.relay_dead) = (None, false));
         network.emit(1, NetEvent::Notice(Notice::PeerGone { slot: 2 }));
-        let mut known = vec![0; 2];
+        let mut known = [0; 2];
         for _ in 0..150 {
             for (number, peer) in peers.iter_mut().enumerate() {
                 peer.step(frame(60));

@@ -224,17 +224,17 @@ fn play_staggered(conditions: &[&str]) -> Vec<EpisodeDocument> {
 
 /// The times of frame 0 of every peer, by the clock of the merged files, in microseconds.
 fn first_frames(files: &[EpisodeDocument]) -> Vec<i64> {
-    let merged = merge(files).unwrap();
+    let merged = merge(files).expect("the files are of one episode");
     let times = merged
         .peers
         .iter()
-        .map(|peer| peer.frame_at_us.first.unwrap());
+        .map(|peer| peer.frame_at_us.first.expect("frame 0 has a time"));
     times.collect()
 }
 
 fn assert_started_together(files: &[EpisodeDocument], what: &str) {
     let times = first_frames(files);
-    let spread = times.iter().max().unwrap() - times.iter().min().unwrap();
+    let spread = times.iter().max().expect("players") - times.iter().min().expect("players");
     assert!(spread <= 16_667, "{what}: frame 0 at {times:?}");
     for file in files {
         let early = file

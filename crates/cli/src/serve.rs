@@ -27,7 +27,7 @@ pub(crate) struct ServeOptions {
     allow_public: bool,
     /// File with the secret that signs resume tokens; it is created, for its owner alone, if it does not
     /// exist. Peers of a server that was restarted with the same secret get their slots back. Without it
-    /// the environment variable ROLLBACK_LAB_SECRET is the secret, and without both it is random
+    /// the environment variable `ROLLBACK_LAB_SECRET` is the secret, and without both it is random
     #[arg(long, value_name = "FILE")]
     secret: Option<PathBuf>,
 }

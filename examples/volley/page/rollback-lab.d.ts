@@ -551,15 +551,16 @@ export interface Frames {
    */
   revisions: number;
   /**
-   * Ticks without a new frame, waiting for a frame below E.
+   * Ticks without a new frame, waiting for a frame below E, or in the standstill in which a partial
+   * episode ended.
    */
   stalled: number;
   /**
-   * Ticks without a new frame, waiting for a frame at or after E.
+   * Other ticks without a new frame, waiting for a frame at or after E.
    */
   stalledOverrun: number;
   /**
-   * Every stall below E.
+   * Every stall below E, and the standstill in which a partial episode ended.
    */
   stalls: StallRecord[];
   /**
@@ -695,7 +696,7 @@ export interface LocalChange {
   sampledAtUs: number | null;
 }
 /**
- * `latency`: round trips over the route in use.
+ * `latency`: round trips over the route in use, as the network has them, and what players feel.
  */
 export interface Latency {
   /**
@@ -719,7 +720,7 @@ export interface Latency {
    */
   sampleCount: number;
   /**
-   * Every sample.
+   * Every sample. The figures above are of its round trips.
    */
   samples: LatencySample[];
 }
@@ -727,6 +728,13 @@ export interface Latency {
  * One round trip.
  */
 export interface LatencySample {
+  /**
+   * What a player feels: from the tick in which the remote game read an input to the tick in
+   * which this peer simulated with it, input delay, waits for ticks and losses included. The
+   * median of the inputs since the sample before; `null` where none came, or the remote clock is
+   * not known.
+   */
+  inputMs: number | null;
   /**
    * The remote player.
    */
@@ -761,7 +769,8 @@ export interface Quality {
    */
   directSendFailures: number | null;
   /**
-   * Whether a lost path could be replaced without a stall all the time.
+   * Whether a lost path could be replaced without a stall all the time. `false` also where there was
+   * no second path at some time: the server was lost, or cannot relay.
    */
   failoverFeasible: boolean | null;
   /**
