@@ -215,7 +215,7 @@ fn packets_that_waited_share_segments() {
         60,
         "50 waiting packets fit into 4 segments"
     );
-    assert!(BYTES * 14 <= SEGMENT_MAX && BYTES * 15 > SEGMENT_MAX);
+    const { assert!(BYTES * 14 <= SEGMENT_MAX && BYTES * 15 > SEGMENT_MAX) };
 }
 
 #[test]

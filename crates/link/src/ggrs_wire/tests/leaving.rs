@@ -429,7 +429,7 @@ fn leave(
             }
         }
         // Frame rates differ a little, so that every phase occurs.
-        let turn = if (tick + seed) % 9 == 0 {
+        let turn = if (tick + seed).is_multiple_of(9) {
             &[0][..]
         } else {
             &[0, 1]
