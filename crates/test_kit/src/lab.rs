@@ -573,6 +573,12 @@ impl LabPeer {
         }
     }
 
+    /// The phase of the session, and why it failed.
+    pub fn failure(&self) -> (SessionPhase, Option<String>) {
+        let session = self.app.world().resource::<LabSession<TestConfig>>();
+        (session.phase(), session.failure().map(ToString::to_string))
+    }
+
     /// The phase of the session.
     pub fn phase(&self) -> SessionPhase {
         self.app
@@ -612,13 +618,7 @@ pub fn play(peers: &mut [LabPeer], by: Duration, limit: usize) -> Vec<Vec<Episod
             .iter()
             .all(|peer| peer.phase() == SessionPhase::Finished)
     });
-    let phases: Vec<_> = peers
-        .iter()
-        .map(|peer| {
-            let session = peer.app.world().resource::<LabSession<TestConfig>>();
-            (session.phase(), session.failure().map(ToString::to_string))
-        })
-        .collect();
+    let phases: Vec<_> = peers.iter().map(LabPeer::failure).collect();
     assert!(
         done,
         "all sessions finish within {limit} updates, phases are {phases:?}"
