@@ -13,9 +13,6 @@ use rollback_lab_link::ggrs_wire::MAX_MESSAGE;
 /// Without a frame for so long, packets that are refused are the reason: any that were refused by
 /// chance are repeated by ggrs every 200 ms.
 const STANDSTILL: Duration = Duration::from_secs(2);
-/// How long inputs may wait for ggrs before it cannot read them: it repeats what was lost every 200 ms,
-/// and a path that loses in long bursts may need many repeats.
-const UNREAD: Duration = Duration::from_secs(20);
 /// Silence beyond which a path is not alive: its peer stands still, or is gone, which others notice.
 const ALIVE: Duration = Duration::from_millis(500);
 /// Packets that show a rule and no accident: two of ggrs's repeats.
@@ -124,7 +121,7 @@ impl Standstill {
             return None;
         }
         let since = *self.unread_since.get_or_insert(now);
-        (now.saturating_sub(since) >= UNREAD).then(|| SessionError::PacketsRefused {
+        (now.saturating_sub(since) >= STANDSTILL).then(|| SessionError::PacketsRefused {
             player: oldest.player,
             count: 0,
             rule: format!(
@@ -254,7 +251,7 @@ mod tests {
             last_frame: 14,
             ..report(0, 0)
         };
-        let seen = [0, 1, 3, 10, 23].map(|second| (second, unread.clone()));
+        let seen = [0, 1, 3, 4, 5].map(|second| (second, unread.clone()));
         let text = watch(&seen).unwrap().to_string();
         assert!(
             text.contains("cannot read its inputs through frame 14"),

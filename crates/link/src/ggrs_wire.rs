@@ -34,6 +34,7 @@
 //! | input | `start_frame` <= newest received + 1 | it is the sender's oldest input that we have not acknowledged |
 //! | input | 1 to 128 inputs, all of the agreed size (or at most 64 bytes) | `bitfield_rle::decode` allocates what the packet claims; see the walk in `ggrs_wire/rle.rs` |
 //! | input | newest input <= newest local + window + largest input delay + 2, and <= current - window + 120 | `InputQueue::add_input_by_frame` asserts at most 128 held inputs; a peer can only be a window ahead of what it knows of us |
+//! | input | one that starts where the first one did is rewritten to start at 0 with blank inputs | ggrs looks for the input before the start, and drops the packet without an acknowledgement |
 //! | input, ack | -1 <= `ack_frame` <= newest local | `pop_pending_output` drops every input that is claimed to have arrived, and nothing restores it |
 //! | input | -1 <= each `last_frame` <= the newest frame possible | they are merged by maximum and do not decrease; `last_frame + 1` becomes a frame to load |
 //! | input | neither the sender nor this peer is reported disconnected | a peer that has disconnected another one sends it no inputs |
@@ -126,6 +127,9 @@ pub struct PlayerBounds {
     /// [`Outgoing::newest_input_frame`]), otherwise the newest one accepted (the
     /// [`Checked::newest_input_frame`]). [`NULL_FRAME`] before the first.
     pub last_frame: Frame,
+    /// The first input frame accepted of the sender, which its input delay decides. [`NULL_FRAME`]
+    /// before it, and of other players.
+    pub first_frame: Frame,
     /// Whether a report that it is disconnected reaches ggrs. Set it only while the session's current
     /// frame is more than one beyond `last_frame`, and hand over no further input of the player.
     pub disconnected: bool,
@@ -138,7 +142,18 @@ impl PlayerBounds {
         Self {
             owner,
             last_frame: NULL_FRAME,
+            first_frame: NULL_FRAME,
             disconnected: false,
+        }
+    }
+
+    /// Takes in the inputs of a checked message of this player.
+    pub fn record(&mut self, checked: &Checked) {
+        if let Some(newest) = checked.newest_input_frame.filter(|n| *n > self.last_frame) {
+            if self.last_frame == NULL_FRAME {
+                self.first_frame = checked.first_input_frame.unwrap_or(newest);
+            }
+            self.last_frame = newest;
         }
     }
 }
@@ -173,6 +188,14 @@ impl Limits<'_> {
             .map(|player| player.last_frame)
             .max()
             .unwrap_or(NULL_FRAME)
+    }
+
+    fn first_received(&self) -> Frame {
+        let sender = self
+            .players
+            .iter()
+            .find(|player| player.owner == Owner::Sender);
+        sender.map_or(NULL_FRAME, |player| player.first_frame)
     }
 
     fn delay(&self) -> Frame {
@@ -241,10 +264,10 @@ pub struct Checked {
     pub kind: MessageKind,
     /// The sender's session, see [`Limits::remote_magic`].
     pub magic: u16,
-    /// First frame of an input packet.
+    /// First frame of an input packet that ggrs reads.
     pub first_input_frame: Option<Frame>,
-    /// Newest frame of an input packet; it becomes the sender's [`PlayerBounds::last_frame`] when
-    /// it is larger.
+    /// Newest frame of an input packet that ggrs reads: [record](PlayerBounds::record) it. `None` also
+    /// where ggrs lacks the input before the first one, and takes the acknowledgement alone.
     pub newest_input_frame: Option<Frame>,
     /// Frame of a checksum report.
     pub checksum_frame: Option<Frame>,
@@ -348,27 +371,101 @@ pub fn decode(
     limits: &Limits<'_>,
 ) -> Result<(ggrs::Message, Checked), GgrsWireError> {
     let mut mirror = read(bytes)?;
-    let checked = check(&mirror, limits)?;
-    // Between two players nobody is left to be reported.
+    let mut checked = check(&mirror, limits)?;
+    // Between two players no third one can be reported.
     let reports = limits
         .players
         .iter()
         .any(|player| player.owner == Owner::Other);
-    let message = match &mut mirror.body {
-        BodyMirror::Input(input) if reports => {
-            hide_reports(&mut input.statuses, limits);
-            let mut buffer = [0; MAX_MESSAGE + REWRITTEN_GROWTH];
-            postcard::to_slice(&mirror, &mut buffer)
-                .and_then(|rewritten| postcard::from_bytes(rewritten))
+    let mut inputs = [0; MAX_MESSAGE + BLANK_GROWTH];
+    let mut rewritten = false;
+    if let BodyMirror::Input(input) = &mut mirror.body {
+        match base_of(input.start_frame, limits) {
+            Base::Held => {}
+            Base::Blank => {
+                input.bytes = after_blank(input.start_frame, input.bytes, &mut inputs);
+                input.start_frame = 0;
+                rewritten = true;
+            }
+            Base::Missing => (checked.first_input_frame, checked.newest_input_frame) = (None, None),
         }
-        _ => postcard::from_bytes(bytes),
+        if reports {
+            hide_reports(&mut input.statuses, limits);
+            rewritten = true;
+        }
+    }
+    let message = if rewritten {
+        let mut buffer = [0; MAX_MESSAGE + BLANK_GROWTH + REPORTS_GROWTH];
+        postcard::to_slice(&mirror, &mut buffer)
+            .and_then(|rewritten| postcard::from_bytes(rewritten))
+    } else {
+        postcard::from_bytes(bytes)
     };
     let message = message.map_err(|_| GgrsWireError::NotAMessage)?;
     Ok((message, checked))
 }
 
+/// What ggrs 0.13 decodes the inputs of a packet from: they are encoded as differences to the input
+/// before the first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Base {
+    /// It holds that input.
+    Held,
+    /// The sender has no acknowledgement yet, and takes a blank input. ggrs does so only for the first
+    /// packet that it gets: with an input delay it looks for the frame before the delay in all others,
+    /// has none, and drops them without a word, until an acknowledgement has reached the sender. Over a
+    /// path that is longer than the prediction window both games stand still meanwhile.
+    Blank,
+    /// It has none.
+    Missing,
+}
+
+/// See `UdpProtocol::on_input` of ggrs 0.13: blank is the input of [`NULL_FRAME`], and inputs older than
+/// twice the window are forgotten.
+fn base_of(start_frame: Frame, limits: &Limits<'_>) -> Base {
+    let last = limits.newest(Owner::Sender);
+    if last == NULL_FRAME {
+        return Base::Held;
+    }
+    let oldest = last.saturating_sub(limits.max_prediction.saturating_mul(2));
+    let base = start_frame - 1;
+    let blank_is_held = NULL_FRAME >= oldest;
+    let held = base >= limits.first_received().max(oldest);
+    if held || (base == NULL_FRAME && blank_is_held) {
+        Base::Held
+    } else if start_frame == limits.first_received() && blank_is_held {
+        Base::Blank
+    } else {
+        Base::Missing
+    }
+}
+
+/// Puts empty inputs of the frames before `start_frame` in front of encoded ones: ggrs has those frames
+/// behind it and skips them, and the difference to an empty input is the input itself. Each is a length
+/// of zero, two bytes, and run-length encoded streams can be joined.
+fn after_blank<'a>(start_frame: Frame, encoded: &[u8], out: &'a mut [u8]) -> &'a [u8] {
+    let zeros = start_frame.unsigned_abs() * 2;
+    let mut length = 0;
+    // Bit 0 marks a run of one bit, bit 1 is that bit.
+    let mut code = (zeros << 2) | 1;
+    loop {
+        let low = (code & 127).to_le_bytes()[0];
+        code >>= 7;
+        out[length] = if code == 0 { low } else { low | 128 };
+        length += 1;
+        if code == 0 {
+            break;
+        }
+    }
+    out[length..length + encoded.len()].copy_from_slice(encoded);
+    &out[..length + encoded.len()]
+}
+
+/// By how many bytes [`after_blank`] lengthens a message: the run of at most `2 * MAX_INPUT_DELAY` zeros
+/// takes two, and its length in the message one more.
+const BLANK_GROWTH: usize = 4;
 /// By how many bytes [`hide_reports`] may lengthen a message: a frame takes one to five.
-const REWRITTEN_GROWTH: usize = 4 * MAX_MEMBERS;
+const REPORTS_GROWTH: usize = 4 * MAX_MEMBERS;
 
 /// Leaves of what a peer reports about the other players what ggrs 0.13 can act upon.
 fn hide_reports(statuses: &mut StatusesMirror, limits: &Limits<'_>) {

@@ -64,9 +64,7 @@ impl GameSide {
             return;
         };
         debug!("inputs {start_frame} to {newest} of a silent peer came from another one");
-        if newest > peer.newest(ggrs_wire::Owner::Sender) {
-            peer.set_newest(ggrs_wire::Owner::Sender, newest);
-        }
+        peer.record_received(&checked);
         for other in self.peers.iter_mut().filter(|other| other.id != id) {
             other.record_other(bounds, id, newest);
         }

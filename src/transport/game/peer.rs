@@ -93,7 +93,7 @@ impl GamePeer {
         let (first_before, last_before) = self.bundled.unwrap_or((first, last));
         self.bundled = Some((first.min(first_before), last.max(last_before)));
         if last > self.newest(Owner::Local) {
-            self.set_newest(Owner::Local, last);
+            self.set_newest_local(last);
         }
     }
 
@@ -176,10 +176,17 @@ impl GamePeer {
                 new: is_new.then_some((first_new, newest)),
             });
         }
-        if is_new {
-            self.set_newest(Owner::Sender, newest);
-        }
+        self.record_received(checked);
         is_new.then_some(newest)
+    }
+
+    /// The bounds of this peer's later messages.
+    pub(super) fn record_received(&mut self, checked: &Checked) {
+        for player in &mut self.players {
+            if player.owner == Owner::Sender {
+                player.record(checked);
+            }
+        }
     }
 
     /// Records a further copy of a data packet that came directly.
@@ -197,7 +204,7 @@ impl GamePeer {
         }
     }
 
-    pub(super) fn newest(&self, owner: Owner) -> Frame {
+    fn newest(&self, owner: Owner) -> Frame {
         self.players
             .iter()
             .filter(|player| player.owner == owner)
@@ -206,13 +213,11 @@ impl GamePeer {
             .unwrap_or(NULL_FRAME)
     }
 
-    pub(super) fn set_newest(&mut self, owner: Owner, frame: Frame) {
-        for player in self
-            .players
-            .iter_mut()
-            .filter(|player| player.owner == owner)
-        {
-            player.last_frame = frame;
+    fn set_newest_local(&mut self, frame: Frame) {
+        for player in &mut self.players {
+            if player.owner == Owner::Local {
+                player.last_frame = frame;
+            }
         }
     }
 }

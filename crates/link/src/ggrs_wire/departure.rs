@@ -7,9 +7,11 @@ use crate::frame::Frame;
 
 use super::Handover;
 
-/// Silence of a player who has left after which its last packets are taken to have arrived: its
-/// farewell may overtake them. Above the jitter between two paths of different length.
-const ARRIVED: Duration = Duration::from_millis(200);
+/// Silence of a player who has left after which its last inputs have arrived, over whatever way: a
+/// survivor with more of them passes them on after [`SILENT`] at the latest, and the message about the
+/// leaving may overtake the last packets. What survivors report of each other does not suffice: while
+/// their games stand still, their packets are repeated as they were.
+const ARRIVED: Duration = Duration::from_millis(500);
 /// How long the survivors try to agree: several repeats of a lost message. After that each goes on
 /// with the inputs that it has; the checksums report it if they differ.
 const AGREEMENT_LIMIT: Duration = Duration::from_secs(1);
@@ -157,7 +159,7 @@ mod tests {
         assert_eq!(
             step(
                 &mut departure,
-                1_400,
+                1_700,
                 &mut handover,
                 &[Some(last)],
                 last + 1
@@ -166,19 +168,19 @@ mod tests {
         );
         assert!(handover.is_closed());
         assert_eq!(
-            step(&mut departure, 1_500, &mut handover, &[], last + 2),
+            step(&mut departure, 1_800, &mut handover, &[], last + 2),
             Notice
         );
         assert_eq!(
-            step(&mut departure, 1_700, &mut handover, &[], last + 2),
+            step(&mut departure, 1_950, &mut handover, &[], last + 2),
             Wait
         );
         assert_eq!(
-            step(&mut departure, 1_750, &mut handover, &[], last + 2),
+            step(&mut departure, 2_050, &mut handover, &[], last + 2),
             Release
         );
         assert_eq!(
-            step(&mut departure, 1_800, &mut handover, &[], last + 2),
+            step(&mut departure, 2_100, &mut handover, &[], last + 2),
             Wait
         );
     }

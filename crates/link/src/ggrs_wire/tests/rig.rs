@@ -95,10 +95,7 @@ impl Gate {
 
     fn accept(&mut self, remote: usize, checked: &Checked) {
         self.magic = Some(checked.magic);
-        if let Some(newest) = checked.newest_input_frame {
-            let last = &mut self.players[remote].last_frame;
-            *last = newest.max(*last);
-        }
+        self.players[remote].record(checked);
     }
 }
 
