@@ -442,7 +442,16 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
             frame: self.next_frame(),
             ticks,
             at: self.waiting_since.unwrap_or_default(),
-            cause: Cause::Unknown,
+            cause: self.open_stall_cause(),
         })
+    }
+
+    /// A stall that no input ended has no packet to judge: what ended the match is its cause, if that was
+    /// the loss of a player.
+    fn open_stall_cause(&self) -> Cause {
+        match &self.end {
+            Some(end) if end.reason == Some(EndReason::PeerLeft) => Cause::Disconnect,
+            _ => Cause::Unknown,
+        }
     }
 }

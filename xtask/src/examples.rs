@@ -108,10 +108,8 @@ const RUNS: &[Run] = &[
         setting: Setting::Judge,
     },
     Run {
-        // The rest of it does not hold: the rows of 9-ladder from 200 ms on, and the log of causes.
         example: "scenarios",
-        options: "--quick --only 1-cut --only 2-one-way --only 3-spike --only 4-healthy --only 5-peer --only 6-heal \
-                  --only 8-agree --only hard-case --only always-both",
+        options: "--quick",
         setting: Setting::Judge,
     },
 ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bevy_matchbox::matchbox_socket::{CandidatePair, PeerId};
 use bevy_rollback_lab::internals::transport::network::{NetEvent, Network, Received};
 use rollback_lab_link::conditions::{Conditions, PacketTag, Reorder, Shape, Shaper};
-use rollback_lab_link::ggrs_wire::inspect_outgoing;
+use rollback_lab_link::ggrs_wire::{inspect_outgoing, messages};
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::{DatagramKind, Header, Path};
 
@@ -182,6 +182,13 @@ impl SimulatedPath {
     }
 }
 
+/// The newest input among the messages of a payload.
+fn newest_input(payload: &[u8]) -> Option<i32> {
+    messages(payload)
+        .filter_map(|message| inspect_outgoing(message.ok()?).ok()?.newest_input_frame)
+        .max()
+}
+
 /// The network of one peer: the hub reports who is there, the simulated paths carry the packets.
 pub(super) struct SimulatedNetwork {
     pub hub: VirtualEndpoint,
@@ -208,9 +215,7 @@ impl Network for SimulatedNetwork {
             Path::Relay => Fate::Lost,
         };
         let newest = match Header::decode(datagram) {
-            Ok((header, payload)) if header.kind == DatagramKind::Data => inspect_outgoing(payload)
-                .ok()
-                .and_then(|out| out.newest_input_frame),
+            Ok((header, payload)) if header.kind == DatagramKind::Data => newest_input(payload),
             _ => None,
         };
         if let Some(newest) = newest {

@@ -96,9 +96,9 @@ pub(super) const ROWS: &[Row] = &[
         .during(&[Wait(3.0), Kill(A)]).ends(&[None, LEFT, LEFT], GONE_S)
         .stalled(Stalled::Listed(30)).long(),
     Row::new("killed", "A is killed: B ends after 35 s")
-        .during(&[Wait(3.0), Kill(A)]).ends(&[None, LEFT], GONE_S).stalled(Stalled::Listed(30)).long(),
+        .during(&[Wait(3.0), Kill(A)]).ends(&[None, LEFT], GONE_S).stalled(Stalled::Listed(30)),
     Row::new("no-network", "A's network is away for good: both end after 35 s")
-        .during(&[Wait(3.0), Gone(A)]).ends(&[LEFT, LEFT], GONE_S).stalled(Stalled::Listed(30)).long(),
+        .during(&[Wait(3.0), Gone(A)]).ends(&[LEFT, LEFT], GONE_S).stalled(Stalled::Listed(30)),
     Row::new("terminated", "A gets SIGTERM: both leave files, B ends at once")
         .during(&[Wait(3.0), Terminate(A)]).ends(&[Some("localQuit"), LEFT], REPORTED_S),
 ];
