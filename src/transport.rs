@@ -186,6 +186,13 @@ impl LabNet {
         self.game().take_in();
     }
 
+    /// Lets the network task do what is due now, between two updates: for virtual time. With a network
+    /// task of its own this does nothing.
+    #[doc(hidden)]
+    pub fn run_network(&self) {
+        self.run_inline(NetTask::turn_and_poll);
+    }
+
     /// Sends what ggrs sent since the last call: all messages to one peer in one packet. Call it once
     /// per update, after ggrs ran.
     pub fn flush(&self) {

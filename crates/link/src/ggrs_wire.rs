@@ -34,7 +34,7 @@
 //! | input | `start_frame` <= newest received + 1 | it is the sender's oldest input that we have not acknowledged |
 //! | input | 1 to 128 inputs, all of the agreed size (or at most 64 bytes) | `bitfield_rle::decode` allocates what the packet claims; see the walk in `ggrs_wire/rle.rs` |
 //! | input | newest input <= newest local + window + largest input delay + 2, and <= current - window + 120 | `InputQueue::add_input_by_frame` asserts at most 128 held inputs; a peer can only be a window ahead of what it knows of us |
-//! | input | one that starts where the first one did is rewritten to start at 0 with blank inputs | ggrs looks for the input before the start, and drops the packet without an acknowledgement |
+//! | input | inputs that ggrs has are taken out where it lacks the input before the first of them | ggrs decodes from that input, and drops the packet without an acknowledgement |
 //! | input, ack | -1 <= `ack_frame` <= newest local | `pop_pending_output` drops every input that is claimed to have arrived, and nothing restores it |
 //! | input | -1 <= each `last_frame` <= the newest frame possible | they are merged by maximum and do not decrease; `last_frame + 1` becomes a frame to load |
 //! | input | neither the sender nor this peer is reported disconnected | a peer that has disconnected another one sends it no inputs |
@@ -78,7 +78,7 @@ use crate::{
 
 use self::{
     mirror::{BodyMirror, InputMirror, MessageMirror, StatusMirror, StatusesMirror},
-    rle::{Malformed, count_inputs},
+    rle::{Malformed, count_inputs, without_first},
 };
 
 pub use self::bundle::{Bundle, messages};
@@ -264,10 +264,9 @@ pub struct Checked {
     pub kind: MessageKind,
     /// The sender's session, see [`Limits::remote_magic`].
     pub magic: u16,
-    /// First frame of an input packet that ggrs reads.
+    /// First frame of an input packet.
     pub first_input_frame: Option<Frame>,
-    /// Newest frame of an input packet that ggrs reads: [record](PlayerBounds::record) it. `None` also
-    /// where ggrs lacks the input before the first one, and takes the acknowledgement alone.
+    /// Newest frame of an input packet: [record](PlayerBounds::record) it.
     pub newest_input_frame: Option<Frame>,
     /// Frame of a checksum report.
     pub checksum_frame: Option<Frame>,
@@ -371,23 +370,22 @@ pub fn decode(
     limits: &Limits<'_>,
 ) -> Result<(ggrs::Message, Checked), GgrsWireError> {
     let mut mirror = read(bytes)?;
-    let mut checked = check(&mirror, limits)?;
+    let checked = check(&mirror, limits)?;
     // Between two players no third one can be reported.
     let reports = limits
         .players
         .iter()
         .any(|player| player.owner == Owner::Other);
-    let mut inputs = [0; MAX_MESSAGE + BLANK_GROWTH];
+    let mut inputs = [0; MAX_MESSAGE];
     let mut rewritten = false;
     if let BodyMirror::Input(input) = &mut mirror.body {
-        match base_of(input.start_frame, limits) {
-            Base::Held => {}
-            Base::Blank => {
-                input.bytes = after_blank(input.start_frame, input.bytes, &mut inputs);
-                input.start_frame = 0;
-                rewritten = true;
-            }
-            Base::Missing => (checked.first_input_frame, checked.newest_input_frame) = (None, None),
+        let known = limits.newest(Owner::Sender);
+        if checked.newest_input_frame > Some(known) && !holds_base(input.start_frame, limits) {
+            let has = (known + 1 - input.start_frame).unsigned_abs();
+            input.bytes = without_first(has, input.bytes, &mut inputs)
+                .map_err(|error| malformed(error, limits.input_bytes))?;
+            input.start_frame = known + 1;
+            rewritten = true;
         }
         if reports {
             hide_reports(&mut input.statuses, limits);
@@ -395,7 +393,7 @@ pub fn decode(
         }
     }
     let message = if rewritten {
-        let mut buffer = [0; MAX_MESSAGE + BLANK_GROWTH + REPORTS_GROWTH];
+        let mut buffer = [0; MAX_MESSAGE + REWRITE_GROWTH];
         postcard::to_slice(&mirror, &mut buffer)
             .and_then(|rewritten| postcard::from_bytes(rewritten))
     } else {
@@ -405,67 +403,23 @@ pub fn decode(
     Ok((message, checked))
 }
 
-/// What ggrs 0.13 decodes the inputs of a packet from: they are encoded as differences to the input
-/// before the first one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Base {
-    /// It holds that input.
-    Held,
-    /// The sender has no acknowledgement yet, and takes a blank input. ggrs does so only for the first
-    /// packet that it gets: with an input delay it looks for the frame before the delay in all others,
-    /// has none, and drops them without a word, until an acknowledgement has reached the sender. Over a
-    /// path that is longer than the prediction window both games stand still meanwhile.
-    Blank,
-    /// It has none.
-    Missing,
-}
-
-/// See `UdpProtocol::on_input` of ggrs 0.13: blank is the input of [`NULL_FRAME`], and inputs older than
-/// twice the window are forgotten.
-fn base_of(start_frame: Frame, limits: &Limits<'_>) -> Base {
+/// Whether ggrs 0.13 has the input before `start_frame`, from which it decodes a packet: each input is
+/// encoded as the difference to the one before.
+///
+/// See `UdpProtocol::on_input`: it decodes the first packet from a blank input, and forgets inputs older
+/// than twice the window. So it lacks that input until an acknowledgement has reached a sender with an
+/// input delay, and when a sender catches up many frames at once.
+fn holds_base(start_frame: Frame, limits: &Limits<'_>) -> bool {
     let last = limits.newest(Owner::Sender);
-    if last == NULL_FRAME {
-        return Base::Held;
-    }
     let oldest = last.saturating_sub(limits.max_prediction.saturating_mul(2));
     let base = start_frame - 1;
-    let blank_is_held = NULL_FRAME >= oldest;
-    let held = base >= limits.first_received().max(oldest);
-    if held || (base == NULL_FRAME && blank_is_held) {
-        Base::Held
-    } else if start_frame == limits.first_received() && blank_is_held {
-        Base::Blank
-    } else {
-        Base::Missing
-    }
+    let blank = base == NULL_FRAME && base >= oldest;
+    last == NULL_FRAME || blank || base >= limits.first_received().max(oldest)
 }
 
-/// Puts empty inputs of the frames before `start_frame` in front of encoded ones: ggrs has those frames
-/// behind it and skips them, and the difference to an empty input is the input itself. Each is a length
-/// of zero, two bytes, and run-length encoded streams can be joined.
-fn after_blank<'a>(start_frame: Frame, encoded: &[u8], out: &'a mut [u8]) -> &'a [u8] {
-    let zeros = start_frame.unsigned_abs() * 2;
-    let mut length = 0;
-    // Bit 0 marks a run of one bit, bit 1 is that bit.
-    let mut code = (zeros << 2) | 1;
-    loop {
-        let low = (code & 127).to_le_bytes()[0];
-        code >>= 7;
-        out[length] = if code == 0 { low } else { low | 128 };
-        length += 1;
-        if code == 0 {
-            break;
-        }
-    }
-    out[length..length + encoded.len()].copy_from_slice(encoded);
-    &out[..length + encoded.len()]
-}
-
-/// By how many bytes [`after_blank`] lengthens a message: the run of at most `2 * MAX_INPUT_DELAY` zeros
-/// takes two, and its length in the message one more.
-const BLANK_GROWTH: usize = 4;
-/// By how many bytes [`hide_reports`] may lengthen a message: a frame takes one to five.
-const REPORTS_GROWTH: usize = 4 * MAX_MEMBERS;
+/// By how many bytes a message may grow when it is rewritten: a frame takes one to five, that of each
+/// player in [`hide_reports`] and the first one of the inputs.
+const REWRITE_GROWTH: usize = 4 * (MAX_MEMBERS + 1);
 
 /// Leaves of what a peer reports about the other players what ggrs 0.13 can act upon.
 fn hide_reports(statuses: &mut StatusesMirror, limits: &Limits<'_>) {

@@ -20,6 +20,9 @@ use rollback_lab_test_kit::lab::{
     Keys, LabPeer, ScriptedKeys, TestConfig, VirtualNetwork, add_game,
 };
 
+/// How often the network task polls its links, whatever the game does.
+const NETWORK_EVERY: Duration = Duration::from_micros(4_167);
+
 /// A tick at 60 Hz.
 pub(super) const FRAME: Duration = Duration::from_nanos(16_666_667);
 
@@ -128,6 +131,41 @@ fn peer(
     LabPeer { app, clock }
 }
 
+/// Updates the game, for which `by` has passed.
+fn update(app: &mut App, by: Duration) {
+    app.insert_resource(TimeUpdateStrategy::ManualDuration(by));
+    app.update();
+}
+
+/// Lets the network tasks of both peers do what is due until `to`: they wake at every arrival, and by
+/// their own timer.
+fn run_networks(peers: &[LabPeer; 2], paths: &SimulatedPath, to: Duration) {
+    loop {
+        let (from, due) = {
+            let paths = paths.lock();
+            let due = [0, 1].map(|slot| paths.next_due(slot).map(|due| due.max(paths.now)));
+            (paths.now, due)
+        };
+        let timer = NETWORK_EVERY.saturating_mul(rounds(from) + 1);
+        let now = due.into_iter().flatten().fold(to.min(timer), Duration::min);
+        paths.lock().now = now;
+        for (peer, due) in peers.iter().zip(due) {
+            peer.clock.advance(now - from);
+            if now == timer || due == Some(now) {
+                net(peer).run_network();
+            }
+        }
+        if now == to {
+            return;
+        }
+    }
+}
+
+/// Whole intervals of the network's timer until `at`.
+fn rounds(at: Duration) -> u32 {
+    u32::try_from(at.as_micros() / NETWORK_EVERY.as_micros()).unwrap_or(u32::MAX - 1)
+}
+
 /// Plays one match of a test case.
 pub(super) fn play(case: &TestCase, seed: u64) -> Played {
     let hub = VirtualNetwork::new(2, true);
@@ -152,14 +190,11 @@ pub(super) fn play(case: &TestCase, seed: u64) -> Played {
     for _ in 0..20_000 + case.frames * 4 {
         let of = usize::from(next[1] < next[0]);
         let now = next[of];
+        run_networks(&peers, &paths, now);
         let by = now - std::mem::replace(&mut last[of], now);
-        paths.lock().now = now;
-        if paused[of] > 0 {
-            paused[of] -= 1;
-            peers[of].poll_paused(by);
-        } else {
-            peers[of].step(by);
-        }
+        let pause = paused[of] > 0;
+        paused[of] -= u32::from(pause);
+        update(&mut peers[of].app, if pause { Duration::ZERO } else { by });
         let frames = peers.each_ref().map(LabPeer::frame);
         updates[of].push(Update {
             at: now,

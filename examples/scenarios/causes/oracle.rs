@@ -105,20 +105,12 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
     if arrived.newest > frame {
         return Some(Cause::Reordering);
     }
-    // Rounded up to the next poll, when arrivals are noticed; a stall of this peer does not count.
-    let poll = |due: Duration| {
-        let index = mine.partition_point(|update| update.at < due);
-        mine.get(index)
-            .map_or(due, |update| update.at.min(due + FRAME))
-    };
-    let late = poll(came).saturating_sub(needed);
-    let usual = poll(main.at + main.base).saturating_sub(needed);
-    // Less than half a tick more depends on where in the tick the packet arrives.
-    let much_longer = came >= main.at + main.base + FRAME / 2;
-    if much_longer && usual < late / 2 {
+    let late = came.saturating_sub(needed);
+    let excess = came.saturating_sub(main.at + main.base);
+    if excess > late / 2 {
         return Some(Cause::JitterSpike);
     }
-    let usual = if much_longer { usual } else { late };
+    let usual = late - excess;
     let lead = first
         .at
         .saturating_sub(mine[simulated(mine, frame - delay)?].at);

@@ -69,7 +69,7 @@ pub(super) enum Fate {
     Arrives(Duration),
 }
 
-/// A logged packet of inputs.
+/// A logged message of inputs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub from: usize,
@@ -85,8 +85,8 @@ pub(super) struct Sent {
 #[derive(Clone, Copy, Debug)]
 struct Relayed {
     kind: DatagramKind,
-    /// Its place in the log, if it carries inputs.
-    logged: Option<usize>,
+    /// The place in the log of its first message of inputs, and their number.
+    logged: (usize, usize),
 }
 
 impl PacketTag for Relayed {
@@ -146,10 +146,18 @@ impl PathState {
         Fate::Arrives(due)
     }
 
+    /// When the next packet arrives at the peer in slot `to`.
+    pub(super) fn next_due(&self, to: usize) -> Option<Duration> {
+        let direct = self.waiting.iter().filter(|waiting| waiting.3 == to);
+        let relay = self.relay[1 - to].next_due();
+        direct.map(|waiting| waiting.0).chain(relay).min()
+    }
+
     /// What arrived over the relay from the peer in slot `from`, with the times.
     fn relayed(&mut self, from: usize, mut arrived: impl FnMut(Duration, Vec<u8>)) {
         while let Some(packet) = self.relay[from].pop_due(self.now) {
-            if let Some(sent) = packet.tag.logged.and_then(|at| self.log.get_mut(at)) {
+            let (at, count) = packet.tag.logged;
+            for sent in self.log.iter_mut().skip(at).take(count) {
                 sent.fate = Fate::Arrives(packet.due);
             }
             arrived(packet.due, packet.bytes);
@@ -182,11 +190,11 @@ impl SimulatedPath {
     }
 }
 
-/// The newest input among the messages of a payload.
-fn newest_input(payload: &[u8]) -> Option<i32> {
+/// The newest input of each message of a payload that carries inputs. A peer that made several frames
+/// in one update sent them in one datagram.
+fn newest_inputs(payload: &[u8]) -> impl Iterator<Item = i32> {
     messages(payload)
         .filter_map(|message| inspect_outgoing(message.ok()?).ok()?.newest_input_frame)
-        .max()
 }
 
 /// The network of one peer: the hub reports who is there, the simulated paths carry the packets.
@@ -214,24 +222,23 @@ impl Network for SimulatedNetwork {
             Path::Direct => state.fate(self.slot),
             Path::Relay => Fate::Lost,
         };
-        let newest = match Header::decode(datagram) {
-            Ok((header, payload)) if header.kind == DatagramKind::Data => newest_input(payload),
-            _ => None,
-        };
-        if let Some(newest) = newest {
-            let (at, base) = (state.now, state.link.unwrap_or_default().base(path));
+        let (at, base) = (state.now, state.link.unwrap_or_default().base(path));
+        let first = state.log.len();
+        if let Ok((header, payload)) = Header::decode(datagram)
+            && header.kind == DatagramKind::Data
+        {
             let from = self.slot;
-            state.log.push(Sent {
+            state.log.extend(newest_inputs(payload).map(|newest| Sent {
                 from,
                 path,
                 newest,
                 at,
                 base,
                 fate,
-            });
+            }));
         }
         if path == Path::Relay {
-            let logged = newest.map(|_| state.log.len() - 1);
+            let logged = (first, state.log.len() - first);
             let shape = state.link.unwrap_or_default().relay_shape();
             let now = state.now;
             let relay = &mut state.relay[self.slot];

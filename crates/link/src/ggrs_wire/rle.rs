@@ -50,6 +50,49 @@ pub(super) fn count_inputs(
     Ok(count)
 }
 
+/// Writes `encoded` without its first `count` inputs into `out`, which is at least as long: each input is
+/// a difference to the one before, so the rest is a packet that begins there.
+pub(super) fn without_first<'a>(
+    count: u32,
+    encoded: &[u8],
+    out: &'a mut [u8],
+) -> Result<&'a [u8], Malformed> {
+    let mut bytes = Expansion {
+        rest: encoded,
+        run: RleRun::Fill { byte: 0, left: 0 },
+    };
+    for _ in 0..count {
+        let low = bytes.next()?.ok_or(Malformed::Truncated)?;
+        let high = bytes.next()?.ok_or(Malformed::Truncated)?;
+        bytes.skip(usize::from(u16::from_le_bytes([low, high])))?;
+    }
+    // What is left of the run, and the runs behind it as they are.
+    let (code, literal) = match bytes.run {
+        RleRun::Fill { byte, left } => ((left << 2) | usize::from(byte & 2) | 1, &[][..]),
+        RleRun::Literal(literal) => (literal.len() << 1, literal),
+    };
+    let header = if code < 2 || code == 3 { 0 } else { put_varint(code, out) };
+    let literal_end = header + literal.len();
+    let end = literal_end + bytes.rest.len();
+    out[header..literal_end].copy_from_slice(literal);
+    out[literal_end..end].copy_from_slice(bytes.rest);
+    Ok(&out[..end])
+}
+
+/// Writes a varint as [`Expansion::read_run`] reads it. Returns its length.
+fn put_varint(mut value: usize, out: &mut [u8]) -> usize {
+    let mut length = 0;
+    loop {
+        let low = value.to_le_bytes()[0] & 127;
+        value >>= 7;
+        out[length] = if value == 0 { low } else { low | 128 };
+        length += 1;
+        if value == 0 {
+            return length;
+        }
+    }
+}
+
 enum RleRun<'a> {
     Fill { byte: u8, left: usize },
     Literal(&'a [u8]),
