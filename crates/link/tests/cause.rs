@@ -328,6 +328,39 @@ fn a_route_change_is_the_cause_of_inputs_sent_around_it() {
 }
 
 #[test]
+fn an_input_that_was_sent_over_the_relay_alone_is_late_because_the_relay_takes_longer() {
+    let sent = packet(30, 0, 10).sent;
+    let judge = |carrier| {
+        let mut links = played();
+        let shift = RouteShift {
+            at: MS * 800,
+            left: sent - MS * 100,
+        };
+        links.set(
+            1,
+            PlayerLink {
+                shift: Some(shift),
+                ..link()
+            },
+        );
+        links.arrived(1, carrier);
+        judged(&links, 5)
+    };
+    let relayed = |frame| Arrival {
+        relay: true,
+        failed_over: true,
+        ..packet(frame, 0, 60)
+    };
+    assert_ne!(judge(relayed(30)), Cause::RouteChange);
+    let later = judge(relayed(32));
+    assert_eq!(
+        later,
+        Cause::RouteChange,
+        "its own packet took the lost path"
+    );
+}
+
+#[test]
 fn a_stall_awaits_the_oldest_missing_input() {
     let mut links = played();
     links.set(2, link());

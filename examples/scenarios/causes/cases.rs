@@ -226,7 +226,7 @@ pub(super) const CASES: &[TestCase] = &[
             reorder: (0.05, 45.0),
             ..IMPAIRED
         },
-        quick: 6,
+        quick: 12,
         ..PLAIN
     },
     TestCase {

@@ -90,10 +90,10 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
     if hidden || packet_hidden {
         return Some(Cause::PeerHidden);
     }
-    let made = simulated(theirs, frame - delay)?;
-    let waited = simulated(theirs, frame - delay - 1)
-        .is_some_and(|before| made > before && theirs[made].at - theirs[before].at > GAP);
-    if stalled || packet_stalled || (waited && first.at == theirs[made].at) {
+    // Its game waited for other players between the two inputs.
+    let before = from_them().find(|sent| sent.newest == frame - 1);
+    let waited = before.is_some_and(|before| first.at > before.at + GAP);
+    if stalled || packet_stalled || waited {
         return Some(Cause::PeerStall);
     }
     let direct = copies.iter().find(|copy| copy.path == Path::Direct);

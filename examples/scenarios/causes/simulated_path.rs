@@ -193,8 +193,7 @@ impl SimulatedPath {
 /// The newest input of each message of a payload that carries inputs. A peer that made several frames
 /// in one update sent them in one datagram.
 fn newest_inputs(payload: &[u8]) -> impl Iterator<Item = i32> {
-    messages(payload)
-        .filter_map(|message| inspect_outgoing(message.ok()?).ok()?.newest_input_frame)
+    messages(payload).filter_map(|message| inspect_outgoing(message.ok()?).ok()?.newest_input_frame)
 }
 
 /// The network of one peer: the hub reports who is there, the simulated paths carry the packets.

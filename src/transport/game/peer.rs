@@ -235,6 +235,7 @@ fn arrival(first: Frame, newest: Frame, packet: &Inbound) -> Arrival {
         relay,
         alone: relay && packet.route_is_direct,
         hidden: header.hidden,
+        failed_over: header.failed_over,
         held: header.held,
         behind: header.behind,
         missing: header.missing,

@@ -46,6 +46,8 @@ pub struct Arrival {
     pub alone: bool,
     /// Its header says that the player is hidden.
     pub hidden: bool,
+    /// Its header says that the player has failed over: it was sent over the relay alone.
+    pub failed_over: bool,
     /// This peer itself stalled just before reading it: when it arrived is not known.
     pub held: bool,
     /// A packet with a later number arrived before it: it was overtaken, or sent again.

@@ -251,7 +251,10 @@ impl LinkEvidence {
         let own_is_first = carrier.newest == late.frame;
         let repeated = own_is_first && pause.is_zero() && is_repeated(link, &carried, due);
 
-        evidence.route_changed = Some(shifted_around(link, late, due.min(carrier.sent)));
+        // Sent over the relay alone, it was late because the relay takes longer.
+        let had_changed = own_is_first && carrier.failed_over;
+        evidence.route_changed =
+            Some(!had_changed && shifted_around(link, late, due.min(carrier.sent)));
         evidence.peer_hidden = Some(carrier.hidden || hidden);
         evidence.peer_pause_ms = Some(ms(pause));
         evidence.packet_lost = Some(!carried.own_came || repeated || carrier.alone);

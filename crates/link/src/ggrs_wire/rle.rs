@@ -71,7 +71,12 @@ pub(super) fn without_first<'a>(
         RleRun::Fill { byte, left } => ((left << 2) | usize::from(byte & 2) | 1, &[][..]),
         RleRun::Literal(literal) => (literal.len() << 1, literal),
     };
-    let header = if code < 2 || code == 3 { 0 } else { put_varint(code, out) };
+    let header = if code > 3 || code == 2 {
+        put_varint(code, out)
+    } else {
+        // An empty run.
+        0
+    };
     let literal_end = header + literal.len();
     let end = literal_end + bytes.rest.len();
     out[header..literal_end].copy_from_slice(literal);
@@ -163,5 +168,74 @@ impl Expansion<'_> {
             RleRun::Literal(literal)
         };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn expand(encoded: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let mut bytes = Expansion {
+            rest: encoded,
+            run: RleRun::Fill { byte: 0, left: 0 },
+        };
+        let mut expanded = Vec::new();
+        while let Some(byte) = bytes.next()? {
+            expanded.push(byte);
+        }
+        Ok(expanded)
+    }
+
+    /// Inputs as ggrs encodes them: each behind its length, in runs.
+    fn encode(inputs: &[Vec<u8>], cut: usize) -> (Vec<u8>, Vec<u8>) {
+        let mut plain = Vec::new();
+        for input in inputs {
+            plain.extend_from_slice(&u16::try_from(input.len()).unwrap().to_le_bytes());
+            plain.extend_from_slice(input);
+        }
+        let mut encoded = Vec::new();
+        let mut put = |code: usize, literal: &[u8]| {
+            let mut header = [0; 4];
+            let length = put_varint(code, &mut header);
+            encoded.extend_from_slice(&header[..length]);
+            encoded.extend_from_slice(literal);
+        };
+        let same = |a: &u8, b: &u8| a == b && matches!(a, 0 | 255);
+        for run in plain.chunk_by(same) {
+            match run {
+                [byte @ (0 | 255), ..] => put((run.len() << 2) | usize::from(byte & 2) | 1, &[]),
+                _ => run.chunks(cut).for_each(|part| put(part.len() << 1, part)),
+            }
+        }
+        (plain, encoded)
+    }
+
+    proptest! {
+        #[test]
+        fn the_rest_of_a_packet_holds_the_rest_of_its_inputs(
+            inputs in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![0_u8, 0, 255, 7]), 0..9), 1..40),
+            cut in 1_usize..5,
+            count in 0_usize..50,
+        ) {
+            let (plain, encoded) = encode(&inputs, cut);
+            prop_assert_eq!(expand(&encoded).unwrap(), plain);
+            let mut out = [0; 1_024];
+            let rest = without_first(u32::try_from(count).unwrap(), &encoded, &mut out[..encoded.len()]);
+            match inputs.get(count..) {
+                Some(inputs) => prop_assert_eq!(expand(rest.unwrap()).unwrap(), encode(inputs, cut).0),
+                None => prop_assert_eq!(rest, Err(Malformed::Truncated)),
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_cut_or_refused(encoded: Vec<u8>, count in 0_u32..200) {
+            let mut out = vec![0; encoded.len()];
+            if let Ok(rest) = without_first(count, &encoded, &mut out) {
+                prop_assert!(rest.len() <= encoded.len());
+            }
+        }
     }
 }

@@ -21,6 +21,8 @@ pub struct Packet {
     pub seq: u16,
     /// The peer is hidden.
     pub hidden: bool,
+    /// The peer has failed over: it sent the packet over the relay alone.
+    pub failed_over: bool,
     /// This peer itself stalled just before reading it: when it arrived is not known.
     pub held: bool,
     /// A packet with a later number arrived before it: it was overtaken, or sent again.
@@ -108,6 +110,7 @@ impl Flow {
             sent,
             seq,
             hidden,
+            failed_over: header.failed_over,
             held,
             behind: step.is_some_and(|step| step < 0),
             missing: self.missing,

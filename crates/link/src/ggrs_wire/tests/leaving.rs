@@ -466,6 +466,39 @@ fn a_match_with_input_delay_goes_on_over_a_path_longer_than_its_window() {
     }
 }
 
+/// ggrs keeps inputs for twice the window, and drops what a peer sends that catches up more frames at once:
+/// the same inputs come again with its next frame.
+#[test]
+fn inputs_of_a_peer_that_catches_up_at_once_are_read_when_they_come() {
+    for window in [2, 3, 8] {
+        let frames_after = |open: bool| {
+            let mut game = Match::new(7, window, 4);
+            {
+                let mut net = game.net.lock().unwrap();
+                net.open = open;
+                net.delay = (1, 1);
+            }
+            for _ in 0..40 {
+                game.tick(&[0, 1, 2]);
+            }
+            for _ in 0..2 * window + 4 {
+                game.tick(&[0, 1]);
+            }
+            for _ in 0..3 * window {
+                game.step(2);
+            }
+            // As far as its inputs and the window reach.
+            for _ in 0..40 {
+                game.tick(&[0, 1]);
+            }
+            game.frames(&[0, 1]).into_iter().min().unwrap()
+        };
+        let (alone, validated) = (frames_after(true), frames_after(false));
+        let case = format!("window {window}: {alone} and {validated} frames");
+        assert!(validated > alone, "{case}");
+    }
+}
+
 #[test]
 fn two_survivors_go_on_and_agree_however_the_third_leaves() {
     for seed in 0..200 {
