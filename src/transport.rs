@@ -30,7 +30,7 @@ use self::network::{NetEvent, Network};
 use self::task::NetTask;
 use crate::clock::LabClock;
 use rollback_lab_link::conditions::{Conditions, Realised};
-use rollback_lab_link::ggrs_wire::Handover;
+use rollback_lab_link::ggrs_wire::PeerInputs;
 use rollback_lab_link::link::{LinkSettings, LinkSnapshot};
 use rollback_lab_link::route::RouteChange;
 use rollback_lab_link::wire::{ControlMessage, Path};
@@ -308,8 +308,12 @@ impl LabNet {
     }
 
     /// Reads the input packets of `peer` in the running epoch.
-    pub(crate) fn handover<R>(&self, peer: PeerId, read: impl FnOnce(&Handover) -> R) -> Option<R> {
-        self.game().peer(peer).map(|peer| read(&peer.handover))
+    pub(crate) fn peer_inputs<R>(
+        &self,
+        peer: PeerId,
+        read: impl FnOnce(&PeerInputs) -> R,
+    ) -> Option<R> {
+        self.game().peer(peer).map(|peer| read(&peer.inputs))
     }
 
     /// Sets the next frame to simulate, which bounds the frames that peers may send.
@@ -327,7 +331,7 @@ impl LabNet {
         self.game().set_skew(frames);
     }
 
-    /// Tells the server whether the match has begun: from then on it keeps the slot of a member that it
+    /// Reports to the server whether the match has begun: from then on it keeps the slot of a member that it
     /// lost.
     pub(crate) fn set_running(&self, running: bool) {
         self.order(Order::SetRunning(running));

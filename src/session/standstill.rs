@@ -142,9 +142,9 @@ pub(super) fn reports<'a>(
     player_slots
         .filter_map(|player_slot| {
             let silence = net.link(player_slot.peer, |link| link.peer_silence(now))?;
-            net.handover(player_slot.peer, |handover| {
-                let (unsendable, bytes) = handover.unsendable();
-                let refused = handover.refused();
+            net.peer_inputs(player_slot.peer, |peer_inputs| {
+                let (unsendable, bytes) = peer_inputs.unsendable();
+                let refused = peer_inputs.refused();
                 let rule = refused.rule.as_ref().map(ToString::to_string);
                 PeerReport {
                     player: player_slot.handle,
@@ -153,7 +153,7 @@ pub(super) fn reports<'a>(
                     rule: rule.unwrap_or_default(),
                     unsendable,
                     bytes,
-                    last_frame: handover.last_frame(),
+                    last_frame: peer_inputs.last_frame(),
                 }
             })
         })

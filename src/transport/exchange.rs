@@ -3,7 +3,7 @@
 //!
 //! | from | what | bound |
 //! |---|---|---|
-//! | game | packets of the game | 256; a packet beyond it is dropped, and its successor carries its inputs |
+//! | game | packets of the game | 256; a packet beyond it is dropped and counted, and its successor carries its inputs |
 //! | game | orders: peers, episodes, conditions, control messages | none, they are rare |
 //! | game | when it ticked last, its frame | one atomic each |
 //! | task | packets received | 512; the oldest gives way |
@@ -185,8 +185,6 @@ pub(super) struct Exchange {
     published: Mutex<Published>,
     frame: AtomicI64,
     ticked_us: AtomicU64,
-    /// Packets of the game that the task did not take in time.
-    dropped: AtomicU64,
     waker: AtomicWaker,
     woken: AtomicBool,
     /// The game has let go: the task ends.
@@ -204,7 +202,6 @@ impl Default for Exchange {
             published: Mutex::default(),
             frame: AtomicI64::new(NO_FRAME),
             ticked_us: AtomicU64::new(NO_TICK),
-            dropped: AtomicU64::new(0),
             waker: AtomicWaker::new(),
             woken: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
@@ -214,10 +211,11 @@ impl Default for Exchange {
 
 /// The game's side.
 impl Exchange {
-    /// Queues a packet; the task sends it when it is woken.
+    /// Queues a packet; the task sends it when it is woken. One that the task did not take in time is
+    /// dropped, and counted on the link to its peer.
     pub(super) fn send(&self, packet: Outgoing) {
-        if self.outgoing.push(packet).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Err(full) = self.outgoing.push(packet) {
+            self.order(Order::CountUnsendable(full.into_inner().to));
         }
     }
 
@@ -284,11 +282,6 @@ impl Exchange {
 
     pub(super) fn next_outgoing(&self) -> Option<Outgoing> {
         self.outgoing.pop().ok()
-    }
-
-    /// Packets that were dropped since the last call.
-    pub(super) fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, Ordering::Relaxed)
     }
 
     /// The next frame to simulate; `None` outside an episode.
@@ -382,21 +375,29 @@ mod tests {
     #[test]
     fn orders_are_not_limited_and_packets_of_the_game_are() {
         let exchange = Exchange::default();
+        let [one, other] = [1, 2].map(|id| PeerId(uuid::Uuid::from_u128(id)));
         for number in 0..OUTGOING_MAX as u64 + 3 {
             exchange.order(Order::SetSkew(0));
             exchange.send(Outgoing {
-                to: PeerId(uuid::Uuid::nil()),
+                to: if number < OUTGOING_MAX as u64 + 1 {
+                    one
+                } else {
+                    other
+                },
                 epoch: 1,
                 inputs: None,
                 payload: Payload::new(&number.to_le_bytes()).unwrap(),
             });
         }
-        assert_eq!(exchange.take_dropped(), 3);
-        assert_eq!(exchange.take_dropped(), 0, "counted once");
-        assert_eq!(
-            std::iter::from_fn(|| exchange.next_order()).count(),
-            OUTGOING_MAX + 3
-        );
+        let (mut skews, mut unsendable) = (0, Vec::new());
+        while let Some(order) = exchange.next_order() {
+            match order {
+                Order::CountUnsendable(to) => unsendable.push(to),
+                _ => skews += 1,
+            }
+        }
+        assert_eq!(skews, OUTGOING_MAX + 3);
+        assert_eq!(unsendable, [one, other, other]);
         let sent = exchange.next_outgoing().unwrap();
         assert_eq!(sent.payload.bytes(), 0_u64.to_le_bytes());
     }

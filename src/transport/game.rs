@@ -212,7 +212,7 @@ impl GameSide {
                     );
                 }
                 let needed = ggrs_wire::encoded_len(message).unwrap_or_default();
-                peer.handover.record_unsendable(needed);
+                peer.inputs.record_unsendable(needed);
                 exchange.order(Order::CountUnsendable(to));
             }
         }
@@ -278,7 +278,7 @@ impl GameSide {
         let Some(index) = peers.iter().position(|peer| peer.id == from) else {
             return;
         };
-        if peers[index].handover.is_closed() {
+        if peers[index].inputs.is_closed() {
             return;
         }
         if packet.is_copy() {

@@ -374,7 +374,6 @@ impl NetTask {
             ..
         } = self;
         let ticked = exchange.ticked();
-        let dropped = exchange.take_dropped();
         for peer in peers.iter_mut() {
             peer.notice_closed(now);
             let id = peer.id;
@@ -388,13 +387,6 @@ impl NetTask {
                 peer.usable_at = Some(now);
             }
             report_changes(exchange, peer);
-        }
-        if dropped > 0
-            && let Some(first) = peers.first_mut()
-        {
-            for _ in 0..dropped {
-                first.link.count_unsendable();
-            }
         }
         self.publish(now);
     }

@@ -60,13 +60,13 @@
 //! So [`decode`] rewrites them before ggrs sees the message: a player counts as disconnected only
 //! where [`PlayerBounds::disconnected`] allows it, and every reported frame becomes the largest one, so
 //! that ggrs uses the last frame that it has itself. That all peers have the same last frame is up to
-//! the caller: see [`Handover`].
+//! the caller: see [`PeerInputs`].
 
 mod bundle;
 mod departure;
 mod error;
-mod handover;
 mod mirror;
+mod peer_inputs;
 mod rle;
 
 use ggrs::NULL_FRAME;
@@ -84,7 +84,7 @@ use self::{
 pub use self::bundle::{Bundle, messages};
 pub use self::departure::{Departure, DepartureStep, shares_inputs};
 pub use self::error::GgrsWireError;
-pub use self::handover::{Handover, Refused};
+pub use self::peer_inputs::{PeerInputs, Refused};
 
 /// Largest encoded message, in bytes: the payload of a datagram.
 pub const MAX_MESSAGE: usize = MAX_DATAGRAM - HEADER_LEN - bundle::PREFIX;

@@ -18,7 +18,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return;
         };
         if world.resource::<Time>().delta().is_zero() {
-            // A paused game waits for nobody.
+            // A paused game waits for no other player.
             self.standstill = Standstill::default();
             return;
         }

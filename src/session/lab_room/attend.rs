@@ -94,7 +94,7 @@ pub(super) fn follow_session<C: Config<Address = PeerId>>(
     let stands = (session.current_frame(), session.confirmed_frame());
     let (slots, standstill) = (&room.room, &mut room.standstill);
     if time.delta().is_zero() {
-        // A paused game waits for nobody.
+        // A paused game waits for no other player.
         *standstill = Standstill::default();
         return;
     }

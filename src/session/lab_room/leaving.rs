@@ -1,5 +1,5 @@
 //! Players who leave a running session of a [`LabRoom`](super::LabRoom): the survivors agree on their
-//! last inputs, and the game is told when ggrs can disconnect them.
+//! last inputs, and the game is notified when ggrs can disconnect them.
 
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ impl Leaving {
             ..
         } in room.remotes()
         {
-            let silence = net.handover(peer, |handover| handover.silence(now));
+            let silence = net.peer_inputs(peer, |peer_inputs| peer_inputs.silence(now));
             let leaving = self.is_leaving(player);
             if !silence.is_some_and(|silence| shares_inputs(silence, leaving)) {
                 continue;
@@ -152,13 +152,15 @@ impl Leaving {
                 };
                 let (to, other) = (other.handle, other.peer);
                 let after = self.passed_on(player, to).max(theirs);
-                let packets = net.handover(peer, |handover| {
-                    let packets = handover.packets_after(after).filter_map(ggrs_wire::inputs);
+                let packets = net.peer_inputs(peer, |peer_inputs| {
+                    let packets = peer_inputs
+                        .packets_after(after)
+                        .filter_map(ggrs_wire::inputs);
                     packets
                         .map(|(start, inputs)| (start, inputs.to_vec()))
                         .collect::<Vec<_>>()
                 });
-                let newest = net.handover(peer, ggrs_wire::Handover::last_frame);
+                let newest = net.peer_inputs(peer, ggrs_wire::PeerInputs::last_frame);
                 for (start_frame, inputs) in packets.unwrap_or_default() {
                     debug!("passing on inputs of player {player} to player {to}");
                     let message = ControlMessage::LastInputs {
@@ -200,7 +202,7 @@ impl Leaving {
             else {
                 continue;
             };
-            let silence = net.handover(peer, |handover| handover.silence(now));
+            let silence = net.peer_inputs(peer, |peer_inputs| peer_inputs.silence(now));
             // A player who is heard brings its inputs itself.
             if silence.is_some_and(|silence| shares_inputs(silence, true)) {
                 net.take_in(peer, offer.start_frame, &offer.inputs);
@@ -240,8 +242,8 @@ impl Leaver {
             .map(|other| reported(net, other, player).map(|(_, frame)| frame))
             .collect();
         let departure = &mut self.departure;
-        let due = net.handover(peer, |handover| {
-            departure.step(now, handover, known.into_iter(), stands)
+        let due = net.peer_inputs(peer, |peer_inputs| {
+            departure.step(now, peer_inputs, known.into_iter(), stands)
         });
         let Some((close, due)) = due else {
             return;
@@ -265,5 +267,5 @@ fn others(room: &RoomView, peer: PeerId) -> impl Iterator<Item = &PlayerSlot> {
 
 /// Whether `other` reports `player` as disconnected, and the newest input of that player that it has.
 fn reported(net: &LabNet, other: &PlayerSlot, player: PlayerHandle) -> Option<(bool, Frame)> {
-    net.handover(other.peer, |handover| handover.reported(player))?
+    net.peer_inputs(other.peer, |peer_inputs| peer_inputs.reported(player))?
 }

@@ -23,7 +23,7 @@ impl GameSide {
     /// From now on no input of `id` reaches ggrs.
     pub(in crate::transport) fn close_inputs(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
-            peer.handover.close();
+            peer.inputs.close();
         }
     }
 
@@ -52,11 +52,11 @@ impl GameSide {
             return;
         };
         let payload = &packet[..length];
-        if peer.handover.is_closed() {
+        if peer.inputs.is_closed() {
             return;
         }
         // The peer itself stays as silent as it was: more of its inputs may be passed on.
-        let heard = now.saturating_sub(peer.handover.silence(now));
+        let heard = now.saturating_sub(peer.inputs.silence(now));
         let Ok((message, checked)) = peer.check(payload, bounds, current_frame, heard) else {
             return;
         };
@@ -92,13 +92,13 @@ impl GameSide {
         };
         for peer in &mut self.peers {
             let reports = peer
-                .handover
+                .inputs
                 .reported(handle)
                 .is_some_and(|(disconnected, _)| disconnected);
             if peer.id == id || !reports {
                 continue;
             }
-            let Some(packet) = peer.handover.newest_packet().map(<[u8]>::to_vec) else {
+            let Some(packet) = peer.inputs.newest_packet().map(<[u8]>::to_vec) else {
                 continue;
             };
             let again = peer.check(&packet, bounds, current_frame, now);
@@ -118,7 +118,7 @@ impl GameSide {
             let Some(magic) = peer.magic else {
                 continue;
             };
-            if !peer.handover.holds_time_out(now, current_frame, window) {
+            if !peer.inputs.holds_time_out(now, current_frame, window) {
                 continue;
             }
             if let Ok(message) = ggrs_wire::keep_alive(magic) {

@@ -11,7 +11,7 @@ use crate::transport::EpisodeBounds;
 use crate::transport::exchange::{Exchange, Inbound, Order, Outgoing, Payload};
 use rollback_lab_link::cause::{Arrival, Pause};
 use rollback_lab_link::ggrs_wire::{
-    self, Bundle, Checked, GgrsWireError, Handover, Limits, Owner, PlayerBounds, SentPings,
+    self, Bundle, Checked, GgrsWireError, Limits, Owner, PeerInputs, PlayerBounds, SentPings,
 };
 use rollback_lab_link::wire::Path;
 
@@ -36,7 +36,7 @@ pub(in crate::transport) struct GamePeer {
     pub(super) magic: Option<u16>,
     pub(in crate::transport) packets: InputPackets,
     /// Its input packets on their way into ggrs.
-    pub(in crate::transport) handover: Handover,
+    pub(in crate::transport) inputs: PeerInputs,
 }
 
 impl GamePeer {
@@ -50,7 +50,7 @@ impl GamePeer {
             sent_pings: SentPings::default(),
             magic: None,
             packets: InputPackets::new(),
-            handover: Handover::default(),
+            inputs: PeerInputs::default(),
         }
     }
 
@@ -61,7 +61,7 @@ impl GamePeer {
         self.sent_pings = SentPings::default();
         self.magic = None;
         self.packets.restart();
-        self.handover.restart(now);
+        self.inputs.restart(now);
         let owner = |player_slot: &Option<PeerId>| match player_slot {
             None => Owner::Local,
             Some(id) if *id == self.id => Owner::Sender,
@@ -149,11 +149,11 @@ impl GamePeer {
         match ggrs_wire::decode(payload, &limits) {
             Ok((message, checked)) => {
                 self.magic.get_or_insert(checked.magic);
-                self.handover.record(now, payload, &checked);
+                self.inputs.record(now, payload, &checked);
                 Ok((message, checked))
             }
             Err(error) => {
-                self.handover.record_refused(error.clone());
+                self.inputs.record_refused(error.clone());
                 Err(error)
             }
         }

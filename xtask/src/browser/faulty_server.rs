@@ -63,8 +63,7 @@ impl FaultyServer {
                     return;
                 }
                 let served = Arc::clone(&served);
-                // A browser that closes its connection early ends it with an error: nobody waits
-                // for the rest.
+                // A browser that closes its connection early does not want the rest.
                 thread::spawn(move || served.answer(stream).ok());
             }
         });

@@ -160,7 +160,7 @@ fn listening(process: &mut Child) -> Result<String, String> {
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let Some((_, address)) = line.split_once(LISTENING) {
-                // Nobody listens any more when it took too long.
+                // The receiver is gone when it took too long.
                 let _ = report.send(address.trim().to_owned());
             }
         }

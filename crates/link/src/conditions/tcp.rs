@@ -382,7 +382,7 @@ impl<P> Stream<P> {
         let under_way = self.under_way();
         let segment = self.segments.remove(index);
         if !segment.again {
-            // Karn's algorithm: a retransmission does not tell which copy is acknowledged.
+            // Karn's algorithm: a retransmission does not show which copy is acknowledged.
             self.timer.measure(now - segment.sent);
         }
         for number in segment.first.max(self.first)..segment.end {

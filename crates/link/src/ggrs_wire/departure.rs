@@ -1,11 +1,11 @@
 //! A player leaves a running session of several: when the survivors agree on its last input, and when
-//! ggrs may be told to disconnect it.
+//! ggrs may disconnect it.
 
 use std::time::Duration;
 
 use crate::frame::Frame;
 
-use super::Handover;
+use super::PeerInputs;
 
 /// Silence of a player who has left after which its last inputs have arrived, over whatever way: a
 /// survivor with more of them passes them on after [`SILENT`] at the latest, and the message about the
@@ -36,7 +36,7 @@ pub fn shares_inputs(silence: Duration, leaving: bool) -> bool {
 pub enum DepartureStep {
     /// Nothing.
     Wait,
-    /// The game may be told, and may disconnect the player.
+    /// The game may be notified, and may disconnect the player.
     Notice,
     /// Reports that it is disconnected may reach ggrs.
     Release,
@@ -67,7 +67,7 @@ impl Departure {
         self.since
     }
 
-    /// Whether the game was told.
+    /// Whether the game was notified.
     #[must_use]
     pub const fn is_noticed(&self) -> bool {
         self.noticed.is_some()
@@ -75,29 +75,29 @@ impl Departure {
 
     /// Takes one step. `reported` is the newest input of the player that each other survivor has, the
     /// pair where the own session stands and its prediction window. Returns whether the player's inputs
-    /// are to be [closed](Handover::close), and what is due.
+    /// are to be [closed](PeerInputs::close), and what is due.
     pub fn step(
         &mut self,
         now: Duration,
-        handover: &Handover,
+        peer_inputs: &PeerInputs,
         mut reported: impl Iterator<Item = Option<Frame>>,
         (current_frame, max_prediction): (Frame, Frame),
     ) -> (bool, DepartureStep) {
-        let closed = handover.is_closed() || {
-            let own = handover.last_frame();
+        let closed = peer_inputs.is_closed() || {
+            let own = peer_inputs.last_frame();
             let mut alone = true;
             let agreed = reported.all(|theirs| {
                 alone = false;
                 theirs == Some(own)
             });
-            let arrived = handover.silence(now) >= ARRIVED;
+            let arrived = peer_inputs.silence(now) >= ARRIVED;
             alone || (agreed && arrived) || now.saturating_sub(self.since) >= AGREEMENT_LIMIT
         };
         if !closed {
             return (false, DepartureStep::Wait);
         }
         let step = match self.noticed {
-            None if handover.removable(current_frame, max_prediction) => {
+            None if peer_inputs.removable(current_frame, max_prediction) => {
                 self.noticed = Some(now);
                 DepartureStep::Notice
             }
@@ -120,14 +120,14 @@ mod tests {
     fn step(
         departure: &mut Departure,
         now: u32,
-        handover: &mut Handover,
+        peer_inputs: &mut PeerInputs,
         reported: &[Option<Frame>],
         current: Frame,
     ) -> DepartureStep {
         let reported = reported.iter().copied();
-        let (close, step) = departure.step(MS * now, handover, reported, (current, 8));
+        let (close, step) = departure.step(MS * now, peer_inputs, reported, (current, 8));
         if close {
-            handover.close();
+            peer_inputs.close();
         }
         step
     }
@@ -135,75 +135,75 @@ mod tests {
     #[test]
     fn a_notice_waits_for_agreement_and_for_ggrs() {
         use DepartureStep::{Notice, Release, Wait};
-        let mut handover = Handover::default();
-        handover.restart(MS * 1_000);
+        let mut peer_inputs = PeerInputs::default();
+        peer_inputs.restart(MS * 1_000);
         let mut departure = Departure::new(MS * 1_000);
-        let last = handover.last_frame();
+        let last = peer_inputs.last_frame();
         let fewer = Some(last - 1);
         assert_eq!(
-            step(&mut departure, 1_100, &mut handover, &[Some(last)], 9),
+            step(&mut departure, 1_100, &mut peer_inputs, &[Some(last)], 9),
             Wait
         );
-        assert!(!handover.is_closed(), "packets may still be in flight");
+        assert!(!peer_inputs.is_closed(), "packets may still be in flight");
         assert_eq!(
             step(
                 &mut departure,
                 1_300,
-                &mut handover,
+                &mut peer_inputs,
                 &[Some(last), fewer],
                 9
             ),
             Wait
         );
-        assert!(!handover.is_closed(), "one has fewer inputs");
+        assert!(!peer_inputs.is_closed(), "one has fewer inputs");
         assert_eq!(
             step(
                 &mut departure,
                 1_700,
-                &mut handover,
+                &mut peer_inputs,
                 &[Some(last)],
                 last + 1
             ),
             Wait
         );
-        assert!(handover.is_closed());
+        assert!(peer_inputs.is_closed());
         assert_eq!(
-            step(&mut departure, 1_800, &mut handover, &[], last + 2),
+            step(&mut departure, 1_800, &mut peer_inputs, &[], last + 2),
             Notice
         );
         assert_eq!(
-            step(&mut departure, 1_950, &mut handover, &[], last + 2),
+            step(&mut departure, 1_950, &mut peer_inputs, &[], last + 2),
             Wait
         );
         assert_eq!(
-            step(&mut departure, 2_050, &mut handover, &[], last + 2),
+            step(&mut departure, 2_050, &mut peer_inputs, &[], last + 2),
             Release
         );
         assert_eq!(
-            step(&mut departure, 2_100, &mut handover, &[], last + 2),
+            step(&mut departure, 2_100, &mut peer_inputs, &[], last + 2),
             Wait
         );
     }
 
     #[test]
     fn the_last_survivor_waits_only_for_ggrs_and_disagreement_ends_after_a_second() {
-        let mut handover = Handover::default();
-        handover.restart(MS * 1_000);
+        let mut peer_inputs = PeerInputs::default();
+        peer_inputs.restart(MS * 1_000);
         let mut departure = Departure::new(MS * 1_000);
         assert_eq!(
-            step(&mut departure, 1_001, &mut handover, &[], 9),
+            step(&mut departure, 1_001, &mut peer_inputs, &[], 9),
             DepartureStep::Notice
         );
 
-        let mut handover = Handover::default();
-        handover.restart(MS * 1_000);
+        let mut peer_inputs = PeerInputs::default();
+        peer_inputs.restart(MS * 1_000);
         let mut departure = Departure::new(MS * 1_000);
         assert_eq!(
-            step(&mut departure, 1_999, &mut handover, &[None], 9),
+            step(&mut departure, 1_999, &mut peer_inputs, &[None], 9),
             DepartureStep::Wait
         );
         assert_eq!(
-            step(&mut departure, 2_000, &mut handover, &[None], 9),
+            step(&mut departure, 2_000, &mut peer_inputs, &[None], 9),
             DepartureStep::Notice
         );
     }

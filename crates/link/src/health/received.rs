@@ -58,7 +58,7 @@ impl ReceivedPackets {
         )]
         let seq = number as u16;
         if ahead > HALF_OF_SEQUENCES && self.ack.newest().is_some() {
-            // Sequences cannot tell such a jump from a packet of the past.
+            // Sequences cannot distinguish such a jump from a packet of the past.
             self.ring = [ReceivedEntry::default(); RING];
             self.ack = PathAck::EMPTY;
             self.missed += ahead - 1;

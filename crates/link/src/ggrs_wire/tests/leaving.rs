@@ -1,5 +1,5 @@
 //! A player leaves a session of three, over real ggrs sessions: what ggrs 0.13 does by itself, and what
-//! it does behind [`Handover`] and [`Departure`].
+//! it does behind [`PeerInputs`] and [`Departure`].
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ struct Gate {
     players: [PlayerBounds; PLAYERS],
     pings: SentPings,
     magic: Option<u16>,
-    handover: Handover,
+    inputs: PeerInputs,
 }
 
 struct Net {
@@ -71,7 +71,7 @@ impl Net {
     fn decode(&mut self, me: usize, from: usize, bytes: &[u8]) -> Option<ggrs::Message> {
         let (now, current_frame) = (self.now(), self.current[me]);
         let gate = &mut self.gates[me][from];
-        if gate.handover.is_closed() {
+        if gate.inputs.is_closed() {
             return None;
         }
         let limits = Limits {
@@ -86,7 +86,7 @@ impl Net {
         };
         let (message, checked) = decode(bytes, &limits).unwrap();
         gate.magic = Some(checked.magic);
-        gate.handover.record(now, bytes, &checked);
+        gate.inputs.record(now, bytes, &checked);
         if let Some(newest) = checked.newest_input_frame {
             gate.players[from].record(&checked);
             for other in self.gates[me].iter_mut() {
@@ -138,8 +138,8 @@ impl NonBlockingSocket<usize> for Socket {
             let Some(magic) = gate.magic.filter(|_| from != self.0 && !net.open) else {
                 continue;
             };
-            let handover = &gate.handover;
-            if handover.holds_time_out(now, current, window) {
+            let peer_inputs = &gate.inputs;
+            if peer_inputs.holds_time_out(now, current, window) {
                 messages.push((from, keep_alive(magic).unwrap()));
             }
         }
@@ -168,13 +168,13 @@ impl Match {
             }),
             pings: SentPings::default(),
             magic: None,
-            handover: Handover::default(),
+            inputs: PeerInputs::default(),
         };
         let mut gates: Vec<Vec<Gate>> = (0..PLAYERS)
             .map(|me| (0..PLAYERS).map(|other| gate(me, other)).collect())
             .collect();
         for gate in gates.iter_mut().flatten() {
-            gate.handover.restart(Duration::ZERO);
+            gate.inputs.restart(Duration::ZERO);
         }
         let net = Arc::new(Mutex::new(Net {
             tick: 0,
@@ -276,13 +276,16 @@ impl Match {
         let mut net = self.net.lock().unwrap();
         let now = net.now();
         let leaving = self.departures[me].is_some();
-        if shares_inputs(net.gates[me][gone].handover.silence(now), leaving) {
-            let reported = net.gates[me][other].handover.reported(gone);
+        if shares_inputs(net.gates[me][gone].inputs.silence(now), leaving) {
+            let reported = net.gates[me][other].inputs.reported(gone);
             let theirs = reported.map_or(NULL_FRAME, |(_, frame)| frame);
             let after = theirs.max(self.shared[me][other]);
-            let handover = &net.gates[me][gone].handover;
-            self.shared[me][other] = handover.last_frame().max(after);
-            let packets: Vec<Vec<u8>> = handover.packets_after(after).map(<[u8]>::to_vec).collect();
+            let peer_inputs = &net.gates[me][gone].inputs;
+            self.shared[me][other] = peer_inputs.last_frame().max(after);
+            let packets: Vec<Vec<u8>> = peer_inputs
+                .packets_after(after)
+                .map(<[u8]>::to_vec)
+                .collect();
             for packet in packets {
                 let Some(magic) = net.gates[other][gone].magic else {
                     continue;
@@ -294,7 +297,7 @@ impl Match {
                     .push_back((due, gone, other, out[..len].to_vec()));
             }
         }
-        let reported = net.gates[me][other].handover.reported(gone);
+        let reported = net.gates[me][other].inputs.reported(gone);
         if reported.is_some_and(|(disconnected, _)| disconnected) {
             self.departures[me].get_or_insert(Departure::new(now));
         }
@@ -303,10 +306,10 @@ impl Match {
         };
         let stands = (net.current[me], net.window);
         let reported = std::iter::once(reported.map(|(_, frame)| frame));
-        let handover = &mut net.gates[me][gone].handover;
-        let (close, due) = departure.step(now, handover, reported, stands);
+        let peer_inputs = &mut net.gates[me][gone].inputs;
+        let (close, due) = departure.step(now, peer_inputs, reported, stands);
         if close {
-            handover.close();
+            peer_inputs.close();
         }
         match due {
             DepartureStep::Wait => {}
@@ -320,7 +323,7 @@ impl Match {
                 for gate in &mut net.gates[me] {
                     gate.players[gone].disconnected = true;
                 }
-                let packet = net.gates[me][other].handover.newest_packet();
+                let packet = net.gates[me][other].inputs.newest_packet();
                 if let Some(packet) = packet.map(<[u8]>::to_vec) {
                     let due = net.tick;
                     net.flying.push_back((due, other, me, packet));

@@ -17,7 +17,7 @@ const RECENT: usize = 16;
 /// Silence after which ggrs's time-out is held back: far below any, and longer than healthy jitter.
 const HELD_AFTER: Duration = Duration::from_millis(100);
 
-/// A peer's input packets that were refused, see [`Handover::refused`].
+/// A peer's input packets that were refused, see [`PeerInputs::refused`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// How many, since the episode began.
@@ -37,7 +37,7 @@ pub struct Refused {
 /// what it can be given. Then each [closes](Self::close) the player's inputs, and lets ggrs know of the
 /// disconnection once it is [safe](Self::removable).
 #[derive(Clone, Debug, Default)]
-pub struct Handover {
+pub struct PeerInputs {
     /// Newest frame and bytes of the last packets with new inputs, oldest first.
     recent: VecDeque<(Frame, Vec<u8>)>,
     /// What the newest packet reports of every player.
@@ -52,7 +52,7 @@ pub struct Handover {
     unsent_bytes: usize,
 }
 
-impl Handover {
+impl PeerInputs {
     /// Another episode begins.
     pub fn restart(&mut self, now: Duration) {
         *self = Self {
