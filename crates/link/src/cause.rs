@@ -147,7 +147,7 @@ pub struct Evidence {
     /// Whether the player was hidden when the input was sent, or during the pause before it.
     pub peer_hidden: Option<bool>,
     /// How long the player's game stalled before it sent the input late, in milliseconds; zero when
-    /// it did not.
+    /// it did not, or waited for the inputs of others.
     pub peer_pause_ms: Option<f64>,
     /// Whether the packet that carried the input first did not arrive.
     pub packet_lost: Option<bool>,

@@ -268,6 +268,9 @@ pub struct Checked {
     pub first_input_frame: Option<Frame>,
     /// Newest frame of an input packet: [record](PlayerBounds::record) it.
     pub newest_input_frame: Option<Frame>,
+    /// The last frame for which the sender has the inputs of all players, by an input packet.
+    /// [`NULL_FRAME`] before it has any.
+    pub confirmed_frame: Option<Frame>,
     /// Frame of a checksum report.
     pub checksum_frame: Option<Frame>,
     /// Players that an input packet reports as disconnected: the bit of each handle.
@@ -327,6 +330,7 @@ fn check(message: &MessageMirror<'_>, limits: &Limits<'_>) -> Result<Checked, Gg
         magic: message.magic,
         first_input_frame: None,
         newest_input_frame: None,
+        confirmed_frame: None,
         checksum_frame: None,
         disconnected: 0,
     };
@@ -335,6 +339,7 @@ fn check(message: &MessageMirror<'_>, limits: &Limits<'_>) -> Result<Checked, Gg
         BodyMirror::Input(input) => {
             checked.first_input_frame = Some(input.start_frame);
             checked.newest_input_frame = Some(check_input(input, limits)?);
+            checked.confirmed_frame = confirmed(input.statuses.as_slice());
             checked.disconnected = disconnected(input.statuses.as_slice());
         }
         BodyMirror::InputAck(frame) => check_ack(*frame, limits)?,
@@ -429,6 +434,12 @@ fn hide_reports(statuses: &mut StatusesMirror, limits: &Limits<'_>) {
             status.last_frame = Frame::MAX;
         }
     }
+}
+
+/// See `P2PSession::confirmed_frame` of ggrs 0.13.
+fn confirmed(statuses: &[StatusMirror]) -> Option<Frame> {
+    let connected = statuses.iter().filter(|status| !status.disconnected);
+    connected.map(|status| status.last_frame).min()
 }
 
 /// The bit of each player that is reported as disconnected.

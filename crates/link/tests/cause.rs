@@ -267,14 +267,32 @@ fn a_pause_is_the_cause_of_inputs_it_delayed_and_of_no_others() {
 }
 
 #[test]
-fn a_game_that_waited_while_its_link_polled_stalled_too() {
-    let mut links = played();
-    links.arrived(1, packet(30, 120, 10));
-    let (cause, evidence) = links.judge(false, &late(0));
-    assert_eq!(
-        (cause, evidence.peer_pause_ms),
-        (Cause::PeerStall, Some(140.0))
-    );
+fn a_game_that_stood_still_while_its_link_polled_stalled_unless_it_waited_for_inputs() {
+    let judge = |confirmed| {
+        let mut links = LinkEvidence::default();
+        let link = PlayerLink {
+            input_delay: 2,
+            max_prediction: 8,
+            ..link()
+        };
+        links.set(1, link);
+        for frame in 0..30 {
+            let confirmed = Some(confirmed);
+            links.arrived(
+                1,
+                Arrival {
+                    confirmed,
+                    ..packet(frame, 0, 10)
+                },
+            );
+        }
+        links.arrived(1, packet(30, 120, 10));
+        let (cause, evidence) = links.judge(false, &late(0));
+        (cause, evidence.peer_pause_ms)
+    };
+    // It stood at frame 27, whose input is that of frame 29.
+    assert_eq!(judge(20), (Cause::PeerStall, Some(140.0)));
+    assert_eq!(judge(19), (Cause::FrameAdvantage, Some(0.0)));
 }
 
 #[test]

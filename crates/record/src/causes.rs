@@ -88,11 +88,17 @@ fn sent(event: &RollbackEvent, theirs: &EpisodeDocument) -> Option<Sent> {
     };
     let before_us = times[earlier];
     let due = before_us + (made - earlier) as u64 * frame_us;
-    let gap = at_us - before_us > GAP_MIN_US.max(frame_us * 5 / 2);
+    let gap = at_us - before_us;
+    // Its game had to wait for the inputs of others for most of the gap.
+    let waited = theirs.frames.stalls.iter().any(|stall| {
+        let stalled_us = stall.ticks.saturating_mul(frame_us);
+        usize::try_from(stall.frame) == Ok(earlier + 1) && stalled_us >= gap / 2
+    });
+    let stalled = gap > GAP_MIN_US.max(frame_us * 5 / 2) && !waited;
     Some(Sent {
         at_us,
         before_us,
-        late: gap && at_us >= due + frame_us / 2,
+        late: stalled && at_us >= due + frame_us / 2,
     })
 }
 
@@ -116,7 +122,7 @@ fn hidden(theirs: &EpisodeDocument, from_us: u64, to_us: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Period, RouteChangeRecord, RouteState};
+    use crate::{Period, RouteChangeRecord, RouteState, StallRecord};
 
     /// A file of player 1 whose frames came every 16.7 ms, but for 200 ms before frame 50.
     fn theirs() -> EpisodeDocument {
@@ -169,6 +175,26 @@ mod tests {
         assert_eq!(cause(60), Cause::PeerStall);
         assert_eq!(cause(63), Cause::JitterSpike, "made up for in time");
         assert_eq!(cause(64), Cause::JitterSpike, "in pace again");
+    }
+
+    #[test]
+    fn a_gap_in_which_their_game_waited_for_inputs_is_no_stall_of_theirs() {
+        let mut theirs = theirs();
+        let stall = |frame, ticks| StallRecord {
+            frame,
+            ticks,
+            at_us: 1_830_000,
+            cause: Cause::PacketLoss,
+        };
+        for (frame, ticks, cause) in [
+            (50, 11, Cause::JitterSpike),
+            (50, 2, Cause::PeerStall),
+            (49, 11, Cause::PeerStall),
+        ] {
+            theirs.frames.stalls = vec![stall(frame, ticks)];
+            let finalised = finalise(&late(52, Cause::JitterSpike, false), &theirs);
+            assert_eq!(finalised, cause, "frame {frame}, {ticks} ticks");
+        }
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub(super) const CASES: &[TestCase] = &[
             loss: 0.05,
             ..STEADY
         },
-        quick: 6,
+        quick: 8,
         ..PLAIN
     },
     TestCase {

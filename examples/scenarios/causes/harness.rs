@@ -33,6 +33,8 @@ pub(super) struct Update {
     /// The next frame to simulate, afterwards.
     pub next: i32,
     pub hidden: bool,
+    /// It waits for inputs: ggrs does not simulate a frame that is a window ahead.
+    pub waits: bool,
 }
 
 /// A rollback as the library reported it.
@@ -137,6 +139,17 @@ fn update(app: &mut App, by: Duration) {
     app.update();
 }
 
+/// Whether the session of `app` waits for inputs: the frame after the last confirmed one is a window ago.
+fn waits(app: &App) -> bool {
+    match app.world().get_resource::<Session<TestConfig>>() {
+        Some(Session::P2P(session)) => {
+            let ahead = session.current_frame() - session.confirmed_frame();
+            usize::try_from(ahead).is_ok_and(|ahead| ahead >= session.max_prediction())
+        }
+        _ => false,
+    }
+}
+
 /// Lets the network tasks of both peers do what is due until `to`: they wake at every arrival, and by
 /// their own timer.
 fn run_networks(peers: &[LabPeer; 2], paths: &SimulatedPath, to: Duration) {
@@ -200,6 +213,7 @@ pub(super) fn play(case: &TestCase, seed: u64) -> Played {
             at: now,
             next: frames[of],
             hidden: hidden[of],
+            waits: waits(&peers[of].app),
         });
         next[of] = now + FRAME.mul_f64(1.0 + case.tick_jitter * (chance() - 0.5));
         if playing.is_none() && frames.iter().all(|&frame| frame > 20) {

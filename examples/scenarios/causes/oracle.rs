@@ -90,10 +90,15 @@ fn truth(played: &Played, of: usize, frame: i32) -> Option<Cause> {
     if hidden || packet_hidden {
         return Some(Cause::PeerHidden);
     }
-    // Its game waited for other players between the two inputs.
-    let before = from_them().find(|sent| sent.newest == frame - 1);
-    let waited = before.is_some_and(|before| first.at > before.at + GAP);
-    if stalled || packet_stalled || waited {
+    // Its game stood still between the two inputs, and did not wait for this peer's.
+    let paused = from_them()
+        .find(|sent| sent.newest == frame - 1)
+        .is_some_and(|before| {
+            let within = |update: &&Update| before.at < update.at && update.at < first.at;
+            let waits = theirs.iter().filter(within).any(|update| update.waits);
+            first.at > before.at + GAP && !waits
+        });
+    if stalled || packet_stalled || paused {
         return Some(Cause::PeerStall);
     }
     let direct = copies.iter().find(|copy| copy.path == Path::Direct);

@@ -1256,7 +1256,7 @@ export interface Evidence {
   peerHidden: boolean | null;
   /**
    * How long the player's game stalled before it sent the input late, in milliseconds; zero when
-   * it did not.
+   * it did not, or waited for the inputs of others.
    */
   peerPauseMs: number | null;
   /**

@@ -172,7 +172,7 @@ impl GamePeer {
             .map_or(newest, |first| first.max(known + 1));
         if let Some(first) = checked.first_input_frame {
             self.packets.push(InputPacket::First {
-                arrival: arrival(first, newest, packet),
+                arrival: arrival(first, newest, checked.confirmed_frame, packet),
                 new: is_new.then_some((first_new, newest)),
             });
         }
@@ -223,12 +223,13 @@ impl GamePeer {
 }
 
 /// A packet by its header, with the inputs in it.
-fn arrival(first: Frame, newest: Frame, packet: &Inbound) -> Arrival {
+fn arrival(first: Frame, newest: Frame, confirmed: Option<Frame>, packet: &Inbound) -> Arrival {
     let header = &packet.packet;
     let relay = packet.path == Path::Relay;
     Arrival {
         first,
         newest,
+        confirmed,
         sent: header.sent,
         at: packet.at,
         seq: header.seq,

@@ -159,6 +159,7 @@ fn judge_player(row: &Row, seen: &Seen, player: &SeenPlayer, reason: &str) -> Ve
         }
     }
     wrong.extend(judge_stalls(row, played));
+    wrong.extend(judge_rollbacks(played));
     wrong.extend(played.causeless().map(Wrong::from));
     if row.expected.single_path && played.failover_feasible == Some(true) {
         wrong.push("failoverFeasible is true although there was one path only".into());
@@ -190,6 +191,16 @@ fn judge_stalls(row: &Row, played: &Played) -> Option<Wrong> {
     named.then(|| {
         let ticks = long.ticks;
         format!("an outage of the network of {ticks} ticks is called peerStall").into()
+    })
+}
+
+/// A game that waits for inputs while the network is away does not stall by itself.
+fn judge_rollbacks(played: &Played) -> Option<Wrong> {
+    let count = played.rollbacks.get(PEER_STALL).copied().unwrap_or(0);
+    (count > 0).then(|| {
+        let why = format!("{count} rollbacks are called {PEER_STALL}, and no game stalled");
+        // A program that loses its processor for two frames stalls.
+        Wrong::by_load(why)
     })
 }
 
@@ -306,6 +317,15 @@ mod tests {
         assert!(wrong[0].contains("called peerStall"), "{wrong:?}");
         let wrong = reasons(&row, &seen(with(60, stall(60, None))));
         assert!(wrong[0].contains("have no cause"), "{wrong:?}");
+        let rollback = Played {
+            rollbacks: [(PEER_STALL.to_owned(), 1)].into(),
+            ..played(5_400_000)
+        };
+        let wrong = reasons(&row, &seen(rollback));
+        assert!(
+            wrong[0].contains("1 rollbacks are called peerStall"),
+            "{wrong:?}"
+        );
         let unknown = seen(with(60, stall(60, Some("unknown"))));
         assert_eq!(unknown.unknown(), Unknown { unknown: 2, of: 2 });
     }

@@ -34,6 +34,8 @@ pub struct Arrival {
     pub first: Frame,
     /// Last frame whose input it carried: the one that it was sent for.
     pub newest: Frame,
+    /// The last frame for which the player had the inputs of all players.
+    pub confirmed: Option<Frame>,
     /// When it was sent, by the player's clock.
     pub sent: Duration,
     /// When it arrived, by this peer's clock.

@@ -53,6 +53,10 @@ pub struct PlayerLink {
     pub interval: Duration,
     /// How much of the transit the input delay covers.
     pub covered: Duration,
+    /// Input delay in frames, the same on every peer.
+    pub input_delay: Frame,
+    /// Prediction window in frames. Zero when unknown.
+    pub max_prediction: Frame,
     /// Mean transit of the packets of the last seconds on the direct path and over the relay, by the
     /// peers' own clocks, in microseconds: what is usual before an episode has shown it.
     pub usual_us: [Option<i64>; 2],
@@ -322,20 +326,34 @@ fn paused(
     {
         return (pause.to.saturating_sub(pause.from), pause.hidden);
     }
-    // It polled while its game waited for other players: the packets of the frames in between are
-    // not missing, they were not sent.
+    // It polled while its game stood still: the packets of the frames in between are not missing, they
+    // were not sent.
     let Some(before) = carried.before.filter(|before| before.newest == frame - 1) else {
         return none;
     };
     let later = carrier.newest.saturating_sub(frame).unsigned_abs();
     let gap = carrier.sent.saturating_sub(before.sent);
     let gap = gap.saturating_sub(link.frame * later);
-    let waited = gap > PAUSE_MIN.max(link.interval * 5 / 2);
-    if waited && !is_repeated(link, carried, before.sent + link.frame) {
+    let paused = gap > PAUSE_MIN.max(link.interval * 5 / 2);
+    if paused
+        && !waited_for_inputs(link, &before)
+        && !is_repeated(link, carried, before.sent + link.frame)
+    {
         (gap, false)
     } else {
         none
     }
+}
+
+/// Whether the player's game had to wait for the inputs of others after it sent `last`: that is not its
+/// own stall. ggrs 0.13 sends the input of a frame, and then does not simulate the frame if it is a
+/// prediction window ahead of the last confirmed one (`P2PSession::advance_rollback_frame`).
+fn waited_for_inputs(link: &PlayerLink, last: &Arrival) -> bool {
+    let at = last.newest.saturating_sub(link.input_delay);
+    let ahead = last
+        .confirmed
+        .map(|confirmed| at.saturating_sub(confirmed.max(0)));
+    link.max_prediction > 0 && ahead >= Some(link.max_prediction)
 }
 
 /// Whether `carrier` was sent in the tick that ended `pause` and at least half a frame late.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{ClockEstimate, ClockEstimator, Link, LinkEpisode, Suspicion, beat, frame, micros};
 use crate::{
     cause::{Evidence, PlayerLink, Via},
+    frame::Frame,
     health::{RECOVERY, StretchQuality},
     route::{
         PathEvidence, RELAY_SILENCE, RouteCause, RouteChange, RoutePolicy, RouteState, tolerance,
@@ -171,6 +172,8 @@ impl Link {
                 .map_or(self.interval(), |ticks| ticks.max(frame)),
             // The same on every peer.
             covered: frame * self.settings.input_delay,
+            input_delay: Frame::try_from(self.settings.input_delay).unwrap_or(Frame::MAX),
+            max_prediction: Frame::try_from(self.settings.max_prediction).unwrap_or(Frame::MAX),
             usual_us: Path::ALL
                 .map(|path| self.paths[path.index()].delay.mean_over(now, USUAL_SECONDS)),
         }
