@@ -28,6 +28,7 @@ mod flow;
 mod game_ticks;
 mod peer_clock;
 mod receive;
+mod renegotiation;
 mod send;
 mod snapshot;
 mod stats;
@@ -44,6 +45,7 @@ use comparison::BothPaths;
 use dedupe::Dedupe;
 use flow::Flow;
 use game_ticks::GameTicks;
+use renegotiation::Renegotiation;
 
 /// Largest payload of a data packet, in bytes.
 pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - HEADER_LEN;
@@ -233,6 +235,7 @@ pub struct Link {
     suspicion: Option<Suspicion>,
 
     direct_open: bool,
+    renegotiation: Renegotiation,
     /// Awake time before which direct silence is ignored: after opening, after a hidden tab.
     direct_grace: Duration,
     relay_up: bool,
@@ -298,6 +301,7 @@ impl Link {
             last_shift: None,
             suspicion: None,
             direct_open: false,
+            renegotiation: Renegotiation::default(),
             direct_grace: now,
             relay_up: false,
             relay_grace: now,
@@ -343,9 +347,11 @@ impl Link {
         self.router.name_peer(now);
     }
 
-    /// Call when the data channel to the peer opened.
+    /// Call when a data channel to the peer opened: the first one, or one that was
+    /// [negotiated anew](Self::renegotiation_due).
     pub fn direct_opened(&mut self, now: Duration) {
         self.direct_open = true;
+        self.renegotiation.opened = true;
         self.direct_grace = self.cadence.awake(now);
         self.control.retry_now();
     }

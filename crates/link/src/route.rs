@@ -38,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const PROVISIONAL_LIMIT: Duration = Duration::from_secs(30);
 /// Direct silence before a path counts as dead. Twice the worst pause of a Wi-Fi scan (about
 /// 120 ms): failover is final, so it waits for longer than any outage that passes by itself.
-const DEAD_SILENCE: Duration = Duration::from_millis(250);
+pub(crate) const DEAD_SILENCE: Duration = Duration::from_millis(250);
 /// Packets by relay alone before a path counts as dead, at 60 Hz: proof that the peer is alive and
 /// sending.
 const DEAD_PACKETS: u32 = 8;

@@ -115,6 +115,8 @@ pub struct Peer {
     pub game: Game,
     /// Its route changes, in order.
     pub changes: Vec<RouteChange>,
+    /// When its data channel was to be negotiated anew.
+    pub renegotiations: Vec<Duration>,
     /// Own clock minus the world's.
     offset: Duration,
     grid: Duration,
@@ -191,6 +193,7 @@ impl World {
                 shaper,
                 game: Game::default(),
                 changes: Vec::new(),
+                renegotiations: Vec::new(),
                 offset,
                 grid: first,
                 next: first,
@@ -480,6 +483,7 @@ fn poll(world: Duration, peer: &mut Peer) {
         link,
         shaper,
         changes,
+        renegotiations,
         refuse_direct,
         relay_kinds,
         ..
@@ -487,6 +491,9 @@ fn poll(world: Duration, peer: &mut Peer) {
     let mut out = |sent: Transmit<'_>| hand_over(world, shaper, *refuse_direct, relay_kinds, sent);
     link.poll(local, &mut out);
     changes.extend(link.drain_changes());
+    if link.renegotiation_due(local) {
+        renegotiations.push(world);
+    }
 }
 
 /// Gives a datagram to the conditions.

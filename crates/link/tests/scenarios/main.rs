@@ -6,4 +6,5 @@ mod healthy;
 mod lossy;
 mod rates;
 mod relay;
+mod renegotiation;
 mod trouble;
