@@ -1,6 +1,8 @@
 //! The network of a real lab session: matchbox data channels for the direct path, the lab server's
 //! websocket for the relay.
 
+mod renegotiation;
+
 use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use bevy_matchbox::matchbox_socket::{
 };
 use futures::StreamExt;
 
+use self::renegotiation::Renegotiation;
 use super::network::{NetEvent, Network, Received};
 use super::websocket::{
     RelayedPacket, ServerConnection, ServerEvent, SignalingSettings, Urgency, spawn_network,
@@ -74,6 +77,8 @@ impl MatchboxSettings {
 /// ```
 pub struct MatchboxNetwork {
     socket: WebRtcSocket,
+    /// Data channels that replace lost ones of `socket`.
+    renegotiation: Renegotiation,
     server: ServerConnection,
     clock: LabClock,
     slots: Vec<(u8, PeerId)>,
@@ -99,7 +104,7 @@ impl MatchboxNetwork {
         let url = settings.signaling.url.clone();
         let server = ServerConnection::open(settings.signaling, clock.clone());
         let (socket, message_loop) = WebRtcSocketBuilder::new(url)
-            .ice_server(settings.ice)
+            .ice_server(settings.ice.clone())
             .signaller_builder(server.signaller_builder())
             .add_channel(ChannelConfig::unreliable())
             .build();
@@ -113,6 +118,7 @@ impl MatchboxNetwork {
         }
         Self {
             socket,
+            renegotiation: Renegotiation::new(settings.ice),
             server,
             clock,
             slots: Vec::new(),
@@ -132,6 +138,7 @@ impl MatchboxNetwork {
             events.push(match event {
                 ServerEvent::IdAssigned(id) => {
                     self.joined = true;
+                    self.renegotiation.set_own_id(id);
                     NetEvent::IdAssigned(id)
                 }
                 ServerEvent::NoRelay => NetEvent::NoRelay,
@@ -209,13 +216,20 @@ impl Network for MatchboxNetwork {
         self.ask_clocks();
         // A closed socket has no more changes; the server's events have the reason.
         for (peer, state) in self.socket.try_update_peers().unwrap_or_default() {
-            events.push(match state {
-                PeerState::Connected => NetEvent::DirectOpened(peer),
-                PeerState::Disconnected => NetEvent::DirectClosed(peer),
-            });
+            match state {
+                PeerState::Connected => events.push(NetEvent::DirectOpened(peer)),
+                PeerState::Disconnected if self.renegotiation.is_open(peer) => {}
+                PeerState::Disconnected => events.push(NetEvent::DirectClosed(peer)),
+            }
         }
+        let now = self.clock.now();
+        while let Some((peer, signal)) = self.server.next_attempt_signal() {
+            self.renegotiation.take(now, peer, signal, &self.server);
+        }
+        self.renegotiation.poll_events(now, events);
         for &(_, peer) in &self.slots {
-            if let Some(pair) = self.socket.candidate_pair(peer) {
+            let socket = self.renegotiation.socket(peer);
+            if let Some(pair) = socket.unwrap_or(&mut self.socket).candidate_pair(peer) {
                 self.pairs.insert(peer, pair);
             }
         }
@@ -230,7 +244,9 @@ impl Network for MatchboxNetwork {
     ) -> Result<(), SendFailed> {
         match path {
             Path::Direct => self
-                .socket
+                .renegotiation
+                .socket(peer)
+                .unwrap_or(&mut self.socket)
                 .channel_mut(CHANNEL)
                 .try_send(datagram.to_vec().into(), peer)
                 .map_err(|_closed| SendFailed),
@@ -255,6 +271,10 @@ impl Network for MatchboxNetwork {
         while let Poll::Ready(Some((from, datagram))) = channel.poll_next_unpin(context) {
             self.direct.push_back((from, datagram, now));
         }
+        let direct = &mut self.direct;
+        self.renegotiation.poll_ready(context, |from, datagram| {
+            direct.push_back((from, datagram, now));
+        });
         let from_server = self.server.poll_ready(context).is_ready();
         if from_server || !self.direct.is_empty() {
             Poll::Ready(())
@@ -266,7 +286,8 @@ impl Network for MatchboxNetwork {
     fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
         let channel = self.socket.channel_mut(CHANNEL).receive();
         let taken = self.direct.drain(..);
-        let arrived = channel.into_iter().map(|(from, bytes)| (from, bytes, now));
+        let arrived = channel.into_iter().chain(self.renegotiation.receive());
+        let arrived = arrived.map(|(from, bytes)| (from, bytes, now));
         for (from, datagram, at) in taken.chain(arrived) {
             sink(Received {
                 path: Path::Direct,
@@ -299,11 +320,17 @@ impl Network for MatchboxNetwork {
         self.pairs.get(&peer).copied()
     }
 
+    fn renegotiate(&mut self, peer: PeerId) {
+        self.renegotiation
+            .begin(self.clock.now(), peer, &self.server);
+    }
+
     fn set_running(&mut self, running: bool) {
         self.server.set_running(running);
     }
 
     fn close(&mut self) {
+        self.renegotiation.close();
         self.socket.close();
         self.server.close();
     }

@@ -25,7 +25,7 @@ pub enum NetEvent {
     Roster(Roster),
     /// The server is a stock matchbox server: it signals, but it cannot relay.
     NoRelay,
-    /// The data channel to a peer opened.
+    /// The data channel to a peer opened: the first one, or one that replaces it.
     DirectOpened(PeerId),
     /// The data channel to a peer closed.
     DirectClosed(PeerId),
@@ -151,6 +151,11 @@ pub trait Network: Send + Sync + 'static {
 
     /// The ICE candidates of the data channel to `peer`, once known.
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair>;
+
+    /// Negotiates another data channel with `peer`, because nothing comes over the present one.
+    /// [`NetEvent::DirectOpened`] reports it when it is open, and from then on it is the direct path. Called
+    /// again, at growing intervals, as long as nothing comes.
+    fn renegotiate(&mut self, _peer: PeerId) {}
 
     /// Reports to the server whether a match runs: while it does, the slots of lost peers are kept.
     fn set_running(&mut self, _running: bool) {}

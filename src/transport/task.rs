@@ -250,8 +250,13 @@ impl NetTask {
     fn apply_event(&mut self, now: Duration, event: &NetEvent) {
         match *event {
             NetEvent::DirectOpened(id) => {
-                self.open.push(id);
-                self.with_link(id, |link| link.direct_opened(now));
+                if !self.open.contains(&id) {
+                    self.open.push(id);
+                }
+                if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+                    peer.closing = None;
+                    peer.link.direct_opened(now);
+                }
             }
             NetEvent::DirectClosed(id) => {
                 self.open.retain(|open| *open != id);
@@ -383,6 +388,9 @@ impl NetTask {
             peer.link.poll(now, &mut |sent| {
                 hand_over(shaper, network.as_mut(), now, id, sent)
             });
+            if peer.link.renegotiation_due(now) {
+                network.renegotiate(id);
+            }
             if peer.usable_at.is_none() && peer.link.usable() {
                 peer.usable_at = Some(now);
             }

@@ -21,10 +21,10 @@ use std::{
     time::Duration,
 };
 
-use bevy_matchbox::matchbox_socket::{PeerId, SignallerBuilder};
+use bevy_matchbox::matchbox_socket::{PeerId, PeerSignal, SignallerBuilder};
 
 pub use self::backend::spawn_network;
-pub(super) use self::queues::Shared;
+pub(super) use self::queues::{AttemptSignal, Shared};
 use rollback_lab_link::wire::{
     clock::ClockAnswer,
     relay::{MAX_FRAME_LEN, Notice, RelayFrameError, Roster, encode_forward},
@@ -284,6 +284,26 @@ impl ServerConnection {
     #[must_use]
     pub fn signaller_builder(&self) -> Arc<dyn SignallerBuilder> {
         Arc::new(LabSignallerBuilder::new(Arc::clone(&self.handle.shared)))
+    }
+
+    /// Queues a signal of attempt `number` to negotiate another data channel with `peer`; without one it
+    /// asks the peer to begin.
+    pub(super) fn send_attempt_signal(
+        &self,
+        peer: PeerId,
+        number: u32,
+        signal: Option<PeerSignal>,
+    ) {
+        let signal = AttemptSignal {
+            attempt: number,
+            signal,
+        };
+        self.handle.shared.queue_attempt_signal(peer, signal);
+    }
+
+    /// The next signal of such an attempt, if one came.
+    pub(super) fn next_attempt_signal(&self) -> Option<(PeerId, AttemptSignal)> {
+        self.handle.shared.next_attempt_signal()
     }
 
     /// The next thing that happened, if anything did.

@@ -10,12 +10,14 @@ use std::{
     time::Duration,
 };
 
-use bevy_matchbox::matchbox_socket::{PeerEvent, PeerId, PeerRequest};
+use bevy_matchbox::matchbox_socket::{PeerEvent, PeerId, PeerRequest, PeerSignal};
 use futures::{
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
     future::poll_fn,
     task::AtomicWaker,
 };
+
+use serde::{Deserialize, Serialize};
 
 use rollback_lab_link::wire::{
     clock::{ClockAnswer, ClockDatagram, MAX_CLOCK},
@@ -42,6 +44,10 @@ const MAX_SIGNALS_OUT: usize = 1_024;
 /// players.
 const MAX_IN: usize = 1_024;
 
+/// Signals of attempts to negotiate another data channel that may wait for the network task: it takes them
+/// within milliseconds, and a handshake has about 20.
+const MAX_ATTEMPT_SIGNALS: usize = 256;
+
 /// Outages that are counted one by one; of more the oldest is dropped.
 const MAX_OUTAGES: usize = 256;
 
@@ -51,6 +57,30 @@ pub(crate) enum OutFrame {
     Text(String),
     Binary(Vec<u8>),
     Close,
+}
+
+/// A signal of an attempt to negotiate another data channel with a peer, in the place of matchbox's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::transport) struct AttemptSignal {
+    /// Numbered from 1, by the peer that makes the offers.
+    pub(in crate::transport) attempt: u32,
+    /// `None` asks that peer to begin.
+    pub(in crate::transport) signal: Option<PeerSignal>,
+}
+
+/// matchbox's `PeerRequest` with such a signal.
+#[derive(Serialize)]
+enum AttemptRequest<'a> {
+    Signal {
+        receiver: PeerId,
+        data: &'a AttemptSignal,
+    },
+}
+
+/// matchbox's `PeerEvent` with such a signal.
+#[derive(Deserialize)]
+enum AttemptEvent {
+    Signal { sender: PeerId, data: AttemptSignal },
 }
 
 /// Everything that the game, the signaller and the websocket's task share.
@@ -67,6 +97,7 @@ struct Inner {
     events: VecDeque<ServerEvent>,
     relayed: VecDeque<RelayedPacket>,
     signals: VecDeque<String>,
+    attempt_signals: VecDeque<(PeerId, AttemptSignal)>,
     control: VecDeque<Vec<u8>>,
     game: VecDeque<Vec<u8>>,
     clocks: VecDeque<ClockOut>,
@@ -98,6 +129,7 @@ impl Default for Shared {
                 events: VecDeque::new(),
                 relayed: VecDeque::new(),
                 signals: VecDeque::new(),
+                attempt_signals: VecDeque::new(),
                 control: VecDeque::new(),
                 game: VecDeque::new(),
                 clocks: VecDeque::new(),
@@ -156,7 +188,7 @@ impl Shared {
     pub(super) fn poll_incoming(&self, context: &mut Context<'_>) -> Poll<()> {
         self.incoming.register(context.waker());
         let inner = self.lock();
-        if inner.events.is_empty() && inner.relayed.is_empty() {
+        if inner.events.is_empty() && inner.relayed.is_empty() && inner.attempt_signals.is_empty() {
             Poll::Pending
         } else {
             Poll::Ready(())
@@ -223,6 +255,16 @@ impl Shared {
 
     /// Queues a signal; without a connection it goes nowhere, as any lost signal would.
     pub(crate) fn queue_signal(&self, request: &PeerRequest) {
+        self.queue_text(request);
+    }
+
+    /// The same for a signal of an attempt.
+    pub(super) fn queue_attempt_signal(&self, receiver: PeerId, signal: AttemptSignal) {
+        let data = &signal;
+        self.queue_text(&AttemptRequest::Signal { receiver, data });
+    }
+
+    fn queue_text(&self, request: &impl Serialize) {
         let Ok(text) = serde_json::to_string(request) else {
             return;
         };
@@ -231,6 +273,10 @@ impl Shared {
             inner.signals.push_back(text);
             self.outgoing.wake();
         }
+    }
+
+    pub(super) fn next_attempt_signal(&self) -> Option<(PeerId, AttemptSignal)> {
+        self.lock().attempt_signals.pop_front()
     }
 
     // ---- the websocket's side ----
@@ -342,7 +388,15 @@ impl Shared {
     pub(super) fn on_text(&self, text: &str) -> TextSeen {
         let inner = &mut *self.lock();
         let Ok(event) = serde_json::from_str::<PeerEvent>(text) else {
-            inner.stats.unknown_text += 1;
+            match serde_json::from_str(text) {
+                Ok(AttemptEvent::Signal { sender, data })
+                    if inner.attempt_signals.len() < MAX_ATTEMPT_SIGNALS =>
+                {
+                    inner.attempt_signals.push_back((sender, data));
+                    self.incoming.wake();
+                }
+                _ => inner.stats.unknown_text += 1,
+            }
             return TextSeen::Other;
         };
         if let PeerEvent::IdAssigned(id) = &event {

@@ -80,6 +80,12 @@ pub(super) const ROWS: &[Row] = &[
         .during(&[Wait(3.0), NewAddress(A, 0.0)]).back_within_ms(NOTICED_MS).long(),
     Row::new("new-address-1s", "A changes from Wi-Fi to cellular, 1 s without a network")
         .during(&[Wait(3.0), NewAddress(A, 1.0)]).back_within_ms(BACK_MS),
+    Row::new("new-address-server-killed", "4 s after A has changed its address the server is killed")
+        .seconds(14).during(&[Wait(3.0), NewAddress(A, 1.0), Wait(4.0), Kill(S)])
+        .back_within_ms(BACK_MS),
+    Row::new("away-30s-server-killed", "5 s after an outage that outlasts ICE the server is killed")
+        .seconds(14).during(&[Wait(3.0), Away(&[A], 30.0), Wait(5.0), Kill(S)])
+        .back_within_ms(BACK_MS),
     Row::new("nat", "A is behind a NAT").nats(1).long(),
     Row::new("nat-forgets", "A's NAT forgets its UDP mappings").nats(1)
         .during(&[Wait(3.0), ForgetNat(A)]).back_within_ms(BACK_MS),

@@ -22,7 +22,11 @@ fn a_lost_direct_path_is_renegotiated_at_once_and_then_ever_less_often() {
         let at = renegotiations(&world, index, cut);
         assert!((250..400).contains(&at[0]), "{at:?}");
         let pauses: Vec<u128> = at.windows(2).map(|two| (two[1] - two[0]) / 500).collect();
-        assert_eq!(pauses, [6, 12, 24, 48, 60, 60], "3, 6, 12, 24, 30 s: {at:?}");
+        assert_eq!(
+            pauses,
+            [6, 12, 24, 48, 60, 60],
+            "3, 6, 12, 24, 30 s: {at:?}"
+        );
     }
 }
 
