@@ -69,7 +69,7 @@
 //!
 //! After the upgrade: its id (`IdAssigned`, text), then the *welcome*, which is the first binary
 //! frame: its slot, the room's nonce and all members. From then on text frames are matchbox's
-//! events (`NewPeer`, `PeerLeft`, `Signal`) and binary frames are relayed packets, the roster
+//! events (`NewPeer`, `PeerLeft`, `Signal`, whose `data` it passes on unread) and binary frames are relayed packets, the roster
 //! whenever it changes, the resume token, answers to probes, and notices (packets dropped and why, a peer
 //! gone, lost or back). Stock clients ignore
 //! binary frames. A slot is the smallest free number; slots do not move when others leave.

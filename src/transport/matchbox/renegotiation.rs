@@ -68,7 +68,7 @@ impl Renegotiation {
     pub(super) fn begin(&mut self, now: Duration, peer: PeerId, server: &ServerConnection) {
         let Some(own) = self.own else { return };
         let number = self.number(peer).saturating_add(1);
-        bevy::log::debug!("the data channel to {peer} is negotiated anew, attempt {number}");
+        bevy::log::info!("nothing comes from {peer} directly: attempt {number} to renegotiate");
         if own < peer {
             self.start(now, peer, number, server);
         } else {
@@ -182,6 +182,8 @@ impl Renegotiation {
             for (_, state) in changes.unwrap_or_default() {
                 if state == PeerState::Connected {
                     attempt.open = true;
+                    let number = attempt.number;
+                    bevy::log::info!("another data channel to {peer} is open, by attempt {number}");
                     events.push(NetEvent::DirectOpened(peer));
                     for older in self.attempts[..index].iter_mut() {
                         if older.peer == peer {

@@ -56,7 +56,6 @@ impl Link {
         }
         self.renegotiation.attempts += 1;
         self.renegotiation.began = awake;
-        self.stats.renegotiations += 1;
         true
     }
 

@@ -69,8 +69,6 @@ pub struct LinkStats {
     pub resent_inputs: u64,
     /// Game packets that no path took.
     pub unsent: u64,
-    /// How often a lost data channel was to be [negotiated anew](Link::renegotiation_due).
-    pub renegotiations: u64,
 }
 
 impl LinkStats {
