@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bevy::prelude::*;
@@ -186,6 +187,10 @@ impl Network for Tap {
 
     fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {
         self.inner.receive(now, sink);
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_ready(context)
     }
 
     fn candidate_pair(&self, peer: PeerId) -> Option<CandidatePair> {

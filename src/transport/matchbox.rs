@@ -1,6 +1,7 @@
 //! The network of a real lab session: matchbox data channels for the direct path, the lab server's
 //! websocket for the relay.
 
+mod message_loops;
 mod renegotiation;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,11 +14,10 @@ use bevy_matchbox::matchbox_socket::{
 };
 use futures::StreamExt;
 
+use self::message_loops::MessageLoops;
 use self::renegotiation::Renegotiation;
 use super::network::{NetEvent, Network, Received};
-use super::websocket::{
-    RelayedPacket, ServerConnection, ServerEvent, SignalingSettings, Urgency, spawn_network,
-};
+use super::websocket::{RelayedPacket, ServerConnection, ServerEvent, SignalingSettings, Urgency};
 use crate::clock::LabClock;
 use rollback_lab_link::link::SendFailed;
 use rollback_lab_link::wire::relay::Roster;
@@ -77,6 +77,7 @@ impl MatchboxSettings {
 /// ```
 pub struct MatchboxNetwork {
     socket: WebRtcSocket,
+    message_loops: MessageLoops,
     /// Data channels that replace lost ones of `socket`.
     renegotiation: Renegotiation,
     server: ServerConnection,
@@ -108,16 +109,11 @@ impl MatchboxNetwork {
             .signaller_builder(server.signaller_builder())
             .add_channel(ChannelConfig::unreliable())
             .build();
-        let message_loop = spawn_network(async move {
-            if let Err(error) = message_loop.await {
-                bevy::log::debug!("matchbox's message loop ended: {error}");
-            }
-        });
-        if let Err(error) = message_loop {
-            bevy::log::error!("direct paths are impossible: no thread for WebRTC: {error}");
-        }
+        let mut message_loops = MessageLoops::default();
+        message_loops.add(message_loop);
         Self {
             socket,
+            message_loops,
             renegotiation: Renegotiation::new(settings.ice),
             server,
             clock,
@@ -214,6 +210,7 @@ impl Network for MatchboxNetwork {
     fn poll_events(&mut self, events: &mut Vec<NetEvent>) {
         self.take_server_events(events);
         self.ask_clocks();
+        self.message_loops.poll_by_hand();
         // A closed socket has no more changes; the server's events have the reason.
         for (peer, state) in self.socket.try_update_peers().unwrap_or_default() {
             match state {
@@ -224,7 +221,8 @@ impl Network for MatchboxNetwork {
         }
         let now = self.clock.now();
         while let Some((peer, signal)) = self.server.next_attempt_signal() {
-            self.renegotiation.take(now, peer, signal, &self.server);
+            let (server, loops) = (&self.server, &mut self.message_loops);
+            self.renegotiation.take(now, peer, signal, server, loops);
         }
         self.renegotiation.poll_events(now, events);
         for &(_, peer) in &self.slots {
@@ -243,13 +241,13 @@ impl Network for MatchboxNetwork {
         datagram: &[u8],
     ) -> Result<(), SendFailed> {
         match path {
-            Path::Direct => self
-                .renegotiation
-                .socket(peer)
-                .unwrap_or(&mut self.socket)
-                .channel_mut(CHANNEL)
-                .try_send(datagram.to_vec().into(), peer)
-                .map_err(|_closed| SendFailed),
+            Path::Direct => {
+                let socket = self.renegotiation.socket(peer);
+                let channel = socket.unwrap_or(&mut self.socket).channel_mut(CHANNEL);
+                let sent = channel.try_send(datagram.to_vec().into(), peer);
+                self.message_loops.poll_by_hand();
+                sent.map_err(|_closed| SendFailed)
+            }
             Path::Relay => {
                 let slot = self.slot_of(peer).ok_or(SendFailed)?;
                 let urgency = match kind {
@@ -266,6 +264,7 @@ impl Network for MatchboxNetwork {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.message_loops.poll(context);
         let now = self.clock.now();
         let channel = self.socket.channel_mut(CHANNEL);
         while let Poll::Ready(Some((from, datagram))) = channel.poll_next_unpin(context) {
@@ -321,8 +320,9 @@ impl Network for MatchboxNetwork {
     }
 
     fn renegotiate(&mut self, peer: PeerId) {
+        let (server, loops) = (&self.server, &mut self.message_loops);
         self.renegotiation
-            .begin(self.clock.now(), peer, &self.server);
+            .begin(self.clock.now(), peer, server, loops);
     }
 
     fn set_running(&mut self, running: bool) {
@@ -330,8 +330,11 @@ impl Network for MatchboxNetwork {
     }
 
     fn close(&mut self) {
+        // What is queued leaves first, then the loops end with their sockets.
+        self.message_loops.flush();
         self.renegotiation.close();
         self.socket.close();
+        self.message_loops.flush();
         self.server.close();
     }
 }

@@ -120,7 +120,7 @@ pub struct Received<'a> {
 ///     fn close(&mut self) {}
 /// }
 /// ```
-pub trait Network: Send + Sync + 'static {
+pub trait Network: Send + 'static {
     /// Appends what happened since the last call.
     fn poll_events(&mut self, events: &mut Vec<NetEvent>);
 

@@ -19,8 +19,9 @@ use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 
 use super::CHANNEL;
+use super::message_loops::MessageLoops;
 use crate::transport::network::NetEvent;
-use crate::transport::websocket::{AttemptSignal, ServerConnection, spawn_network};
+use crate::transport::websocket::{AttemptSignal, ServerConnection};
 
 /// How long an attempt may take. Browsers end ICE checks after about 15 s.
 const OPENS_WITHIN: Duration = Duration::from_secs(15);
@@ -65,12 +66,18 @@ impl Renegotiation {
     }
 
     /// Negotiates another data channel with `peer`, or asks it to.
-    pub(super) fn begin(&mut self, now: Duration, peer: PeerId, server: &ServerConnection) {
+    pub(super) fn begin(
+        &mut self,
+        now: Duration,
+        peer: PeerId,
+        server: &ServerConnection,
+        loops: &mut MessageLoops,
+    ) {
         let Some(own) = self.own else { return };
         let number = self.number(peer).saturating_add(1);
         bevy::log::info!("nothing comes from {peer} directly: attempt {number} to renegotiate");
         if own < peer {
-            self.start(now, peer, number, server);
+            self.start(now, peer, number, server, loops);
         } else {
             server.send_attempt_signal(peer, number, None);
         }
@@ -83,6 +90,7 @@ impl Renegotiation {
         peer: PeerId,
         received: AttemptSignal,
         server: &ServerConnection,
+        loops: &mut MessageLoops,
     ) {
         let Some(own) = self.own else { return };
         let AttemptSignal { attempt, signal } = received;
@@ -96,7 +104,7 @@ impl Renegotiation {
             .get(&peer)
             .is_none_or(|&(_, at)| now >= at + APART);
         if begins && attempt > self.number(peer) && apart {
-            self.start(now, peer, attempt, server);
+            self.start(now, peer, attempt, server, loops);
         }
         let of = |known: &&Attempt| known.peer == peer && known.number == attempt;
         if let (Some(data), Some(known)) = (signal, self.attempts.iter().find(of)) {
@@ -110,7 +118,14 @@ impl Renegotiation {
         self.newest.get(&peer).map_or(0, |&(number, _)| number)
     }
 
-    fn start(&mut self, now: Duration, peer: PeerId, number: u32, server: &ServerConnection) {
+    fn start(
+        &mut self,
+        now: Duration,
+        peer: PeerId,
+        number: u32,
+        server: &ServerConnection,
+        loops: &mut MessageLoops,
+    ) {
         let Some(own) = self.own else { return };
         self.newest.insert(peer, (number, now));
         // An attempt that has not opened gives way.
@@ -134,15 +149,7 @@ impl Renegotiation {
             .signaller_builder(Arc::new(signaller))
             .add_channel(ChannelConfig::unreliable())
             .build();
-        let spawned = spawn_network(async move {
-            if let Err(error) = message_loop.await {
-                bevy::log::debug!("the message loop of a renegotiated channel ended: {error}");
-            }
-        });
-        if let Err(error) = spawned {
-            bevy::log::error!("no thread to negotiate the data channel to {peer} anew: {error}");
-            return;
-        }
+        loops.add(message_loop);
         self.attempts.push(Attempt {
             peer,
             number,
