@@ -27,6 +27,7 @@ mod evidence;
 mod flow;
 mod game_ticks;
 mod peer_clock;
+mod peer_pauses;
 mod receive;
 mod renegotiation;
 mod send;
@@ -45,6 +46,7 @@ use comparison::BothPaths;
 use dedupe::Dedupe;
 use flow::Flow;
 use game_ticks::GameTicks;
+use peer_pauses::PeerPauses;
 use renegotiation::Renegotiation;
 
 /// Largest payload of a data packet, in bytes.
@@ -266,6 +268,7 @@ pub struct Link {
     buffer: [u8; MAX_DATAGRAM],
 
     peer: PeerView,
+    peer_pauses: PeerPauses,
     /// Per path: newest `sent` received, and when.
     stamps: [Option<(u32, Duration)>; 2],
     /// Per path: the last of our own stamps that gave a round-trip sample.
@@ -332,6 +335,7 @@ impl Link {
                 epoch: IDLE_EPOCH,
                 ..PeerView::default()
             },
+            peer_pauses: PeerPauses::default(),
             stamps: [None; 2],
             sampled: [None; 2],
             direct_clock: Duration::ZERO,

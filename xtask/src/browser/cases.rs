@@ -50,6 +50,14 @@ pub(super) const CASES: &[Case] = &[
         play: matches::direct_path_cut,
     },
     Case {
+        name: "data-channel-lost",
+        play: matches::data_channel_lost,
+    },
+    Case {
+        name: "reloaded-page",
+        play: matches::reloaded_page,
+    },
+    Case {
         name: "hidden-tab",
         play: matches::hidden_tab,
     },
@@ -113,9 +121,8 @@ const MATCH: Duration = Duration::from_secs(120);
 const START: Duration = Duration::from_secs(60);
 /// How long a tab is hidden.
 const HIDDEN: Duration = Duration::from_secs(5);
-/// How long a tab is suspended. One of three seconds was taken for gone in 2 of 12 runs, for a
-/// reason not found yet.
-const SUSPENDED: Duration = Duration::from_secs(2);
+/// How long a tab is suspended.
+const SUSPENDED: Duration = Duration::from_secs(3);
 
 /// A native file beside the page, for pages to watch.
 pub(super) const WATCHED: &str = "match.json";

@@ -51,7 +51,8 @@ impl Link {
         }
     }
 
-    /// Direct silence that makes the path suspect, `S`: three intervals, at least 34 ms.
+    /// Direct silence that makes the path suspect, `S`: three intervals, at least 34 ms. Up to six where
+    /// the peer itself pauses: a quarter more than its longest pause of the last seconds.
     ///
     /// Two and a quarter where three overdraw the prediction window and that may not (over a grid of
     /// delays, losing the direct path begins to stall an interval below a margin of zero): the packet
@@ -59,7 +60,8 @@ impl Link {
     /// suspicion would only cost relay traffic. It is silence only on a link that is measured and
     /// steady: with jitter a healthy packet misses its poll as often.
     fn silence_limit(&self) -> Duration {
-        let (calm, quick) = (self.calm_limit(), self.interval() * 9 / 4);
+        let quick = self.interval() * 9 / 4;
+        let calm = self.patient_limit();
         let near = self.interval().as_secs_f64() * -1e3;
         let above = |limit, bound| self.margin_ms_at(limit).is_some_and(|ms| ms >= bound);
         let direct = &self.paths[Path::Direct.index()];
@@ -239,7 +241,7 @@ impl Link {
             judging_relay: together.is_some(),
             silence: self.silence(Path::Direct, awake),
             silence_limit: limit,
-            slack: if limit == self.calm_limit() {
+            slack: if limit == self.patient_limit() {
                 tolerance(interval)
             } else {
                 Duration::ZERO
@@ -373,6 +375,12 @@ impl Link {
         self.relay_echoes()
             && self.paths[1].received.quality(start, awake, gap).covered
             && self.silence(Path::Relay, awake) < gap
+    }
+
+    /// The silence limit, with patience for a peer that pauses.
+    fn patient_limit(&self) -> Duration {
+        let pause = self.peer_pauses.longest(self.latest) * 5 / 4;
+        self.calm_limit().max(pause.min(self.interval() * 6))
     }
 
     /// The silence limit of three intervals.

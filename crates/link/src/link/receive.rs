@@ -164,6 +164,7 @@ impl Link {
 
         if path == Path::Direct {
             self.relay_alone = 0;
+            self.peer_pauses.record(now, header, sent_at);
             self.direct_clock = self.direct_clock.max(sent_at);
         }
         if !self.peer.received || seq_diff32(header.sent, wrap_micros(self.peer.clock)) >= 0 {

@@ -266,3 +266,26 @@ fn the_newest_input_is_sent_again_when_the_path_becomes_suspect() {
         "{degraded:?}"
     );
 }
+
+#[test]
+fn a_page_that_is_blocked_several_times_a_second_is_not_suspect_at_every_block() {
+    for block in [45, 58, 66] {
+        let setup = Setup {
+            input_delay: 2,
+            ..Setup::default()
+        };
+        let mut world = World::playing(setup, 3 * SECOND);
+        let before = world.both_paths();
+        for number in 0..100 {
+            world.suspend(number % 2, block * MS);
+            world.run_for(300 * MS);
+        }
+        let both = world.both_paths() - before;
+        assert_eq!(world.failovers(), 0, "{block} ms");
+        // Of 30 s.
+        assert!(
+            both * 20 <= 30 * SECOND,
+            "{block} ms: both paths for {both:?}"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! Test cases whose match must go on: a page and a native peer, a lost path, hidden tabs.
 
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -73,6 +73,95 @@ pub(super) fn direct_path_cut(setup: &Setup<'_>) -> Result<(), String> {
         )?;
     }
     Ok(())
+}
+
+/// Keeps the page's peer connections and websockets, and takes its server away on demand.
+const NETWORK: &str = "\
+window.peers = [];
+window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...settings) { super(...settings); window.peers.push(this); }
+};
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(url, protocols) {
+    super(window.offline ? 'ws://127.0.0.1:1' : url, protocols);
+    window.sockets.push(this);
+  }
+};";
+/// From the loss of a data channel to the loss of the server: another one is open by then.
+const RENEGOTIATED: Duration = Duration::from_secs(4);
+
+/// The data channel ends in the middle, and another one is negotiated; then both pages lose the server.
+pub(super) fn data_channel_lost(setup: &Setup<'_>) -> Result<(), String> {
+    let link = setup.link("", "channel", "&bot=1&frames=900");
+    let pages = [setup.browser()?, setup.browser()?];
+    for page in &pages {
+        page.prepare(NETWORK)?;
+        page.open(&link)?;
+    }
+    for page in &pages {
+        wait(page, PLAYING, START)?;
+    }
+    pages[0].run("window.peers[0].close()")?;
+    thread::sleep(RENEGOTIATED);
+    for page in &pages {
+        page.run("window.offline = true; window.sockets.forEach(socket => socket.close())")?;
+    }
+    let documents = [
+        setup.finish(&pages[0], "first")?,
+        setup.finish(&pages[1], "second")?,
+    ];
+    agree(900, [&documents[0], &documents[1]])?;
+    for page in &pages {
+        let peers = page.run("return window.peers.length")?;
+        println!("  {peers} peer connections");
+        holds(
+            "another data channel was negotiated",
+            peers.as_u64() >= Some(2),
+        )?;
+    }
+    for document in &documents {
+        same(
+            "quality.p2pFallbackTriggered",
+            &document["quality"]["p2pFallbackTriggered"],
+            &true.into(),
+        )?;
+        let longest = document["frames"]["stalls"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let longest = longest.filter_map(|stall| stall["ticks"].as_u64()).max();
+        println!("  the longest stall has {longest:?} ticks");
+        holds(
+            "no stall of a second",
+            longest.is_none_or(|ticks| ticks < 60),
+        )?;
+    }
+    Ok(())
+}
+
+/// A page is reloaded while it waits: it finds its slot again, and the room has no ghost.
+pub(super) fn reloaded_page(setup: &Setup<'_>) -> Result<(), String> {
+    let first = setup.page("reloaded", "&frames=300&players=2")?;
+    // The server has let it in, and it waits for the other one.
+    let waits = "sessionStorage.length > 0 && window.seen.sessions.length > 0";
+    first.until(waits, START)?;
+    for _ in 0..3 {
+        first.run("setTimeout(() => location.reload())")?;
+        thread::sleep(Duration::from_secs(2));
+        first.until(waits, START)?;
+    }
+    let second = setup.page("reloaded", "&frames=300&players=2")?;
+    let documents = [
+        setup.finish(&first, "reloaded")?,
+        setup.finish(&second, "second")?,
+    ];
+    agree(300, [&documents[0], &documents[1]])?;
+    same(
+        "localPlayerId of the reloaded page",
+        &documents[0]["session"]["localPlayerId"],
+        &0.into(),
+    )
 }
 
 /// A tab is hidden for five seconds: the match goes on, both files record it, the route stays.
