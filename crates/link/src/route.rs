@@ -10,7 +10,7 @@
 //! | connecting | direct | the data channel opened |
 //! | connecting | provisional | it is not open after 3 s, and the relay works |
 //! | provisional | relay | it is not open after 30 s more |
-//! | direct | suspect | three packet intervals of silence (at least 34 ms), an overdue acknowledgement, a refused packet, or the peer suspects it |
+//! | direct | suspect | three packet intervals of silence (at least 34 ms; up to six from a peer that itself pauses), an overdue acknowledgement, a refused packet, or the peer suspects it |
 //! | suspect | direct | 90 % of the packets of 500 ms on time, no two lost in a row, for both peers; at once when packets come again after a silence and none is missing |
 //! | direct, suspect | relay | *dead*: 250 ms of silence while 8 ticks arrived by relay alone; *lossy*: the relay loses clearly less and both paths were in use for 2 s; *congested*: a queue of 50 ms for 3 s; the channel closed; the peer failed over |
 //! | relay | survival | 250 ms without anything over the relay: both paths are used |

@@ -42,6 +42,10 @@ pub(super) const CASES: &[Case] = &[
         play: page::two_pages,
     },
     Case {
+        name: "round-trip",
+        play: matches::round_trip,
+    },
+    Case {
         name: "page-and-native",
         play: matches::page_and_native,
     },

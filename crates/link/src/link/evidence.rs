@@ -14,6 +14,9 @@ use crate::{
     wire::{Header, Path},
 };
 
+/// Most intervals that are granted to a peer that pauses now and then: 100 ms at 60 Hz. A page whose
+/// thread draws in software pauses for 45 to 60 ms, several times a second.
+const PATIENCE: u32 = 6;
 /// Smallest silence that makes a path suspect at a healthy margin: two frames at 60 Hz. Below it a
 /// busy scheduler looks like a broken path.
 const SILENCE_MIN: Duration = Duration::from_millis(34);
@@ -52,7 +55,7 @@ impl Link {
     }
 
     /// Direct silence that makes the path suspect, `S`: three intervals, at least 34 ms. Up to six where
-    /// the peer itself pauses: a quarter more than its longest pause of the last seconds.
+    /// the peer itself pauses: twice its longest pause of the last seconds.
     ///
     /// Two and a quarter where three overdraw the prediction window and that may not (over a grid of
     /// delays, losing the direct path begins to stall an interval below a margin of zero): the packet
@@ -338,7 +341,10 @@ impl Link {
             Some(srtt) => srtt + (rtt.variation * 4).max(interval) + interval * 2,
             None => EXCHANGE_GRACE,
         };
-        awake + self.hidden_grace()
+        // It acknowledges nothing while it pauses.
+        let pause = self.peer_pauses.longest(self.latest);
+        let pause = pause.min(interval * PATIENCE).saturating_sub(interval * 2);
+        awake + pause + self.hidden_grace()
     }
 
     /// Quality of the direct path in both directions over the recovery stretch.
@@ -379,8 +385,8 @@ impl Link {
 
     /// The silence limit, with patience for a peer that pauses.
     fn patient_limit(&self) -> Duration {
-        let pause = self.peer_pauses.longest(self.latest) * 5 / 4;
-        self.calm_limit().max(pause.min(self.interval() * 6))
+        let pause = self.peer_pauses.longest(self.latest) * 2;
+        self.calm_limit().max(pause.min(self.interval() * PATIENCE))
     }
 
     /// The silence limit of three intervals.

@@ -75,6 +75,39 @@ pub(super) fn direct_path_cut(setup: &Setup<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// A page that has next to nothing to draw.
+const SMALL: &str = "--window-size=160,120";
+/// What a page may add to the round trips of loopback: its thread stamps packets between its other work.
+const PAGE_ADDS_MS: f64 = 3.0;
+/// Loopback itself, with two browsers on two cores.
+const LOOPBACK_MS: f64 = 1.0;
+
+/// Two pages that are nearly idle measure the network, not themselves.
+pub(super) fn round_trip(setup: &Setup<'_>) -> Result<(), String> {
+    let link = setup.link("", "round-trip", "&bot=1&frames=600");
+    let open = || {
+        let browser = setup.driver.browser_with(setup.out, &[SMALL])?;
+        browser.prepare(WATCH)?;
+        browser.open(&link)?;
+        Ok::<_, String>(browser)
+    };
+    let (first, second) = (open()?, open()?);
+    let documents = [
+        setup.finish(&first, "first")?,
+        setup.finish(&second, "second")?,
+    ];
+    agree(600, [&documents[0], &documents[1]])?;
+    stayed_direct(&[&documents[0], &documents[1]])?;
+    for document in &documents {
+        let median = document["latency"]["medianMs"].as_f64();
+        holds(
+            &format!("the median round trip of {median:?} ms is the network's"),
+            median.is_some_and(|ms| ms <= LOOPBACK_MS + PAGE_ADDS_MS),
+        )?;
+    }
+    Ok(())
+}
+
 /// Keeps the page's peer connections and websockets, and takes its server away on demand.
 const NETWORK: &str = "\
 window.peers = [];
