@@ -68,7 +68,8 @@ impl Link {
         let near = self.interval().as_secs_f64() * -1e3;
         let above = |limit, bound| self.margin_ms_at(limit).is_some_and(|ms| ms >= bound);
         let direct = &self.paths[Path::Direct.index()];
-        let steady = direct.rtt.samples >= STEADY_SAMPLES
+        let steady = calm == self.calm_limit()
+            && direct.rtt.samples >= STEADY_SAMPLES
             && direct.delay.jitter() * STEADY_JITTER <= self.interval();
         if !self.peer.hidden && quick < calm && steady && !above(calm, 0.0) && above(quick, near) {
             quick
