@@ -109,7 +109,7 @@ impl MatchboxNetwork {
             .signaller_builder(server.signaller_builder())
             .add_channel(ChannelConfig::unreliable())
             .build();
-        let mut message_loops = MessageLoops::default();
+        let mut message_loops = MessageLoops::new();
         message_loops.add(message_loop);
         Self {
             socket,

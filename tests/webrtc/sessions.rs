@@ -147,6 +147,37 @@ fn three_episodes_follow_each_other_in_one_session() {
     assert_eq!(outcomes[0].sessions[0].episodes.len(), 3);
 }
 
+/// The network task of a peer answers while its game stands still.
+#[test]
+fn a_game_that_stands_still_for_400_ms_and_3_s_is_no_fault_of_its_path() {
+    let server = server();
+    let config = config(&server.url()).frame_limit(480);
+    let stands_still = RealPeer {
+        hitches: vec![
+            (60, Duration::from_millis(400)),
+            (240, Duration::from_secs(3)),
+        ],
+        ..RealPeer::default()
+    };
+    let outcomes = play_real(&config, vec![RealPeer::default(), stands_still]);
+    server.shutdown();
+    for file in agreed(&outcomes, 1).concat() {
+        let quality = &file.quality;
+        assert_eq!(quality.p2p_fallback_triggered, Some(false));
+        assert_eq!(file.connection.route_type, Some(Via::Direct));
+        // Of 11.4 s.
+        let both = quality.both_paths_ms.unwrap();
+        assert!(
+            both <= 570.0 || disturbed(&outcomes),
+            "{both} ms on both paths"
+        );
+    }
+    let stalls = &outcomes[0].episodes[0].frames.stalls;
+    let longest = stalls.iter().max_by_key(|stall| stall.ticks).unwrap();
+    assert!(longest.ticks > 120, "it waited: {longest:?}");
+    assert_eq!(longest.cause, Cause::PeerStall);
+}
+
 #[test]
 fn a_player_who_quits_is_reported_within_5_seconds() {
     let server = server();

@@ -1,6 +1,6 @@
 //! Lab sessions over real WebRTC on loopback. Each peer is an app on its own thread, which updates
-//! at the frame rate of the match by the wall clock; a wrapper around its network counts what it
-//! sends.
+//! at the frame rate of the match by the wall clock, beside its network task; a wrapper around its
+//! network counts what it sends.
 //!
 //! This is the one module whose loops sleep. ICE, DTLS and SCTP run on matchbox's threads by timers
 //! of their own, so virtual time cannot drive them: an app that updated without sleeping would play
@@ -10,6 +10,7 @@ use rollback_lab_record::{RouteCause, RouteState};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub struct RealPeer {
     pub cut_between: Option<(i32, [usize; 2])>,
     /// The episode and the frame in which the simulation ends the episode, with the reason "goal".
     pub goal: Option<(u32, i32)>,
+    /// The game stands still for so long at these frames of episode 0, in order.
+    pub hitches: Vec<(i32, Duration)>,
     /// Exits the app at this frame of episode 0.
     pub quit_at: Option<i32>,
     /// Stops updating at this frame of episode 0 without a leave message, as a killed process does.
@@ -123,7 +126,7 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pauses: &PauseMeter) -> Out
         counts: counts.clone(),
     };
     let link = link_settings(&config);
-    let net = LabNet::new(network, clock.clone(), link, &Conditions::default(), seed);
+    let net = LabNet::spawn(network, clock.clone(), link, &Conditions::default(), seed);
     let mut app = App::new();
     app.insert_resource(clock)
         .insert_resource(net)
@@ -132,7 +135,7 @@ fn run(config: LabConfig, peer: RealPeer, seed: u64, pauses: &PauseMeter) -> Out
         .insert_resource(Actions(peer));
     add_game(&mut app, config, seed);
     app.add_systems(GgrsSchedule, score)
-        .add_systems(Update, (cut_direct, cut_between, quit));
+        .add_systems(Update, (cut_direct, cut_between, hitch, quit));
     app.finish();
     app.cleanup();
 
@@ -282,6 +285,21 @@ fn cut_between(
     }
 }
 
+fn hitch(
+    mut actions: ResMut<Actions>,
+    episode: Res<Episode>,
+    phase: Res<State<SessionPhase>>,
+    frame: Res<RollbackFrameCount>,
+) {
+    let Some(&(at, span)) = actions.0.hitches.first() else {
+        return;
+    };
+    if reached(Some(at), &episode, &phase, &frame) {
+        actions.0.hitches.remove(0);
+        thread::sleep(span);
+    }
+}
+
 fn quit(
     actions: Res<Actions>,
     episode: Res<Episode>,
@@ -349,6 +367,10 @@ impl Network for CountingNetwork {
             return Ok(());
         }
         self.inner.send(path, peer, kind, datagram)
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_ready(context)
     }
 
     fn receive(&mut self, now: Duration, sink: &mut dyn FnMut(Received<'_>)) {

@@ -20,7 +20,6 @@ mod native {
 
     use super::{Context, MessageLoopFuture};
 
-    #[derive(Default)]
     pub(in super::super) struct MessageLoops {
         loops: Vec<MessageLoopFuture>,
         /// A task polls them: it is woken when there is something to do.
@@ -28,6 +27,13 @@ mod native {
     }
 
     impl MessageLoops {
+        pub(in super::super) const fn new() -> Self {
+            Self {
+                loops: Vec::new(),
+                driven: false,
+            }
+        }
+
         pub(in super::super) fn add(&mut self, message_loop: MessageLoopFuture) {
             self.loops.push(message_loop);
         }
@@ -80,10 +86,13 @@ mod page {
     use super::{Context, MessageLoopFuture};
     use crate::transport::websocket::spawn_network;
 
-    #[derive(Default)]
     pub(in super::super) struct MessageLoops;
 
     impl MessageLoops {
+        pub(in super::super) const fn new() -> Self {
+            Self
+        }
+
         pub(in super::super) fn add(&mut self, message_loop: MessageLoopFuture) {
             let spawned = spawn_network(async move {
                 if let Err(error) = message_loop.await {

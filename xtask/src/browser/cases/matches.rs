@@ -77,10 +77,9 @@ pub(super) fn direct_path_cut(setup: &Setup<'_>) -> Result<(), String> {
 
 /// A page that has next to nothing to draw.
 const SMALL: &str = "--window-size=160,120";
-/// What a page may add to the round trips of loopback: its thread stamps packets between its other work.
-const PAGE_ADDS_MS: f64 = 3.0;
-/// Loopback itself, with two browsers on two cores.
-const LOOPBACK_MS: f64 = 1.0;
+/// The largest median round trip over loopback: half a frame, which it exceeded when the game's frames
+/// drove the links. On an idle machine two such pages measure 3 ms.
+const ROUND_TRIP_MS: f64 = 8.0;
 
 /// Two pages that are nearly idle measure the network, not themselves.
 pub(super) fn round_trip(setup: &Setup<'_>) -> Result<(), String> {
@@ -102,7 +101,7 @@ pub(super) fn round_trip(setup: &Setup<'_>) -> Result<(), String> {
         let median = document["latency"]["medianMs"].as_f64();
         holds(
             &format!("the median round trip of {median:?} ms is the network's"),
-            median.is_some_and(|ms| ms <= LOOPBACK_MS + PAGE_ADDS_MS),
+            median.is_some_and(|ms| ms <= ROUND_TRIP_MS),
         )?;
     }
     Ok(())
