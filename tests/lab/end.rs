@@ -69,6 +69,35 @@ fn score_at_200(frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
 }
 
 #[test]
+fn a_peer_that_is_there_and_does_not_reach_the_end_is_named_after_45_seconds() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, || config().episodes(2));
+    until_frame(&mut peers, 299);
+    let [mut one, other]: [LabPeer; 2] = peers.try_into().ok().unwrap();
+    // The game of the other one stands still; its network task answers.
+    let net = other.app.world().resource::<LabNet>().clone();
+    let mut failed_after = None;
+    for update in 0..seconds(60) {
+        other.clock.advance(frame(60));
+        net.run_network();
+        one.step(frame(60));
+        if one.phase() == SessionPhase::Failed {
+            failed_after = Some(update / 60);
+            break;
+        }
+    }
+    assert_eq!(failed_after, Some(45));
+    let Some(SessionError::NoAnswer { waited, .. }) = failure(&one) else {
+        panic!("{:?}", failure(&one));
+    };
+    assert_eq!(waited.as_secs(), 45);
+    let [episode] = &one.episodes()[..] else {
+        panic!("the file of the episode");
+    };
+    assert_eq!(episode.sync.status, SyncStatus::ConfirmedOnly);
+}
+
+#[test]
 fn an_end_on_one_peer_only_is_a_desync_and_both_sessions_fail() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = pair(&network, || config().episodes(2));

@@ -57,7 +57,7 @@
 //! |---|---|
 //! | `/<room>?players=N` | websocket: one room for N peers, all of whom name the same N (1 to 64) |
 //! | `/<room>` | websocket: one room for up to 64 peers |
-//! | `/<room>?next=N` | websocket: rooms of N peers, filled in the order of arrival, as in `matchbox_server` |
+//! | `/<room>?next=N` | websocket: rooms of N peers, filled in the order of arrival, as in `matchbox_server`; of this crate's peers a full group that loses a member before its match is filled again |
 //! | `/healthz` | `ok` |
 //! | `/metrics` | counters for Prometheus, in the `OpenMetrics` text format |
 //! | anything else that does not ask for a websocket | a file of [`ServerSettings::page`], if one is set |

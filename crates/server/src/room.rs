@@ -436,6 +436,12 @@ impl RoomState {
             .any(|occupant| occupant.lab && !occupant.running && !occupant.activity.since(since))
     }
 
+    /// Whether its members wait for a match: all are peers of the lab, and no match runs. Of other clients
+    /// that is not known.
+    pub(crate) fn gathers(&self) -> bool {
+        (self.members.values()).all(|occupant| occupant.lab && !occupant.running)
+    }
+
     /// Keeps the slots of a match that began on a server that this one does not remember.
     pub(crate) fn restore_until(&mut self, until: Instant) {
         self.restored_until = Some(until);

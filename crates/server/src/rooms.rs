@@ -3,7 +3,6 @@
 //! Locks are taken in this order: shard, nonces, room.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,8 +49,32 @@ pub(crate) struct RoomSettings<'a> {
     pub grace: Duration,
 }
 
-/// Rooms that can be joined. A full group of `?next=N` is taken out; its members keep it alive.
-type Shard = HashMap<RoomKey, Arc<Room>>;
+/// Rooms that can be joined: one by a name, and of `?next=N` possibly several groups, of which the first is
+/// filled. A full group is taken out; its members keep it alive.
+#[derive(Default)]
+struct Shard(HashMap<RoomKey, Vec<Arc<Room>>>);
+
+impl Shard {
+    fn get(&self, key: &RoomKey) -> Option<&Arc<Room>> {
+        self.0.get(key)?.first()
+    }
+
+    fn insert(&mut self, key: &RoomKey, room: &Arc<Room>) {
+        let rooms = self.0.entry(key.clone()).or_default();
+        if !rooms.iter().any(|known| Arc::ptr_eq(known, room)) {
+            rooms.push(Arc::clone(room));
+        }
+    }
+
+    fn remove(&mut self, key: &RoomKey, room: &Arc<Room>) {
+        if let Some(rooms) = self.0.get_mut(key) {
+            rooms.retain(|known| !Arc::ptr_eq(known, room));
+            if rooms.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+}
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct RoomKey {
@@ -128,17 +151,18 @@ impl Rooms {
         newcomer: &Newcomer,
     ) -> Result<(Arc<Room>, u8), Refusal> {
         let mut shard = self.shard(key);
-        let room = match shard.entry(key.clone()) {
-            Entry::Occupied(entry) => Arc::clone(entry.get()),
-            Entry::Vacant(entry) => {
+        let room = match shard.get(key) {
+            Some(room) => Arc::clone(room),
+            None => {
                 let room = self.open(request, random_bytes())?;
-                Arc::clone(entry.insert(room))
+                shard.insert(key, &room);
+                room
             }
         };
         let mut state = self.visit(&room);
         let slot = state.admit(request, newcomer, Instant::now())?;
         if key.next.is_some_and(|n| state.len() == usize::from(n)) {
-            shard.remove(key);
+            shard.remove(key, &room);
         }
         drop(state);
         Ok((room, slot))
@@ -197,17 +221,15 @@ impl Rooms {
         let room = match known {
             Some(room) => room,
             // The others of this peer are in the new room, or will come to it.
-            None if !claims.running && shard.contains_key(key) => return Err(Refusal::RoomEnded),
+            None if !claims.running && shard.get(key).is_some() => return Err(Refusal::RoomEnded),
             None => {
                 let room = self.open(request, claims.nonce)?;
                 if claims.running {
                     room.lock().restore_until(now + self.grace);
                 }
                 // The group of a match is full: it is not joined by name.
-                if !(claims.running && key.next.is_some()) {
-                    shard
-                        .entry(key.clone())
-                        .or_insert_with(|| Arc::clone(&room));
+                if !(claims.running && key.next.is_some()) && shard.get(key).is_none() {
+                    shard.insert(key, &room);
                 }
                 room
             }
@@ -271,23 +293,21 @@ impl Rooms {
         let nonce = state.nonce();
         let stale = state.remove(member.slot, Instant::now(), leave_notices);
         state.send_roster(None);
-        let empty = state.len() == 0;
+        let members = state.len();
+        let gathers = state.gathers();
         drop(state);
         if stale > 0 {
             self.metrics.dropped(DropReason::Stale, stale);
         }
         self.release_peer();
-        if empty {
+        if members == 0 {
             self.rooms.fetch_sub(1, Ordering::Relaxed);
             self.metrics.rooms.dec();
             self.nonces().remove(&nonce);
-            // A full group has been taken out before, and its key may be another group's by now.
-            if shard
-                .get(&member.key)
-                .is_some_and(|room| Arc::ptr_eq(room, &member.room))
-            {
-                shard.remove(&member.key);
-            }
+            shard.remove(&member.key, &member.room);
+        } else if gathers && member.key.next.is_some() {
+            // A group that was full wants another member before its match begins.
+            shard.insert(&member.key, &member.room);
         }
     }
 

@@ -23,6 +23,9 @@ use rollback_lab_link::wire::{ByeReason, ControlMessage};
 /// two matches of 3,000 stayed unverified on paths that lose a quarter in bursts of eight packets,
 /// for little is sent then, and eight packets are seconds.
 pub(super) const END_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer that is there may take to reach the end, until the session fails: as long as one that is
+/// silent.
+const ENDING_MAX: Duration = Duration::from_secs(45);
 /// The digest in the `ended` message of a peer that computes none.
 const NO_DIGEST: u64 = 0;
 /// Reason of an episode whose ggrs session the game removed.
@@ -149,17 +152,22 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             );
             self.ended_sent = true;
         }
-        let all_ended = self.room.remotes().all(|player_slot| {
-            self.room.is_gone(player_slot.peer)
-                || self
-                    .ended
-                    .iter()
-                    .any(|e| e.peer == player_slot.peer && e.epoch == epoch)
-        });
+        let missing = self
+            .room
+            .remotes()
+            .find(|player_slot| {
+                !self.room.is_gone(player_slot.peer)
+                    && !self
+                        .ended
+                        .iter()
+                        .any(|e| e.peer == player_slot.peer && e.epoch == epoch)
+            })
+            .map(|player_slot| player_slot.handle);
+        let waited = now.saturating_sub(self.since);
         let impatient = self
             .quit_at
             .is_some_and(|at| now.saturating_sub(at) >= QUIT_MAX);
-        if self.ended_sent && (all_ended || impatient) {
+        if self.ended_sent && (missing.is_none() || impatient) {
             self.finalize(world);
             self.close_episode(world, net, now);
             if let Some(frame) = self.desync.take() {
@@ -173,7 +181,11 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             }
             // Whether a player is missing matters only if another episode follows.
             self.enter(world, SessionPhase::Between, now);
-        } else if self.stop.is_some() && now.saturating_sub(self.since) >= END_REPORT_TIMEOUT {
+        } else if let Some(player) = missing.filter(|_| waited >= ENDING_MAX) {
+            self.finalize(world);
+            self.close_episode(world, net, now);
+            self.fail(world, net, now, SessionError::NoAnswer { player, waited });
+        } else if self.stop.is_some() && waited >= END_REPORT_TIMEOUT {
             warn!(
                 "episode {}: not every peer reported its end; its file says so",
                 self.number

@@ -234,14 +234,22 @@ pub(super) fn fallback_is_explained(document: &EpisodeDocument, found: &mut Find
         .peers
         .iter()
         .any(|peer| peer.started_on_relay == Some(true));
+    // A route that is suspect from before the episode until after it does not change in between.
+    let frames = &document.timeline.frame_at_us.deltas;
+    let duration_ms = frames.iter().copied().fold(0, u64::saturating_add) as f64 / 1e3;
+    let throughout = quality.route_changes.is_empty()
+        && inputs.sent_via_relay == Some(0)
+        && quality
+            .both_paths_ms
+            .is_some_and(|ms| ms >= duration_ms * 0.9);
     let policy = document.session.route_policy;
     let wanted = policy.is_some_and(RoutePolicy::prefers_relay);
     found.holds(
         7,
         "inputs.sentViaRelay + sentViaBoth",
         relayed,
-        relayed == 0 || suspected || began || wanted,
-        "0 unless routeChanges lists a suspect",
+        relayed == 0 || suspected || began || wanted || throughout,
+        "0 unless routeChanges lists a suspect, or bothPathsMs covers the episode",
     );
 }
 

@@ -182,7 +182,7 @@ fn rooms_and_peers_are_bounded_and_released() {
     assert_eq!(rooms.peers.load(Ordering::Relaxed), 0);
     assert_eq!(rooms.metrics.rooms.get(), 0);
     assert_eq!(rooms.metrics.peers.get(), 0);
-    let left: usize = rooms.shards.iter().map(|s| s.lock().unwrap().len()).sum();
+    let left: usize = rooms.shards.iter().map(|s| s.lock().unwrap().0.len()).sum();
     assert_eq!(left, 0, "an empty room is removed");
 }
 

@@ -99,6 +99,47 @@ fn next_pairs_in_the_order_of_arrival() {
 }
 
 #[test]
+fn a_full_group_that_loses_a_member_before_its_match_is_filled_again() {
+    run(async {
+        let server = server();
+        let (mut a, ..) = Client::join(&server, "queue?next=2").await;
+        let (mut b, _, first) = Client::join(&server, "queue?next=2").await;
+        a.running(false).await;
+        b.running(false).await;
+        let (mut waits, _, second) = Client::join(&server, "queue?next=2").await;
+        waits.running(false).await;
+        b.leave().await;
+        while !matches!(a.receive().await, Received::Roster(roster) if roster.members.len() == 1) {}
+        // The group that waited before comes first, then the one that is open again, then a new one.
+        let (_c, _, joined) = Client::join(&server, "queue?next=2").await;
+        assert_eq!(joined.nonce, second.nonce);
+        let (_d, _, joined) = Client::join(&server, "queue?next=2").await;
+        assert_eq!((joined.nonce, joined.members.len()), (first.nonce, 2));
+        let (_e, _, joined) = Client::join(&server, "queue?next=2").await;
+        assert_eq!(joined.members.len(), 1);
+    });
+}
+
+#[test]
+fn a_group_of_other_clients_or_of_a_running_match_stays_closed() {
+    run(async {
+        let server = server();
+        let (_stock, ..) = Client::join(&server, "stock?next=2").await;
+        let (leaves, _, stock) = Client::join(&server, "stock?next=2").await;
+        let (mut plays, ..) = Client::join(&server, "runs?next=2").await;
+        let (mut quits, _, runs) = Client::join(&server, "runs?next=2").await;
+        plays.running(true).await;
+        quits.running(true).await;
+        leaves.leave().await;
+        quits.leave().await;
+        for (room, closed) in [("stock?next=2", stock), ("runs?next=2", runs)] {
+            let (_newcomer, _, roster) = Client::join(&server, room).await;
+            assert_ne!(roster.nonce, closed.nonce, "{room}");
+        }
+    });
+}
+
+#[test]
 fn a_signal_reaches_only_its_receiver_and_names_the_sender() {
     run(async {
         let server = server();
