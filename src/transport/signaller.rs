@@ -3,7 +3,7 @@
 //! The signaller returns no error once it runs: any of them would end matchbox's signaling for good.
 //! A lost websocket is a [`ServerEvent`](super::websocket::ServerEvent).
 
-use std::{fmt, sync::Arc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bevy_matchbox::matchbox_socket::{
     PeerEvent, PeerRequest, SignalingError, Signaller, SignallerBuilder, async_trait::async_trait,
@@ -12,21 +12,36 @@ use futures::{StreamExt, channel::mpsc::UnboundedReceiver};
 
 use super::websocket::Shared;
 
-/// Builds the one [`Signaller`] of a server connection.
+/// Builds the one [`Signaller`] of a matchbox socket.
+#[derive(Debug)]
 pub(super) struct LabSignallerBuilder {
     shared: Arc<Shared>,
+    attempt: Option<u32>,
+    /// Until it is built; `None` if the connection has none to give.
+    events: Mutex<Option<UnboundedReceiver<PeerEvent>>>,
 }
 
 impl LabSignallerBuilder {
+    /// For the first socket of a server connection, which negotiates with every peer.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            attempt: None,
+            events: Mutex::new(shared.take_signals()),
+            shared,
+        }
     }
-}
 
-impl fmt::Debug for LabSignallerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LabSignallerBuilder")
-            .finish_non_exhaustive()
+    /// For the socket of one more attempt with one peer, whose signals carry the attempt's number.
+    pub(super) fn of_attempt(
+        shared: Arc<Shared>,
+        number: u32,
+        events: UnboundedReceiver<PeerEvent>,
+    ) -> Self {
+        Self {
+            shared,
+            attempt: Some(number),
+            events: Mutex::new(Some(events)),
+        }
     }
 }
 
@@ -40,13 +55,15 @@ impl SignallerBuilder for LabSignallerBuilder {
         _attempts: Option<u16>,
         _room_url: String,
     ) -> Result<Box<dyn Signaller>, SignalingError> {
-        let Some(events) = self.shared.take_signals() else {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(events) = events.take() else {
             return Err(SignalingError::UserImplementationError(
                 "one server connection feeds one matchbox socket".into(),
             ));
         };
         Ok(Box::new(LabSignaller {
             events,
+            attempt: self.attempt,
             shared: Arc::clone(&self.shared),
         }))
     }
@@ -55,6 +72,7 @@ impl SignallerBuilder for LabSignallerBuilder {
 /// matchbox's end of the two channels.
 struct LabSignaller {
     events: UnboundedReceiver<PeerEvent>,
+    attempt: Option<u32>,
     shared: Arc<Shared>,
 }
 
@@ -62,7 +80,15 @@ struct LabSignaller {
 #[cfg_attr(target_arch = "wasm32", async_trait(?Send))]
 impl Signaller for LabSignaller {
     async fn send(&mut self, request: PeerRequest) -> Result<(), SignalingError> {
-        self.shared.queue_signal(&request);
+        match (self.attempt, request) {
+            (None, request) => self.shared.queue_signal(&request),
+            (Some(number), PeerRequest::Signal { receiver, data }) => {
+                self.shared
+                    .queue_attempt_signal(receiver, number, Some(data));
+            }
+            // The first socket keeps the connection alive.
+            (Some(_), PeerRequest::KeepAlive) => {}
+        }
         Ok(())
     }
 

@@ -21,7 +21,8 @@ use std::{
     time::Duration,
 };
 
-use bevy_matchbox::matchbox_socket::{PeerId, PeerSignal, SignallerBuilder};
+use bevy_matchbox::matchbox_socket::{PeerEvent, PeerId, SignallerBuilder};
+use futures::channel::mpsc::UnboundedReceiver;
 
 pub use self::backend::spawn_network;
 pub(super) use self::queues::{AttemptSignal, Shared};
@@ -286,19 +287,20 @@ impl ServerConnection {
         Arc::new(LabSignallerBuilder::new(Arc::clone(&self.handle.shared)))
     }
 
-    /// Queues a signal of attempt `number` to negotiate another data channel with `peer`; without one it
-    /// asks the peer to begin.
-    pub(super) fn send_attempt_signal(
+    /// What the socket of attempt `number` to negotiate another data channel signals through; `events` are
+    /// for it.
+    pub(super) fn attempt_signaller(
         &self,
-        peer: PeerId,
         number: u32,
-        signal: Option<PeerSignal>,
-    ) {
-        let signal = AttemptSignal {
-            attempt: number,
-            signal,
-        };
-        self.handle.shared.queue_attempt_signal(peer, signal);
+        events: UnboundedReceiver<PeerEvent>,
+    ) -> Arc<dyn SignallerBuilder> {
+        let shared = Arc::clone(&self.handle.shared);
+        Arc::new(LabSignallerBuilder::of_attempt(shared, number, events))
+    }
+
+    /// Asks `peer`, which makes the offers, to begin attempt `number`.
+    pub(super) fn ask_for_attempt(&self, peer: PeerId, number: u32) {
+        self.handle.shared.queue_attempt_signal(peer, number, None);
     }
 
     /// The next signal of such an attempt, if one came.

@@ -120,6 +120,33 @@ fn either_peer_or_both_negotiate_another_data_channel_again_and_again() {
 }
 
 #[test]
+fn a_peer_that_knows_of_fewer_attempts_is_heard_when_it_asks_for_one() {
+    let server = server();
+    let mut members = [server.url(), server.url()].map(|url| Member::join(&url));
+    poll_until(&mut members, "the first data channel", |members| {
+        members.iter().all(|member| !member.opened.is_empty())
+    });
+    let ids = members.each_ref().map(|member| member.own.unwrap());
+    let offers = usize::from(ids[1] < ids[0]);
+    // The other one takes up the first of them alone: they follow at once.
+    for _ in 0..4 {
+        members[offers].network.renegotiate(ids[1 - offers]);
+    }
+    let until = Instant::now() + Duration::from_millis(2_500);
+    poll_until(&mut members, "the attempts", |_| Instant::now() > until);
+    let before = members.each_ref().map(|member| member.opened.len());
+    members[1 - offers].network.renegotiate(ids[offers]);
+    poll_until(&mut members, "the one that was asked for", |members| {
+        let opened = members.iter().zip(before);
+        opened
+            .map(|(member, before)| member.opened.len() - before)
+            .all(|more| more == 1)
+    });
+    assert_delivers(&mut members, ids, 1);
+    server.shutdown();
+}
+
+#[test]
 fn a_data_channel_that_its_peer_closes_is_reported() {
     let server = server();
     let [mut stays, leaves] = [server.url(), server.url()].map(|url| Member::join(&url));

@@ -19,7 +19,7 @@ fn link() -> PlayerLink {
         offset_us: Some(5_000_000),
         frame: MS * 20,
         interval: MS * 20,
-        covered: MS * 40,
+        input_delay: 2,
         ..PlayerLink::default()
     }
 }
@@ -124,7 +124,7 @@ fn a_packet_with_usual_transit_is_late_by_the_lead_or_by_latency() {
     assert_eq!(evidence.ahead_ms, Some(50.0));
     assert_eq!(evidence.over_usual_ms, Some(0.0));
     let mut uncovered = link();
-    uncovered.covered = Duration::ZERO;
+    uncovered.input_delay = 0;
     links.set(1, uncovered);
     assert_eq!(judged(&links, 5), Cause::BaseLatency, "behind by 5 ms");
     assert_eq!(
@@ -271,7 +271,6 @@ fn a_game_that_stood_still_while_its_link_polled_stalled_unless_it_waited_for_in
     let judge = |confirmed| {
         let mut links = LinkEvidence::default();
         let link = PlayerLink {
-            input_delay: 2,
             max_prediction: 8,
             ..link()
         };

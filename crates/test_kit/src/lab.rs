@@ -517,17 +517,20 @@ impl LabPeer {
     /// Advances the clock by `by` and updates the app.
     pub fn step(&mut self, by: Duration) {
         self.clock.advance(by);
+        self.update(by);
+    }
+
+    /// Updates the app, for which `by` has passed; the clock is where it is.
+    pub fn update(&mut self, by: Duration) {
         self.app
             .insert_resource(TimeUpdateStrategy::ManualDuration(by));
         self.app.update();
     }
 
-    /// The same while the game is paused: Bevy's time does not advance.
+    /// The same as [`step`](Self::step) while the game is paused: Bevy's time does not advance.
     pub fn poll_paused(&mut self, by: Duration) {
         self.clock.advance(by);
-        self.app
-            .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
-        self.app.update();
+        self.update(Duration::ZERO);
     }
 
     /// Triggers an event, as a menu does between two updates.

@@ -133,12 +133,6 @@ fn peer(
     LabPeer { app, clock }
 }
 
-/// Updates the game, for which `by` has passed.
-fn update(app: &mut App, by: Duration) {
-    app.insert_resource(TimeUpdateStrategy::ManualDuration(by));
-    app.update();
-}
-
 /// Whether the session of `app` waits for inputs: the frame after the last confirmed one is a window ago.
 fn waits(app: &App) -> bool {
     match app.world().get_resource::<Session<TestConfig>>() {
@@ -207,7 +201,7 @@ pub(super) fn play(case: &TestCase, seed: u64) -> Played {
         let by = now - std::mem::replace(&mut last[of], now);
         let pause = paused[of] > 0;
         paused[of] -= u32::from(pause);
-        update(&mut peers[of].app, if pause { Duration::ZERO } else { by });
+        peers[of].update(if pause { Duration::ZERO } else { by });
         let frames = peers.each_ref().map(LabPeer::frame);
         updates[of].push(Update {
             at: now,

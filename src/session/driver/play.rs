@@ -23,8 +23,8 @@ use rollback_lab_link::wire::{ByeReason, ControlMessage};
 /// two matches of 3,000 stayed unverified on paths that lose a quarter in bursts of eight packets,
 /// for little is sent then, and eight packets are seconds.
 pub(super) const END_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer that is there may take to reach the end, until the session fails: as long as one that is
-/// silent.
+/// How long a peer that is there may take to reach the end, until the session fails: after the wait for its
+/// report as long as one that is silent.
 const ENDING_MAX: Duration = Duration::from_secs(45);
 /// The digest in the `ended` message of a peer that computes none.
 const NO_DIGEST: u64 = 0;

@@ -5,18 +5,15 @@
 //! The peer with the smaller id makes the offers, and the other one asks for them.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::{
-    ChannelConfig, Packet, PeerEvent, PeerId, PeerRequest, PeerSignal, PeerState,
-    RtcIceServerConfig, SignalingError, Signaller, SignallerBuilder, WebRtcSocket,
-    WebRtcSocketBuilder, async_trait::async_trait,
+    ChannelConfig, Packet, PeerEvent, PeerId, PeerSignal, PeerState, RtcIceServerConfig,
+    WebRtcSocket, WebRtcSocketBuilder,
 };
 use futures::StreamExt;
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::channel::mpsc::{UnboundedSender, unbounded};
 
 use super::CHANNEL;
 use super::message_loops::MessageLoops;
@@ -79,7 +76,7 @@ impl Renegotiation {
         if own < peer {
             self.start(now, peer, number, server, loops);
         } else {
-            server.send_attempt_signal(peer, number, None);
+            server.ask_for_attempt(peer, number);
         }
     }
 
@@ -94,17 +91,17 @@ impl Renegotiation {
     ) {
         let Some(own) = self.own else { return };
         let AttemptSignal { attempt, signal } = received;
+        let newer = attempt > self.number(peer);
         let begins = match &signal {
-            None => own < peer,
-            Some(PeerSignal::Offer(_)) => peer < own,
-            Some(_) => false,
+            // The peer may know of fewer attempts than this one made.
+            None if own < peer => Some(attempt.max(self.number(peer).saturating_add(1))),
+            Some(PeerSignal::Offer(_)) if peer < own && newer => Some(attempt),
+            _ => None,
         };
-        let apart = self
-            .newest
-            .get(&peer)
-            .is_none_or(|&(_, at)| now >= at + APART);
-        if begins && attempt > self.number(peer) && apart {
-            self.start(now, peer, attempt, server, loops);
+        let newest = self.newest.get(&peer);
+        let apart = newest.is_none_or(|&(_, at)| now >= at + APART);
+        if let Some(number) = begins.filter(|_| apart) {
+            self.start(now, peer, number, server, loops);
         }
         let of = |known: &&Attempt| known.peer == peer && known.number == attempt;
         if let (Some(data), Some(known)) = (signal, self.attempts.iter().find(of)) {
@@ -139,14 +136,9 @@ impl Renegotiation {
         for event in first {
             let _ = to_matchbox.unbounded_send(event);
         }
-        let signaller = AttemptSignallerBuilder {
-            events: Mutex::new(Some(from_server)),
-            server: server.clone(),
-            number,
-        };
         let (socket, message_loop) = WebRtcSocketBuilder::new("")
             .ice_server(self.ice.clone())
-            .signaller_builder(Arc::new(signaller))
+            .signaller_builder(server.attempt_signaller(number, from_server))
             .add_channel(ChannelConfig::unreliable())
             .build();
         loops.add(message_loop);
@@ -181,25 +173,24 @@ impl Renegotiation {
     pub(super) fn poll_events(&mut self, now: Duration, events: &mut Vec<NetEvent>) {
         let mut index = 0;
         while let Some(attempt) = self.attempts.get_mut(index) {
-            let peer = attempt.peer;
+            let (peer, number) = (attempt.peer, attempt.number);
             // A closed socket has no more changes.
             let changes = attempt.socket.try_update_peers();
-            let ended = changes.is_err();
-            let mut closed = ended;
-            for (_, state) in changes.unwrap_or_default() {
-                if state == PeerState::Connected {
-                    attempt.open = true;
-                    let number = attempt.number;
-                    bevy::log::info!("another data channel to {peer} is open, by attempt {number}");
-                    events.push(NetEvent::DirectOpened(peer));
-                    for older in self.attempts[..index].iter_mut() {
-                        if older.peer == peer {
-                            older.replaced.get_or_insert(now);
-                        }
+            let closed = changes.as_ref().map_or(true, |changes| {
+                changes
+                    .last()
+                    .is_some_and(|(_, state)| *state == PeerState::Disconnected)
+            });
+            let opened = |(_, state): &(PeerId, PeerState)| *state == PeerState::Connected;
+            if changes.unwrap_or_default().iter().any(opened) {
+                attempt.open = true;
+                bevy::log::info!("another data channel to {peer} is open, by attempt {number}");
+                events.push(NetEvent::DirectOpened(peer));
+                for older in &mut self.attempts[..index] {
+                    if older.peer == peer {
+                        older.replaced.get_or_insert(now);
                     }
-                    break;
                 }
-                closed = true;
             }
             let attempt = &self.attempts[index];
             let late = !attempt.open && now >= attempt.began + OPENS_WITHIN;
@@ -216,8 +207,7 @@ impl Renegotiation {
         }
     }
 
-    /// Moves what came on the channels to `direct`, stamped with `now`, and wakes the task of `context`
-    /// when more comes.
+    /// Hands what came on the channels to `take`, and wakes the task of `context` when more comes.
     pub(super) fn poll_ready(
         &mut self,
         context: &mut Context<'_>,
@@ -225,9 +215,7 @@ impl Renegotiation {
     ) {
         for attempt in &mut self.attempts {
             let channel = attempt.socket.channel_mut(CHANNEL);
-            while let std::task::Poll::Ready(Some((from, datagram))) =
-                channel.poll_next_unpin(context)
-            {
+            while let Poll::Ready(Some((from, datagram))) = channel.poll_next_unpin(context) {
                 take(from, datagram);
             }
         }
@@ -243,70 +231,6 @@ impl Renegotiation {
     pub(super) fn close(&mut self) {
         for mut attempt in self.attempts.drain(..) {
             attempt.socket.close();
-        }
-    }
-}
-
-/// Builds the one signaller of an attempt.
-struct AttemptSignallerBuilder {
-    events: Mutex<Option<UnboundedReceiver<PeerEvent>>>,
-    server: ServerConnection,
-    number: u32,
-}
-
-impl fmt::Debug for AttemptSignallerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AttemptSignallerBuilder")
-            .field("number", &self.number)
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg_attr(not(target_arch = "wasm32"), async_trait)]
-#[cfg_attr(target_arch = "wasm32", async_trait(?Send))]
-impl SignallerBuilder for AttemptSignallerBuilder {
-    /// The server connection exists; matchbox's address and attempts are ignored.
-    async fn new_signaller(
-        &self,
-        _attempts: Option<u16>,
-        _room_url: String,
-    ) -> Result<Box<dyn Signaller>, SignalingError> {
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(events) = events.take() else {
-            return Err(SignalingError::UserImplementationError(
-                "an attempt has one matchbox socket".into(),
-            ));
-        };
-        Ok(Box::new(AttemptSignaller {
-            events,
-            server: self.server.clone(),
-            number: self.number,
-        }))
-    }
-}
-
-struct AttemptSignaller {
-    events: UnboundedReceiver<PeerEvent>,
-    server: ServerConnection,
-    number: u32,
-}
-
-#[cfg_attr(not(target_arch = "wasm32"), async_trait)]
-#[cfg_attr(target_arch = "wasm32", async_trait(?Send))]
-impl Signaller for AttemptSignaller {
-    async fn send(&mut self, request: PeerRequest) -> Result<(), SignalingError> {
-        if let PeerRequest::Signal { receiver, data } = request {
-            self.server
-                .send_attempt_signal(receiver, self.number, Some(data));
-        }
-        Ok(())
-    }
-
-    /// Taking from a channel is safe to cancel, which matchbox's signaling loop does at will.
-    async fn next_message(&mut self) -> Result<PeerEvent, SignalingError> {
-        match self.events.next().await {
-            Some(event) => Ok(event),
-            None => futures::future::pending().await,
         }
     }
 }

@@ -70,10 +70,10 @@ pub(in crate::transport) struct AttemptSignal {
 
 /// matchbox's `PeerRequest` with such a signal.
 #[derive(Serialize)]
-enum AttemptRequest<'a> {
+enum AttemptRequest {
     Signal {
         receiver: PeerId,
-        data: &'a AttemptSignal,
+        data: AttemptSignal,
     },
 }
 
@@ -259,8 +259,13 @@ impl Shared {
     }
 
     /// The same for a signal of an attempt.
-    pub(super) fn queue_attempt_signal(&self, receiver: PeerId, signal: AttemptSignal) {
-        let data = &signal;
+    pub(crate) fn queue_attempt_signal(
+        &self,
+        receiver: PeerId,
+        attempt: u32,
+        signal: Option<PeerSignal>,
+    ) {
+        let data = AttemptSignal { attempt, signal };
         self.queue_text(&AttemptRequest::Signal { receiver, data });
     }
 

@@ -51,9 +51,7 @@ pub struct PlayerLink {
     pub frame: Duration,
     /// The expected interval between packets of the player, at least a frame.
     pub interval: Duration,
-    /// How much of the transit the input delay covers.
-    pub covered: Duration,
-    /// Input delay in frames, the same on every peer.
+    /// Input delay in frames, the same on every peer: it covers as much of the transit.
     pub input_delay: Frame,
     /// Prediction window in frames. Zero when unknown.
     pub max_prediction: Frame,
@@ -300,7 +298,8 @@ fn measure_lateness(
         evidence.over_usual_ms = Some(over);
         if let Some(offset) = link.offset_us {
             let transit = (usual + offset) as f64 / 1e3;
-            evidence.ahead_ms = Some(late_ms + ms(link.covered) - transit - over);
+            let covered = link.frame * link.input_delay.unsigned_abs();
+            evidence.ahead_ms = Some(late_ms + ms(covered) - transit - over);
         }
     }
     evidence.late_ms = Some(late_ms);

@@ -176,8 +176,6 @@ impl Link {
                 .peer
                 .tick_interval
                 .map_or(self.interval(), |ticks| ticks.max(frame)),
-            // The same on every peer.
-            covered: frame * self.settings.input_delay,
             input_delay: Frame::try_from(self.settings.input_delay).unwrap_or(Frame::MAX),
             max_prediction: Frame::try_from(self.settings.max_prediction).unwrap_or(Frame::MAX),
             usual_us: Path::ALL

@@ -12,6 +12,15 @@ fn renegotiations(world: &World, index: usize, since: Duration) -> Vec<u128> {
     times.map(|at| (*at - since).as_millis()).collect()
 }
 
+fn assert_none(world: &World) {
+    let peers = world.peers.iter();
+    assert!(
+        peers
+            .map(|peer| peer.renegotiations.len())
+            .all(|count| count == 0)
+    );
+}
+
 #[test]
 fn a_lost_direct_path_is_renegotiated_at_once_and_then_ever_less_often() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
@@ -46,12 +55,7 @@ fn without_the_relay_nothing_is_negotiated_until_it_is_back() {
     let mut world = World::playing(Setup::default(), 3 * SECOND);
     Path::ALL.into_iter().for_each(|path| world.cut_both(path));
     world.run_for(10 * SECOND);
-    assert!(
-        world
-            .peers
-            .iter()
-            .all(|peer| peer.renegotiations.is_empty())
-    );
+    assert_none(&world);
     let back = world.now;
     world.heal_both(Path::Relay);
     world.run_for(20 * SECOND);
@@ -73,12 +77,7 @@ fn a_path_that_delivers_is_not_renegotiated() {
         world.run_for(60 * SECOND);
         world.stop();
         world.run_for(30 * SECOND);
-        assert!(
-            world
-                .peers
-                .iter()
-                .all(|peer| peer.renegotiations.is_empty())
-        );
+        assert_none(&world);
     }
 }
 
@@ -95,12 +94,7 @@ fn a_channel_that_opened_anew_is_given_time_to_deliver() {
     }
     world.heal_both(Path::Direct);
     world.run_for(60 * SECOND);
-    assert!(
-        world
-            .peers
-            .iter()
-            .all(|peer| peer.renegotiations.is_empty())
-    );
+    assert_none(&world);
     // Lost again, it starts from the beginning.
     let cut = world.now;
     world.cut_both(Path::Direct);
@@ -122,10 +116,5 @@ fn a_policy_without_the_direct_path_negotiates_none() {
     let mut world = World::playing(setup, 3 * SECOND);
     world.cut_both(Path::Direct);
     world.run_for(20 * SECOND);
-    assert!(
-        world
-            .peers
-            .iter()
-            .all(|peer| peer.renegotiations.is_empty())
-    );
+    assert_none(&world);
 }
