@@ -128,9 +128,11 @@ fn a_peer_that_knows_of_fewer_attempts_is_heard_when_it_asks_for_one() {
     });
     let ids = members.each_ref().map(|member| member.own.unwrap());
     let offers = usize::from(ids[1] < ids[0]);
-    // The other one takes up the first of them alone: they follow at once.
+    // The other one takes up the first of them alone: the rest follows within a second.
     for _ in 0..4 {
         members[offers].network.renegotiate(ids[1 - offers]);
+        let until = Instant::now() + Duration::from_millis(150);
+        poll_until(&mut members, "an offer", |_| Instant::now() > until);
     }
     let until = Instant::now() + Duration::from_millis(2_500);
     poll_until(&mut members, "the attempts", |_| Instant::now() > until);
