@@ -20,8 +20,10 @@ use super::message_loops::MessageLoops;
 use crate::transport::network::NetEvent;
 use crate::transport::websocket::{AttemptSignal, ServerConnection};
 
-/// How long an attempt may take. Browsers end ICE checks after about 15 s.
-const OPENS_WITHIN: Duration = Duration::from_secs(15);
+/// How long an attempt may take: browsers have ended ICE checks by then. Earlier ones are not given up for
+/// it, because ICE may be slow; and on a page matchbox 0.15 panics when the data channel of a socket opens
+/// that was dropped before (`channel_open` in `webrtc_socket/wasm.rs`).
+const OPENS_WITHIN: Duration = Duration::from_secs(30);
 /// How long a replaced data channel is kept: what was sent on it is in flight.
 const REPLACED_FOR: Duration = Duration::from_secs(2);
 /// Least time between two attempts that a peer asks for: an attempt costs a handshake.
@@ -125,9 +127,6 @@ impl Renegotiation {
     ) {
         let Some(own) = self.own else { return };
         self.newest.insert(peer, (number, now));
-        // An attempt that has not opened gives way.
-        self.attempts
-            .retain(|attempt| attempt.peer != peer || attempt.open);
         let (to_matchbox, from_server) = unbounded();
         let mut first = vec![PeerEvent::IdAssigned(own)];
         if own < peer {
@@ -184,18 +183,25 @@ impl Renegotiation {
             let opened = |(_, state): &(PeerId, PeerState)| *state == PeerState::Connected;
             if changes.unwrap_or_default().iter().any(opened) {
                 attempt.open = true;
-                bevy::log::info!("another data channel to {peer} is open, by attempt {number}");
-                events.push(NetEvent::DirectOpened(peer));
-                for older in &mut self.attempts[..index] {
-                    if older.peer == peer {
+                let (earlier, rest) = self.attempts.split_at_mut(index);
+                let newer = |other: &Attempt| other.peer == peer && other.open;
+                if rest[1..].iter().any(newer) {
+                    rest[0].replaced = Some(now);
+                } else {
+                    bevy::log::info!("another data channel to {peer} is open, by attempt {number}");
+                    events.push(NetEvent::DirectOpened(peer));
+                    for older in earlier.iter_mut().filter(|other| other.peer == peer) {
                         older.replaced.get_or_insert(now);
                     }
                 }
             }
             let attempt = &self.attempts[index];
-            let late = !attempt.open && now >= attempt.began + OPENS_WITHIN;
-            let replaced = attempt.replaced.is_some_and(|at| now >= at + REPLACED_FOR);
-            if closed || late || replaced {
+            let over = if attempt.open {
+                attempt.replaced.is_some_and(|at| now >= at + REPLACED_FOR)
+            } else {
+                now >= attempt.began + OPENS_WITHIN
+            };
+            if closed || over {
                 let mut gone = self.attempts.remove(index);
                 gone.socket.close();
                 if closed && gone.open && gone.replaced.is_none() {
@@ -230,7 +236,12 @@ impl Renegotiation {
 
     pub(super) fn close(&mut self) {
         for mut attempt in self.attempts.drain(..) {
-            attempt.socket.close();
+            // See `OPENS_WITHIN`: the page outlives its session.
+            if cfg!(target_arch = "wasm32") && !attempt.open {
+                std::mem::forget(attempt);
+            } else {
+                attempt.socket.close();
+            }
         }
     }
 }
