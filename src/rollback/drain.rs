@@ -132,7 +132,9 @@ fn report_facts<C: Config>(
                 ticks,
                 cause,
             } => {
-                *cause = stall_cause::<C>(world, *at);
+                if *cause == Cause::Unknown {
+                    *cause = stall_cause::<C>(world, *at);
+                }
                 world.write_message(StallEnded {
                     session,
                     frame: *frame,
@@ -203,10 +205,6 @@ fn report_revised<C: Config>(world: &mut World, facts: &mut VecDeque<Fact<C::Inp
     })
 }
 
-/// A stall of such a length whose input did not come has ended with the match: its player is gone. Half a
-/// second is a long stall, and a lost player is waited for 35 s.
-const GONE_AFTER: Duration = Duration::from_secs(10);
-
 /// A stall waits for the oldest input that is missing: why that one was late.
 fn stall_cause<C: Config>(world: &World, at: Duration) -> Cause {
     let links = world.resource::<Links>();
@@ -221,10 +219,7 @@ fn stall_cause<C: Config>(world: &World, at: Duration) -> Cause {
         };
         links.judge(false, &late).0
     });
-    match judged.unwrap_or(Cause::Unknown) {
-        Cause::Unknown if now.saturating_sub(at) >= GONE_AFTER => Cause::Disconnect,
-        cause => cause,
-    }
+    judged.unwrap_or(Cause::Unknown)
 }
 
 /// Re-emits every event of the session as a message of the lab, players by handle.

@@ -69,6 +69,8 @@ pub struct Trace<I> {
     /// The last tick, while it has not advanced a new frame.
     idle_tick: Option<Duration>,
     stall: Option<Stall>,
+    /// One bit per handle: the players who were gone when the stall began.
+    gone_before_stall: u32,
     reload: Option<Reload>,
     /// Pairs that the running reload corrected, in order of frame and handle.
     corrected: Vec<Misprediction<I>>,
@@ -115,6 +117,7 @@ impl<I> Default for Trace<I> {
             ticks: 0,
             idle_tick: None,
             stall: None,
+            gone_before_stall: 0,
             reload: None,
             corrected: Vec::new(),
             gone_from: [Frame::MAX; MAX_PLAYERS],
@@ -355,6 +358,9 @@ impl<I: Copy + PartialEq> Trace<I> {
             return;
         };
         let frame = self.newest.saturating_add(1);
+        if self.stall.is_none() {
+            self.gone_before_stall = self.gone();
+        }
         let stall = self.stall.get_or_insert(Stall {
             frame,
             at,
@@ -364,14 +370,26 @@ impl<I: Copy + PartialEq> Trace<I> {
     }
 
     fn end_stall(&mut self) {
-        if let Some(Stall { frame, at, ticks }) = self.stall.take() {
-            self.facts.push_back(Fact::Stalled {
-                frame,
-                at,
-                ticks,
-                cause: Cause::Unknown,
-            });
-        }
+        let Some(stall) = self.stall.take() else {
+            return;
+        };
+        // ggrs waited for a player until it gave that player up.
+        let given_up = self.gone() & !self.gone_before_stall != 0;
+        self.facts.push_back(Fact::Stalled {
+            frame: stall.frame,
+            at: stall.at,
+            ticks: stall.ticks,
+            cause: if given_up {
+                Cause::Disconnect
+            } else {
+                Cause::Unknown
+            },
+        });
+    }
+
+    /// The players seen gone so far.
+    fn gone(&self) -> u32 {
+        bits(self.gone_from.iter().map(|&from| from != Frame::MAX))
     }
 
     fn end_reload(&mut self) {

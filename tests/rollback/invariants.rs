@@ -435,3 +435,38 @@ fn an_open_stall_is_visible_before_it_ends() {
     };
     assert_eq!(trace.open_stall(), Some(stall));
 }
+
+#[test]
+fn a_stall_that_ends_because_its_player_is_given_up_has_that_cause() {
+    let stalls = |gone_before: Known, gone_after: Known| {
+        let mut trace = Trace::<u8>::default();
+        trace.begin(&[true, false], Duration::ZERO).unwrap();
+        let mut ms = 0;
+        for frame in 0..4 {
+            // Frame 2 waits for three ticks.
+            for _ in 0..if frame == 2 { 3 } else { 0 } {
+                ms += 1;
+                trace.tick(Duration::from_millis(ms));
+                trace.settle(-1);
+            }
+            ms += 1;
+            trace.tick(Duration::from_millis(ms));
+            let known = if frame < 2 { gone_before } else { gone_after };
+            trace.advance_begin(
+                frame,
+                [(0, Known::Confirmed), (0, known)],
+                Duration::from_millis(ms),
+            );
+            trace.settle(-1);
+        }
+        let causes = trace.drain().filter_map(|fact| match fact {
+            Fact::Stalled { cause, .. } => Some(cause),
+            _ => None,
+        });
+        causes.collect::<Vec<_>>()
+    };
+    let (there, gone) = (Known::Predicted, Known::Disconnected);
+    assert_eq!(stalls(there, gone), [Cause::Disconnect]);
+    assert_eq!(stalls(there, there), [Cause::Unknown], "the packets say why");
+    assert_eq!(stalls(gone, gone), [Cause::Unknown], "it was gone before");
+}
