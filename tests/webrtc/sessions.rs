@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bevy_rollback_lab::prelude::*;
 use rollback_lab_record::check::check_episode;
-use rollback_lab_record::{EndReason, RouteCause, RouteState, Via};
+use rollback_lab_record::{EndReason, EpisodeDocument, RouteCause, RouteState, Via};
 use rollback_lab_test_kit::agreed::{
     UNEXPLAINED_SUSPECTS, agreed, assert_no_stall, assert_pairs_agree, config, disturbed, server,
 };
@@ -230,9 +230,11 @@ fn on_a_stock_server_the_match_is_played_without_a_relay() {
     let url = format!("ws://{}", stock_server());
     let config = config(&url).frame_limit(200);
     let outcomes = play_real(&config, vec![RealPeer::default(); 2]);
-    for file in agreed(&outcomes, 1).concat() {
+    let files = agreed(&outcomes, 1).concat();
+    for file in &files {
         assert_eq!(file.episode.end_frame, 200);
     }
+    clocks_are_known(&files);
     for outcome in &outcomes {
         assert_eq!(
             outcome.no_relay_events, 1,
@@ -251,5 +253,24 @@ fn on_a_stock_server_the_match_is_played_without_a_relay() {
         assert_eq!(episode.quality.p2p_fallback_triggered, Some(false));
         assert_eq!(episode.inputs.sent_via_relay, Some(0));
         assert_eq!(episode.inputs.sent_via_both, Some(0));
+    }
+}
+
+/// Both peers read the machine's clock, so what they measured of each other's can be judged. A stock
+/// server answers no clock requests: the packets between them are all there is.
+fn clocks_are_known(files: &[&EpisodeDocument]) {
+    let &[first, second] = files else {
+        panic!("two files");
+    };
+    for (own, other) in [(first, second), (second, first)] {
+        let [clock] = own.clock.peers.as_slice() else {
+            panic!("one other peer");
+        };
+        let origin = |file: &EpisodeDocument| file.clock.origin_unix_us.unwrap().cast_signed();
+        let actual = origin(own) - origin(other);
+        let off = clock.offset_us.unwrap().abs_diff(actual);
+        let stated = clock.uncertainty_us.unwrap();
+        println!("{off} us off, stated within {stated} us");
+        assert!(off <= stated, "{off} us off, stated within {stated} us");
     }
 }

@@ -58,6 +58,10 @@ pub(super) const CASES: &[Case] = &[
         play: matches::data_channel_lost,
     },
     Case {
+        name: "server-lost",
+        play: matches::server_lost,
+    },
+    Case {
         name: "reloaded-page",
         play: matches::reloaded_page,
     },

@@ -172,6 +172,48 @@ pub(super) fn data_channel_lost(setup: &Setup<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// How long a page is without its server.
+const OFFLINE: Duration = Duration::from_secs(10);
+/// Browsers put off websockets after failed ones.
+const RECONNECTED_US: u64 = 5_000_000;
+
+/// A page loses its server for ten seconds, and takes it up again while the match goes on.
+pub(super) fn server_lost(setup: &Setup<'_>) -> Result<(), String> {
+    let link = setup.link("", "offline", "&bot=1&frames=1500");
+    let pages = [setup.browser()?, setup.browser()?];
+    for page in &pages {
+        page.prepare(NETWORK)?;
+        page.open(&link)?;
+    }
+    for page in &pages {
+        wait(page, PLAYING, START)?;
+    }
+    pages[0].run("window.offline = true; window.sockets.forEach(socket => socket.close())")?;
+    thread::sleep(OFFLINE);
+    pages[0].run("window.offline = false")?;
+    let documents = [
+        setup.finish(&pages[0], "offline")?,
+        setup.finish(&pages[1], "other")?,
+    ];
+    agree(1500, [&documents[0], &documents[1]])?;
+    let reconnection = &documents[0]["reconnection"];
+    println!("  {reconnection}");
+    let at = |list: &str| reconnection[list][0]["atUs"].as_u64();
+    let (Some(lost), Some(resumed)) = (at("disconnections"), at("resumes")) else {
+        return Err("the loss of the server and its return are in the file".into());
+    };
+    let offline = u64::try_from(OFFLINE.as_micros()).unwrap_or(u64::MAX);
+    holds(
+        "the server is back five seconds after its return at most",
+        (offline..=offline + RECONNECTED_US).contains(&(resumed - lost)),
+    )?;
+    let stalls = documents
+        .iter()
+        .map(|document| &document["frames"]["stalled"]);
+    println!("  stalled frames: {:?}", stalls.collect::<Vec<_>>());
+    Ok(())
+}
+
 /// A page is reloaded while it waits: it finds its slot again, and the room has no ghost.
 pub(super) fn reloaded_page(setup: &Setup<'_>) -> Result<(), String> {
     let first = setup.page("reloaded", "&frames=300&players=2")?;
