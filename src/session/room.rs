@@ -516,6 +516,11 @@ impl RoomView {
         self.gone.iter().any(|(gone, _)| *gone == peer)
     }
 
+    /// Whether a member has closed its connection to the room, be it without a `bye` that arrived.
+    pub(super) fn is_off(&self, peer: PeerId) -> bool {
+        !self.members.iter().any(|(_, member)| *member == peer)
+    }
+
     /// The first player who is gone for good, if one is.
     pub(super) fn first_gone(&self) -> Option<SessionError> {
         let &(peer, reason) = self.gone.first()?;

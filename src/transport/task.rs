@@ -25,6 +25,8 @@ use rollback_lab_link::wire::{DatagramKind, Path};
 /// How often links are polled: a quarter of the interval of heartbeats, so that a lost path is noticed
 /// a few milliseconds after its limit. Browsers wake a timer every 4 ms at most.
 const POLL_EVERY: Duration = Duration::from_micros(4_167);
+/// Packets that conditions hold back for longer are lost with their sender.
+const CLOSE_RELEASES: Duration = Duration::from_secs(1);
 
 /// The shaper keeps what a delayed packet needs to be sent.
 type PacketShaper = Shaper<(PeerId, DatagramKind)>;
@@ -172,8 +174,10 @@ impl NetTask {
             }
             Order::CountUnsendable(to) => self.with_link(to, Link::count_unsendable),
             Order::Close => {
-                // The last control messages are due now.
+                // The last control messages are due now. What is in flight arrives although its sender
+                // closes, be it early.
                 self.poll_links();
+                self.release_delayed(now + CLOSE_RELEASES);
                 self.network.close();
             }
         }

@@ -430,6 +430,71 @@ fn leaving_waits_until_the_leave_message_is_acknowledged() {
     }
 }
 
+/// The updates in which both peers are over, from the first one that leaves.
+fn updates_of_leaving(peers: &mut [LabPeer]) -> usize {
+    let is_leaving = |peer: &LabPeer| peer.phase() == SessionPhase::Leaving;
+    let leaves = run_until(peers, frame(60), 2_000, |peers| {
+        peers.iter().any(is_leaving)
+    });
+    assert!(leaves);
+    let mut updates = 0;
+    while peers
+        .iter()
+        .any(|peer| peer.phase() != SessionPhase::Finished)
+    {
+        updates += 1;
+        assert!(updates < seconds(60), "both finish");
+        run_until(peers, frame(60), 1, |_| false);
+    }
+    updates
+}
+
+#[test]
+fn both_peers_of_a_delayed_network_leave_at_once() {
+    for (seed, latency) in (0..12).flat_map(|seed| [(seed, 20), (seed, 60)]) {
+        let network = VirtualNetwork::new(2, true);
+        let conditions = format!("latency={latency}ms,jitter={latency}ms");
+        let conditions = Conditions::parse(&conditions).unwrap();
+        let config = || config().frame_limit(60).input_delay(2);
+        let mut peers = vec![
+            lab_peer(&network, config(), seed),
+            lab_peer(&network, config(), seed + 100),
+        ];
+        for peer in &peers {
+            let net = peer.app.world().resource::<LabNet>();
+            net.set_conditions(&conditions);
+        }
+        let updates = updates_of_leaving(&mut peers);
+        assert!(updates < seconds(1), "{latency} ms: {updates} updates");
+    }
+}
+
+#[test]
+fn who_has_left_the_room_is_not_waited_for() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, || config().frame_limit(60));
+    until_frame(&mut peers, 1);
+    let is_between = |peer: &LabPeer| peer.phase() == SessionPhase::Between;
+    let first = run_until(&mut peers, frame(60), 2_000, |peers| is_between(&peers[0]));
+    assert!(first, "it has the end of the episode and has not left yet");
+    // Everything that is still sent is lost, and the second one leaves the room.
+    network.faults(|faults| {
+        faults.cut_from_first = true;
+        faults.cut_from_others = true;
+        faults.relay_dead = true;
+    });
+    let [mut first, second]: [LabPeer; 2] = peers.try_into().ok().unwrap();
+    drop(second);
+    network.unlist(1);
+    let mut updates = 0;
+    while first.phase() != SessionPhase::Finished {
+        updates += 1;
+        assert!(updates < seconds(60), "it finishes");
+        run_until(std::slice::from_mut(&mut first), frame(60), 1, |_| false);
+    }
+    assert!(updates < seconds(2), "{updates} updates");
+}
+
 /// An input that is larger than a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct LargeInput([[u64; 16]; 16]);

@@ -467,6 +467,10 @@ fn a_stall_that_ends_because_its_player_is_given_up_has_that_cause() {
     };
     let (there, gone) = (Known::Predicted, Known::Disconnected);
     assert_eq!(stalls(there, gone), [Cause::Disconnect]);
-    assert_eq!(stalls(there, there), [Cause::Unknown], "the packets say why");
+    assert_eq!(
+        stalls(there, there),
+        [Cause::Unknown],
+        "the packets say why"
+    );
     assert_eq!(stalls(gone, gone), [Cause::Unknown], "it was gone before");
 }

@@ -263,6 +263,9 @@ impl Network for VirtualEndpoint {
         datagram: &[u8],
     ) -> Result<(), SendFailed> {
         let mut state = self.network.state();
+        if state.peers[self.slot].closed {
+            return Err(SendFailed);
+        }
         let own = state.peers[self.slot].id.unwrap();
         let faults = state.faults;
         let game = kind == DatagramKind::Data;

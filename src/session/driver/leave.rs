@@ -22,6 +22,9 @@ pub(super) const LEAVE_MAX: Duration = END_REPORT_TIMEOUT;
 /// How long leaving by the game's wish waits: 30 repeats of a lost message. A participant who goes back
 /// to the menu because no peer answers should be able to join again soon.
 pub(super) const QUIT_MAX: Duration = Duration::from_secs(3);
+/// How long a player is waited for who is not in the room any more: ten repeats. It closed its
+/// connection, or lost it and is still reached directly.
+const OFF_MAX: Duration = Duration::from_secs(1);
 /// How long the connection to the server may take to close: the queued packets and the close frame go out
 /// in a task of its own, and a room that is joined again at once must have a free slot.
 const CLOSE_TIME: Duration = Duration::from_millis(200);
@@ -147,19 +150,20 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
     }
 
     /// Leaves the room once the others have acknowledged everything that was sent to them, or after
-    /// `limit`. One that left itself acknowledges nothing any more.
+    /// `limit`. One that left itself acknowledges nothing any more, and its own message of that may be lost.
     pub(super) fn close_when_acknowledged(&mut self, net: &LabNet, now: Duration, limit: Duration) {
         let waited = now.saturating_sub(self.since);
-        if self.closed_at.is_none() && (waited >= limit || self.all_acknowledged(net)) {
+        let off = |peer| waited >= OFF_MAX && self.room.is_off(peer);
+        if self.closed_at.is_none() && (waited >= limit || self.all_acknowledged(net, off)) {
             net.close();
             self.closed_at = Some(now);
         }
     }
 
-    fn all_acknowledged(&self, net: &LabNet) -> bool {
+    fn all_acknowledged(&self, net: &LabNet, off: impl Fn(PeerId) -> bool) -> bool {
         self.room.remotes().all(|player_slot| {
             let peer = player_slot.peer;
-            self.room.is_gone(peer) || net.unacked_control(peer) == 0
+            self.room.is_gone(peer) || off(peer) || net.unacked_control(peer) == 0
         })
     }
 
@@ -194,7 +198,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             return;
         }
         let until = std::time::Instant::now() + EXIT_MAX;
-        while !self.all_acknowledged(net) && std::time::Instant::now() < until {
+        while !self.all_acknowledged(net, |_| false) && std::time::Instant::now() < until {
             std::thread::sleep(POLL);
             net.poll();
         }
