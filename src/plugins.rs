@@ -14,8 +14,14 @@ use crate::rollback::ObservePlugin;
 ///
 /// Add it after `GgrsPlugin`. It writes the messages of [`rollback`](crate::rollback), triggers
 /// [`EpisodeEnded`](crate::record::EpisodeEnded), and leaves one file per ggrs session: an episode is
-/// the life of the `Session` resource, and ends when that is removed or the app exits. Drains
-/// `session.events()`: read [`SessionEvent`](crate::rollback::SessionEvent) instead.
+/// the life of the `Session` resource, and ends when that is removed or the app exits.
+///
+/// The game goes on as before: `session.events()` stays its own, with every event that it had without
+/// the observers. They see from the inputs that a player is gone
+/// ([`SessionEvent`](crate::rollback::SessionEvent)), over a [`LabRoom`](crate::LabRoom) that states
+/// differ ([`DesyncDetected`](crate::rollback::DesyncDetected)), and over any other transport a desync is
+/// found in the two files. A game that does not read ggrs's events leaves them to the observers with
+/// [`read_events`](Self::read_events).
 ///
 /// ```no_run
 /// use bevy::prelude::*;
@@ -34,6 +40,7 @@ use crate::rollback::ObservePlugin;
 /// ```
 pub struct RollbackObserverPlugins<C: Config> {
     export_dir: Option<PathBuf>,
+    read_events: bool,
     config: PhantomData<fn() -> C>,
 }
 
@@ -50,6 +57,7 @@ impl<C: Config> RollbackObserverPlugins<C> {
     pub fn new(export_dir: impl Into<PathBuf>) -> Self {
         Self {
             export_dir: Some(export_dir.into()),
+            read_events: false,
             config: PhantomData,
         }
     }
@@ -59,15 +67,40 @@ impl<C: Config> RollbackObserverPlugins<C> {
     pub fn in_memory() -> Self {
         Self {
             export_dir: None,
+            read_events: false,
             config: PhantomData,
         }
+    }
+
+    /// Drains `session.events()` in every update and writes every event as a
+    /// [`SessionEvent`](crate::rollback::SessionEvent), a desync as
+    /// [`DesyncDetected`](crate::rollback::DesyncDetected) too. ggrs keeps one queue: a game that reads
+    /// `session.events()` itself would find it empty. Defaults to leaving it to the game.
+    ///
+    /// ```
+    /// # use bevy::prelude::*;
+    /// # use bevy_rollback_lab::bevy_ggrs::{GgrsConfig, GgrsPlugin};
+    /// # use bevy_rollback_lab::prelude::*;
+    /// # type Config = GgrsConfig<u8>;
+    /// # App::new().add_plugins((MinimalPlugins, GgrsPlugin::<Config>::default()))
+    /// .add_plugins(RollbackObserverPlugins::<Config>::in_memory().read_events())
+    /// # ;
+    /// ```
+    #[must_use]
+    pub fn read_events(mut self) -> Self {
+        self.read_events = true;
+        self
     }
 }
 
 impl<C: Config> PluginGroup for RollbackObserverPlugins<C> {
     fn build(self) -> PluginGroupBuilder {
+        let mut observers = ObservePlugin::<C>::default();
+        if self.read_events {
+            observers = observers.read_events();
+        }
         PluginGroupBuilder::start::<Self>()
-            .add(ObservePlugin::<C>::default())
+            .add(observers)
             .add(RecordPlugin::<C>::observing(self.export_dir))
     }
 }
@@ -180,7 +213,7 @@ mod lab {
             };
             let group = PluginGroupBuilder::start::<Self>()
                 .add(GgrsPlugin::<C>::default())
-                .add(ObservePlugin::<C>::default())
+                .add(ObservePlugin::<C>::default().read_events())
                 .add(session)
                 .add(record)
                 .add(LifeCyclePlugin::<C>::new(self.lab));

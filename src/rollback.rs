@@ -56,12 +56,28 @@ pub struct Links(pub cause::LinkEvidence);
 /// Sessions of every kind are observed, and every message says which kind it is about
 /// ([`SessionKind`]): a sync test reloads in every frame and a spectator never does, and neither
 /// has a rollback. An episode is the life of the `Session` resource, unless a lab session delimits it.
-/// Drains `session.events()`: read [`SessionEvent`] instead.
-pub struct ObservePlugin<C: Config>(PhantomData<C>);
+/// `session.events()` is left to the game, unless [`read_events`](Self::read_events) says otherwise.
+pub struct ObservePlugin<C: Config> {
+    read_events: bool,
+    config: PhantomData<C>,
+}
 
 impl<C: Config> Default for ObservePlugin<C> {
     fn default() -> Self {
-        Self(PhantomData)
+        Self {
+            read_events: false,
+            config: PhantomData,
+        }
+    }
+}
+
+impl<C: Config> ObservePlugin<C> {
+    /// Drains `session.events()` in every update and writes them as [`SessionEvent`] messages, for an
+    /// app in which nothing else reads them.
+    #[must_use]
+    pub fn read_events(mut self) -> Self {
+        self.read_events = true;
+        self
     }
 }
 
@@ -79,7 +95,11 @@ impl<C: Config> Plugin for ObservePlugin<C> {
             .add_message::<SessionEvent>();
 
         let clock = app.world().resource::<LabClock>().clone();
-        app.world_mut().resource_mut::<TraceLog<C>>().follow(&clock);
+        let mut log = app.world_mut().resource_mut::<TraceLog<C>>();
+        log.follow(&clock);
+        if self.read_events {
+            log.read_events();
+        }
         // The app may bring another one until it starts.
         app.add_systems(PreStartup, observe::follow_clock::<C>)
             .add_systems(ReadInputs, observe::tick::<C>)

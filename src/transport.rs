@@ -224,6 +224,12 @@ impl LabNet {
         departures.append(&mut self.game().departures);
     }
 
+    /// Moves what the peers reported of their states since the last call to `into`: a frame, and the
+    /// checksum of the state before it. The newest 32 of each peer and epoch are kept.
+    pub(crate) fn drain_checksums(&self, into: &mut Vec<(PeerId, Frame, u128)>) {
+        self.game().drain_checksums(into);
+    }
+
     /// Hands every packet of inputs that came from `peer` since `cursor` to `take`, with whether it
     /// is the first one of another episode. The last 512 are kept.
     pub(crate) fn input_packets(

@@ -60,7 +60,7 @@ pub(crate) fn play(rules: &Rules) -> Result<Peer, String> {
         .add_plugins(VolleyPlugin::<Config>::default())
         .add_plugins(BotPlugin::<Config>::new(rules.seed, FPS))
         .insert_resource(RollbackFrameRate(FPS as usize))
-        .add_plugins(RollbackObserverPlugins::<Config>::in_memory())
+        .add_plugins(RollbackObserverPlugins::<Config>::in_memory().read_events())
         .add_plugins(MeasurePlugin(rules.outage.clone()));
     start_court(app.world_mut(), PLAYERS, rules.seed);
     app.insert_resource(Session::P2P(session));

@@ -285,6 +285,8 @@ impl<I: Copy + PartialEq> EpisodeData<I> {
                 checksum,
             } => self.confirm(frame, inputs, disconnected, checksum),
             Fact::ConfirmedChanged { frame, .. } => self.confirmed_changed.push(frame),
+            // The confirmed inputs say it too.
+            Fact::PlayerGone { .. } => {}
             Fact::Closed { .. } => {
                 self.record_ahead();
                 self.trace_closed = true;

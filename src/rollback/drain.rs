@@ -23,15 +23,18 @@ use crate::clock::LabClock;
 pub(super) struct Pending<C: Config> {
     facts: VecDeque<Fact<C::Input>>,
     events: Vec<GgrsEvent<C>>,
+    /// As [`TraceLog::reads_events`].
+    reads_events: bool,
     /// A reported cause may still change.
     undecided: bool,
 }
 
-impl<C: Config> Default for Pending<C> {
-    fn default() -> Self {
+impl<C: Config> FromWorld for Pending<C> {
+    fn from_world(world: &mut World) -> Self {
         Self {
             facts: VecDeque::new(),
             events: Vec::new(),
+            reads_events: world.resource::<TraceLog<C>>().reads_events(),
             undecided: false,
         }
     }
@@ -81,18 +84,19 @@ pub(super) fn report_exit<C: Config>(world: &mut World, mut pending: Local<Pendi
     report_facts::<C>(world, &mut pending, kind, None);
 }
 
-/// Takes ggrs's events; returns by how many frames this peer is ahead, for a P2P session.
+/// Takes ggrs's events, unless they are the game's; returns by how many frames this peer is ahead, for a
+/// P2P session.
 fn drain_session<C: Config>(session: &mut Session<C>, pending: &mut Pending<C>) -> Option<i32> {
+    if pending.reads_events {
+        match session {
+            Session::P2P(session) => pending.events.extend(session.events()),
+            Session::Spectator(session) => pending.events.extend(session.events()),
+            Session::SyncTest(_) => {}
+        }
+    }
     match session {
-        Session::P2P(session) => {
-            pending.events.extend(session.events());
-            Some(session.frames_ahead())
-        }
-        Session::Spectator(session) => {
-            pending.events.extend(session.events());
-            None
-        }
-        Session::SyncTest(_) => None,
+        Session::P2P(session) => Some(session.frames_ahead()),
+        Session::Spectator(_) | Session::SyncTest(_) => None,
     }
 }
 
@@ -141,6 +145,15 @@ fn report_facts<C: Config>(
                     at: *at,
                     ticks: *ticks,
                     cause: *cause,
+                });
+            }
+            // ggrs's own event of it is read by the game.
+            Fact::PlayerGone { at, player, .. } if !pending.reads_events => {
+                world.write_message(SessionEvent {
+                    session,
+                    at: *at,
+                    players: vec![*player],
+                    kind: SessionEventKind::Disconnected,
                 });
             }
             Fact::Began { session: next, .. } => {

@@ -18,6 +18,8 @@ pub struct TraceLog<C: Config> {
     /// The kind that the facts taken so far end in.
     reported: SessionKind,
     by_hand: bool,
+    /// ggrs's events are read here, not by the game.
+    reads_events: bool,
     /// This session has too many players to be observed, and the warning is logged.
     refused: bool,
     /// A tick of a session that the trace has not begun yet.
@@ -35,6 +37,7 @@ impl<C: Config> Default for TraceLog<C> {
             kind: SessionKind::P2P,
             reported: SessionKind::P2P,
             by_hand: false,
+            reads_events: false,
             refused: false,
             early_tick: None,
             early_save: None,
@@ -68,6 +71,17 @@ impl<C: Config> TraceLog<C> {
     /// From now on only [`begin`](Self::begin) and [`close`](Self::close) delimit episodes.
     pub fn delimit_by_hand(&mut self) {
         self.by_hand = true;
+    }
+
+    /// Reads ggrs's events, which nothing else can read then.
+    pub(super) fn read_events(&mut self) {
+        self.reads_events = true;
+    }
+
+    /// Whether the game leaves ggrs's events to the observers.
+    #[must_use]
+    pub(crate) fn reads_events(&self) -> bool {
+        self.reads_events
     }
 
     /// Whether episodes are delimited by hand.

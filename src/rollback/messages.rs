@@ -213,10 +213,13 @@ pub struct DesyncDetected {
     pub players: Vec<usize>,
 }
 
-/// Read this message instead of `session.events()`: an event of the ggrs session. 0..n per update.
+/// Read it to learn what happened in the ggrs session: 0..n per update.
 ///
-/// ggrs's event queue can be drained once only, and the observer does it in every update, before the
-/// queue drops its oldest events at 100.
+/// ggrs's event queue can be drained once only. In a lab session, and with
+/// [`RollbackObserverPlugins::read_events`](crate::RollbackObserverPlugins::read_events), the observers
+/// drain it in every update and write all of it as this message. Otherwise the queue is the game's, and
+/// this message reports [`Disconnected`](SessionEventKind::Disconnected) alone: with the frame in which
+/// ggrs first applied the default input of a player, which every peer sees.
 ///
 /// ```
 /// use bevy::prelude::*;
@@ -237,7 +240,7 @@ pub struct DesyncDetected {
 pub struct SessionEvent {
     /// The kind of session it comes from; sync tests have no events.
     pub session: SessionKind,
-    /// When it was drained.
+    /// When it was drained, or the frame was simulated.
     pub at: Duration,
     /// Handles of the players on the peer concerned; empty when it concerns no single peer, or
     /// the host of a spectator.

@@ -243,8 +243,13 @@ impl<I: Copy + PartialEq> Trace<I> {
             self.frames_missed += 1;
             return;
         };
-        for (gone_from, how) in self.gone_from.iter_mut().zip(known) {
+        for (player, (gone_from, how)) in self.gone_from.iter_mut().zip(known).enumerate() {
             if how == Known::Disconnected {
+                if *gone_from == Frame::MAX {
+                    let at = now;
+                    let gone = Fact::PlayerGone { at, frame, player };
+                    self.facts.push_back(gone);
+                }
                 *gone_from = frame.min(*gone_from);
             }
         }

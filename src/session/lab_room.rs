@@ -2,6 +2,7 @@
 //! over two paths, without the episodes and the compared settings of a lab session.
 
 mod attend;
+mod checksums;
 mod leaving;
 
 use std::marker::PhantomData;
@@ -67,7 +68,11 @@ impl<C: Config<Address = PeerId>> Plugin for LabSocketPlugin<C> {
             .add_systems(PreUpdate, attend::open_room.before(PollNetworkSystems))
             .add_systems(
                 PreUpdate,
-                (attend::follow_session::<C>, attend::attend)
+                (
+                    attend::follow_session::<C>,
+                    attend::attend,
+                    checksums::compare_checksums::<C>,
+                )
                     .chain()
                     .after(RunGgrsSystems)
                     .in_set(RollbackLabSystems::Session),

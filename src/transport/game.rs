@@ -145,6 +145,15 @@ impl GameSide {
         self.order(Order::EndEpoch);
     }
 
+    /// Takes what the peers reported of their states.
+    pub(super) fn drain_checksums(&mut self, into: &mut Vec<(PeerId, Frame, u128)>) {
+        for peer in &mut self.peers {
+            let id = peer.id;
+            let reports = peer.checksums.drain(..);
+            into.extend(reports.map(|(frame, checksum)| (id, frame, checksum)));
+        }
+    }
+
     pub(super) fn set_current_frame(&mut self, frame: Frame) {
         self.current_frame = frame;
         self.exchange

@@ -271,8 +271,8 @@ pub struct Checked {
     /// The last frame for which the sender has the inputs of all players, by an input packet.
     /// [`NULL_FRAME`] before it has any.
     pub confirmed_frame: Option<Frame>,
-    /// Frame of a checksum report.
-    pub checksum_frame: Option<Frame>,
+    /// A checksum report: a frame, and the checksum of the sender's state before it.
+    pub checksum: Option<(Frame, u128)>,
     /// Players that an input packet reports as disconnected: the bit of each handle.
     pub disconnected: u64,
 }
@@ -331,7 +331,7 @@ fn check(message: &MessageMirror<'_>, limits: &Limits<'_>) -> Result<Checked, Gg
         first_input_frame: None,
         newest_input_frame: None,
         confirmed_frame: None,
-        checksum_frame: None,
+        checksum: None,
         disconnected: 0,
     };
     match &message.body {
@@ -357,9 +357,9 @@ fn check(message: &MessageMirror<'_>, limits: &Limits<'_>) -> Result<Checked, Gg
                 return Err(GgrsWireError::Pong);
             }
         }
-        BodyMirror::ChecksumReport { frame, .. } => {
+        BodyMirror::ChecksumReport { checksum, frame } => {
             check_checksum(*frame, limits)?;
-            checked.checksum_frame = Some(*frame);
+            checked.checksum = Some((*frame, *checksum));
         }
     }
     Ok(checked)

@@ -131,6 +131,8 @@ pub struct Settings {
     pub sparse: bool,
     /// Whether the apps have the observers.
     pub observed: bool,
+    /// Whether the observers read ggrs's events.
+    pub read_events: bool,
     /// Whether the apps record, in memory.
     pub recorded: bool,
     /// Whether player 0 hosts a spectator at address 2.
@@ -144,6 +146,7 @@ impl Default for Settings {
             input_delay: 0,
             sparse: false,
             observed: true,
+            read_events: true,
             recorded: false,
             spectated: false,
         }
@@ -182,11 +185,14 @@ pub fn game_with(clock: &LabClock, settings: Settings) -> App {
         app.add_plugins(RecordPlugin::<TestConfig>::observing(None));
     }
     if settings.observed {
-        app.add_plugins(ObservePlugin::<TestConfig>::default())
-            .add_systems(
-                Last,
-                collect.after(bevy_rollback_lab::rollback::RollbackLabSystems::Record),
-            );
+        let mut observers = ObservePlugin::<TestConfig>::default();
+        if settings.read_events {
+            observers = observers.read_events();
+        }
+        app.add_plugins(observers).add_systems(
+            Last,
+            collect.after(bevy_rollback_lab::rollback::RollbackLabSystems::Record),
+        );
     }
     app.world_mut().spawn((Score(1), Rollback));
     app.finish();

@@ -270,6 +270,15 @@ pub enum Fact<I> {
         /// The input applied now.
         after: I,
     },
+    /// ggrs gave a player up: from `frame` on it applies the default input.
+    PlayerGone {
+        /// When that was simulated.
+        at: Duration,
+        /// The first frame without them.
+        frame: Frame,
+        /// The player's handle.
+        player: usize,
+    },
     /// The episode was closed; predictions not judged by now stay open.
     Closed {
         /// When.

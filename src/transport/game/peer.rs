@@ -1,6 +1,7 @@
 //! What the game's side keeps of one remote peer: the messages of this tick to it, the bounds that
 //! its own messages are checked against, and the packets of inputs that came.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bevy_matchbox::matchbox_socket::PeerId;
@@ -22,6 +23,9 @@ pub(super) struct DataMessage {
     pub(super) newest_input: Option<Frame>,
 }
 
+/// Checksum reports kept until they are compared: as many as ggrs keeps.
+const MAX_CHECKSUMS: usize = 32;
+
 /// One remote peer.
 pub(in crate::transport) struct GamePeer {
     pub(super) id: PeerId,
@@ -37,6 +41,8 @@ pub(in crate::transport) struct GamePeer {
     pub(in crate::transport) packets: InputPackets,
     /// Its input packets on their way into ggrs.
     pub(in crate::transport) inputs: PeerInputs,
+    /// Frames and checksums that it reported, oldest first.
+    pub(in crate::transport) checksums: VecDeque<(Frame, u128)>,
 }
 
 impl GamePeer {
@@ -51,6 +57,7 @@ impl GamePeer {
             magic: None,
             packets: InputPackets::new(),
             inputs: PeerInputs::default(),
+            checksums: VecDeque::with_capacity(MAX_CHECKSUMS),
         }
     }
 
@@ -62,6 +69,7 @@ impl GamePeer {
         self.magic = None;
         self.packets.restart();
         self.inputs.restart(now);
+        self.checksums.clear();
         let owner = |player_slot: &Option<PeerId>| match player_slot {
             None => Owner::Local,
             Some(id) if *id == self.id => Owner::Sender,
@@ -122,6 +130,12 @@ impl GamePeer {
     ) -> Result<DataMessage, GgrsWireError> {
         let (message, checked) = self.check(message, bounds, current_frame, now)?;
         let newest_input = self.record_inputs(&checked, packet);
+        if let Some(checksum) = checked.checksum {
+            if self.checksums.len() == MAX_CHECKSUMS {
+                self.checksums.pop_front();
+            }
+            self.checksums.push_back(checksum);
+        }
         Ok(DataMessage {
             message,
             newest_input,

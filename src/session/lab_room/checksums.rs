@@ -1,0 +1,102 @@
+//! Desyncs of a game that brings its own session: ggrs reports them to the game alone, but the checksums
+//! of the other peers come through the room.
+
+use std::collections::VecDeque;
+
+use bevy::prelude::*;
+use bevy_matchbox::matchbox_socket::PeerId;
+use ggrs::{Config, Frame};
+
+use crate::clock::LabClock;
+use crate::rollback::trace::Fact;
+use crate::rollback::{DesyncDetected, TraceLog};
+use crate::session::SessionInfo;
+use crate::transport::LabNet;
+
+/// Frames whose own checksum is kept. A report is older than the newest frame by a round trip and two
+/// prediction windows at most.
+const KEPT: usize = 512;
+
+/// The checksums of the running episode that can still be compared.
+#[derive(Default)]
+pub(super) struct Checksums {
+    /// This peer's, of confirmed frames in order.
+    own: VecDeque<(Frame, u128)>,
+    /// Reports about frames that are not confirmed here.
+    early: Vec<(PeerId, Frame, u128)>,
+}
+
+impl Checksums {
+    fn confirm(&mut self, frame: Frame, checksum: u128) {
+        if self.own.len() == KEPT {
+            self.own.pop_front();
+        }
+        self.own.push_back((frame, checksum));
+    }
+
+    /// Compares the reports that can be compared by now; those about older frames are dropped.
+    fn compare(&mut self, mut differs: impl FnMut(PeerId, Frame, u128, u128)) {
+        let Some(&(newest, _)) = self.own.back() else {
+            return;
+        };
+        let own = &self.own;
+        self.early.retain(|&(peer, frame, theirs)| {
+            if frame > newest {
+                return true;
+            }
+            let found = own.binary_search_by_key(&frame, |&(frame, _)| frame);
+            if let Ok(index) = found
+                && own[index].1 != theirs
+            {
+                differs(peer, frame, own[index].1, theirs);
+            }
+            false
+        });
+    }
+}
+
+/// Compares the checksums that other peers report with this peer's, unless the observers read ggrs's
+/// events, which say the same.
+///
+/// Runs in [`PreUpdate`] after ggrs's steps.
+pub(super) fn compare_checksums<C: Config<Address = PeerId>>(
+    log: Option<Res<TraceLog<C>>>,
+    net: Option<Res<LabNet>>,
+    info: Option<Res<SessionInfo>>,
+    clock: Res<LabClock>,
+    facts: Option<Res<Messages<Fact<C::Input>>>>,
+    mut cursor: Local<bevy::ecs::message::MessageCursor<Fact<C::Input>>>,
+    mut checksums: Local<Checksums>,
+    mut desyncs: Option<MessageWriter<DesyncDetected>>,
+) {
+    let (Some(log), Some(net), Some(info), Some(facts)) = (log, net, info, facts) else {
+        return;
+    };
+    let Some(desyncs) = desyncs.as_mut().filter(|_| !log.reads_events()) else {
+        return;
+    };
+    for fact in cursor.read(&facts) {
+        match fact {
+            Fact::Began { .. } => *checksums = Checksums::default(),
+            &Fact::Confirmed {
+                frame,
+                checksum: Some(checksum),
+                ..
+            } => checksums.confirm(frame, checksum),
+            _ => {}
+        }
+    }
+    net.drain_checksums(&mut checksums.early);
+    checksums.compare(|peer, frame, local_checksum, remote_checksum| {
+        let of_peer = info.player_slots.iter().filter(|slot| slot.peer == peer);
+        let players: Vec<usize> = of_peer.map(|slot| slot.handle).collect();
+        warn!("players {players:?} have another state before frame {frame}");
+        desyncs.write(DesyncDetected {
+            at: clock.now(),
+            frame,
+            local_checksum,
+            remote_checksum,
+            players,
+        });
+    });
+}
