@@ -14,7 +14,8 @@
 //! |---|---|---|---|
 //! | you add | [`RollbackObserverPlugins`] | [`LabSocketPlugin`] | [`RollbackLabPlugins`] |
 //! | you keep | transport, session, lobby | ggrs sessions, lobby | the simulation |
-//! | rollbacks, stalls and desyncs as messages | yes | with the observers | yes |
+//! | rollbacks and stalls as messages | yes | with the observers | yes |
+//! | desyncs | in the two files, or ggrs's own event; live with `read_events` | live, with the observers | live |
 //! | one file per episode | yes, one per ggrs session | with the observers | yes, compared between the peers |
 //! | direct path first, relay as fallback | no | yes | yes |
 //! | seeds, episodes, compared settings | no | no | yes |
@@ -25,7 +26,9 @@
 //! ## Observers only
 //!
 //! For a game that exists, with any transport. An episode is the life of its ggrs session; its file
-//! lies in `exports` once the session is removed or the app exits.
+//! lies in `exports` once the session is removed or the app exits. The game sees what it saw without the
+//! line: `session.events()` stays its own, unless it leaves them to the observers with
+//! [`read_events`](RollbackObserverPlugins::read_events).
 //!
 //! ```no_run
 //! use bevy::prelude::*;
@@ -191,7 +194,7 @@
 //! | [`RollbackReloaded`](rollback::RollbackReloaded) | message | o w | frames were simulated again without a correction |
 //! | [`StallEnded`](rollback::StallEnded) | message | o w | the simulation had to wait for an input, and goes on |
 //! | [`DesyncDetected`](rollback::DesyncDetected) | message | o w | two peers computed different states |
-//! | [`SessionEvent`](rollback::SessionEvent) | message | o w | ggrs reported something; read these, not `session.events()` |
+//! | [`SessionEvent`](rollback::SessionEvent) | message | o w | a player is gone; with `read_events` and in a lab session every event of ggrs |
 //! | [`RouteChanged`](session::RouteChanged) | message | r w | the packets to a peer take another path |
 //! | [`PeerNotice`](session::PeerNotice) | message | r w | a peer hid its tab, was taken off, left, or the server was lost |
 //! | [`EpisodeStarting`] | event | w | the world is empty: spawn it from this seed |
