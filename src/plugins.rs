@@ -194,6 +194,19 @@ mod lab {
         }
     }
 
+    /// Adds `GgrsPlugin`.
+    struct OwnGgrs<C>(PhantomData<fn() -> C>);
+
+    impl<C: Config<Address = PeerId>> Plugin for OwnGgrs<C> {
+        fn build(&self, app: &mut App) {
+            assert!(
+                !app.is_plugin_added::<GgrsPlugin<C>>(),
+                "RollbackLabPlugins adds GgrsPlugin itself: remove the one of this app"
+            );
+            app.add_plugins(GgrsPlugin::<C>::default());
+        }
+    }
+
     impl<C: Config<Address = PeerId>> PluginGroup for RollbackLabPlugins<C> {
         fn build(self) -> PluginGroupBuilder {
             let (session, record) = match &self.lab {
@@ -212,7 +225,7 @@ mod lab {
                 }
             };
             let group = PluginGroupBuilder::start::<Self>()
-                .add(GgrsPlugin::<C>::default())
+                .add(OwnGgrs::<C>(PhantomData))
                 .add(ObservePlugin::<C>::default().read_events())
                 .add(session)
                 .add(record)

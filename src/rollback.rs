@@ -82,7 +82,17 @@ impl<C: Config> ObservePlugin<C> {
 }
 
 impl<C: Config> Plugin for ObservePlugin<C> {
+    /// A second one is refused by [`build`](Self::build), which says what to remove.
+    fn is_unique(&self) -> bool {
+        false
+    }
+
     fn build(&self, app: &mut App) {
+        assert!(
+            !app.is_plugin_added::<Self>(),
+            "this app has the observers already: RollbackLabPlugins brings them, and \
+             RollbackObserverPlugins is for a game without it; add one of the two, once"
+        );
         app.init_resource::<LabClock>()
             .init_resource::<Links>()
             .init_resource::<TraceLog<C>>()

@@ -24,6 +24,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use bevy::prelude::*;
+use bevy::state::state::StateTransition;
 use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame, PlayerHandle};
@@ -159,6 +160,7 @@ impl SessionSettings {
                 max_prediction: 0,
                 desync_interval: 0,
                 config_digest: 0,
+                settings: Vec::new(),
                 route_policy: 0,
             },
         }
@@ -439,6 +441,11 @@ impl<C: Config<Address = PeerId>> Plugin for SessionPlugin<C> {
             !app.is_plugin_added::<LabSocketPlugin<C>>(),
             "{}",
             lab_room::ONE_OF_TWO
+        );
+        assert!(
+            app.get_schedule(StateTransition).is_some(),
+            "RollbackLabPlugins shows its phase as a state: add Bevy's StatesPlugin, or \
+             DefaultPlugins, before it"
         );
         let session = match &self.settings {
             Some(settings) => {

@@ -85,7 +85,7 @@ pub enum SessionError {
         /// The other player's handle.
         player: usize,
         /// The setting.
-        field: &'static str,
+        field: String,
         /// Its value here.
         ours: String,
         /// Its value there.

@@ -6,6 +6,7 @@ mod checksums;
 mod leaving;
 
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bevy::prelude::*;
@@ -124,6 +125,8 @@ pub struct LabRoom {
     /// Set once the plugin has opened this room.
     net: Option<LabNet>,
     opened: bool,
+    /// How often [`ready`](Self::ready) was asked before that.
+    asked: AtomicU32,
     opened_at: Duration,
     /// All players are there, and were reachable at once at least one time.
     met: bool,
@@ -151,6 +154,7 @@ impl LabRoom {
             room: RoomView::new(name_of(&url).to_owned(), players),
             net: None,
             opened: false,
+            asked: AtomicU32::new(0),
             opened_at: Duration::ZERO,
             met: false,
             ready: false,
@@ -223,8 +227,18 @@ impl LabRoom {
     }
 
     /// Whether all players are there and can be reached by some path now, as of the last update.
+    ///
+    /// Never in an app without [`LabSocketPlugin`], which is logged.
     #[must_use]
     pub fn ready(&self) -> bool {
+        // The plugin opens a room in the update after its insertion.
+        const UPDATES: u32 = 60;
+        if !self.opened && self.asked.fetch_add(1, Ordering::Relaxed) == UPDATES {
+            error!(
+                "nothing opens the room {}: add LabSocketPlugin::<Config>::default() to the app",
+                self.room.name()
+            );
+        }
         self.ready
     }
 

@@ -82,15 +82,28 @@ pub(super) fn margins<'a>(
 }
 
 /// For the developer who chose the input delay: each frame of it adds one to the margin.
-pub(super) fn advice(fps: u32, input_delay: u32, player: PlayerHandle, margin_ms: f64) -> String {
+///
+/// `input_delay` is the present one and the largest that can be set.
+pub(super) fn advice(
+    fps: u32,
+    (input_delay, largest): (u32, u32),
+    player: PlayerHandle,
+    margin_ms: f64,
+) -> String {
     let frame_ms = 1e3 / f64::from(fps.max(1));
     // Negative and small: the margin is a few hundred milliseconds at most.
     let missing = (-margin_ms / frame_ms).ceil().max(1.0) as u32;
     let delay = input_delay.saturating_add(missing);
+    let way_out = if delay <= largest {
+        format!("an input delay of {delay} frames instead of {input_delay} would prevent that")
+    } else {
+        format!(
+            "the paths are too slow for any input delay, of which {largest} frames is the largest"
+        )
+    };
     format!(
         "failover margin to player {player} is {margin_ms:.1} ms: losing the direct path would \
-         stall the game; an input delay of {delay} frames instead of {input_delay} would prevent \
-         that"
+         stall the game; {way_out}"
     )
 }
 
@@ -124,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_advice_is_the_smallest_delay_that_suffices() {
-        let text = advice(60, 1, 2, -17.0);
+        let text = advice(60, (1, 16), 2, -17.0);
         for part in [
             "player 2",
             "-17.0 ms",
@@ -132,5 +145,8 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in {text:?}");
         }
+        let text = advice(60, (2, 16), 2, -4_000.0);
+        assert!(text.contains("16 frames is the largest"), "{text:?}");
+        assert!(!text.contains("242"), "{text:?}");
     }
 }

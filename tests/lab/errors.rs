@@ -130,14 +130,14 @@ fn a_config_mismatch_names_the_field_and_both_values() {
             config()
                 .game("duel", "1")
                 .route_policy("dual-path".parse().unwrap()),
-            "0",
-            "3",
+            "p2p-first",
+            "dual-path",
         ),
         (
-            "config_digest",
+            "frame_limit",
             config().game("duel", "1").frame_limit(200),
-            "",
-            "",
+            "300",
+            "200",
         ),
     ];
     for (field, other, here, there) in table {

@@ -210,7 +210,7 @@ fn malformed_control_messages_are_counted_by_reason() {
     // A hello whose schema name has 17 bytes, one more than allowed.
     long_name.extend([0, 1, 17]);
     long_name.extend([b'x'; 17]);
-    long_name.extend([1, b'g', 1, b'v', 2, 60, 2, 8, 10, 0, 0]);
+    long_name.extend([1, b'g', 1, b'v', 2, 60, 2, 8, 10, 0, 0, 0]);
     let mut tail = encode_control(5, 0, Some(&ControlMessage::Hidden)).unwrap();
     tail.push(0);
     let garbage: [(&str, Vec<u8>); 7] = [

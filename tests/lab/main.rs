@@ -10,6 +10,7 @@
 //! - `end`: how sessions end when peers end late, at another frame or not at all
 //! - `episodes`: several episodes in one session
 //! - `errors`: failures, their errors and the files they leave
+//! - `first_mistakes`: what building an app refuses, and what it says
 //! - `healthy`: ten minutes at 10 to 120 frames per second
 //! - `hostile`: forged and random datagrams, nonsense from the server
 //! - `input_timing`: devices and time stamps of input changes
@@ -28,6 +29,7 @@ mod diagnostics;
 mod end;
 mod episodes;
 mod errors;
+mod first_mistakes;
 mod healthy;
 mod hostile;
 mod input_timing;

@@ -46,7 +46,7 @@ pub mod relay;
 pub use crate::path::Path;
 pub(crate) use message::decode_control;
 pub use message::{
-    ByeReason, ControlMessage, FieldMismatch, Hello, MAX_LAST_INPUTS, encode_control,
+    ByeReason, ControlMessage, FieldMismatch, Hello, MAX_LAST_INPUTS, MAX_SETTINGS, encode_control,
 };
 
 /// Bytes of the fixed header in front of every datagram.

@@ -10,6 +10,7 @@ use ggrs::{Config, Frame};
 use super::LabSession;
 use super::leave::QUIT_MAX;
 use crate::clock::LabClock;
+use crate::config::MAX_INPUT_DELAY;
 use crate::metrics::SessionMetrics;
 use crate::rollback::TraceLog;
 use crate::session::episode::EndFlags;
@@ -41,7 +42,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
             let margins = margins(net, self.room.remotes());
             if let Some((player, ms)) = self.margin.watch(now, margins) {
                 let (fps, delay) = (self.settings.fps, self.settings.input_delay);
-                warn!("{}", advice(fps, delay, player, ms));
+                warn!("{}", advice(fps, (delay, MAX_INPUT_DELAY), player, ms));
             }
         }
         let confirmed = self.confirmed;

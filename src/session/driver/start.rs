@@ -349,7 +349,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         {
             let error = SessionError::Mismatch {
                 player: self.room.player_of(other.peer).unwrap_or_default(),
-                field: "seed",
+                field: String::from("seed"),
                 ours: seed.to_string(),
                 theirs: other.seed.to_string(),
             };
@@ -358,7 +358,7 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
         }
         match self.build(net) {
             Ok(session) => {
-                world.insert_resource(RollbackFrameRate(self.settings.fps as usize));
+                self.set_frame_rate(world);
                 self.start.session = Some(session);
                 self.start.built_at = Some(now);
                 true
@@ -368,6 +368,21 @@ impl<C: Config<Address = PeerId>> LabSession<C> {
                 false
             }
         }
+    }
+
+    /// The rate is the session's: one that the game set is replaced.
+    fn set_frame_rate(&self, world: &mut World) {
+        let fps = self.settings.fps as usize;
+        let before = world.get_resource::<RollbackFrameRate>().map(|rate| rate.0);
+        // `GgrsPlugin` inserts a default of its own.
+        let default = RollbackFrameRate::default().0;
+        if let Some(rate) = before.filter(|&rate| rate != fps && rate != default) {
+            warn!(
+                "RollbackFrameRate({rate}) of this app is replaced by LabConfig::fps, {fps}: set \
+                 the frame rate there"
+            );
+        }
+        world.insert_resource(RollbackFrameRate(fps));
     }
 
     fn build(&self, net: &LabNet) -> Result<P2PSession<C>, GgrsError> {

@@ -18,6 +18,7 @@ use crate::session::standstill::{Standstill, reports};
 use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
 use crate::transport::{InputDeparture, LabNet, MatchboxSettings};
 use rollback_lab_link::conditions::Conditions;
+use rollback_lab_link::ggrs_wire::MAX_INPUT_DELAY;
 use rollback_lab_link::wire::ControlMessage;
 
 /// Opens the network of a room that is new, and forgets that of one which is gone.
@@ -89,7 +90,15 @@ pub(super) fn follow_session<C: Config<Address = PeerId>>(
     let margins = margins(net, room.room.remotes());
     if let Some((player, ms)) = room.margin.watch(clock.now(), margins) {
         let link = &room.link;
-        warn!("{}", advice(link.fps, link.input_delay, player, ms));
+        warn!(
+            "{}",
+            advice(
+                link.fps,
+                (link.input_delay, MAX_INPUT_DELAY.unsigned_abs()),
+                player,
+                ms
+            )
+        );
     }
     let stands = (session.current_frame(), session.confirmed_frame());
     let (slots, standstill) = (&room.room, &mut room.standstill);
@@ -193,7 +202,7 @@ impl LabRoom {
                 ControlMessage::Hello(_) => {
                     self.failure.get_or_insert(SessionError::Mismatch {
                         player,
-                        field: "plugin",
+                        field: String::from("plugin"),
                         ours: String::from("LabSocketPlugin"),
                         theirs: String::from("RollbackLabPlugins"),
                     });

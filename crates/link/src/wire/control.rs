@@ -245,6 +245,7 @@ mod tests {
             max_prediction: 8,
             desync_interval: 0,
             config_digest: 0,
+            settings: Vec::new(),
             route_policy: 0,
         };
         assert!(channel.queue(ControlMessage::Hello(hello)).is_err());

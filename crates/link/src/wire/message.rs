@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::route::RoutePolicy;
+
 use super::{HEADER_LEN, MAX_DATAGRAM, WireError};
 
 /// Largest control payload.
@@ -14,6 +16,8 @@ const MAX_SCHEMA: usize = 16;
 /// Bound of [`Hello::game`] and [`Hello::game_version`], in bytes: room for a name with its
 /// version suffix, and small beside a datagram.
 const MAX_NAME: usize = 64;
+/// Bound of the texts of [`Hello::settings`] together, so that a hello fits into a datagram.
+pub const MAX_SETTINGS: usize = 800;
 /// Bound of [`Hello::players`]: the capacity of a relay room, [`super::relay::MAX_MEMBERS`].
 const MAX_HELLO_PLAYERS: u8 = 64;
 
@@ -165,8 +169,11 @@ pub struct Hello {
     pub max_prediction: u8,
     /// Frames between two checksums; zero while desync detection is off.
     pub desync_interval: u32,
-    /// Digest of the game's own settings.
+    /// Digest of all settings that are not fields here.
     pub config_digest: u64,
+    /// These settings by name, with their values as text, as many as fit into [`MAX_SETTINGS`] bytes: a
+    /// mismatch names what a digest cannot.
+    pub settings: Vec<(String, String)>,
     /// [`RoutePolicy::code`](crate::route::RoutePolicy::code) of the sender.
     pub route_policy: u8,
 }
@@ -175,18 +182,54 @@ impl Hello {
     /// The first field in which two hellos differ, if any.
     #[must_use]
     pub fn mismatch(&self, other: &Self) -> Option<FieldMismatch> {
-        self.fields()
-            .into_iter()
-            .zip(other.fields())
-            .find(|((_, ours), (_, theirs))| ours != theirs)
-            .map(|((field, ours), (_, theirs))| FieldMismatch {
-                field,
+        let fields = self.fields().into_iter().zip(other.fields());
+        let field = fields
+            .map(|((field, ours), (_, theirs))| (field, ours, theirs))
+            .find(|(_, ours, theirs)| ours != theirs)
+            .map(|(field, ours, theirs)| FieldMismatch {
+                field: field.to_owned(),
                 ours,
                 theirs,
+            });
+        let digest = || {
+            let digest = |hello: &Self| format!("{:016x}", hello.config_digest);
+            (self.config_digest != other.config_digest).then(|| FieldMismatch {
+                field: String::from("config_digest"),
+                ours: digest(self),
+                theirs: digest(other),
             })
+        };
+        field
+            .or_else(|| self.setting_mismatch(other))
+            .or_else(digest)
     }
 
-    fn fields(&self) -> [(&'static str, String); 11] {
+    /// The first setting that differs, in our order and then in theirs.
+    fn setting_mismatch(&self, other: &Self) -> Option<FieldMismatch> {
+        const MISSING: &str = "not set";
+        let value = |hello: &Self, name: &str| {
+            let set = hello.settings.iter().find(|(of, _)| of == name);
+            set.map_or_else(|| String::from(MISSING), |(_, value)| value.clone())
+        };
+        self.settings
+            .iter()
+            .chain(&other.settings)
+            .map(|(name, _)| FieldMismatch {
+                field: name.clone(),
+                ours: value(self, name),
+                theirs: value(other, name),
+            })
+            .find(|mismatch| mismatch.ours != mismatch.theirs)
+    }
+
+    fn fields(&self) -> [(&'static str, String); 10] {
+        let policy = RoutePolicy::ALL
+            .into_iter()
+            .find(|policy| policy.code() == self.route_policy);
+        let policy = policy.map_or_else(
+            || self.route_policy.to_string(),
+            |policy| policy.as_str().to_owned(),
+        );
         [
             ("wire_version", self.wire_version.to_string()),
             ("schema", self.schema.clone()),
@@ -197,17 +240,19 @@ impl Hello {
             ("input_delay", self.input_delay.to_string()),
             ("max_prediction", self.max_prediction.to_string()),
             ("desync_interval", self.desync_interval.to_string()),
-            ("config_digest", format!("{:016x}", self.config_digest)),
-            ("route_policy", self.route_policy.to_string()),
+            ("route_policy", policy),
         ]
     }
 
     fn check(&self) -> Result<(), WireError> {
+        let len = |(name, value): &(String, String)| name.len() + value.len();
+        let settings: usize = self.settings.iter().map(len).sum();
         let bounds = [
             ("schema", self.schema.len() <= MAX_SCHEMA),
             ("game", self.game.len() <= MAX_NAME),
             ("game_version", self.game_version.len() <= MAX_NAME),
             ("players", (1..=MAX_HELLO_PLAYERS).contains(&self.players)),
+            ("settings", settings <= MAX_SETTINGS),
         ];
         match bounds.into_iter().find(|(_, held)| !held) {
             Some((field, _)) => Err(WireError::ControlBounds { field }),
@@ -220,8 +265,8 @@ impl Hello {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} differs: ours is {ours}, theirs is {theirs}")]
 pub struct FieldMismatch {
-    /// Name of the field in [`Hello`].
-    pub field: &'static str,
+    /// Name of the field in [`Hello`], or of one of its settings.
+    pub field: String,
     /// Its value here.
     pub ours: String,
     /// The peer's value.

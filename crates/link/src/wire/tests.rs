@@ -19,6 +19,10 @@ fn hello() -> Hello {
         max_prediction: 8,
         desync_interval: 10,
         config_digest: 7,
+        settings: vec![
+            ("episodes".into(), "2".into()),
+            ("config.ball".into(), "3".into()),
+        ],
         route_policy: 0,
     }
 }
@@ -212,6 +216,35 @@ fn a_mismatch_names_the_field_and_both_values() {
     assert_eq!(
         mismatch.to_string(),
         "max_prediction differs: ours is 8, theirs is 9"
+    );
+    // In any order, of either side, and what no setting tells.
+    let mismatch = |change: fn(&mut Hello)| {
+        let mut other = hello();
+        change(&mut other);
+        let both = [hello().mismatch(&other), other.mismatch(&hello())];
+        both.map(|mismatch| mismatch.map(|of| (of.field, of.ours, of.theirs)))
+    };
+    let differs = |field: &str, ours: &str, theirs: &str| {
+        let [field, ours, theirs] = [field, ours, theirs].map(String::from);
+        let other = (field.clone(), theirs.clone(), ours.clone());
+        [Some((field, ours, theirs)), Some(other)]
+    };
+    assert_eq!(mismatch(|hello| hello.settings.reverse()), [None, None]);
+    assert_eq!(
+        mismatch(|hello| hello.settings[1].1 = "4".into()),
+        differs("config.ball", "3", "4")
+    );
+    assert_eq!(
+        mismatch(|hello| hello.settings.truncate(1)),
+        differs("config.ball", "3", "not set")
+    );
+    assert_eq!(
+        mismatch(|hello| hello.route_policy = 3),
+        differs("route_policy", "p2p-first", "dual-path")
+    );
+    assert_eq!(
+        mismatch(|hello| hello.config_digest = 8),
+        differs("config_digest", "0000000000000007", "0000000000000008")
     );
 }
 
