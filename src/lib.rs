@@ -312,6 +312,7 @@ pub mod diagnostics;
 pub mod display;
 #[cfg(all(feature = "matchbox", unix))]
 mod exit;
+mod ggrs_fixes;
 #[cfg(feature = "hud")]
 pub mod hud;
 #[cfg(feature = "unstable-internals")]
@@ -342,6 +343,7 @@ pub use ggrs;
 pub use config::LabConfig;
 #[cfg(all(feature = "matchbox", unix))]
 pub use exit::ExitOnSignalPlugin;
+pub use ggrs_fixes::GgrsFixesPlugin;
 #[cfg(feature = "matchbox")]
 pub use life_cycle::{JoinLab, JoinRefused, LeaveLab};
 pub use plugins::RollbackObserverPlugins;

@@ -4,7 +4,6 @@
 //! phases, episodes. [`LabSocketPlugin`] is for games that build their own ggrs sessions over a
 //! [`LabRoom`].
 
-mod depth;
 mod driver;
 mod episode;
 mod error;

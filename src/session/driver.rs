@@ -400,7 +400,10 @@ pub(super) fn drive<C: Config<Address = PeerId>>(world: &mut World) {
                 episode::reset(world, starting.number, starting.seed);
                 world.trigger(starting);
             }
-            Trigger::Started(started) => world.trigger(started),
+            Trigger::Started(started) => {
+                episode::warn_if_empty(world);
+                world.trigger(started);
+            }
             Trigger::Failed(failed) => world.trigger(failed),
         }
     }

@@ -2,11 +2,15 @@
 //! the search for its end in confirmed state, and the reset between episodes.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 
+use bevy::ecs::component::Mutable;
+use bevy::ecs::entity_disabling::Disabled;
+use bevy::ecs::query::Allow;
 use bevy::prelude::*;
 use bevy_ggrs::{
-    ConfirmedFrameCount, Rollback, RollbackApp, RollbackFrameCount, RollbackOrdered, SaveWorld,
-    SaveWorldSystems,
+    ConfirmedFrameCount, Rollback, RollbackApp, RollbackDespawned, RollbackFrameCount,
+    RollbackOrdered, SaveWorld, SaveWorldSystems,
 };
 use ggrs::Frame;
 
@@ -137,6 +141,25 @@ impl EndFlags {
 pub trait EpisodeApp {
     /// Sets `R` to its default before every episode, as every rolled-back resource must be.
     fn reset_on_episode<R: Resource + Default>(&mut self) -> &mut Self;
+
+    /// Everything that a rolled-back resource needs, in one call: inserts its default, rolls it back by
+    /// `Clone`, adds it by `Hash` to the checksum that peers compare, and resets it before every episode.
+    ///
+    /// ```
+    /// use bevy::prelude::*;
+    /// use bevy_rollback_lab::bevy_ggrs::{GgrsConfig, GgrsPlugin};
+    /// use bevy_rollback_lab::prelude::*;
+    ///
+    /// #[derive(Resource, Clone, Default, Hash)]
+    /// struct Score([u32; 2]);
+    ///
+    /// App::new()
+    ///     .add_plugins((MinimalPlugins, GgrsPlugin::<GgrsConfig<u8>>::default()))
+    ///     .episode_resource::<Score>();
+    /// ```
+    fn episode_resource<R: Resource<Mutability = Mutable> + Clone + Hash + Default>(
+        &mut self,
+    ) -> &mut Self;
 }
 
 impl EpisodeApp for App {
@@ -147,6 +170,15 @@ impl EpisodeApp for App {
             .0
             .push(|world| world.insert_resource(R::default()));
         self
+    }
+
+    fn episode_resource<R: Resource<Mutability = Mutable> + Clone + Hash + Default>(
+        &mut self,
+    ) -> &mut Self {
+        self.init_resource::<R>()
+            .rollback_resource_with_clone::<R>()
+            .checksum_resource_with_hash::<R>()
+            .reset_on_episode::<R>()
     }
 }
 
@@ -174,10 +206,21 @@ fn record_end_flag(
 /// Leaves nothing of the last episode: rolled-back entities, their order (it is hashed into
 /// component checksums, and mispredicted spawns can differ per peer), frame counts, resources.
 pub(crate) fn reset(world: &mut World, number: u32, seed: u64) {
+    // Those that `despawn_rollback` hides until their despawn is confirmed, too.
     let rolled_back: Vec<Entity> = world
-        .query_filtered::<Entity, With<Rollback>>()
+        .query_filtered::<Entity, (With<Rollback>, Allow<RollbackDespawned>, Allow<Disabled>)>()
         .iter(world)
         .collect();
+    if *world.resource::<Episode>() == Episode::default()
+        && let Some(&first) = rolled_back.first()
+    {
+        warn!(
+            "{} rolled-back entities were spawned before the episode ({}) and are despawned: spawn \
+             them on EpisodeStarting, which every episode has",
+            rolled_back.len(),
+            components(world, first)
+        );
+    }
     for entity in rolled_back {
         if let Ok(entity) = world.get_entity_mut(entity) {
             entity.despawn();
@@ -187,6 +230,27 @@ pub(crate) fn reset(world: &mut World, number: u32, seed: u64) {
     world.insert_resource(RollbackFrameCount(0));
     world.insert_resource(ConfirmedFrameCount(-1));
     begin(world, number, seed);
+}
+
+/// Warns of an episode whose world has nothing that rolls back but resources: whatever its entities do,
+/// no peer would notice a difference.
+pub(super) fn warn_if_empty(world: &mut World) {
+    let mut rolled_back = world.query_filtered::<(), With<Rollback>>();
+    if rolled_back.iter(world).next().is_none() {
+        warn!(
+            "no entity has the component Rollback at frame 0: only rolled-back resources are \
+             simulated again and compared"
+        );
+    }
+}
+
+/// What an entity is, by the names of the game's components.
+fn components(world: &World, entity: Entity) -> String {
+    let names = world.inspect_entity(entity).into_iter().flatten();
+    let names = names.map(|component| component.name().shortname().to_string());
+    let own = |name: &String| !matches!(name.as_str(), "Rollback" | "RollbackId");
+    let names: Vec<String> = names.filter(own).collect();
+    names.join(", ")
 }
 
 /// The same in a world that the game has already filled.

@@ -1,18 +1,16 @@
 //! What every plugin that plays over a [`LabNet`] adds: the poll of the network before ggrs runs, the
 //! flush and the evidence after it, the messages about peers and routes.
 
-use std::marker::PhantomData;
-
 use bevy::prelude::*;
 use bevy_ggrs::RunGgrsSystems;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::Config;
 
-use super::depth::DepthPlugin;
 use super::evidence::gather_evidence;
 use super::input::check_input;
 use super::{PeerNotice, RouteChanged, SessionInfo};
 use crate::clock::LabClock;
+use crate::ggrs_fixes::GgrsFixesPlugin;
 use crate::rollback::RollbackLabSystems;
 use crate::transport::LabNet;
 
@@ -31,7 +29,7 @@ pub(super) fn plugin<C: Config<Address = PeerId>>(app: &mut App) {
         .register_type::<PeerNotice>()
         .add_message::<RouteChanged>()
         .add_message::<PeerNotice>()
-        .add_plugins(DepthPlugin::<C>(PhantomData))
+        .add_plugins(GgrsFixesPlugin::<C>::default())
         .configure_sets(PreUpdate, PollNetworkSystems.before(RunGgrsSystems))
         .add_systems(PreUpdate, poll_network.in_set(PollNetworkSystems))
         .add_systems(

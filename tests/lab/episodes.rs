@@ -1,14 +1,18 @@
 //! Several episodes in one lab session, each with its own file, seed and rolled-back state.
 
+use bevy::ecs::query::Allow;
 use bevy::prelude::*;
-use bevy_ggrs::{GgrsSchedule, RollbackFrameCount};
+use bevy_ggrs::{
+    GgrsSchedule, Rollback, RollbackApp, RollbackDespawnCommandExtension, RollbackDespawned,
+    RollbackFrameCount,
+};
 use bevy_rollback_lab::LabNet;
 use bevy_rollback_lab::metrics::EpisodeRecord;
 use bevy_rollback_lab::prelude::*;
 use bevy_rollback_lab::record::SyncStatus;
 use rollback_lab_record::{EndReason, Path};
 use rollback_lab_test_kit::lab::{
-    LabPeer, TestConfig, VirtualNetwork, frame, lab_peer, play, run_until,
+    LabPeer, TestConfig, VirtualNetwork, frame, lab_peer, lab_peer_with, play, run_until,
 };
 
 fn config() -> LabConfig {
@@ -111,6 +115,63 @@ fn episodes_end_on_confirmed_state_and_do_not_affect_the_next_one() {
         goals > 0,
         "the simulation ended at least one episode by itself"
     );
+}
+
+/// An entity that the game despawns so that a rollback can undo it.
+#[derive(Component, Clone, Copy, Hash)]
+#[require(Rollback)]
+struct Spark;
+
+/// Points of the running episode.
+#[derive(Resource, Clone, Default, Hash, PartialEq, Debug)]
+struct Points(u32);
+
+/// What was left of the last episode when the next one began.
+#[derive(Resource, Default)]
+struct Left(Vec<(usize, Points)>);
+
+#[test]
+fn nothing_of_an_episode_is_left_for_the_next_one() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = [1, 2].map(|seed| {
+        lab_peer_with(&network, config().frame_limit(200), seed, |app| {
+            app.rollback_component_with_copy::<Spark>()
+                .episode_resource::<Points>()
+                .init_resource::<Left>()
+                .add_observer(
+                    |_: On<EpisodeStarting>,
+                     sparks: Query<(), (With<Spark>, Allow<RollbackDespawned>)>,
+                     points: Res<Points>,
+                     mut left: ResMut<Left>,
+                     mut commands: Commands| {
+                        left.0.push((sparks.iter().count(), points.clone()));
+                        commands.spawn(Spark);
+                    },
+                )
+                .add_systems(
+                    GgrsSchedule,
+                    |sparks: Query<Entity, With<Spark>>,
+                     mut points: ResMut<Points>,
+                     mut commands: Commands| {
+                        points.0 += 1;
+                        // Always one that is hidden, and not despawned yet.
+                        for spark in &sparks {
+                            commands.entity(spark).despawn_rollback();
+                        }
+                        commands.spawn(Spark);
+                    },
+                );
+        })
+    });
+    let documents = play(&mut peers, frame(60), 10_000);
+    assert_eq!(documents[0].len(), 4);
+    for file in documents.concat() {
+        assert_eq!(file.sync.status, SyncStatus::Verified);
+    }
+    for peer in &peers {
+        let left = &peer.app.world().resource::<Left>().0;
+        assert_eq!(left[..], vec![(0, Points(0)); 4]);
+    }
 }
 
 #[test]

@@ -365,6 +365,34 @@ fn a_dropped_session_sends_no_game_packets_and_no_path_becomes_suspect() {
 }
 
 #[test]
+fn a_veteran_and_a_newcomer_compute_the_same_checksums() {
+    let first = VirtualNetwork::new(2, true);
+    let mut veterans = playing(&first, 2);
+    let mut veteran = veterans.remove(0);
+    drop(veterans);
+    stop(&mut veteran);
+    veteran.app.world_mut().remove_resource::<LabRoom>();
+    run_until(std::slice::from_mut(&mut veteran), frame(60), 60, |_| false);
+
+    let second = VirtualNetwork::new(2, true);
+    let net = second.net(&veteran.clock, LinkSettings::default(), 11);
+    veteran.app.insert_resource(LabRoom::over(net, "room", 2));
+    let mut peers = vec![veteran, own_peer(&second, 2, 12)];
+    meet(&mut peers);
+    peers.iter_mut().for_each(start);
+    until_frame(&mut peers, 200);
+    for peer in &peers {
+        let Received {
+            desyncs, events, ..
+        } = received(peer);
+        assert!(desyncs.is_empty(), "{desyncs:?}");
+        let desync =
+            |event: &GgrsEvent<TestConfig>| matches!(event, GgrsEvent::DesyncDetected { .. });
+        assert!(!events.iter().any(desync), "ggrs sees none either");
+    }
+}
+
+#[test]
 fn a_session_with_other_players_is_refused_without_side_effects() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = vec![own_peer(&network, 2, 1), own_peer(&network, 2, 2)];

@@ -7,8 +7,6 @@
 //! a way longer than the window. It reads its depth from [`MaxPredictionWindow`] before every save, and
 //! keeps 60 states where that is missing; confirmed ones are dropped all the same.
 
-use std::marker::PhantomData;
-
 use bevy::prelude::*;
 use bevy_ggrs::{MaxPredictionWindow, SaveWorld, SaveWorldSystems, Session};
 use ggrs::Config;
@@ -20,18 +18,14 @@ const KEPT: usize = 60;
 #[derive(Resource, Default)]
 struct PutAside(Option<MaxPredictionWindow>);
 
-pub(super) struct DepthPlugin<C>(pub PhantomData<fn() -> C>);
-
-impl<C: Config> Plugin for DepthPlugin<C> {
-    fn build(&self, app: &mut App) {
-        app.init_resource::<PutAside>().add_systems(
-            SaveWorld,
-            (
-                put_aside::<C>.before(SaveWorldSystems::Snapshot),
-                put_back.after(SaveWorldSystems::Snapshot),
-            ),
-        );
-    }
+pub(super) fn plugin<C: Config>(app: &mut App) {
+    app.init_resource::<PutAside>().add_systems(
+        SaveWorld,
+        (
+            put_aside::<C>.before(SaveWorldSystems::Snapshot),
+            put_back.after(SaveWorldSystems::Snapshot),
+        ),
+    );
 }
 
 fn put_aside<C: Config>(world: &mut World) {
@@ -82,7 +76,7 @@ mod tests {
         app.add_plugins((
             MinimalPlugins,
             GgrsPlugin::<TestConfig>::default(),
-            DepthPlugin::<TestConfig>(PhantomData),
+            plugin::<TestConfig>,
         ))
         .rollback_resource_with_copy::<Score>()
         .insert_resource(Score)
