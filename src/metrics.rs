@@ -25,6 +25,8 @@ pub(crate) use compact::micros;
 pub(crate) use episode::{EpisodeData, LossNote, NOT_COME, RollbackRow, Row};
 pub(crate) use input_timing::{DeviceNote, explains};
 pub(crate) use link::{DesyncNote, LinkReport};
+#[cfg(feature = "matchbox")]
+pub(crate) use pending::ObservedSession;
 pub(crate) use systems::fold_metrics;
 
 use crate::rollback::DesyncDetected;
@@ -135,7 +137,8 @@ pub struct LiveNumbers {
 
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Metrics that close an episode by themselves when its ggrs session is gone, for games whose
-    /// episodes are the life of a session. `template` describes all of them.
+    /// episodes are the life of a session. Its file is partial then: a game that knows where the
+    /// episode ended calls [`close`](Self::close) before. `template` describes all of them.
     #[must_use]
     pub fn closing_with_session(template: EpisodeMeta) -> Self {
         Self {
@@ -186,7 +189,8 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         };
         episode.fold(fact);
         if episode.trace_closed && self.auto_close.is_some() {
-            self.close(None, self.auto_close.clone(), false);
+            // Whether a match was over when its session went away, only the game knows.
+            self.close(None, self.auto_close.clone(), true);
         }
     }
 

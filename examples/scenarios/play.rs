@@ -247,17 +247,19 @@ pub(crate) fn ladder(options: &Options) -> Vec<Row> {
         .map(tally);
         rows.push(alone.row(format!("{what}, p2p-only")));
         rows.push(ours.row(format!("{what}, p2p-first")).require(
-            ours.stalls <= alone.stalls + OTHER_DRAWS.max(ours.matches),
-            "no more stalls than p2p-only, but for one a match or three in all by other random draws",
+            ours.stalls <= alone.stalls + OTHER_DRAWS * ours.matches.isqrt(),
+            "no more stalls than p2p-only, beyond those by which the same match differs from itself",
         ));
         rows.push(both.row(format!("{what}, dual-path")));
     }
     rows
 }
 
-/// Stalls by which two runs of one minute differ although the settings are the same: packets on two
-/// paths draw other random numbers, and ggrs times its reports by the wall clock.
-const OTHER_DRAWS: u64 = 3;
+/// Stalls by which two runs of one minute differ although the settings and the seed are the same, because
+/// ggrs times its reports and its time synchronization by the wall clock: p2p-only at 100 ms stalled 12,
+/// 14, 19, 24, 24 and 37 frames in six runs, p2p-first 10 to 29. Sums of several matches differ by the
+/// root of their number more.
+const OTHER_DRAWS: u64 = 25;
 
 /// The rungs, from 16 ms of round trip and 0.1 % to 450 ms and 12 %: their names and conditions.
 const LADDER: &[(&str, &str)] = &[

@@ -4,6 +4,15 @@ use rollback_lab_record::EndReason;
 
 use super::{EpisodeData, SessionMetrics};
 
+/// What the episodes of an observed game belong to.
+#[cfg(feature = "matchbox")]
+#[derive(Clone, Debug)]
+pub(crate) struct ObservedSession {
+    pub(crate) id: String,
+    /// Number of its next episode.
+    pub(crate) begun: u32,
+}
+
 impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     /// Ended episodes that the record has not taken yet.
     pub(crate) fn pending(&self) -> impl Iterator<Item = &EpisodeData<I>> {
@@ -22,10 +31,19 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
         self.taken = !self.finished.is_empty();
     }
 
-    /// Sets the session id of later episodes and returns the one they had so far.
+    /// Id of the session that later episodes belong to.
     #[cfg(feature = "matchbox")]
-    pub(crate) fn set_session_id(&mut self, id: String) -> String {
-        std::mem::replace(&mut self.template.session.session_id, id)
+    pub(crate) fn session_id(&self) -> &str {
+        &self.template.session.session_id
+    }
+
+    /// Sets the session of later episodes, and returns the one they belonged to so far.
+    #[cfg(feature = "matchbox")]
+    pub(crate) fn set_session(&mut self, session: ObservedSession) -> ObservedSession {
+        ObservedSession {
+            id: std::mem::replace(&mut self.template.session.session_id, session.id),
+            begun: std::mem::replace(&mut self.begun, session.begun),
+        }
     }
 
     /// Whether episodes that begin later run over the lab's links.

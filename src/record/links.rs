@@ -11,7 +11,7 @@ use ggrs::{Config, PlayerHandle};
 
 use super::recorder::write_closed;
 use crate::clock::LabClock;
-use crate::metrics::{LinkReport, SessionMetrics, fold_metrics, micros};
+use crate::metrics::{LinkReport, ObservedSession, SessionMetrics, fold_metrics, micros};
 use crate::rollback::RollbackLabSystems;
 use crate::rollback::trace::MAX_PLAYERS;
 use crate::rollback::trace::{Fact, SessionKind};
@@ -149,21 +149,26 @@ fn add_watching<C: Config>(app: &mut App, schedule: impl ScheduleLabel) {
     );
 }
 
-/// In a room of the lab's all peers know one id, so that files of the same match lie together.
+/// In a room of the lab's all peers know one id, so that files of the same match lie together, and count
+/// its matches alike, whatever each of them has played before.
 fn share_session<C: Config>(
     info: Option<Res<SessionInfo>>,
     mut metrics: ResMut<SessionMetrics<C::Input>>,
-    mut alone: Local<Option<String>>,
+    mut alone: Local<Option<ObservedSession>>,
 ) {
     match info {
-        Some(info) if info.is_changed() => {
-            let before = metrics.set_session_id(info.session_id.clone());
+        Some(info) if info.is_changed() && metrics.session_id() != info.session_id => {
+            let room = ObservedSession {
+                id: info.session_id.clone(),
+                begun: 0,
+            };
+            let before = metrics.set_session(room);
             alone.get_or_insert(before);
         }
         Some(_) => {}
         None => {
             if let Some(alone) = alone.take() {
-                metrics.set_session_id(alone);
+                metrics.set_session(alone);
             }
         }
     }

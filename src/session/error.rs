@@ -160,6 +160,18 @@ pub enum SessionError {
         /// How long.
         waited: Duration,
     },
+    /// A player's network answers, and its game does not go on: a program that hangs, or one that was
+    /// stopped in a debugger.
+    #[error(
+        "no frame for {:.0}s: the game of player {player} stands still, although its network answers",
+        waited.as_secs_f64()
+    )]
+    GameStandsStill {
+        /// The other player's handle.
+        player: usize,
+        /// How long.
+        waited: Duration,
+    },
     /// The game stands still although the peer is reachable, because the unacknowledged inputs do not
     /// fit into a datagram.
     #[error(
@@ -215,7 +227,7 @@ impl SessionError {
             | Self::Ggrs(_) => "neverConnected",
             Self::Desync { .. } => "desync",
             Self::NetworkTask { .. } => "networkFailed",
-            Self::PeerGone { .. } => "peerLeft",
+            Self::PeerGone { .. } | Self::GameStandsStill { .. } => "peerLeft",
         }
     }
 }

@@ -15,6 +15,9 @@ use rollback_lab_link::ggrs_wire::MAX_MESSAGE;
 const STANDSTILL: Duration = Duration::from_secs(2);
 /// Silence beyond which a path is not alive: its peer stands still, or is gone, which others notice.
 const ALIVE: Duration = Duration::from_millis(500);
+/// A match does not wait longer for a player whose game stands still while its network answers. A hidden tab
+/// goes on, and a suspended one answers nothing; five minutes are for a dialog that blocks a game.
+const GAME_STANDS_STILL: Duration = Duration::from_secs(300);
 /// Packets that show a rule and no accident: two of ggrs's repeats.
 const REFUSALS: u64 = 3;
 
@@ -113,9 +116,13 @@ impl Standstill {
                 });
             }
         }
+        let oldest = reports.iter().min_by_key(|report| report.last_frame)?;
+        if waited >= GAME_STANDS_STILL && oldest.alive {
+            let player = oldest.player;
+            return Some(SessionError::GameStandsStill { player, waited });
+        }
         // ggrs reads the packets of all and confirms none of their inputs: it cannot read one's.
         let came = |report: &PeerReport| report.alive && report.last_frame > confirmed;
-        let oldest = reports.iter().min_by_key(|report| report.last_frame)?;
         if !reports.iter().all(came) {
             self.unread_since = None;
             return None;
@@ -228,6 +235,16 @@ mod tests {
         assert_eq!(
             watch(&[(0, report(0, 0)), (1, report(0, 0)), (3, silent)]),
             None
+        );
+    }
+
+    #[test]
+    fn a_game_that_stands_still_is_waited_for_five_minutes() {
+        let seen: Vec<_> = (0..=300).map(|second| (second, report(0, 0))).collect();
+        assert_eq!(watch(&seen[..300]), None);
+        assert_eq!(
+            watch(&seen).unwrap().to_string(),
+            "no frame for 300s: the game of player 1 stands still, although its network answers"
         );
     }
 

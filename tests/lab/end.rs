@@ -98,6 +98,37 @@ fn a_peer_that_is_there_and_does_not_reach_the_end_is_named_after_45_seconds() {
 }
 
 #[test]
+fn a_player_whose_game_stands_still_is_waited_for_five_minutes() {
+    let network = VirtualNetwork::new(2, true);
+    let mut peers = pair(&network, config);
+    until_frame(&mut peers, 100);
+    let [mut one, other]: [LabPeer; 2] = peers.try_into().ok().unwrap();
+    let net = other.app.world().resource::<LabNet>().clone();
+    let mut failed_after = None;
+    for update in 0..seconds(330) {
+        other.clock.advance(frame(60));
+        net.run_network();
+        one.step(frame(60));
+        if one.phase() == SessionPhase::Failed {
+            failed_after = Some(update / 60);
+            break;
+        }
+    }
+    assert_eq!(failed_after, Some(300));
+    let error = failure(&one).unwrap();
+    assert!(
+        matches!(error, SessionError::GameStandsStill { player: 1, .. }),
+        "{error}"
+    );
+    assert_eq!(end_reason(&one), Some(EndReason::PeerLeft));
+    let [episode] = &one.episodes()[..] else {
+        panic!("the file of the episode");
+    };
+    assert!(episode.episode.is_partial);
+    assert!(!episode.frames.stalls.is_empty(), "with its last stall");
+}
+
+#[test]
 fn an_end_on_one_peer_only_is_a_desync_and_both_sessions_fail() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = pair(&network, || config().episodes(2));

@@ -22,6 +22,7 @@ const RECORDED: Settings = Settings {
     input_delay: 0,
     sparse: false,
     observed: true,
+    read_events: true,
     recorded: true,
     spectated: false,
 };

@@ -20,6 +20,7 @@ fn settings(delay_ms: u64) -> Settings {
         input_delay: 0,
         sparse: false,
         observed: true,
+        read_events: true,
         recorded: true,
         spectated: false,
     }

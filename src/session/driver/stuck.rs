@@ -1,4 +1,4 @@
-//! The end of an episode that stands still because a rule keeps packets out.
+//! The end of an episode that stands still: because a rule keeps packets out, or without an end.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::session::standstill::{Standstill, reports};
 use crate::transport::LabNet;
 
 impl<C: Config<Address = PeerId>> LabSession<C> {
-    /// Fails when refused or unsendable packets have kept every frame away for two seconds.
+    /// Fails when refused or unsendable packets have kept every frame away for two seconds, or a player's
+    /// game for five minutes.
     pub(super) fn fail_if_stuck(&mut self, world: &mut World, net: &LabNet, now: Duration) {
         let Some(Session::P2P(session)) = world.get_resource::<Session<C>>() else {
             return;

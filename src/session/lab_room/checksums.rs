@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use bevy::ecs::message::MessageCursor;
 use bevy::prelude::*;
 use bevy_matchbox::matchbox_socket::PeerId;
 use ggrs::{Config, Frame};
@@ -18,15 +19,45 @@ use crate::transport::LabNet;
 const KEPT: usize = 512;
 
 /// The checksums of the running episode that can still be compared.
-#[derive(Default)]
-pub(super) struct Checksums {
+pub(super) struct Checksums<I: Copy + Send + Sync + 'static> {
+    /// What was read of the trace.
+    facts: MessageCursor<Fact<I>>,
     /// This peer's, of confirmed frames in order.
     own: VecDeque<(Frame, u128)>,
     /// Reports about frames that are not confirmed here.
     early: Vec<(PeerId, Frame, u128)>,
 }
 
-impl Checksums {
+impl<I: Copy + Send + Sync + 'static> Default for Checksums<I> {
+    fn default() -> Self {
+        Self {
+            facts: MessageCursor::default(),
+            own: VecDeque::new(),
+            early: Vec::new(),
+        }
+    }
+}
+
+impl<I: Copy + Send + Sync + 'static> Checksums<I> {
+    fn read(&mut self, facts: &Messages<Fact<I>>) {
+        let mut cursor = std::mem::take(&mut self.facts);
+        for fact in cursor.read(facts) {
+            match fact {
+                Fact::Began { .. } => {
+                    self.own.clear();
+                    self.early.clear();
+                }
+                &Fact::Confirmed {
+                    frame,
+                    checksum: Some(checksum),
+                    ..
+                } => self.confirm(frame, checksum),
+                _ => {}
+            }
+        }
+        self.facts = cursor;
+    }
+
     fn confirm(&mut self, frame: Frame, checksum: u128) {
         if self.own.len() == KEPT {
             self.own.pop_front();
@@ -65,8 +96,7 @@ pub(super) fn compare_checksums<C: Config<Address = PeerId>>(
     info: Option<Res<SessionInfo>>,
     clock: Res<LabClock>,
     facts: Option<Res<Messages<Fact<C::Input>>>>,
-    mut cursor: Local<bevy::ecs::message::MessageCursor<Fact<C::Input>>>,
-    mut checksums: Local<Checksums>,
+    mut checksums: Local<Checksums<C::Input>>,
     mut desyncs: Option<MessageWriter<DesyncDetected>>,
 ) {
     let (Some(log), Some(net), Some(info), Some(facts)) = (log, net, info, facts) else {
@@ -75,17 +105,7 @@ pub(super) fn compare_checksums<C: Config<Address = PeerId>>(
     let Some(desyncs) = desyncs.as_mut().filter(|_| !log.reads_events()) else {
         return;
     };
-    for fact in cursor.read(&facts) {
-        match fact {
-            Fact::Began { .. } => *checksums = Checksums::default(),
-            &Fact::Confirmed {
-                frame,
-                checksum: Some(checksum),
-                ..
-            } => checksums.confirm(frame, checksum),
-            _ => {}
-        }
-    }
+    checksums.read(&facts);
     net.drain_checksums(&mut checksums.early);
     checksums.compare(|peer, frame, local_checksum, remote_checksum| {
         let of_peer = info.player_slots.iter().filter(|slot| slot.peer == peer);

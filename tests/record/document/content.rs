@@ -132,14 +132,17 @@ fn an_episode_can_last_as_long_as_its_session() {
     assert_eq!(numbers, [0, 1]);
     for document in &documents {
         assert_eq!(check_episode(document), []);
-        assert!(!document.episode.is_partial);
+        assert!(
+            document.episode.is_partial,
+            "whether the match was over, nobody said"
+        );
         assert_eq!(document.episode.end_reason, Some(EndReason::SessionRemoved));
         let confirmed = document.sync.confirmed_frame.unwrap() + 1;
-        assert_eq!(
-            document.episode.end_frame, confirmed,
-            "only confirmed frames count"
+        assert!(
+            document.episode.end_frame > confirmed,
+            "frames in flight were simulated, too"
         );
-        assert!(document.frames.overrun > 0, "frames in flight are overrun");
+        assert_eq!(document.frames.overrun, 0);
     }
 }
 
