@@ -440,7 +440,11 @@ fn a_veteran_and_a_newcomer_number_their_matches_alike() {
         let files = peer.episodes();
         files.iter().map(|file| file.episode.episode_num).collect()
     };
-    assert_eq!(numbers(&peers[0]), [0, 1, 0], "two matches, then one in another room");
+    assert_eq!(
+        numbers(&peers[0]),
+        [0, 1, 0],
+        "two matches, then one in another room"
+    );
     assert_eq!(numbers(&peers[1]), [0]);
 }
 
