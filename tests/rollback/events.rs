@@ -27,7 +27,7 @@ fn eventful(settings: Settings) -> Duel {
     duel.until_confirmed(40);
     let world = duel.apps[1].world_mut();
     let mut scores = world.query::<&mut Score>();
-    scores.single_mut(world).unwrap().corrupt();
+    scores.single_mut(world).expect("one score").corrupt();
     duel.until_confirmed(100);
     duel.suspended[1] = true;
     // ggrs's time-out, 2 s, reads the wall clock.
