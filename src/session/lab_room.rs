@@ -131,6 +131,8 @@ pub struct LabRoom {
     /// All players are there, and were reachable at once at least one time.
     met: bool,
     ready: bool,
+    /// A player left before the first session, and others may come in its place.
+    reopened: bool,
     failure: Option<SessionError>,
     sessions: u32,
     margin: MarginWatch,
@@ -158,6 +160,7 @@ impl LabRoom {
             opened_at: Duration::ZERO,
             met: false,
             ready: false,
+            reopened: false,
             failure: None,
             sessions: 0,
             margin: MarginWatch::default(),

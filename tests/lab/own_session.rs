@@ -562,6 +562,71 @@ fn a_peer_without_any_path_fails_the_room_before_the_match() {
 }
 
 #[test]
+fn who_leaves_before_the_first_session_makes_room_for_another_one() {
+    // From the first update on to long after both are ready.
+    for updates in [1, 2, 3, 5, 10, 30, 120] {
+        let network = VirtualNetwork::new(2, true);
+        let mut peers = vec![own_peer(&network, 2, 1), own_peer(&network, 2, 2)];
+        run_until(&mut peers, frame(60), updates, |_| false);
+        let had_met = !room(&peers[0]).players().is_empty();
+        drop(peers.pop());
+        run_until(&mut peers, frame(60), 30, |_| false);
+        let Received {
+            notices, failures, ..
+        } = received(&peers[0]);
+        assert!(failures.is_empty(), "{updates}: {failures:?}");
+        let off = matches!(notices[..], [PeerNotice::TakenOff { player: 1, .. }]);
+        assert_eq!(off, had_met, "{updates}: {notices:?}");
+        assert!(!room(&peers[0]).ready());
+        assert_eq!(room(&peers[0]).missing(), 1, "{updates}");
+
+        peers.push(own_peer(&network, 2, 3));
+        meet(&mut peers);
+        peers.iter_mut().for_each(start);
+        until_frame(&mut peers, 100);
+        for peer in &peers {
+            assert!(received(peer).failures.is_empty());
+            assert!(received(peer).desyncs.is_empty());
+        }
+    }
+}
+
+#[test]
+fn of_three_players_one_leaves_before_the_first_session() {
+    for updates in [3, 30] {
+        let network = VirtualNetwork::new(3, true);
+        let mut peers: Vec<_> = (1..=3).map(|seed| own_peer(&network, 3, seed)).collect();
+        run_until(&mut peers, frame(60), updates, |_| false);
+        drop(peers.remove(1));
+        run_until(&mut peers, frame(60), 30, |_| false);
+        peers.push(own_peer(&network, 3, 4));
+        meet(&mut peers);
+        peers.iter_mut().for_each(start);
+        until_frame(&mut peers, 100);
+        for peer in &peers {
+            assert!(received(peer).failures.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_player_who_has_not_started_when_another_one_leaves_the_match_is_told() {
+    let network = VirtualNetwork::new(3, true);
+    let mut peers: Vec<_> = (1..=3).map(|seed| own_peer(&network, 3, seed)).collect();
+    meet(&mut peers);
+    // The first two start; the second one leaves before the third has started.
+    peers[..2].iter_mut().for_each(start);
+    run_until(&mut peers, frame(60), 30, |_| false);
+    drop(peers.remove(1));
+    run_until(&mut peers, frame(60), 30, |_| false);
+    let failures = &received(&peers[1]).failures;
+    assert!(
+        matches!(failures[..], [SessionError::PeerGone { player: 1, .. }]),
+        "{failures:?}"
+    );
+}
+
+#[test]
 fn a_peer_that_leaves_the_room_is_reported_at_once() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = playing(&network, 2);

@@ -12,13 +12,14 @@ use super::{LabRoom, epoch_of};
 use crate::clock::LabClock;
 use crate::rollback::Links;
 use crate::session::margin::{advice, margins};
-use crate::session::room::RoomEvent;
+use crate::session::room::{Absent, RoomEvent};
 use crate::session::routes::report_changes;
 use crate::session::standstill::{Standstill, reports};
 use crate::session::{PeerNotice, RouteChanged, SessionError, SessionFailed, SessionInfo};
 use crate::transport::{InputDeparture, LabNet, MatchboxSettings};
 use rollback_lab_link::conditions::Conditions;
 use rollback_lab_link::ggrs_wire::MAX_INPUT_DELAY;
+use rollback_lab_link::link::{IDLE_EPOCH, LinkSnapshot};
 use rollback_lab_link::wire::ControlMessage;
 
 /// Opens the network of a room that is new, and forgets that of one which is gone.
@@ -142,7 +143,11 @@ pub(super) fn attend(
     if room.room.player_slots().is_empty() && room.failure.is_none() {
         room.gather(&net, now, &mut commands);
     }
-    room.find_gone(&net, now, &mut notices);
+    if room.sessions == 0 {
+        room.find_absent(&net, now, &mut notices, &mut commands);
+    } else {
+        room.find_gone(&net, now, &mut notices);
+    }
     room.judge(&net);
     if let Some(error) = room.failure.clone().filter(|_| !failed) {
         error!("room {}: {error}", room.room.name());
@@ -233,6 +238,8 @@ impl LabRoom {
                 return Ok(false);
             }
             net.set_peers(&self.room.others());
+            let silence = |peer| net.link(peer, |link| link.peer_silence(now));
+            self.room.readmit_returned(now, silence);
             self.room.assign_player_slots()
         });
         if let Err(error) = assigned {
@@ -241,6 +248,56 @@ impl LabRoom {
         if let Some(info) = self.room.info() {
             net.set_player(info.local_player);
             commands.insert_resource(info);
+        }
+    }
+
+    /// Before the first session the room is open: who leaves is taken off, and the others wait for another
+    /// player.
+    fn find_absent(
+        &mut self,
+        net: &LabNet,
+        now: Duration,
+        notices: &mut MessageWriter<PeerNotice>,
+        commands: &mut Commands,
+    ) {
+        if self.failure.is_some() {
+            return;
+        }
+        let others = self.room.others();
+        let begun = |peer: &PeerId| {
+            let epoch = net.link(*peer, LinkSnapshot::peer_epoch);
+            epoch.is_some_and(|epoch| epoch != IDLE_EPOCH)
+        };
+        if self.room.player_slots().is_empty() {
+            // Packets of a match between others cannot be told from those of this peer's.
+            if self.reopened && others.iter().any(begun) {
+                self.failure = Some(SessionError::RoomRefused {
+                    room: self.room.name().to_owned(),
+                    code: 0,
+                    reason: String::from("the others began their match while a player left"),
+                });
+            }
+            return;
+        }
+        let silence = |peer| net.link(peer, |link| link.peer_silence(now));
+        let off = self.room.find_absent(self.met, now, silence);
+        let Some(&Absent { player, reason, .. }) = off.first() else {
+            return;
+        };
+        let left = |peer: &PeerId| off.iter().any(|of| of.peer == *peer);
+        if others.iter().any(|peer| !left(peer) && begun(peer)) {
+            self.failure = Some(SessionError::PeerGone { player, reason });
+            return;
+        }
+        for &Absent { player, reason, .. } in &off {
+            info!("player {player} is taken off: {reason}; waiting for another one");
+            let at = now;
+            notices.write(PeerNotice::TakenOff { player, at, reason });
+        }
+        (self.ready, self.met, self.reopened) = (false, false, true);
+        commands.remove_resource::<SessionInfo>();
+        if let Err(error) = self.room.reopen() {
+            self.failure = Some(error);
         }
     }
 
@@ -255,12 +312,9 @@ impl LabRoom {
         leaving.attend(net, now, epoch, room, |notice| {
             notices.write(notice);
         });
+        // Whether a match goes on without them is up to its game.
         if let Some(error) = self.leaving.take_failure() {
             self.failure.get_or_insert(error);
-        }
-        // Whether a match goes on without them is up to its game; one that has not begun cannot begin.
-        if self.sessions == 0 {
-            self.failure = self.failure.take().or_else(|| self.room.first_gone());
         }
     }
 

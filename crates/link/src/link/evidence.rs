@@ -128,6 +128,12 @@ impl Link {
         last.map_or(awake, |last| awake.saturating_sub(last))
     }
 
+    /// The epoch of the peer's newest header; [`IDLE_EPOCH`](super::IDLE_EPOCH) while it plays no episode.
+    #[must_use]
+    pub const fn peer_epoch(&self) -> u16 {
+        self.peer.epoch
+    }
+
     /// Whether the peer's tab or window is hidden, by its newest header.
     #[must_use]
     pub const fn peer_hidden(&self) -> bool {

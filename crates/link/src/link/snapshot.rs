@@ -26,6 +26,7 @@ pub struct LinkSnapshot {
     srtt: Option<Duration>,
     jitter: Duration,
     silence: Duration,
+    peer_epoch: u16,
     peer_hidden: bool,
     clock_offset: Option<ClockEstimate>,
     clock: ClockEstimator,
@@ -51,6 +52,7 @@ impl Link {
             srtt: self.srtt(),
             jitter: self.jitter(),
             silence: self.peer_silence(now),
+            peer_epoch: self.peer_epoch(),
             peer_hidden: self.peer_hidden(),
             clock_offset: self.clock_offset(),
             clock: self.peer_clock().clone(),
@@ -126,6 +128,12 @@ impl LinkSnapshot {
     #[must_use]
     pub fn peer_silence(&self, now: Duration) -> Duration {
         self.silence + now.saturating_sub(self.at)
+    }
+
+    /// See [`Link::peer_epoch`].
+    #[must_use]
+    pub const fn peer_epoch(&self) -> u16 {
+        self.peer_epoch
     }
 
     /// See [`Link::peer_hidden`].
