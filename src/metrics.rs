@@ -174,7 +174,10 @@ impl<I: Copy + PartialEq + Send + Sync + 'static> SessionMetrics<I> {
     pub fn fold(&mut self, fact: &Fact<I>) {
         if let Fact::Began { session, .. } = fact {
             self.apart = *session != SessionKind::P2P;
-            if !self.apart {
+            if self.apart {
+                // The record reports that it leaves this one out.
+                self.fresh = true;
+            } else {
                 self.follow_trace();
             }
         }

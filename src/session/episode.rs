@@ -244,12 +244,14 @@ pub(super) fn warn_if_empty(world: &mut World) {
     }
 }
 
-/// What an entity is, by the names of the game's components.
+/// What an entity is, by the names of the game's components; without Bevy's feature `debug` a hint at it.
 fn components(world: &World, entity: Entity) -> String {
     let names = world.inspect_entity(entity).into_iter().flatten();
     let names = names.map(|component| component.name().shortname().to_string());
     let own = |name: &String| !matches!(name.as_str(), "Rollback" | "RollbackId");
-    let names: Vec<String> = names.filter(own).collect();
+    let mut names: Vec<String> = names.filter(own).collect();
+    names.sort();
+    names.dedup();
     names.join(", ")
 }
 

@@ -15,6 +15,8 @@ use rollback_lab_link::ggrs_wire::MAX_MESSAGE;
 const STANDSTILL: Duration = Duration::from_secs(2);
 /// Silence beyond which a path is not alive: its peer stands still, or is gone, which others notice.
 const ALIVE: Duration = Duration::from_millis(500);
+/// A longer pause between two updates is one of this game.
+const OWN_PAUSE: Duration = Duration::from_secs(1);
 /// A match does not wait longer for a player whose game stands still while its network answers. A hidden tab
 /// goes on, and a suspended one answers nothing; five minutes are for a dialog that blocks a game.
 const GAME_STANDS_STILL: Duration = Duration::from_secs(300);
@@ -43,6 +45,9 @@ pub(super) struct PeerReport {
 pub(super) struct Standstill {
     /// The newest frame, and since when.
     frame: Option<(Frame, Duration)>,
+    /// The same without the time in which this game itself stood still, which says nothing of the others.
+    watched: Duration,
+    watched_at: Duration,
     /// Refused and unsendable messages of every player at that moment.
     before: Vec<(PlayerHandle, u64, u64)>,
     /// Since when inputs of all players wait for ggrs: those that came with the end of an outage are
@@ -60,14 +65,17 @@ impl Standstill {
         (current, confirmed): (Frame, Frame),
         reports: impl FnOnce() -> Vec<PeerReport>,
     ) -> Option<SessionError> {
+        let watched_at = std::mem::replace(&mut self.watched_at, now);
         let Some((_, since)) = self.frame.filter(|(frame, _)| *frame == current) else {
             self.frame = Some((current, now));
+            self.watched = Duration::ZERO;
             self.before.clear();
             self.unread_since = None;
             self.reported = false;
             return None;
         };
         let waited = now.saturating_sub(since);
+        self.watched += now.saturating_sub(watched_at).min(OWN_PAUSE);
         if self.reported || (waited < STANDSTILL && !self.before.is_empty()) {
             return None;
         }
@@ -117,9 +125,11 @@ impl Standstill {
             }
         }
         let oldest = reports.iter().min_by_key(|report| report.last_frame)?;
-        if waited >= GAME_STANDS_STILL && oldest.alive {
-            let player = oldest.player;
-            return Some(SessionError::GameStandsStill { player, waited });
+        if self.watched >= GAME_STANDS_STILL && oldest.alive {
+            return Some(SessionError::GameStandsStill {
+                player: oldest.player,
+                waited: self.watched,
+            });
         }
         // ggrs reads the packets of all and confirms none of their inputs: it cannot read one's.
         let came = |report: &PeerReport| report.alive && report.last_frame > confirmed;
@@ -246,6 +256,16 @@ mod tests {
             watch(&seen).unwrap().to_string(),
             "no frame for 300s: the game of player 1 stands still, although its network answers"
         );
+    }
+
+    #[test]
+    fn a_pause_of_this_game_is_no_standstill_of_another_one() {
+        // 2 s, a pause of ten minutes that counts as one second, and 297 s.
+        let seconds = (0..=2).chain(602..=899);
+        let mut seen: Vec<_> = seconds.map(|second| (second, report(0, 0))).collect();
+        assert!(watch(&seen).is_some());
+        seen.pop();
+        assert_eq!(watch(&seen), None);
     }
 
     #[test]

@@ -68,24 +68,25 @@ fn score_at_200(frame: Res<RollbackFrameCount>, mut episode: ResMut<Episode>) {
     }
 }
 
+/// The game of the other one stands still, and its network task answers: the second in which this one
+/// fails, within `limit`.
+fn fails_after(one: &mut LabPeer, other: &LabPeer, limit: usize) -> Option<usize> {
+    let net = other.app.world().resource::<LabNet>();
+    (0..seconds(limit)).find_map(|update| {
+        other.clock.advance(frame(60));
+        net.run_network();
+        one.step(frame(60));
+        (one.phase() == SessionPhase::Failed).then_some(update / 60)
+    })
+}
+
 #[test]
 fn a_peer_that_is_there_and_does_not_reach_the_end_is_named_after_45_seconds() {
     let network = VirtualNetwork::new(2, true);
     let mut peers = pair(&network, || config().episodes(2));
     until_frame(&mut peers, 299);
     let [mut one, other]: [LabPeer; 2] = peers.try_into().ok().unwrap();
-    // The game of the other one stands still; its network task answers.
-    let net = other.app.world().resource::<LabNet>().clone();
-    let mut failed_after = None;
-    for update in 0..seconds(60) {
-        other.clock.advance(frame(60));
-        net.run_network();
-        one.step(frame(60));
-        if one.phase() == SessionPhase::Failed {
-            failed_after = Some(update / 60);
-            break;
-        }
-    }
+    let failed_after = fails_after(&mut one, &other, 60);
     assert_eq!(failed_after, Some(45));
     let Some(SessionError::NoAnswer { waited, .. }) = failure(&one) else {
         panic!("{:?}", failure(&one));
@@ -103,17 +104,7 @@ fn a_player_whose_game_stands_still_is_waited_for_five_minutes() {
     let mut peers = pair(&network, config);
     until_frame(&mut peers, 100);
     let [mut one, other]: [LabPeer; 2] = peers.try_into().ok().unwrap();
-    let net = other.app.world().resource::<LabNet>().clone();
-    let mut failed_after = None;
-    for update in 0..seconds(330) {
-        other.clock.advance(frame(60));
-        net.run_network();
-        one.step(frame(60));
-        if one.phase() == SessionPhase::Failed {
-            failed_after = Some(update / 60);
-            break;
-        }
-    }
+    let failed_after = fails_after(&mut one, &other, 330);
     assert_eq!(failed_after, Some(300));
     let error = failure(&one).unwrap();
     assert!(

@@ -35,6 +35,8 @@ pub mod files;
 pub mod lab;
 pub mod link_world;
 #[cfg(feature = "lab")]
+pub mod logs;
+#[cfg(feature = "lab")]
 pub mod observed;
 pub mod outages;
 #[cfg(feature = "lab")]

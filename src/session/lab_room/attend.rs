@@ -269,7 +269,7 @@ impl LabRoom {
             epoch.is_some_and(|epoch| epoch != IDLE_EPOCH)
         };
         if self.room.player_slots().is_empty() {
-            // Packets of a match between others cannot be told from those of this peer's.
+            // Packets of a match between others look like those of a match with this peer.
             if self.reopened && others.iter().any(begun) {
                 self.failure = Some(SessionError::RoomRefused {
                     room: self.room.name().to_owned(),

@@ -17,6 +17,9 @@ use crate::transport::LabNet;
 /// Frames whose own checksum is kept. A report is older than the newest frame by a round trip and two
 /// prediction windows at most.
 const KEPT: usize = 512;
+/// Reports kept until their frame is confirmed here; the oldest one gives way. In a game without checksums
+/// of its own no frame ever is.
+const EARLY: usize = 128;
 
 /// The checksums of the running episode that can still be compared.
 pub(super) struct Checksums<I: Copy + Send + Sync + 'static> {
@@ -26,6 +29,8 @@ pub(super) struct Checksums<I: Copy + Send + Sync + 'static> {
     own: VecDeque<(Frame, u128)>,
     /// Reports about frames that are not confirmed here.
     early: Vec<(PeerId, Frame, u128)>,
+    /// The first desync of the episode is logged; after it every compared frame differs.
+    logged: bool,
 }
 
 impl<I: Copy + Send + Sync + 'static> Default for Checksums<I> {
@@ -34,6 +39,7 @@ impl<I: Copy + Send + Sync + 'static> Default for Checksums<I> {
             facts: MessageCursor::default(),
             own: VecDeque::new(),
             early: Vec::new(),
+            logged: false,
         }
     }
 }
@@ -46,6 +52,7 @@ impl<I: Copy + Send + Sync + 'static> Checksums<I> {
                 Fact::Began { .. } => {
                     self.own.clear();
                     self.early.clear();
+                    self.logged = false;
                 }
                 &Fact::Confirmed {
                     frame,
@@ -67,6 +74,8 @@ impl<I: Copy + Send + Sync + 'static> Checksums<I> {
 
     /// Compares the reports that can be compared by now; those about older frames are dropped.
     fn compare(&mut self, mut differs: impl FnMut(PeerId, Frame, u128, u128)) {
+        let excess = self.early.len().saturating_sub(EARLY);
+        self.early.drain(..excess);
         let Some(&(newest, _)) = self.own.back() else {
             return;
         };
@@ -107,10 +116,13 @@ pub(super) fn compare_checksums<C: Config<Address = PeerId>>(
     };
     checksums.read(&facts);
     net.drain_checksums(&mut checksums.early);
+    let mut logged = checksums.logged;
     checksums.compare(|peer, frame, local_checksum, remote_checksum| {
         let of_peer = info.player_slots.iter().filter(|slot| slot.peer == peer);
         let players: Vec<usize> = of_peer.map(|slot| slot.handle).collect();
-        warn!("players {players:?} have another state before frame {frame}");
+        if !std::mem::replace(&mut logged, true) {
+            warn!("players {players:?} have another state before frame {frame}");
+        }
         desyncs.write(DesyncDetected {
             at: clock.now(),
             frame,
@@ -119,4 +131,52 @@ pub(super) fn compare_checksums<C: Config<Address = PeerId>>(
             players,
         });
     });
+    checksums.logged = logged;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(number: u128) -> PeerId {
+        PeerId(uuid::Uuid::from_u128(number))
+    }
+
+    fn compared(checksums: &mut Checksums<u8>) -> Vec<(PeerId, Frame)> {
+        let mut differ = Vec::new();
+        checksums.compare(|peer, frame, _, _| differ.push((peer, frame)));
+        differ
+    }
+
+    #[test]
+    fn a_report_waits_for_its_frame_and_is_compared_once() {
+        let mut checksums = Checksums::<u8>::default();
+        checksums.early.extend([(peer(1), 10, 7), (peer(2), 10, 8)]);
+        assert_eq!(compared(&mut checksums), []);
+        checksums.confirm(10, 7);
+        assert_eq!(compared(&mut checksums), [(peer(2), 10)]);
+        assert_eq!(compared(&mut checksums), []);
+    }
+
+    #[test]
+    fn a_report_about_a_frame_long_forgotten_is_no_desync() {
+        let mut checksums = Checksums::<u8>::default();
+        for frame in 0..2_000 {
+            checksums.confirm(frame, 7);
+        }
+        checksums.early.push((peer(1), 10, 8));
+        assert_eq!(compared(&mut checksums), []);
+        assert!(checksums.early.is_empty());
+        assert_eq!(checksums.own.len(), KEPT);
+    }
+
+    #[test]
+    fn reports_to_a_game_without_checksums_are_bounded() {
+        let mut checksums = Checksums::<u8>::default();
+        for frame in 0..10_000 {
+            checksums.early.push((peer(1), frame, 7));
+            assert_eq!(compared(&mut checksums), []);
+        }
+        assert_eq!(checksums.early.len(), EARLY);
+    }
 }

@@ -134,7 +134,7 @@ fn an_episode_can_last_as_long_as_its_session() {
         assert_eq!(check_episode(document), []);
         assert!(
             document.episode.is_partial,
-            "whether the match was over, nobody said"
+            "the game did not say whether the match was over"
         );
         assert_eq!(document.episode.end_reason, Some(EndReason::SessionRemoved));
         let confirmed = document.sync.confirmed_frame.unwrap() + 1;

@@ -217,7 +217,7 @@ fn a_mismatch_names_the_field_and_both_values() {
         mismatch.to_string(),
         "max_prediction differs: ours is 8, theirs is 9"
     );
-    // In any order, of either side, and what no setting tells.
+    // In any order, of either side, and where only the digests differ.
     let mismatch = |change: fn(&mut Hello)| {
         let mut other = hello();
         change(&mut other);

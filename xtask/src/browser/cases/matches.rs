@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     HIDDEN, MATCH, PLAYING, START, SUSPENDED, Setup, WATCH, agree, holds, same, stayed_direct, wait,
 };
-use crate::browser::webdriver::Page;
+use crate::browser::webdriver::{Browser, Page};
 use crate::process::{program, run_within};
 
 /// An episode between a browser and a native peer: integer state, equal hashes.
@@ -120,12 +120,13 @@ window.WebSocket = class extends WebSocket {
     window.sockets.push(this);
   }
 };";
-/// From the loss of a data channel to the loss of the server: another one is open by then.
-const RENEGOTIATED: Duration = Duration::from_secs(4);
-
-/// The data channel ends in the middle, and another one is negotiated; then both pages lose the server.
-pub(super) fn data_channel_lost(setup: &Setup<'_>) -> Result<(), String> {
-    let link = setup.link("", "channel", "&bot=1&frames=900");
+/// Two pages that play, and whose [`NETWORK`] can be taken away.
+fn play_with_network<'a>(
+    setup: &Setup<'a>,
+    room: &str,
+    frames: u32,
+) -> Result<[Browser<'a>; 2], String> {
+    let link = setup.link("", room, &format!("&bot=1&frames={frames}"));
     let pages = [setup.browser()?, setup.browser()?];
     for page in &pages {
         page.prepare(NETWORK)?;
@@ -134,6 +135,15 @@ pub(super) fn data_channel_lost(setup: &Setup<'_>) -> Result<(), String> {
     for page in &pages {
         wait(page, PLAYING, START)?;
     }
+    Ok(pages)
+}
+
+/// From the loss of a data channel to the loss of the server: another one is open by then.
+const RENEGOTIATED: Duration = Duration::from_secs(4);
+
+/// The data channel ends in the middle, and another one is negotiated; then both pages lose the server.
+pub(super) fn data_channel_lost(setup: &Setup<'_>) -> Result<(), String> {
+    let pages = play_with_network(setup, "channel", 900)?;
     pages[0].run("window.peers[0].close()")?;
     thread::sleep(RENEGOTIATED);
     for page in &pages {
@@ -179,15 +189,7 @@ const RECONNECTED_US: u64 = 5_000_000;
 
 /// A page loses its server for ten seconds, and takes it up again while the match goes on.
 pub(super) fn server_lost(setup: &Setup<'_>) -> Result<(), String> {
-    let link = setup.link("", "offline", "&bot=1&frames=1500");
-    let pages = [setup.browser()?, setup.browser()?];
-    for page in &pages {
-        page.prepare(NETWORK)?;
-        page.open(&link)?;
-    }
-    for page in &pages {
-        wait(page, PLAYING, START)?;
-    }
+    let pages = play_with_network(setup, "offline", 1500)?;
     pages[0].run("window.offline = true; window.sockets.forEach(socket => socket.close())")?;
     thread::sleep(OFFLINE);
     pages[0].run("window.offline = false")?;
@@ -205,7 +207,7 @@ pub(super) fn server_lost(setup: &Setup<'_>) -> Result<(), String> {
     let offline = u64::try_from(OFFLINE.as_micros()).unwrap_or(u64::MAX);
     holds(
         "the server is back five seconds after its return at most",
-        (offline..=offline + RECONNECTED_US).contains(&(resumed - lost)),
+        (offline..=offline + RECONNECTED_US).contains(&resumed.saturating_sub(lost)),
     )?;
     let stalls = documents
         .iter()
